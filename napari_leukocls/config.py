@@ -1,0 +1,61 @@
+"""Settings of an analysis: validated, versioned, and saved with every result."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_leukocls.errors import ArgumentError
+
+CONFIG_VERSION = 1
+
+
+class AnalyzeConfig(BaseModel):
+    """Settings of one analysis; the same for window, command line, batch and API.
+
+    Attributes
+    ----------
+    segmenter : str
+        ``compact``, ``threshold``, a named cellpose model, or the path of a cellpose model file.
+    classifier : str or None
+        Name of a model; None takes the active one.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    diameter_px : float or None
+        Diameter of a red cell in pixels, overriding the ruler.
+    pixel_size_um : float or None
+        Micrometres per pixel, overriding the file's metadata and the ruler.
+    min_confidence : float or None
+        Probability below which a cell needs review; None takes the model's own threshold.
+    heatmaps : int
+        Heatmaps per class in the report.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = CONFIG_VERSION
+    segmenter: str = "compact"
+    classifier: str | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    diameter_px: float | None = Field(default=None, gt=1, lt=5000)
+    pixel_size_um: float | None = Field(default=None, gt=0.001, lt=20)
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    heatmaps: int = Field(default=0, ge=0, le=1000)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _one_scale(self) -> AnalyzeConfig:
+        if self.diameter_px is not None and self.pixel_size_um is not None:
+            raise ValueError("give either a red-cell diameter or a pixel size, not both")
+        return self
+
+
+def make_config(**options: object) -> AnalyzeConfig:
+    """Build an `AnalyzeConfig`, with a one-line `ArgumentError` where an option is wrong."""
+    try:
+        return AnalyzeConfig(**options)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise ArgumentError(f"{where}: {first['msg']} (got {first.get('input')!r}).") from error

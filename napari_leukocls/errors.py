@@ -1,0 +1,51 @@
+"""The errors that reach a user: each message is one line that says what is wrong and what to do.
+
+None of these derives from :class:`RuntimeError`: napari's generator workers swallow that type, so an
+error of the engine raised as one would vanish without a trace in the window.
+"""
+
+from __future__ import annotations
+
+
+class LeukoclsError(Exception):
+    """Base of every error that the product raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        One line: what is wrong, and what to do about it.
+    """
+
+    #: Exit status of the command line when this error ends it.
+    exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(str(message).split()))
+
+
+class InputError(LeukoclsError):
+    """An image, table or folder that was given cannot be used."""
+
+    exit_status = 1
+
+
+class ArgumentError(LeukoclsError):
+    """An option or a setting is wrong."""
+
+
+class ModelError(LeukoclsError):
+    """A model is unknown, damaged, or does not fit its card."""
+
+
+class DeviceError(LeukoclsError):
+    """The compute device that was asked for is not there, or failed."""
+
+
+class OutputError(LeukoclsError):
+    """A result could not be written."""
+
+
+class Cancelled(LeukoclsError):
+    """The user stopped the work."""
+
+    exit_status = 130

@@ -1,0 +1,198 @@
+"""The data that flows through the product. No torch, Qt or napari here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_leukocls.errors import Cancelled
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+#: What the segmenter's side can tell apart, in the order of its probabilities.
+CELL_KINDS = ("red_cell", "leukocyte", "platelet")
+
+ScaleSource = Literal["user", "metadata", "red_cell_ruler", "model", "unknown"]
+
+
+@dataclass(frozen=True)
+class SmearImage:
+    """One smear field, decoded.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+        RGB.
+    slide_id : str
+        Unique within a run; the stem of the file's name.
+    source : str
+        Where it came from (a path, or the name of a layer).
+    um_per_px : float or None
+        Pixel size in micrometres from the file's metadata, where it has one.
+    notes : tuple of str
+        What was converted on reading ("16-bit grey, scaled to 8 bit"); shown as warnings.
+    """
+
+    pixels: np.ndarray
+    slide_id: str
+    source: str
+    um_per_px: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The physical size of a pixel and how it came to be known.
+
+    Attributes
+    ----------
+    um_per_px : float
+        Micrometres per pixel of the full-resolution image.
+    red_cell_diameter_px : float
+        Diameter of a typical red cell, pixels of the full-resolution image (7.5 um by convention).
+    source : str
+        ``user``, ``metadata``, ``red_cell_ruler``, ``model`` (the classifier's own) or ``unknown``.
+    n_cells : int
+        Red cells that were measured; 0 where the ruler was not used.
+    spread : float
+        Robust relative spread (1.4826 MAD / median) of those diameters.
+    sure : bool
+        False where the estimate should be checked by a person.
+    """
+
+    um_per_px: float
+    red_cell_diameter_px: float
+    source: ScaleSource
+    n_cells: int = 0
+    spread: float = 0.0
+    sure: bool = True
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Outlines of cells.
+
+    Attributes
+    ----------
+    labels : numpy.ndarray, (H, W), int32
+        0 is background, cells are 1..N without gaps.
+    kind_probabilities : numpy.ndarray, (N, 3), float32
+        Row i - 1 belongs to label i; columns as in `CELL_KINDS`.
+    glass_colour : tuple of float
+        Median RGB (0-255) of the empty glass; (nan, nan, nan) where there is none.
+    scale : Scale
+    warnings : tuple of str
+    """
+
+    labels: np.ndarray
+    kind_probabilities: np.ndarray
+    glass_colour: tuple[float, float, float]
+    scale: Scale
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CropBatch:
+    """Crops of cells, all at one physical scale.
+
+    Attributes
+    ----------
+    crops : numpy.ndarray, (N, h, w, 3), uint8
+    cell_ids : numpy.ndarray, (N,), int32
+        The value of each cell in the label image.
+    um_per_px : float
+        Of the crops, not of the smear.
+    """
+
+    crops: np.ndarray
+    cell_ids: np.ndarray
+    um_per_px: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier says of a batch of crops.
+
+    Attributes
+    ----------
+    classes : tuple of str, length C
+    probabilities : numpy.ndarray, (N, C), float32
+        Temperature-scaled softmax.
+    ood_score : numpy.ndarray, (N,), float32
+        Larger is less like the training data.
+    ood_threshold : float
+        At or above it a cell needs review.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+    ood_score: np.ndarray
+    ood_threshold: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of long work: ``done`` of ``total`` in a named stage."""
+
+    stage: str
+    done: int
+    total: int
+    message: str = ""
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass
+class CancelToken:
+    """Asked between steps by long work; set from any thread."""
+
+    _event: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """Ask the work to stop at its next step."""
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` if a stop was asked for."""
+        if self.cancelled:
+            raise Cancelled("stopped by the user; nothing of this smear was written.")
+
+
+@dataclass(frozen=True)
+class SmearResult:
+    """Everything that is known of one smear after analysis.
+
+    Attributes
+    ----------
+    image : SmearImage
+    segmentation : Segmentation
+    cells : pandas.DataFrame
+        One row a cell, columns as in ``cells.csv``.
+    counts : pandas.DataFrame
+        One row a class, columns as in ``counts.csv``.
+    run : dict
+        Settings, model names and hashes, versions, times: ``run.json``.
+    warnings : tuple of str
+    """
+
+    image: SmearImage
+    segmentation: Segmentation
+    cells: pd.DataFrame
+    counts: pd.DataFrame
+    run: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Label image, (H, W) int32; the value of a cell is its ``cell_id``."""
+        return self.segmentation.labels
