@@ -1,0 +1,171 @@
+"""The differential count with its confidence limits, and how many cells a count needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_leukocls.errors import ArgumentError
+from napari_leukocls.scheme import Scheme
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COUNT_COLUMNS = (
+    "slide_id",
+    "class",
+    "count",
+    "percent",
+    "ci95_low",
+    "ci95_high",
+    "in_differential",
+    "per_100_wbc",
+)
+#: What the segmenter tells apart by itself, so that it is counted whatever the classifier.
+ALWAYS_COUNTED = ("platelet", "red_cell")
+EXACT = "Clopper-Pearson exact, each class alone"
+SIMULTANEOUS = "Goodman, all classes at once"
+_ALPHA = 0.05
+
+
+def settled(cells: pd.DataFrame) -> np.ndarray:
+    """Whether each cell counts: it needs no review, or a person has given its class.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame, N rows
+        Columns as in ``cells.csv``.
+
+    Returns
+    -------
+    numpy.ndarray, (N,), bool
+    """
+    corrected = cells["corrected_class"].fillna("").astype(str).to_numpy() != ""
+    return ~cells["needs_review"].to_numpy(dtype=bool) | corrected
+
+
+def differential(
+    cells: pd.DataFrame,
+    scheme: Scheme,
+    classes: Iterable[str],
+    *,
+    slide_id: str | None = None,
+    simultaneous: bool = False,
+) -> pd.DataFrame:
+    """Count the settled cells of a slide by class, with 95 % limits.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``, of one slide.
+    scheme : Scheme
+        Says which classes are counted in the differential and which are reported per 100 leukocytes.
+    classes : iterable of str
+        The model's. These and `ALWAYS_COUNTED` get a row whether or not a cell has them; any other class that
+        a settled cell has gets one too.
+    slide_id : str, optional
+        By default that of the cells.
+    simultaneous : bool
+        Goodman's limits, which hold for all classes at once and are wider; by default each class has its own
+        Clopper-Pearson limits.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `COUNT_COLUMNS`, in the scheme's order; percents are 0-100 and NaN where there are none.
+        ``attrs["limits"]`` says which limits they are.
+
+    References
+    ----------
+    .. [1] Clopper, C. J. & Pearson, E. S. (1934). Biometrika 26, 404-413.
+    .. [2] Goodman, L. A. (1965). Technometrics 7, 247-254.
+    """
+    import pandas as pd
+
+    if slide_id is None:
+        slide_id = str(cells["slide_id"].iloc[0]) if len(cells) else ""
+    corrected = cells["corrected_class"].fillna("").astype(str)
+    final = cells["class"].where(corrected == "", corrected)
+    counted = final[settled(cells)].value_counts()
+    names = scheme.ordered([*classes, *ALWAYS_COUNTED, *map(str, counted.index)])
+    count = np.array([int(counted.get(name, 0)) for name in names], dtype=np.int64)
+    inside = np.array([scheme[name].counted_in_differential for name in names], dtype=bool)
+    beside = np.array([scheme[name].per_100_wbc for name in names], dtype=bool)
+    n_wbc = int(count[inside].sum())
+    percent, low, high, per_100 = (np.full(len(names), np.nan) for _ in range(4))
+    if n_wbc:
+        share = 100 * count / n_wbc
+        percent[inside] = share[inside]
+        per_100[beside] = share[beside]
+        limits = goodman_limits(count[inside]) if simultaneous else exact_limits(count[inside], n_wbc)
+        low[inside], high[inside] = 100 * limits
+    columns = ([slide_id] * len(names), names, count, percent, low, high, inside, per_100)
+    table = pd.DataFrame(dict(zip(COUNT_COLUMNS, columns, strict=True)))
+    table.attrs["limits"] = SIMULTANEOUS if simultaneous else EXACT
+    return table
+
+
+def exact_limits(count: np.ndarray, total: int) -> np.ndarray:
+    """Clopper-Pearson 95 % limits of ``count / total``.
+
+    Returns
+    -------
+    numpy.ndarray, (2, N)
+        Low and high, as shares 0-1.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(np.asarray(count), total, alpha=_ALPHA, method="beta")
+    return np.clip(np.stack([np.atleast_1d(low), np.atleast_1d(high)]), 0, 1)
+
+
+def goodman_limits(counts: np.ndarray) -> np.ndarray:
+    """Goodman's simultaneous 95 % limits of the shares of `counts`, (2, N), as shares 0-1."""
+    from statsmodels.stats.proportion import multinomial_proportions_confint
+
+    if len(counts) < 2:
+        # One class alone is no multinomial.
+        return exact_limits(counts, int(np.sum(counts)))
+    limits = multinomial_proportions_confint(np.asarray(counts), alpha=_ALPHA, method="goodman")
+    return np.clip(limits.T, 0, 1)
+
+
+def cells_needed(p: float, half_width: float) -> int:
+    """Cells to count so that the 95 % limits of a class of share `p` span at most twice `half_width`.
+
+    Parameters
+    ----------
+    p : float
+        Share of the class, 0-1.
+    half_width : float
+        Half the wanted width of its Clopper-Pearson limits, 0-1.
+    """
+    from scipy.stats import beta
+
+    if not 0 <= p <= 1 or not 0 < half_width < 1:
+        raise ArgumentError("a share is 0 to 1 and a half width between 0 and 1; give fractions, not percents.")
+
+    def too_wide(n: int) -> bool:
+        x = p * n
+        low = 0.0 if x <= 0 else beta.ppf(_ALPHA / 2, x, n - x + 1)
+        high = 1.0 if x >= n else beta.ppf(1 - _ALPHA / 2, x + 1, n - x)
+        return bool(high - low > 2 * half_width)
+
+    enough = 1
+    while too_wide(enough):
+        enough *= 2
+    short = enough // 2
+    while enough - short > 1:
+        middle = (enough + short) // 2
+        short, enough = (middle, enough) if too_wide(middle) else (short, middle)
+    return enough
+
+
+def cells_to_see_one(p: float) -> int:
+    """Cells to count to be 95 % sure of seeing at least one of a class of share `p` (0-1)."""
+    if not 0 < p <= 1:
+        raise ArgumentError("a share is above 0 and at most 1; give a fraction, not a percent.")
+    return 1 if p == 1 else math.ceil(math.log(_ALPHA) / math.log1p(-p))
