@@ -78,12 +78,14 @@ class _Layout:
 
     def in_margin(self, n: int, margin: float) -> np.ndarray:
         """Points (n, 2) just outside the field."""
-        points = self.rng.uniform(0, 1, (40 * n, 2)) * (self.height + 2 * margin, self.width + 2 * margin) - margin
+        points = (
+            self.rng.uniform(0, 1, (40 * n, 2)) * (self.height + 2 * margin, self.width + 2 * margin) - margin
+        )
         inside = ((points >= 0) & (points < (self.height, self.width))).all(1)
         return points[~inside][:n]
 
     def beside(self, n: int, kind: str, gap: tuple[float, float], radius: float) -> np.ndarray:
-        """Points beside cells of `kind`, at a share of the touching distance drawn from `gap`; may be none."""
+        """Points beside cells of `kind`, at a share of the touching distance; may be none."""
         mates = np.flatnonzero(self._kind == kind)
         if len(mates) == 0:
             return np.zeros((0, 2))
@@ -123,7 +125,9 @@ def _place_red_cells(layout: _Layout) -> None:
     red = recipe.red_cells
     margin = red.diameter_um / 2
     ring = (layout.height + 2 * margin) * (layout.width + 2 * margin) - layout.height * layout.width
-    n_fringe = int(rng.poisson(red.count * ring / (layout.height * layout.width))) if recipe.fringe_cells else 0
+    n_fringe = (
+        int(rng.poisson(red.count * ring / (layout.height * layout.width))) if recipe.fringe_cells else 0
+    )
     fringe = np.zeros(red.count + n_fringe, bool)
     fringe[red.count :] = True
     for outside in rng.permutation(fringe):

@@ -10,7 +10,15 @@ from scipy import ndimage
 
 from napari_leukocls.synthetic import nuclei
 from napari_leukocls.synthetic.canvas import AZURE, BASOPHILIA, EOSIN, HAEMOGLOBIN, NUCLEUS, Drawing
-from napari_leukocls.synthetic.shapes import ANGLES, Patch, Textures, make_patch, soft_mask, stretch_outline, wavy_outline
+from napari_leukocls.synthetic.shapes import (
+    ANGLES,
+    Patch,
+    Textures,
+    make_patch,
+    soft_mask,
+    stretch_outline,
+    wavy_outline,
+)
 
 NucleusField = Callable[[np.random.Generator, Patch, float], np.ndarray]
 
@@ -50,52 +58,113 @@ _AZUROPHIL = Granules((0.5, 2.2), (0.14, 0.24), {AZURE: (0.3, 0.9)}, 0.2)
 
 STYLES: dict[str, LeukocyteStyle] = {
     "segmented_neutrophil": LeukocyteStyle(
-        (11.5, 14.5), nuclei.segmented, {EOSIN: (0.04, 0.2), AZURE: (0.02, 0.12)}, (0.1, 0.25), "mid",
-        granules=(_FINE,), nucleus_density=(0.9, 1.25), cytoplasm_texture=0.2,
+        (11.5, 14.5),
+        nuclei.segmented,
+        {EOSIN: (0.04, 0.2), AZURE: (0.02, 0.12)},
+        (0.15, 0.4),
+        "mid",
+        granules=(_FINE,),
+        nucleus_density=(0.9, 1.25),
+        cytoplasm_texture=0.2,
     ),
     "band_neutrophil": LeukocyteStyle(
-        (11.5, 15.0), nuclei.band, {EOSIN: (0.04, 0.2), BASOPHILIA: (0.02, 0.12), AZURE: (0.02, 0.1)}, (0.12, 0.25), "mid",
-        granules=(_FINE,), nucleus_density=(0.85, 1.15), cytoplasm_texture=0.2,
+        (11.5, 15.0),
+        nuclei.band,
+        {EOSIN: (0.04, 0.2), BASOPHILIA: (0.02, 0.12), AZURE: (0.02, 0.1)},
+        (0.15, 0.4),
+        "mid",
+        granules=(_FINE,),
+        nucleus_density=(0.85, 1.15),
+        cytoplasm_texture=0.2,
     ),
     "eosinophil": LeukocyteStyle(
-        (12.0, 15.5), nuclei.bilobed, {EOSIN: (0.15, 0.4), BASOPHILIA: (0.05, 0.2)}, (0.1, 0.25), "mid",
-        granules=(Granules((1.6, 2.6), (0.32, 0.45), {EOSIN: (0.6, 1.1), AZURE: (0.02, 0.15)}, 0.12),),
+        (12.0, 15.5),
+        nuclei.bilobed,
+        {EOSIN: (0.1, 0.35), BASOPHILIA: (0.05, 0.2)},
+        (0.18, 0.4),
+        "mid",
+        granules=(Granules((1.5, 2.4), (0.24, 0.36), {EOSIN: (0.5, 1.0), AZURE: (0.02, 0.2)}, 0.12),),
         nucleus_density=(0.75, 1.05),
     ),
     "basophil": LeukocyteStyle(
-        (10.5, 14.0), nuclei.bilobed, {EOSIN: (0.05, 0.2), AZURE: (0.05, 0.25)}, (0.1, 0.2), "mid",
+        (10.5, 14.0),
+        nuclei.bilobed,
+        {EOSIN: (0.05, 0.2), AZURE: (0.05, 0.25)},
+        (0.1, 0.2),
+        "mid",
         granules=(Granules((0.7, 2.0), (0.28, 0.45), {NUCLEUS: (0.4, 0.9), AZURE: (0.2, 0.5)}, 0.9),),
-        nucleus_density=(0.45, 0.85), roughness=0.04, ragged=0.012,
+        nucleus_density=(0.45, 0.85),
+        roughness=0.04,
+        ragged=0.012,
     ),
     "lymphocyte": LeukocyteStyle(
-        (7.8, 11.5), nuclei.round_large, {BASOPHILIA: (0.35, 1.0)}, (0.1, 0.28), "coarse",
-        nucleus_density=(0.85, 1.2), roughness=0.04, ragged=0.015, elongation=(1.0, 1.22),
+        (7.8, 11.5),
+        nuclei.round_large,
+        {BASOPHILIA: (0.35, 1.0)},
+        (0.15, 0.4),
+        "mid",
+        nucleus_density=(0.85, 1.2),
+        roughness=0.04,
+        ragged=0.015,
+        elongation=(1.0, 1.22),
     ),
     "monocyte": LeukocyteStyle(
-        (13.5, 18.5), nuclei.kidney, {BASOPHILIA: (0.28, 0.65), AZURE: (0.03, 0.15)}, (0.14, 0.3), "mid",
-        granules=(Granules((0.6, 2.0), (0.09, 0.14), {AZURE: (0.1, 0.35)}, 0.0),), nucleus_density=(0.55, 0.95),
-        roughness=0.07, ragged=0.012, elongation=(1.0, 1.35), cytoplasm_texture=0.28, vacuoles=(0, 9), tail=0.15,
+        (13.5, 18.5),
+        nuclei.kidney,
+        {BASOPHILIA: (0.28, 0.65), AZURE: (0.03, 0.15)},
+        (0.2, 0.45),
+        "mid",
+        granules=(Granules((0.6, 2.0), (0.09, 0.14), {AZURE: (0.1, 0.35)}, 0.0),),
+        nucleus_density=(0.55, 0.95),
+        roughness=0.07,
+        ragged=0.012,
+        elongation=(1.0, 1.35),
+        cytoplasm_texture=0.28,
+        vacuoles=(0, 9),
+        tail=0.15,
     ),
     "immature_granulocyte": LeukocyteStyle(
-        (13.0, 18.0), nuclei.indented, {BASOPHILIA: (0.1, 0.5), EOSIN: (0.04, 0.22), AZURE: (0.03, 0.12)}, (0.1, 0.25),
-        "mid", granules=(_FINE, _AZUROPHIL), nucleus_density=(0.6, 1.0), roughness=0.04, cytoplasm_texture=0.25,
+        (13.0, 18.0),
+        nuclei.indented,
+        {BASOPHILIA: (0.1, 0.5), EOSIN: (0.04, 0.22), AZURE: (0.03, 0.12)},
+        (0.15, 0.4),
+        "mid",
+        granules=(_FINE, _AZUROPHIL),
+        nucleus_density=(0.6, 1.0),
+        roughness=0.04,
+        cytoplasm_texture=0.25,
         halo=0.25,
     ),
     "erythroblast": LeukocyteStyle(
-        (8.0, 11.5), nuclei.round_small, {HAEMOGLOBIN: (0.3, 0.9), BASOPHILIA: (0.1, 0.75)}, (0.15, 0.4), "coarse",
-        nucleus_density=(1.0, 1.35), roughness=0.05, cytoplasm_texture=0.08, halo=0.2, tail=0.04,
+        (8.0, 11.5),
+        nuclei.round_small,
+        {HAEMOGLOBIN: (0.3, 0.9), BASOPHILIA: (0.1, 0.75)},
+        (0.2, 0.5),
+        "coarse",
+        nucleus_density=(1.0, 1.35),
+        roughness=0.05,
+        cytoplasm_texture=0.08,
+        halo=0.2,
+        tail=0.04,
     ),
     "smudge_cell": LeukocyteStyle(
-        (10.0, 17.0), nuclei.smear_all, {}, (0.25, 0.5), "coarse", nucleus_density=(0.3, 0.65), roughness=0.16,
-        ragged=0.03, elongation=(1.0, 1.6),
+        (10.0, 17.0),
+        nuclei.smear_all,
+        {},
+        (0.25, 0.5),
+        "coarse",
+        nucleus_density=(0.3, 0.65),
+        roughness=0.16,
+        ragged=0.03,
+        elongation=(1.0, 1.6),
     ),
-}  # fmt: skip
+}
 
 
 def leukocyte_outline(rng: np.random.Generator, name: str) -> np.ndarray:
     """Radii, (256,) micrometres, of a cell of the named class before its neighbours press on it."""
     style = STYLES[name]
-    outline = wavy_outline(rng, style.roughness, modes=6)
+    outline = wavy_outline(rng, style.roughness * rng.lognormal(0, 0.45), modes=6)
     if style.ragged:
         fringe = np.fft.rfft(rng.standard_normal(len(ANGLES)))
         fringe[:7] = 0
@@ -105,7 +174,9 @@ def leukocyte_outline(rng: np.random.Generator, name: str) -> np.ndarray:
     if rng.random() < style.tail:
         turned = np.angle(np.exp(1j * (ANGLES - rng.uniform(0, 6.3))))
         outline = outline + rng.uniform(0.2, 0.6) * np.exp(-((turned / rng.uniform(0.2, 0.5)) ** 2))
-    outline = stretch_outline(outline, rng.uniform(*style.elongation), rng.uniform(0, np.pi))
+    # Spreading drags a few cells out of shape whatever their class.
+    elongation = rng.uniform(1.25, 1.6) if rng.random() < 0.07 else rng.uniform(*style.elongation)
+    outline = stretch_outline(outline, elongation, rng.uniform(0, np.pi))
     # Near the outline of a circle of the drawn diameter whatever the waves.
     outline = outline / np.sqrt(np.mean(outline**2))
     return outline * rng.uniform(*style.diameter_um) / 2
@@ -123,13 +194,17 @@ def _sprinkle(rng: np.random.Generator, patch: Patch, granules: Granules, where:
     return np.asarray(np.tanh(1.3 * blurred * (2 * np.pi * sigma**2)))
 
 
-def _chromatin(rng: np.random.Generator, textures: Textures, style: LeukocyteStyle, shape: tuple[int, int]) -> np.ndarray:
+def _chromatin(
+    rng: np.random.Generator, textures: Textures, style: LeukocyteStyle, shape: tuple[int, int]
+) -> np.ndarray:
     """Relative density of the nucleus: clumps, and the thin pale lines between them."""
     clumps = textures.cut(style.chromatin_grain, shape, rng)
     lines = np.exp(-((textures.cut(style.chromatin_grain, shape, rng) / 0.28) ** 2))
     grain = textures.cut("fine", shape, rng)
     depth = rng.uniform(*style.chromatin)
-    return np.asarray(np.clip(1 + depth * (0.55 * np.tanh(clumps) + 0.25 * grain) - 0.9 * depth * lines, 0.2, 1.8))
+    return np.asarray(
+        np.clip(1 + depth * (0.55 * np.tanh(clumps) + 0.25 * grain) - 0.9 * depth * lines, 0.2, 1.8)
+    )
 
 
 def _vacuoles(rng: np.random.Generator, patch: Patch, style: LeukocyteStyle) -> np.ndarray:
@@ -152,12 +227,16 @@ def _nucleus(
     """The nucleus's signed distance and its density."""
     r = float(patch.radius.mean())
     field = style.nucleus(rng, patch, r)
-    field = field + 0.09 * textures.cut("coarse", field.shape, rng) + 0.1 * textures.cut("broad", field.shape, rng)
+    field = (
+        field
+        + 0.09 * textures.cut("coarse", field.shape, rng)
+        + 0.1 * textures.cut("broad", field.shape, rng)
+    )
     # The nucleus stays within the cell.
     field = np.maximum(field, rng.uniform(0.1, 0.35) - patch.depth)
     mask = soft_mask(field, patch.um_per_px)
     # Thinner towards its edge, but dark there: the envelope carries chromatin.
-    body = 0.84 + 0.16 * np.clip(-field / 1.2, 0, 1) + 0.1 * np.exp(-((field + 0.25) / 0.2) ** 2)
+    body = 0.84 + 0.16 * np.clip(-field / 1.2, 0, 1) + 0.1 * np.exp(-(((field + 0.25) / 0.2) ** 2))
     density = rng.uniform(*style.nucleus_density) * body * _chromatin(rng, textures, style, field.shape)
     if style.nucleus is nuclei.smear_all:
         density = density * np.clip(0.55 + 0.35 * textures.cut("broad", field.shape, rng), 0.12, 1.4)
@@ -199,7 +278,9 @@ def draw_leukocyte(
     # The pale zone that some nuclei have round them.
     clear = 1 - style.halo * np.exp(-((np.maximum(field, 0) / 0.8) ** 2)) * rng.uniform(0, 1)
     uneven = 1 + style.cytoplasm_texture * (
-        0.6 * textures.cut("mid", shape, rng) + 0.5 * textures.cut("fine", shape, rng) + 0.5 * textures.cut("broad", shape, rng)
+        0.6 * textures.cut("mid", shape, rng)
+        + 0.5 * textures.cut("fine", shape, rng)
+        + 0.5 * textures.cut("broad", shape, rng)
     )
     rim = 1 + 0.35 * rng.uniform(0, 1) * np.exp(-np.clip(patch.depth, 0, None) / 0.5)
     base = outside * clear * np.clip(uneven, 0.1, 2) * rim * _vacuoles(rng, patch, style)

@@ -14,7 +14,9 @@ def _lobes(
     fields = []
     for (cy, cx), size in zip(centres, sizes, strict=True):
         ratio = rng.uniform(1.0, 1.5)
-        fields.append(ellipse_field(patch, cy, cx, size * ratio**0.5, size / ratio**0.5, rng.uniform(0, np.pi)))
+        fields.append(
+            ellipse_field(patch, cy, cx, size * ratio**0.5, size / ratio**0.5, rng.uniform(0, np.pi))
+        )
     for start, end in zip(centres[:-1], centres[1:], strict=True):
         fields.append(capsule_field(patch, tuple(start), tuple(end), strand_um * rng.uniform(0.7, 1.4)))
     return smooth_union(fields, 0.22)
@@ -57,7 +59,11 @@ def band(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
     turn = rng.uniform(0, 2 * np.pi)
     turned = path @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     turned = turned - turned.mean(0) * 0.6 + rng.normal(0, 0.05 * r, 2)
-    width = r * rng.uniform(0.22, 0.3) * (1 + 0.12 * np.cos(t * np.pi * rng.uniform(0.5, 1.5)) + rng.normal(0, 0.05, n))
+    width = (
+        r
+        * rng.uniform(0.22, 0.3)
+        * (1 + 0.12 * np.cos(t * np.pi * rng.uniform(0.5, 1.5)) + rng.normal(0, 0.05, n))
+    )
     fields = [
         capsule_field(patch, tuple(a), tuple(b), w)
         for a, b, w in zip(turned[:-1], turned[1:], width[:-1], strict=True)
@@ -75,7 +81,12 @@ def kidney(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
         side = angle + np.pi / 2 * rng.choice([-1, 1]) + rng.normal(0, 0.5)
         out = b * rng.uniform(0.85, 1.2)
         notch = ellipse_field(
-            patch, cy + out * np.sin(side), cx + out * np.cos(side), b * rng.uniform(0.4, 0.8), b * rng.uniform(0.18, 0.4), side
+            patch,
+            cy + out * np.sin(side),
+            cx + out * np.cos(side),
+            b * rng.uniform(0.4, 0.8),
+            b * rng.uniform(0.18, 0.4),
+            side,
         )
         body = -smooth_union([-body, notch], 0.25)
     return body
@@ -91,7 +102,12 @@ def indented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
     if rng.random() < 0.5:
         # The dent faces the wide side of the cytoplasm.
         dent = ellipse_field(
-            patch, cy - 0.95 * b * np.sin(side), cx - 0.95 * b * np.cos(side), b * 0.5, b * rng.uniform(0.2, 0.45), side
+            patch,
+            cy - 0.95 * b * np.sin(side),
+            cx - 0.95 * b * np.cos(side),
+            b * 0.5,
+            b * rng.uniform(0.2, 0.45),
+            side,
         )
         body = -smooth_union([-body, dent], 0.4)
     return body
@@ -119,7 +135,12 @@ def round_small(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
     off = rng.uniform(0, 0.9) * (1 - fill) * r
     ratio = rng.uniform(1.0, 1.1)
     return ellipse_field(
-        patch, off * np.sin(side), off * np.cos(side), fill * r * ratio**0.5, fill * r / ratio**0.5, rng.uniform(0, np.pi)
+        patch,
+        off * np.sin(side),
+        off * np.cos(side),
+        fill * r * ratio**0.5,
+        fill * r / ratio**0.5,
+        rng.uniform(0, np.pi),
     )
 
 

@@ -63,7 +63,9 @@ def _scale_about_centre(plane: np.ndarray, shift_px: float) -> np.ndarray:
     height, width = plane.shape
     scale = 1 + shift_px / (np.hypot(height, width) / 2)
     offset = [(side - 1) / 2 * (1 - 1 / scale) for side in (height, width)]
-    return np.asarray(ndimage.affine_transform(plane, [1 / scale, 1 / scale], offset, order=1, mode="nearest"))
+    return np.asarray(
+        ndimage.affine_transform(plane, [1 / scale, 1 / scale], offset, order=1, mode="nearest")
+    )
 
 
 def _through_lens(density: np.ndarray, camera: CameraRecipe, um_per_px: float) -> np.ndarray:
@@ -125,7 +127,9 @@ def take_picture(rng: np.random.Generator, density: np.ndarray, recipe: SmearRec
     if camera.noise:
         grain = rng.standard_normal(picture.shape, dtype=np.float32)
         if camera.noise_grain_px > 0.2:
-            grain = ndimage.gaussian_filter(grain, (0, camera.noise_grain_px, camera.noise_grain_px), truncate=3)
+            grain = ndimage.gaussian_filter(
+                grain, (0, camera.noise_grain_px, camera.noise_grain_px), truncate=3
+            )
             grain /= max(float(grain.std()), 1e-6)
         # Photon noise grows with the root of the light; a quarter of it is read-out.
         picture += camera.noise * grain * (0.25 + 0.75 * np.sqrt(np.clip(picture, 0, 255) / 255))

@@ -19,7 +19,13 @@ Colour = tuple[float, float, float]
 
 #: Extremes between which a laboratory's dye lies, as density in red, green, blue per unit of dye.
 ANCHORS: dict[str, tuple[Colour, ...]] = {
-    "nucleus": ((0.78, 0.80, 0.28), (0.62, 0.86, 0.30), (0.46, 0.72, 0.14), (0.26, 0.86, 0.34)),
+    "nucleus": (
+        (0.78, 0.80, 0.28),
+        (0.62, 0.86, 0.30),
+        (0.46, 0.72, 0.14),
+        (0.40, 0.70, 0.03),
+        (0.26, 0.86, 0.34),
+    ),
     "basophilia": ((0.50, 0.38, 0.12), (0.36, 0.34, 0.16), (0.22, 0.36, 0.12)),
     "eosin": ((0.04, 0.38, 0.20), (0.06, 0.32, 0.36), (0.16, 0.44, 0.26)),
     "haemoglobin": (
@@ -47,7 +53,7 @@ GLASS: tuple[Colour, ...] = (
 
 #: How strongly each dye may take, as a range of factors.
 STRENGTH = {
-    "nucleus": (0.65, 1.3),
+    "nucleus": (0.5, 1.3),
     "basophilia": (0.5, 1.4),
     "eosin": (0.5, 1.3),
     "haemoglobin": (0.35, 1.35),
@@ -86,6 +92,8 @@ def random_stain_vectors(rng: np.random.Generator) -> dict[str, Any]:
 
 def random_camera_colours(rng: np.random.Generator) -> Colour:
     """Draw the colour of empty glass, RGB 0-255."""
-    glass = _mix(rng, GLASS) * rng.uniform(0.8, 1.04) + rng.normal(0, 5, 3)
-    red, green, blue = (float(v) for v in np.clip(glass, 90, 255))
+    glass = _mix(rng, GLASS) * rng.choice(
+        [rng.uniform(0.85, 1.04), rng.uniform(0.6, 0.85)], p=[0.75, 0.25]
+    ) + rng.normal(0, 5, 3)
+    red, green, blue = (float(v) for v in np.clip(glass, 80, 255))
     return red, green, blue

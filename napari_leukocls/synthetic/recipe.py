@@ -123,7 +123,9 @@ class RedCellRecipe(_Recipe):
     clustering : float
         Share of cells that stick to one already there.
     squeeze : float
-        How far touching cells flatten each other instead of overlapping.
+        Share of touching cells that flatten each other instead of overlapping.
+    opacity : float
+        How far an upper cell hides a lower one; at 0 their densities add.
     """
 
     count: int = Field(default=120, ge=0, le=50_000)
@@ -138,6 +140,7 @@ class RedCellRecipe(_Recipe):
     overlap: float = Field(default=0.1, ge=0, le=1)
     clustering: float = Field(default=0.1, ge=0, le=1)
     squeeze: float = Field(default=0.5, ge=0, le=1)
+    opacity: float = Field(default=0.1, ge=0, le=1)
 
 
 class SmearRecipe(_Recipe):
@@ -161,6 +164,8 @@ class SmearRecipe(_Recipe):
         Stain precipitate, dust and grains out of focus: none of them a cell.
     scale_bar : bool
         Burn a scale bar into the picture, as some cameras do.
+    arrow : bool
+        Burn a coloured pointer into it.
     """
 
     height: int = Field(default=576, ge=32, le=16_384)
@@ -173,6 +178,7 @@ class SmearRecipe(_Recipe):
     fringe_cells: bool = True
     debris: int = Field(default=4, ge=0, le=2_000)
     scale_bar: bool = False
+    arrow: bool = False
     stain: StainRecipe = StainRecipe()
     camera: CameraRecipe = CameraRecipe()
 
@@ -192,7 +198,9 @@ class SmearRecipe(_Recipe):
         white = math.pi / 4 * 13.0**2 * sum(self.leukocytes.values())
         covered = (red + white + 7.0 * self.platelets) / self.area_um2
         if covered > MAX_COVERAGE:
-            raise ValueError(f"the cells would cover the field {covered:.1f} times; ask for fewer, or a larger field")
+            raise ValueError(
+                f"the cells would cover the field {covered:.1f} times; ask for fewer, or a larger field"
+            )
         return self
 
     @property
@@ -225,7 +233,9 @@ def random_recipe(
     SmearRecipe
     """
     area = height * width * um_per_px**2
-    coverage = rng.choice([rng.uniform(0.03, 0.25), rng.uniform(0.25, 0.5), rng.uniform(0.5, 0.85)], p=[0.2, 0.45, 0.35])
+    coverage = rng.choice(
+        [rng.uniform(0.03, 0.25), rng.uniform(0.25, 0.5), rng.uniform(0.5, 0.85)], p=[0.2, 0.45, 0.35]
+    )
     cell = math.pi / 4 * 7.5**2
     crowded = coverage > 0.45
     red = RedCellRecipe(
@@ -233,14 +243,15 @@ def random_recipe(
         diameter_um=float(np.clip(rng.normal(7.5, 0.25), 6.8, 8.2)),
         anisocytosis=rng.uniform(0.03, 0.11),
         pallor=float(rng.choice([rng.uniform(0.0, 0.35), rng.uniform(0.35, 1.0)], p=[0.4, 0.6])),
-        pallor_size=rng.uniform(0.28, 0.62),
+        pallor_size=rng.uniform(0.28, 0.72),
         rim=rng.uniform(0.1, 0.9),
         poikilocytosis=float(rng.choice([rng.uniform(0, 0.12), rng.uniform(0.12, 0.6)], p=[0.7, 0.3])),
         polychromasia=rng.uniform(0, 0.08),
         refractile=float(rng.choice([0.0, rng.uniform(0.02, 0.3)], p=[0.6, 0.4])),
-        overlap=rng.uniform(0.1, 0.6) if crowded else rng.uniform(0.0, 0.25),
+        overlap=rng.uniform(0.15, 0.8) if crowded else rng.uniform(0.0, 0.25),
         clustering=rng.uniform(0.05, 0.6),
         squeeze=rng.uniform(0.1, 1.0),
+        opacity=float(rng.choice([rng.uniform(0, 0.25), rng.uniform(0.25, 0.95)], p=[0.6, 0.4])),
     )
     weights = rng.dirichlet(np.array([3.0, 1.2, 1.2, 1.0, 2.5, 1.5, 1.2, 1.2, 0.4]))
     n_white = rng.poisson(leukocyte_density * area / 1e4)
@@ -257,13 +268,16 @@ def random_recipe(
         platelet_clumping=float(rng.choice([0.0, rng.uniform(0.1, 0.6)], p=[0.6, 0.4])),
         debris=int(rng.poisson(rng.choice([1.0, 6.0]) * area / 1e4)),
         scale_bar=bool(rng.random() < 0.08),
+        arrow=bool(rng.random() < 0.04),
         stain=StainRecipe(**random_stain_vectors(rng)),
         camera=_random_camera(rng),
     )
 
 
 def _random_camera(rng: np.random.Generator) -> CameraRecipe:
-    focus = rng.choice([rng.uniform(0.05, 0.16), rng.uniform(0.16, 0.32), rng.uniform(0.32, 0.6)], p=[0.45, 0.4, 0.15])
+    focus = rng.choice(
+        [rng.uniform(0.05, 0.16), rng.uniform(0.16, 0.32), rng.uniform(0.32, 0.65)], p=[0.45, 0.38, 0.17]
+    )
     return CameraRecipe(
         glass=random_camera_colours(rng),
         gradient_y=float(np.clip(rng.normal(0, 0.04), -0.15, 0.15)),

@@ -47,10 +47,12 @@ def red_cell_outline(rng: np.random.Generator, shape: str, diameter_um: float) -
     elif shape == "spherocyte":
         diameter_um, ratio = diameter_um * rng.uniform(0.72, 0.88), 1.02
     elif shape == "polychromatic":
-        diameter_um *= rng.uniform(1.08, 1.25)
+        diameter_um *= rng.uniform(1.02, 1.18)
     elif shape == "teardrop":
         turned = np.angle(np.exp(1j * (ANGLES - angle)))
-        outline = 0.93 * outline + rng.uniform(0.3, 0.75) * np.exp(-np.abs(turned / rng.uniform(0.18, 0.32)) ** 1.3)
+        outline = 0.93 * outline + rng.uniform(0.3, 0.75) * np.exp(
+            -(np.abs(turned / rng.uniform(0.18, 0.32)) ** 1.3)
+        )
     elif shape == "echinocyte":
         spikes, phase = rng.integers(9, 17), rng.uniform(0, 6.3)
         wobble = phase + spikes * ANGLES + rng.normal(0, 0.8) * np.sin(2 * ANGLES + phase)
@@ -63,13 +65,16 @@ def red_cell_outline(rng: np.random.Generator, shape: str, diameter_um: float) -
     return stretch_outline(outline, ratio, angle) * diameter_um / 2
 
 
-def _thickness(rng: np.random.Generator, patch: Patch, shape: str, recipe: RedCellRecipe) -> np.ndarray:
+def _thickness(
+    rng: np.random.Generator, textures: Textures, patch: Patch, shape: str, recipe: RedCellRecipe
+) -> np.ndarray:
     """Relative haemoglobin along the line of sight, about 1 at the rim."""
     # The pale centre sits off the middle and is not quite round.
     shift = rng.normal(0, 0.07, 2) * patch.radius.mean()
     u = np.clip(patch.rho / np.maximum(patch.radius, 1e-3), 0, 1.5)
     turned = np.hypot(patch.y - shift[0], patch.x - shift[1]) / np.maximum(patch.radius, 1e-3)
-    rim = np.clip(1 - u**rng.uniform(4, 9), 0, 1) ** max(0.6 * recipe.rim, 0.02)
+    rim = np.clip(1 - u ** rng.uniform(4, 9), 0, 1) ** max(0.6 * recipe.rim, 0.02)
+    turned = np.maximum(turned + rng.uniform(0, 0.1) * textures.cut("broad", u.shape, rng), 0)
     depth = float(np.clip(recipe.pallor * rng.lognormal(0, 0.25), 0, 0.97))
     size = float(np.clip(recipe.pallor_size * rng.lognormal(0, 0.16), 0.12, 0.8))
     if shape in ("spherocyte", "polychromatic", "fragment"):
@@ -129,14 +134,16 @@ def draw_red_cell(
     Drawing
     """
     patch = make_patch(outline_um, *centre_px, um_per_px)
-    thick = _thickness(rng, patch, shape, recipe)
+    thick = _thickness(rng, textures, patch, shape, recipe)
     if rng.random() < recipe.refractile:
         thick = thick * _refractile_hole(rng, patch)
-    thick = thick * (1 + 0.035 * textures.cut("coarse", thick.shape, rng) + 0.02 * textures.cut("fine", thick.shape, rng))
+    thick = thick * (
+        1 + 0.035 * textures.cut("coarse", thick.shape, rng) + 0.02 * textures.cut("fine", thick.shape, rng)
+    )
     amount = rng.lognormal(0, 0.09) * (1.15 if shape == "spherocyte" else 1.0)
     soft = np.clip(patch.depth / 0.35 + 0.5, 0, 1) * 0.35 + 0.65
     dyes = {HAEMOGLOBIN: (amount * thick * soft * patch.coverage).astype(np.float32)}
     if shape == "polychromatic":
-        dyes[BASOPHILIA] = (0.22 * rng.uniform(0.5, 1.3) * patch.coverage * thick).astype(np.float32)
+        dyes[BASOPHILIA] = (0.14 * rng.uniform(0.4, 1.4) * patch.coverage * thick).astype(np.float32)
         dyes[HAEMOGLOBIN] *= 0.85
-    return Drawing(patch.y0, patch.x0, dyes, patch.coverage)
+    return Drawing(patch.y0, patch.x0, dyes, patch.coverage, displaces=recipe.opacity)

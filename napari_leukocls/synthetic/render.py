@@ -16,7 +16,7 @@ from napari_leukocls.synthetic.optics import compress, take_picture
 from napari_leukocls.synthetic.recipe import SmearRecipe
 from napari_leukocls.synthetic.red_cells import draw_red_cell
 from napari_leukocls.synthetic.shapes import Textures
-from napari_leukocls.synthetic.small_things import add_scale_bar, add_specks, draw_platelet
+from napari_leukocls.synthetic.small_things import add_arrow, add_scale_bar, add_specks, draw_platelet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,6 +174,8 @@ def render_smear(recipe: SmearRecipe, seed: int) -> SyntheticSmear:
         whole_px[index] = canvas.lay(_draw(rng, textures, cell, recipe), index + 1)
     add_specks(rng, textures, canvas, recipe.debris, recipe.um_per_px)
     pixels = take_picture(rng, canvas.density, recipe)
+    if recipe.arrow:
+        add_arrow(rng, pixels, recipe.um_per_px)
     if recipe.scale_bar:
         add_scale_bar(rng, pixels, recipe.um_per_px)
     labels, cells = _truth(canvas.labels, placed, whole_px, recipe.um_per_px)

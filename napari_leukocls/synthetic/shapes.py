@@ -12,7 +12,9 @@ N_ANGLES = 256
 ANGLES = np.linspace(0, 2 * np.pi, N_ANGLES, endpoint=False)
 
 
-def wavy_outline(rng: np.random.Generator, roughness: float, modes: int = 6, decay: float = 1.2) -> np.ndarray:
+def wavy_outline(
+    rng: np.random.Generator, roughness: float, modes: int = 6, decay: float = 1.2
+) -> np.ndarray:
     """Radius of a closed outline round 1, perturbed by a few Fourier modes.
 
     Parameters
@@ -86,7 +88,9 @@ class Patch:
         return self.radius - self.rho
 
 
-def make_patch(outline_um: np.ndarray, y_px: float, x_px: float, um_per_px: float, margin_um: float = 0.6) -> Patch:
+def make_patch(
+    outline_um: np.ndarray, y_px: float, x_px: float, um_per_px: float, margin_um: float = 0.6
+) -> Patch:
     """Lay a polar window over the pixel grid for an outline centred at (`y_px`, `x_px`).
 
     Parameters
@@ -127,7 +131,9 @@ def ellipse_field(patch: Patch, cy: float, cx: float, a: float, b: float, angle:
     return (np.hypot(u, v) - 1) * min(a, b)
 
 
-def capsule_field(patch: Patch, start: tuple[float, float], end: tuple[float, float], radius: float) -> np.ndarray:
+def capsule_field(
+    patch: Patch, start: tuple[float, float], end: tuple[float, float], radius: float
+) -> np.ndarray:
     """Signed distance (micrometres, negative inside) to a thick line from `start` to `end`, (y, x)."""
     ey, ex = end[0] - start[0], end[1] - start[1]
     dy, dx = patch.y - start[0], patch.x - start[1]

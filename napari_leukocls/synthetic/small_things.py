@@ -1,4 +1,4 @@
-"""Platelets, and what is no cell at all: precipitate, dust, grains out of focus, a scale bar."""
+"""Platelets, and what is no cell at all: precipitate, dust, grains out of focus, burnt-in marks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def draw_platelet(
     shape = patch.rho.shape
     u = patch.rho / np.maximum(patch.radius, 1e-3)
     core = np.exp(-((u / rng.uniform(0.6, 1.2)) ** 3))
-    grains = np.clip(0.75 + 0.28 * textures.cut("mid", shape, rng) + 0.22 * textures.cut("fine", shape, rng), 0, 1.6)
+    grains = np.clip(
+        0.75 + 0.28 * textures.cut("mid", shape, rng) + 0.22 * textures.cut("fine", shape, rng), 0, 1.6
+    )
     dark = rng.uniform(0.4, 1.1)
     dyes = {
         BASOPHILIA: patch.coverage * rng.uniform(0.1, 0.45),
@@ -62,7 +64,9 @@ def draw_platelet(
     return Drawing(patch.y0, patch.x0, dyes, patch.coverage, displaces=0.5)
 
 
-def draw_speck(rng: np.random.Generator, textures: Textures, height: int, width: int, um_per_px: float) -> Drawing:
+def draw_speck(
+    rng: np.random.Generator, textures: Textures, height: int, width: int, um_per_px: float
+) -> Drawing:
     """Draw something that is not a cell, anywhere in the field."""
     kind = rng.choice(["precipitate", "dust", "grain", "stain cloud"], p=[0.35, 0.25, 0.25, 0.15])
     centre = (rng.uniform(0, height), rng.uniform(0, width))
@@ -72,7 +76,9 @@ def draw_speck(rng: np.random.Generator, textures: Textures, height: int, width:
         "grain": rng.uniform(0.5, 1.3),
         "stain cloud": rng.uniform(1.0, 4.0),
     }[str(kind)]
-    outline = wavy_outline(rng, 0.05 if kind == "grain" else 0.25, modes=6, decay=0.7) * size
+    outline = wavy_outline(rng, 0.05 if kind == "grain" else 0.2, modes=5, decay=1.3) * size
+    if kind != "grain":
+        outline = stretch_outline(outline, rng.uniform(1.0, 2.4), rng.uniform(0, np.pi))
     patch = make_patch(outline, *centre, um_per_px, margin_um=2.5)
     if kind == "grain":
         # Out of focus: a pale middle and a dark ring, as a lens shows a speck above the film.
@@ -80,11 +86,16 @@ def draw_speck(rng: np.random.Generator, textures: Textures, height: int, width:
         middle = np.exp(-((patch.rho / (0.7 * size)) ** 2))
         dyes = {DIRT: rng.uniform(0.05, 0.3) * ring - rng.uniform(0.0, 0.12) * middle}
     elif kind == "dust":
-        dyes = {DIRT: rng.uniform(0.3, 1.2) * ndimage.gaussian_filter(patch.coverage, rng.uniform(0, 3))}
+        dyes = {
+            DIRT: rng.uniform(0.3, 1.0)
+            * ndimage.gaussian_filter(patch.coverage, rng.uniform(0, 0.45) / um_per_px)
+        }
     elif kind == "precipitate":
         dyes = {AZURE: rng.uniform(0.6, 1.4) * patch.coverage, NUCLEUS: rng.uniform(0, 0.6) * patch.coverage}
     else:
-        body = np.clip(patch.depth / size, 0, 1) * np.clip(0.6 + 0.4 * textures.cut("mid", patch.rho.shape, rng), 0, 2)
+        body = np.clip(patch.depth / size, 0, 1) * np.clip(
+            0.6 + 0.4 * textures.cut("mid", patch.rho.shape, rng), 0, 2
+        )
         dyes = {AZURE: rng.uniform(0.05, 0.3) * body, BASOPHILIA: rng.uniform(0.05, 0.35) * body}
     dyes = {dye: np.asarray(density, np.float32) for dye, density in dyes.items()}
     return Drawing(patch.y0, patch.x0, dyes, patch.coverage)
@@ -107,7 +118,28 @@ def add_scale_bar(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float
     pixels[y - tick : y + thick + tick, x + length - thick : x + length] = ink
 
 
-def add_specks(rng: np.random.Generator, textures: Textures, canvas: Canvas, count: int, um_per_px: float) -> None:
+def add_arrow(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float) -> None:
+    """Burn a coloured pointer into `pixels`, in place, as teaching pictures have."""
+    height, width = pixels.shape[:2]
+    tip_y, tip_x = rng.uniform(0, 1, 2) * (height, width)
+    angle, length, thick = (
+        rng.uniform(0, 2 * np.pi),
+        rng.uniform(4, 9) / um_per_px,
+        rng.uniform(0.5, 1.1) / um_per_px,
+    )
+    y, x = np.mgrid[:height, :width]
+    along = (y - tip_y) * np.sin(angle) + (x - tip_x) * np.cos(angle)
+    across = np.abs((x - tip_x) * np.sin(angle) - (y - tip_y) * np.cos(angle))
+    head = 3.2 * thick
+    shaft = (along > head) & (along < length) & (across < thick)
+    pixels[shaft | ((along >= 0) & (along <= head) & (across < 0.6 * along))] = rng.choice(
+        [(255, 240, 0), (0, 0, 0), (255, 255, 255), (230, 30, 30), (0, 160, 40)]
+    )
+
+
+def add_specks(
+    rng: np.random.Generator, textures: Textures, canvas: Canvas, count: int, um_per_px: float
+) -> None:
     """Lay `count` specks on the canvas; they own no pixels."""
     height, width = canvas.labels.shape
     for _ in range(count):
