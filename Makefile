@@ -1,0 +1,67 @@
+# make demo: environment, install, analyse the bundled smear.   make test: environment, install, all tests.
+# uv is used where it is there, else venv and pip. Everything lives in .venv; `make clean` removes it.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+# An environment is made again when what it is made from changes, and not when a checkout touches the files.
+KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+
+ifneq ($(UV),)
+INSTALL = $(UV) pip install --python $(BIN)/python --constraint constraints.txt
+else
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+endif
+
+.PHONY: demo test lint system env env-test env-dev clean help
+
+help:
+	@sed -n '1,2p' Makefile; echo "also: make lint, make clean"
+
+demo: env
+	$(BIN)/leukocls demo
+
+test: env-test system
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: env-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Xvfb and OpenGL for the tests that open a window.
+system:
+	@.ci/system-libraries
+
+env: $(VENV)/.installed-$(KEY)
+env-test: $(VENV)/.installed-test-$(KEY)
+env-dev: $(VENV)/.installed-dev-$(KEY)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=python3.12"; exit 1; }
+ifneq ($(UV),)
+	$(UV) venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(VENV)
+else
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "This Python has no venv: run 'apt-get install python3-venv' (as root), then make again."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+endif
+
+$(VENV)/.installed-$(KEY): | $(BIN)/python
+	$(INSTALL) --editable .
+	@rm -f $(VENV)/.installed-[0-9]*; touch $@
+
+$(VENV)/.installed-test-$(KEY): | $(BIN)/python
+	$(INSTALL) --editable '.[gui,test]'
+	@rm -f $(VENV)/.installed-test-*; touch $@ $(VENV)/.installed-$(KEY)
+
+$(VENV)/.installed-dev-$(KEY): | $(BIN)/python
+	$(INSTALL) --editable '.[gui,test,dev]'
+	@rm -f $(VENV)/.installed-dev-*; touch $@ $(VENV)/.installed-test-$(KEY) $(VENV)/.installed-$(KEY)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

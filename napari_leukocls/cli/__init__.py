@@ -1,0 +1,91 @@
+"""The command line, ``leukocls``. Whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import click
+
+from napari_leukocls._version import __version__
+from napari_leukocls.cli._base import Group, says_debug
+from napari_leukocls.cli.analyze import analyze
+from napari_leukocls.cli.later import LATER
+from napari_leukocls.cli.models import models
+from napari_leukocls.cli.studies import benchmark, demo, evaluate
+from napari_leukocls.errors import LeukoclsError
+
+__all__ = ["cli", "main"]
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="leukocls")
+def cli() -> None:
+    """Differential counts of stained blood smears that a person can check.
+
+    For research and training; not for diagnosis.
+    """
+
+
+for _command in (analyze, models, evaluate, benchmark, demo, *LATER):
+    cli.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0 all done, 1 some inputs failed, 2 bad arguments or set-up, 130 stopped by the user.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with warnings.catch_warnings():
+            if not says_debug(words) and not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            status = cli.main(words, prog_name="leukocls", standalone_mode=False)
+            sys.stdout.flush()
+            return int(status or 0)
+    except BrokenPipeError:
+        # The reader of our output has gone (`leukocls ... | head`): nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes one line
+        if says_debug(words):
+            raise
+        return _report(error)
+    except KeyboardInterrupt:
+        return _say("stopped by the user.", 130)
+
+
+def _report(error: Exception) -> int:
+    """Say an error in one line; the exit status."""
+    if isinstance(error, LeukoclsError):
+        return _say(str(error), error.exit_status)
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return 2
+    if isinstance(error, click.Abort):
+        return _say("stopped by the user.", 130)
+    if isinstance(error, click.ClickException):
+        message = " ".join(error.format_message().split()).rstrip(".")
+        context = getattr(error, "ctx", None)
+        see = f"; see '{context.command_path} --help'" if context is not None else ""
+        return _say(f"{message}{see}.", 2)
+    detail = " ".join(str(error).split())
+    return _say(f"unexpected {type(error).__name__}: {detail} (--debug shows where).", 2)
+
+
+def _say(message: str, status: int) -> int:
+    click.echo(f"leukocls: {message}", err=True)
+    return status

@@ -1,0 +1,132 @@
+"""``leukocls analyze``: images, folders and globs to one folder of results a slide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, refuse_later, write_json
+
+if TYPE_CHECKING:
+    from napari_leukocls.api import SlideOutcome
+    from napari_leukocls.io.inputs import SlideInput
+
+_FORMATS = ("csv",)
+
+
+@click.command(cls=Command)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results."
+)
+@click.option(
+    "--segmenter",
+    default="compact",
+    show_default=True,
+    metavar="NAME",
+    help="compact, threshold, a cellpose model's name, or its file.",
+)
+@click.option("--classifier", metavar="NAME", help="A model's name; the active one by default.")
+@click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the networks run.")
+@click.option("--diameter-px", type=float, metavar="F", help="Red-cell diameter in pixels.")
+@click.option("--pixel-size-um", type=float, metavar="F", help="Micrometres per pixel.")
+@click.option("--min-confidence", type=float, metavar="F", help="Below it, a cell goes to review (0-1).")
+@click.option(
+    "--format", "formats", default="csv", show_default=True, metavar="LIST", help="Exports, comma-separated."
+)
+@click.option(
+    "--heatmaps", type=click.IntRange(0), default=0, metavar="N", help="Heatmaps per class in the report."
+)
+@click.option("--as-slide", metavar="NAME", help="All images are fields of one slide of this name.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@click.option("--workers", type=click.IntRange(1), default=1, metavar="N", help="Slides analysed at a time.")
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to run on.")
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary.")
+def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: bool, **options: Any) -> int:
+    """Count and classify the cells of blood smears.
+
+    INPUT is an image, a folder of images, or a glob; each image is one slide.
+    """
+    _refuse_unbuilt(options)
+    from napari_leukocls.config import make_config
+
+    config = make_config(**options)
+    outcomes, slides = run_analysis(inputs, out, config, as_slide)
+    failed = report_failures(out, outcomes, slides)
+    if as_json:
+        write_json(_summary(out, outcomes, slides))
+    else:
+        _print_outcomes(out, outcomes, failed)
+    return 1 if failed else 0
+
+
+def run_analysis(
+    inputs: tuple[str, ...], out: Path, config: Any, as_slide: str | None = None
+) -> tuple[list[SlideOutcome], list[SlideInput]]:
+    """Analyse what `inputs` stand for into `out`, with progress on standard error."""
+    from napari_leukocls.io.atomic import make_folder
+    from napari_leukocls.io.inputs import expand_inputs, group_as_slide
+
+    slides = expand_inputs(inputs)
+    if as_slide is not None:
+        slides = [group_as_slide(slides, as_slide)]
+    # Before the engine is loaded: a folder that cannot be written to is said at once.
+    make_folder(out)
+    from napari_leukocls.api import analyze_many
+
+    progress = ProgressLine()
+    try:
+        return analyze_many(slides, out, config, progress=progress), slides
+    finally:
+        progress.close()
+
+
+def report_failures(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) -> int:
+    """List what failed in ``failures.csv`` and on standard error; how many did."""
+    from napari_leukocls.io.failures import write_failures
+
+    sources = {slide.slide_id: slide.source for slide in slides}
+    failed = [outcome for outcome in outcomes if outcome.status != "done"]
+    rows = [(outcome.slide_id, sources.get(outcome.slide_id, ""), outcome.error or "") for outcome in failed]
+    write_failures(out, rows)
+    for outcome in failed:
+        click.echo(f"leukocls: {outcome.slide_id}: {outcome.error}", err=True)
+    return len(failed)
+
+
+def _refuse_unbuilt(options: dict[str, Any]) -> None:
+    """Take out of `options` those that are no settings of the analysis, after refusing what is not built."""
+    formats = {name.strip().lower() for name in options.pop("formats").split(",")} - {""}
+    more = sorted(formats - set(_FORMATS))
+    refuse_later(
+        resume=options.pop("resume"),
+        workers=options.pop("workers") > 1,
+        scheduler=options.pop("scheduler"),
+        heatmaps=options["heatmaps"],
+        **({f"format {','.join(more)}": True} if more else {}),
+    )
+
+
+def _summary(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from napari_leukocls._version import __version__
+
+    sources = {slide.slide_id: slide.source for slide in slides}
+    done = sum(outcome.status == "done" for outcome in outcomes)
+    return {
+        "version": __version__,
+        "out": str(out),
+        "done": done,
+        "failed": len(outcomes) - done,
+        "slides": [{"source": sources.get(outcome.slide_id, ""), **asdict(outcome)} for outcome in outcomes],
+    }
+
+
+def _print_outcomes(out: Path, outcomes: list[SlideOutcome], failed: int) -> None:
+    for outcome in outcomes:
+        if outcome.status == "done":
+            click.echo(f"{outcome.slide_id}: {outcome.n_cells} cells in {outcome.seconds:.1f} s")
+    click.echo(f"{len(outcomes) - failed} of {len(outcomes)} slides done; results are in {out}")

@@ -1,0 +1,172 @@
+"""Pixels of any kind to 8-bit RGB, each conversion said in a note.
+
+Rules
+-----
+- **Depth.** 8-bit values stay as they are. Whole numbers of more bits are scaled from black = 0 to white =
+  the full scale of the smallest of 8, 10, 12, 14 or 16 bits that holds the largest value (cameras put 12
+  bits into 16-bit files); above 16 bits, to the largest value. Numbers with a fraction are taken as 0-1
+  where they all lie there, else as 0-255, else as 0-65535 (then as whole numbers above). Where values are
+  negative, or fractions exceed 65535, the smallest becomes black and the largest white.
+- **Grey** is repeated into the three channels.
+- **Alpha** is composited on white, the colour of empty glass.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_leukocls.errors import InputError
+from napari_leukocls.types import SmearImage
+
+#: The shorter side of the smallest image that can hold a whole cell.
+MIN_SIDE_PX = 32
+#: Images with more pixels are refused before they are decoded.
+MAX_PIXELS = 400_000_000
+
+_GREY_NOTE = "a grey image, repeated into three channels: without the stain's colour classes are less sure"
+
+
+def array_to_smear(
+    array: np.ndarray,
+    slide_id: str = "image",
+    *,
+    source: str = "array",
+    um_per_px: float | None = None,
+    notes: tuple[str, ...] = (),
+) -> SmearImage:
+    """Convert an array to a `SmearImage` by the rules of this module.
+
+    Parameters
+    ----------
+    array : array-like
+        (H, W) grey, (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGBA, or the channels
+        first where the last axis cannot be the channels. Any boolean, whole or real type.
+    slide_id, source : str
+        Go into the result.
+    um_per_px : float, optional
+        Pixel size in micrometres, where known.
+    notes : tuple of str
+        What was converted before.
+
+    Returns
+    -------
+    SmearImage
+
+    Raises
+    ------
+    InputError
+        Where the array cannot be an image of a smear; the message names `source`.
+    """
+    pixels = np.asarray(array)
+    said = list(notes)
+    pixels = _channels_last(pixels, source, said)
+    check_size(pixels.shape[1], pixels.shape[0], source)
+    pixels = to_uint8(pixels, source, said)
+    pixels = _to_rgb(pixels, said)
+    # A fresh, writable array: a memory-mapped or read-only one makes torch warn.
+    pixels = np.array(pixels, dtype=np.uint8, order="C")
+    return SmearImage(pixels, slide_id, source, um_per_px, tuple(said))
+
+
+def check_size(width: int, height: int, source: str) -> None:
+    """Raise `InputError` where an image is too small to hold a cell, or too large to be decoded."""
+    if min(width, height) < MIN_SIDE_PX:
+        raise InputError(
+            f"'{source}' is {width} x {height} pixels, too small to hold a cell; "
+            f"give an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels."
+        )
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"'{source}' is {width} x {height} pixels, more than the "
+            f"{MAX_PIXELS // 1_000_000} megapixels that are read at once; save it as smaller fields or crop the region of interest."
+        )
+
+
+def to_uint8(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
+    """Scale pixels of any numeric type to 8 bit; what was done goes to `notes`."""
+    kind = pixels.dtype.kind
+    if pixels.dtype == np.uint8:
+        return pixels
+    if kind == "b":
+        notes.append("a black-and-white image, taken as 0 and 255")
+        return pixels.astype(np.uint8) * np.uint8(255)
+    if kind not in "uif":
+        raise InputError(f"'{source}' holds values of type {pixels.dtype}; save it as an 8-bit RGB image.")
+    if kind == "f":
+        pixels = _finite(pixels, source, notes)
+    low, high, rule = _range(pixels)
+    notes.append(f"{pixels.dtype.itemsize * 8}-bit {'real' if kind == 'f' else 'whole'} values, {rule}")
+    return _scale(pixels, low, high)
+
+
+def _finite(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
+    # Values such as -3.4e38 mark missing data, as NaN does (and their difference would overflow).
+    finite = np.isfinite(pixels) & (np.abs(pixels) < 1e30)
+    if finite.all():
+        return pixels
+    if not finite.any():
+        raise InputError(f"'{source}' holds no finite value; save the image again from its source.")
+    notes.append(f"{finite.size - int(finite.sum())} values that are not finite, set to the smallest")
+    return np.where(finite, pixels, pixels[finite].min())
+
+
+def _range(pixels: np.ndarray) -> tuple[float, float, str]:
+    """Values that become black and white, and the rule in words."""
+    low, high = float(pixels.min()), float(pixels.max())
+    real = pixels.dtype.kind == "f"
+    if low < 0 or (real and high > 65535):
+        return low, high, f"stretched from {low:g}-{high:g} to 8 bit"
+    if real and high <= 1:
+        return 0.0, 1.0, "0-1 scaled to 8 bit"
+    if real and high <= 255:
+        return 0.0, 255.0, "rounded to 8 bit"
+    for bits in (8, 10, 12, 14, 16):
+        white = 2**bits - 1
+        if high <= white:
+            return 0.0, float(white), f"scaled from 0-{white} to 8 bit"
+    return 0.0, high, f"scaled from 0-{high:g} to 8 bit"
+
+
+def _scale(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    if high <= low:
+        return np.zeros(pixels.shape, np.uint8)
+    out = np.empty(pixels.shape, np.uint8)
+    # By rows, so that the real-valued copy stays small for large images.
+    step = max(1, 4_000_000 // max(1, pixels[0].size))
+    for start in range(0, len(pixels), step):
+        rows = (pixels[start : start + step].astype(np.float64) - low) / (high - low)
+        out[start : start + step] = np.clip(np.rint(rows * 255), 0, 255)
+    return out
+
+
+def _channels_last(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    if pixels.ndim == 3 and 1 <= pixels.shape[-1] <= 4:
+        return pixels
+    if pixels.ndim == 3 and pixels.shape[0] in (3, 4):
+        notes.append("channels were the first axis, moved to the last")
+        return np.moveaxis(pixels, 0, -1)
+    raise InputError(
+        f"'{source}' has the shape {pixels.shape}; give one image of (height, width, 3), 8-bit RGB."
+    )
+
+
+def _to_rgb(pixels: np.ndarray, notes: list[str]) -> np.ndarray:
+    """(H, W, 1..4) uint8 to (H, W, 3)."""
+    channels = pixels.shape[-1]
+    if channels in (2, 4):
+        notes.append("transparency, composited on white")
+        pixels = _on_white(pixels[..., :-1], pixels[..., -1:])
+    if pixels.shape[-1] == 1:
+        notes.append(_GREY_NOTE)
+        pixels = np.repeat(pixels, 3, axis=-1)
+    return pixels
+
+
+def _on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    if (alpha == 255).all():
+        return colour
+    # Whole-number arithmetic, rounded: 255 - (255 - c) * a / 255.
+    shade = (255 - colour).astype(np.uint16) * alpha
+    return (255 - (shade + 127) // 255).astype(np.uint8)

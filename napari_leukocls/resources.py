@@ -1,0 +1,190 @@
+"""Where models, sample smears and the user's own data are; no torch, and quick to import.
+
+Models are looked for in the folders of ``LEUKOCLS_MODELS``, in the user's data folder and among the bundled
+ones, in this order; the first of a name wins. A model is a folder with ``model.json`` and
+``weights.safetensors``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_leukocls.errors import ModelError
+
+CARD_NAME = "model.json"
+WEIGHTS_NAME = "weights.safetensors"
+DEFAULT_CLASSIFIER = "default"
+
+_PACKAGE = Path(__file__).resolve().parent
+
+Origin = Literal["environment", "user", "bundled"]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that was found: its name, its folder, and which of the places it lies in."""
+
+    name: str
+    path: Path
+    origin: Origin
+
+    @property
+    def weights(self) -> Path:
+        """The weights; they may be missing or damaged."""
+        return self.path / WEIGHTS_NAME
+
+    def card(self) -> dict[str, Any]:
+        """The model's card.
+
+        Raises
+        ------
+        ModelError
+            Where ``model.json`` cannot be read or is no JSON object.
+        """
+        return read_card(self.path)
+
+
+def user_data_dir() -> Path:
+    """Folder of the user's own models and choices; ``LEUKOCLS_DATA`` overrides it. It may not exist yet."""
+    override = os.environ.get("LEUKOCLS_DATA")
+    if override:
+        return Path(override)
+    from platformdirs import user_data_path
+
+    return user_data_path("leukocls", appauthor=False)
+
+
+def bundled_dir(kind: Literal["models", "sample_data"]) -> Path:
+    """What comes with the product: within the package in a wheel, at the root in a checkout."""
+    inside = _PACKAGE / "_bundled" / kind
+    return inside if inside.is_dir() else _PACKAGE.parent / kind
+
+
+def models_search_path() -> list[tuple[Origin, Path]]:
+    """Folders that models are looked for in, first match first; some may not exist."""
+    own = os.environ.get("LEUKOCLS_MODELS", "")
+    path: list[tuple[Origin, Path]] = [("environment", Path(part)) for part in own.split(os.pathsep) if part]
+    path.append(("user", user_data_dir() / "models"))
+    path.append(("bundled", bundled_dir("models")))
+    return path
+
+
+def list_models() -> list[ModelEntry]:
+    """All models that can be used by name, sorted; of two with one name, the one that is found first."""
+    found: dict[str, ModelEntry] = {}
+    for origin, folder in models_search_path():
+        if not folder.is_dir():
+            continue
+        for path in folder.iterdir():
+            if (path / CARD_NAME).is_file():
+                found.setdefault(path.name, ModelEntry(path.name, path, origin))
+    return sorted(found.values(), key=lambda entry: entry.name)
+
+
+def find_model(name: str | os.PathLike[str]) -> ModelEntry:
+    """Find a model by its name, or by the path of its folder.
+
+    Raises
+    ------
+    ModelError
+        Where there is none; the message names the nearest.
+    """
+    text = os.fspath(name)
+    entries = {entry.name: entry for entry in list_models()}
+    if text in entries:
+        return entries[text]
+    path = Path(text)
+    if (path / CARD_NAME).is_file():
+        return ModelEntry(path.resolve().name, path, "environment")
+    if path.is_file():
+        raise ModelError(f"'{text}' is a file, not a model; give the folder that holds its {CARD_NAME}.")
+    raise ModelError(f"there is no model '{text}'; {_suggestion(text, list(entries))}.")
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Read ``model.json`` of a model's folder; `ModelError` where it cannot be read or is no JSON object."""
+    file = folder / CARD_NAME
+    again = "copy the model again from its source"
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"the card '{file}' cannot be read ({error.strerror}); {again}.") from error
+    except ValueError as error:
+        raise ModelError(f"the card '{file}' is not valid JSON ({error}); {again}.") from error
+    if not isinstance(card, dict):
+        raise ModelError(f"the card '{file}' is not a JSON object; {again}.")
+    return card
+
+
+def active_classifier() -> str:
+    """Name of the classifier that is used where none is named: the user's choice, else the bundled default.
+
+    Raises
+    ------
+    ModelError
+        Where the user's ``active.json`` is damaged.
+    """
+    file = _active_file()
+    try:
+        name = json.loads(file.read_text(encoding="utf-8"))["classifier"]
+    except FileNotFoundError:
+        return DEFAULT_CLASSIFIER
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"'{file}' does not name a classifier; delete it to use '{DEFAULT_CLASSIFIER}' again."
+        ) from error
+    if not isinstance(name, str) or not name:
+        raise ModelError(
+            f"'{file}' does not name a classifier; delete it to use '{DEFAULT_CLASSIFIER}' again."
+        )
+    return name
+
+
+def set_active_classifier(name: str) -> None:
+    """Make a model the one that is used where none is named.
+
+    Raises
+    ------
+    ModelError
+        Where there is no such model.
+    OutputError
+        Where the choice cannot be saved.
+    """
+    from napari_leukocls.io.atomic import atomic_text, make_folder
+
+    entry = find_model(name)
+    file = _active_file()
+    make_folder(file.parent)
+    atomic_text(file, json.dumps({"classifier": entry.name}, indent=2) + "\n")
+
+
+def sample_smears() -> dict[str, Path]:
+    """The bundled smears by name, sorted; images at the top of the folder, label images left out."""
+    folder = bundled_dir("sample_data")
+    if not folder.is_dir():
+        return {}
+    images = [
+        path for path in folder.iterdir() if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+    ]
+    return {
+        path.stem: path for path in sorted(images) if not path.stem.endswith(("_labels", "_truth", "_masks"))
+    }
+
+
+def _active_file() -> Path:
+    return user_data_dir() / "active.json"
+
+
+def _suggestion(text: str, names: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    if names:
+        return f"there are {', '.join(sorted(names))}"
+    return "no models are installed; set LEUKOCLS_MODELS to a folder of models"
