@@ -106,8 +106,8 @@ class Scheme:
     def resolve(self, text: str) -> str | None:
         """Class name for a spelling that people use, or None.
 
-        Letter case, plural, spaces, hyphens, underscores, CamelCase, a leading number ("01_Basophils") and words
-        such as "cell" do not matter.
+        Letter case, plural, spaces, hyphens, underscores, CamelCase, a leading number ("01_Basophils") and
+        words such as "cell" do not matter.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ def _words(text: str) -> list[str]:
     plain = unicodedata.normalize("NFKC", str(text))
     plain = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain).casefold()
     parts = re.findall(r"\d+|[^\W\d_]+", plain)
-    return [part[:-1] if len(part) > 3 and part.endswith("s") and not part.endswith("ss") else part for part in parts]
+    return [re.sub(r"(?<=..[^s])s$", "", part) for part in parts]
 
 
 def _key(words: list[str]) -> str:
@@ -171,7 +171,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ArgumentError(f"class scheme {path} needs a list 'classes' ([[classes]] in TOML).")
     if data.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
         raise ArgumentError(
-            f"class scheme {path} has format_version {data['format_version']!r}; this version reads {FORMAT_VERSION}."
+            f"class scheme {path} has format_version {data['format_version']!r}; give {FORMAT_VERSION}."
         )
     unknown = sorted(set(data) - {"classes", "format_version"})
     if unknown:
@@ -217,7 +217,7 @@ def _merge(known: dict[str, CellClass], spellings: dict[str, str], path: Path) -
             key = _key(_words(alias))
             if added.setdefault(key, entry.name) != entry.name:
                 raise ArgumentError(
-                    f"class scheme {path}: {alias!r} stands for both {added[key]!r} and {entry.name!r}; keep one."
+                    f"class scheme {path}: {alias!r} is both {added[key]!r} and {entry.name!r}; keep one."
                 )
         before = known[entry.name].aliases if entry.name in known else ()
         known[entry.name] = replace(entry, aliases=tuple(dict.fromkeys((*before, *entry.aliases))))
@@ -232,13 +232,13 @@ def _check(known: Mapping[str, CellClass], path: Path) -> None:
     for entry in known.values():
         if entry.key and keys.setdefault(entry.key, entry.name) != entry.name:
             raise ArgumentError(
-                f"class scheme {path}: key {entry.key!r} is used by {keys[entry.key]!r} and {entry.name!r}; change one."
+                f"class scheme {path}: {keys[entry.key]!r} and {entry.name!r} share a key; change one."
             )
         chain = [entry.name]
         while parent := known[chain[-1]].parent:
             if parent not in known or parent in chain:
                 raise ArgumentError(
-                    f"class scheme {path}: the parent {parent!r} of {chain[-1]!r} is not a coarser class; correct it."
+                    f"class scheme {path}: {parent!r} cannot be the parent of {chain[-1]!r}; correct it."
                 )
             chain.append(parent)
 
@@ -272,4 +272,3 @@ def _load(path: Path | None) -> Scheme:
 def default_scheme() -> Scheme:
     """The scheme that ships, loaded once."""
     return load_scheme()
-

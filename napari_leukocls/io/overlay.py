@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 #: Width beyond which the picture is reduced, pixels.
 MAX_WIDTH = 2000
@@ -26,7 +27,7 @@ _MAX_NAMES = 400
 
 
 def draw_overlay(result: SmearResult, scheme: Scheme, max_width: int = MAX_WIDTH) -> Image:
-    """Draw every cell's outline, the short name beside each cell that is no red cell, a legend and a scale bar.
+    """Draw outlines, the short name beside each nucleated cell, a legend and a scale bar.
 
     Parameters
     ----------
@@ -124,10 +125,10 @@ def _cell_colours(cells: pd.DataFrame, scheme: Scheme, top: int) -> tuple[np.nda
     return colours, strong
 
 
-def _font(size: int) -> object:
-    from PIL import ImageFont
+def _font(size: int) -> FreeTypeFont | ImageFont:
+    from PIL.ImageFont import load_default
 
-    return ImageFont.load_default(size)
+    return load_default(size)
 
 
 def _draw_names(draw: ImageDraw, cells: pd.DataFrame, scheme: Scheme, factor: float) -> None:
@@ -153,9 +154,8 @@ def _draw_scale_bar(draw: ImageDraw, size: tuple[int, int], um_per_px: float) ->
     left, bottom = 10, height - 12
     draw.rectangle((left - 1, bottom - 5, left + length + 1, bottom + 1), fill="white")
     draw.rectangle((left, bottom - 4, left + length, bottom), fill="black")
-    draw.text(
-        (left, bottom - 24), f"{fitting[-1]} um", fill="black", font=_font(14), stroke_width=2, stroke_fill="white"
-    )
+    text = f"{fitting[-1]} um"
+    draw.text((left, bottom - 24), text, fill="black", font=_font(14), stroke_width=2, stroke_fill="white")
 
 
 def _with_legend(picture: Image, counts: pd.DataFrame, scheme: Scheme) -> Image:

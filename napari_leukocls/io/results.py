@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import secrets
-import shutil
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_leukocls.errors import OutputError
-from napari_leukocls.io.atomic import atomic_bytes, make_folder, output_error
+from napari_leukocls.io.atomic import atomic_bytes, make_folder
+from napari_leukocls.io.folder import replacing_folder
 from napari_leukocls.io.text import safe_text
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import SmearResult
@@ -29,8 +24,6 @@ SUMMARY_START = ("slide_id", "source", "status", "n_cells", "n_wbc", "n_rbc", "n
 SUMMARY_END = ("segmenter", "classifier", "um_per_px", "seconds", "version")
 FAILURE_COLUMNS = ("slide_id", "source", "error")
 _SIGNIFICANT = "%.6g"
-#: Hidden folders of a run that died are swept once they are this old, seconds.
-_STALE = 3600.0
 
 ExtraWriter = Callable[[SmearResult, Path], None]
 
@@ -85,7 +78,7 @@ def write_result(
 
 
 def table_bytes(table: pd.DataFrame) -> bytes:
-    """A table as CSV: floats to six significant digits, text that no spreadsheet runs, the same bytes every time."""
+    """A table as CSV: floats to six significant digits, and text that no spreadsheet runs."""
     import pandas as pd
 
     columns: dict[Any, Any] = {}
@@ -170,6 +163,7 @@ def summary_row(result: SmearResult, *, status: str = "done", seconds: float | N
     by_class = dict(zip(counts["class"], counts["count"], strict=True))
     inside = counts["in_differential"].astype(bool)
     corrected = cells["corrected_class"].fillna("").astype(str) != ""
+    percents = counts.loc[inside, ["class", "percent"]].itertuples(index=False)
     return {
         "slide_id": result.image.slide_id,
         "source": result.image.source,
@@ -179,7 +173,7 @@ def summary_row(result: SmearResult, *, status: str = "done", seconds: float | N
         "n_rbc": int(by_class.get("red_cell", 0)),
         "n_platelet": int(by_class.get("platelet", 0)),
         "n_review": int((cells["needs_review"].astype(bool) & ~corrected).sum()),
-        **{f"pct_{name}": float(p) for name, p in counts.loc[inside, ["class", "percent"]].itertuples(index=False)},
+        **{f"pct_{name}": float(p) for name, p in percents},
         "segmenter": model_name(run.get("segmenter")),
         "classifier": model_name(run.get("classifier")),
         "um_per_px": float(result.segmentation.scale.um_per_px),
@@ -215,72 +209,7 @@ def write_failures(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
     return write_table(table.sort_values(["slide_id", "source"], kind="stable"), path)
 
 
-@contextmanager
-def replacing_folder(target: Path) -> Iterator[Path]:
-    """Give an empty hidden folder beside `target`; put it in the place of `target` at the end.
-
-    Where the block raises, the hidden folder goes and an older `target` stays as it was. Any `OSError` becomes an
-    `OutputError`.
-    """
-    token = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
-    hidden = target.with_name(f".leukocls-{token}-{secrets.token_hex(4)}.partial")
-    try:
-        _refuse_foreign(target)
-        _sweep(target.parent, token)
-        hidden.mkdir()
-        yield hidden
-        _sync_files(hidden)
-        _swap(hidden, target)
-    except OSError as error:
-        raise output_error(target, error) from error
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-
-
 def _slide_folder(out_dir: Path, slide_id: str) -> Path:
     if slide_id in ("", ".", "..") or any(sign in slide_id for sign in "/\\\0"):
-        raise OutputError(f"slide name {slide_id!r} cannot be the name of a folder; rename the image or the layer.")
+        raise OutputError(f"slide name {slide_id!r} cannot name a folder; rename the image or the layer.")
     return out_dir / slide_id
-
-
-def _refuse_foreign(target: Path) -> None:
-    """Never replace a folder that holds somebody's own files."""
-    if not target.exists() and not target.is_symlink():
-        return
-    ours = target.is_dir() and ((target / "run.json").is_file() or not any(target.iterdir()))
-    if target.is_symlink() or not ours:
-        raise OutputError(
-            f"'{target}' exists and is no result of an earlier analysis; move it or choose another output folder."
-        )
-
-
-def _sweep(parent: Path, token: str) -> None:
-    """Remove what a run that died has left of this slide."""
-    for old in parent.glob(f".leukocls-{token}-*"):
-        if time.time() - old.stat().st_mtime > _STALE:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync_files(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def _swap(hidden: Path, target: Path) -> None:
-    """Rename `hidden` to `target`; an older `target` steps aside first and comes back if that fails."""
-    if not target.exists():
-        os.rename(hidden, target)
-        return
-    aside = hidden.with_suffix(".old")
-    os.rename(target, aside)
-    try:
-        os.rename(hidden, target)
-    except OSError:
-        os.rename(aside, target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

@@ -149,7 +149,8 @@ def build_cell_table(
         best = class_probabilities[at].argmax(axis=1)
         names[at] = np.asarray(model_classes, dtype=object)[best]
         probability[at] = class_probabilities[at, best]
-        reason[at] = review_reasons(names[at], probability[at], ood_score[at], predictions.ood_threshold, limits)
+        unlike_from = predictions.ood_threshold
+        reason[at] = review_reasons(names[at], probability[at], ood_score[at], unlike_from, limits)
     data: dict[str, Any] = {
         "slide_id": np.full(len(cells.ids), slide_id, dtype=object),
         "cell_id": cells.ids,
@@ -183,8 +184,9 @@ def review_reasons(
     probability : numpy.ndarray, (N,)
         Of the predicted class. A value that is not a number counts as low.
     ood_score : numpy.ndarray, (N,)
-        A value that is not a number counts as unlike the training data; give an infinite threshold to have none.
+        A value that is not a number counts as unlike the training data.
     ood_threshold : float
+        Infinite where no cell shall be held to be unlike the training data.
     limits : ReviewThresholds
     """
     least = np.array([limits.per_class.get(str(name), limits.min_confidence) for name in names], dtype=float)

@@ -146,7 +146,7 @@ def cells_needed(p: float, half_width: float) -> int:
     from scipy.stats import beta
 
     if not 0 <= p <= 1 or not 0 < half_width < 1:
-        raise ArgumentError("a share is 0 to 1 and a half width between 0 and 1; give fractions, not percents.")
+        raise ArgumentError("give the share (0 to 1) and the half width (between 0 and 1) as fractions.")
 
     def too_wide(n: int) -> bool:
         x = p * n
@@ -167,5 +167,5 @@ def cells_needed(p: float, half_width: float) -> int:
 def cells_to_see_one(p: float) -> int:
     """Cells to count to be 95 % sure of seeing at least one of a class of share `p` (0-1)."""
     if not 0 < p <= 1:
-        raise ArgumentError("a share is above 0 and at most 1; give a fraction, not a percent.")
+        raise ArgumentError("give the share as a fraction above 0 and at most 1.")
     return 1 if p == 1 else math.ceil(math.log(_ALPHA) / math.log1p(-p))

@@ -1,0 +1,1 @@
+"""How well a model does, with intervals: classification, calibration, and finding cells."""

@@ -1,0 +1,160 @@
+"""Whether a probability of 0.9 is right nine times in ten, and the temperature that makes it so.
+
+References
+----------
+.. [1] Guo, C. et al. (2017). On calibration of modern neural networks. ICML.
+.. [2] Nixon, J. et al. (2019). Measuring calibration in deep learning. CVPR workshops.
+.. [3] Brier, G. W. (1950). Monthly Weather Review 78, 1-3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_leukocls.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+N_BINS = 15
+
+
+def bins_of(confidence: np.ndarray, n_bins: int = N_BINS) -> np.ndarray:
+    """Bin of each confidence, equal widths, closed above: 0 .. `n_bins` - 1."""
+    return np.clip(np.ceil(np.asarray(confidence, dtype=float) * n_bins) - 1, 0, n_bins - 1).astype(np.intp)
+
+
+def adaptive_bins_of(confidence: np.ndarray, n_bins: int = N_BINS) -> np.ndarray:
+    """Bin of each confidence, equal numbers of crops in each."""
+    confidence = np.asarray(confidence, dtype=float)
+    rank = np.empty(len(confidence), np.intp)
+    rank[np.argsort(confidence, kind="stable")] = np.arange(len(confidence))
+    return rank * n_bins // max(len(confidence), 1)
+
+
+def binned_gaps(
+    confidence: np.ndarray, correct: np.ndarray, bins: np.ndarray, weights: np.ndarray, n_bins: int = N_BINS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected and maximum calibration error of many resamples at once.
+
+    Parameters
+    ----------
+    confidence, correct, bins : numpy.ndarray, (N,)
+    weights : numpy.ndarray, (B, N)
+        How often each row was drawn.
+    n_bins : int
+
+    Returns
+    -------
+    ece, mce : numpy.ndarray, (B,)
+    """
+    member = np.zeros((len(bins), n_bins))
+    member[np.arange(len(bins)), bins] = 1
+    filled = weights @ member
+    gap = np.abs(weights @ (member * (np.asarray(confidence, float) - correct)[:, None]))
+    ece = gap.sum(axis=1) / filled.sum(axis=1)
+    mce = np.divide(gap, filled, out=np.zeros_like(gap), where=filled > 0).max(axis=1)
+    return ece, mce
+
+
+def ece(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> float:
+    """Expected calibration error of the best class, equal-width bins.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+    n_bins : int
+    """
+    return _gaps(probabilities, truth, n_bins, adaptive=False)[0]
+
+
+def mce(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> float:
+    """Largest gap of any bin that is not empty; arguments as for `ece`."""
+    return _gaps(probabilities, truth, n_bins, adaptive=False)[1]
+
+
+def adaptive_ece(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> float:
+    """Expected calibration error with bins of equal numbers of crops; arguments as for `ece`."""
+    return _gaps(probabilities, truth, n_bins, adaptive=True)[0]
+
+
+def _gaps(
+    probabilities: np.ndarray, truth: np.ndarray, n_bins: int, *, adaptive: bool
+) -> tuple[float, float]:
+    if len(truth) == 0:
+        return float("nan"), float("nan")
+    confidence, correct = best_of(probabilities, truth)
+    bins = (adaptive_bins_of if adaptive else bins_of)(confidence, n_bins)
+    expected, largest = binned_gaps(confidence, correct, bins, np.ones((1, len(truth))), n_bins)
+    return float(expected[0]), float(largest[0])
+
+
+def best_of(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of the best class of each crop, and whether it is the true one."""
+    probabilities = np.asarray(probabilities, dtype=float)
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == np.asarray(truth)
+
+
+def brier_scores(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Squared distance of each crop's probabilities from the truth, summed over classes: 0-2, shape (N,)."""
+    distance = np.array(probabilities, dtype=float)
+    distance[np.arange(len(truth)), truth] -= 1
+    return (distance**2).sum(axis=1)
+
+
+def brier(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Brier's score for many classes, 0 (perfect) to 2; arguments as for `ece`."""
+    return float(brier_scores(probabilities, truth).mean()) if len(truth) else float("nan")
+
+
+def reliability_table(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> pd.DataFrame:
+    """One row a bin: ``low, high, n, confidence, accuracy``; means are NaN where a bin is empty."""
+    import pandas as pd
+
+    confidence, correct = best_of(probabilities, truth)
+    bins = bins_of(confidence, n_bins)
+    n = np.bincount(bins, minlength=n_bins)
+    edges = np.arange(n_bins + 1) / n_bins
+    sums = [np.bincount(bins, weights=values, minlength=n_bins) for values in (confidence, correct)]
+    means = [np.divide(total, n, out=np.full(n_bins, np.nan), where=n > 0) for total in sums]
+    return pd.DataFrame(
+        {"low": edges[:-1], "high": edges[1:], "n": n, "confidence": means[0], "accuracy": means[1]}
+    )
+
+
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
+    """The temperature by which to divide the logits so that the likelihood of the truth is largest.
+
+    Fit it on validation data alone.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+
+    Raises
+    ------
+    ArgumentError
+        Nothing to fit on, or logits that are no numbers.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    logits, truth = np.asarray(logits, dtype=float), np.asarray(truth)
+    if len(truth) == 0 or not np.isfinite(logits).all():
+        raise ArgumentError("a temperature needs crops and finite logits; check the validation set.")
+    mine = logits[np.arange(len(truth)), truth]
+
+    def loss(log_temperature: float) -> float:
+        factor = np.exp(-log_temperature)
+        return float((logsumexp(logits * factor, axis=1) - mine * factor).mean())
+
+    # The loss is smooth and has one minimum in 1/T; perfect separation would send T to 0, hence the bounds.
+    found = minimize_scalar(
+        loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(found.x))

@@ -1,0 +1,162 @@
+"""How well cells are found: boxes, centres and masks against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_leukocls.errors import ArgumentError
+
+# Pairs of boxes compared at a time.
+_BLOCK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Found:
+    """Cells found, found wrongly and missed. Add those of several images to pool them.
+
+    Attributes
+    ----------
+    tp, fp, fn : int
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __add__(self, other: Found) -> Found:
+        return Found(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+    @property
+    def precision(self) -> float:
+        """Share of what was found that is there; NaN where nothing was found."""
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else float("nan")
+
+    @property
+    def recall(self) -> float:
+        """Share of what is there that was found; NaN where nothing is there."""
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else float("nan")
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of both; 1 where nothing is there and nothing was found."""
+        total = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / total if total else 1.0
+
+
+def boxes_f1(pred_boxes: np.ndarray, true_boxes: np.ndarray, iou: float = 0.5) -> Found:
+    """Match boxes one to one so that as many pairs as possible overlap enough.
+
+    Parameters
+    ----------
+    pred_boxes, true_boxes : array_like, (N, 4) and (M, 4)
+        y0, x0, y1, x1 (or x first in both), half-open.
+    iou : float
+        Least intersection over union of a pair.
+    """
+    pred, true = _boxes(pred_boxes), _boxes(true_boxes)
+    rows, columns = [], []
+    size = max(1, _BLOCK // max(len(true), 1))
+    for start in range(0, len(pred), size):
+        near = box_ious(pred[start : start + size], true) >= iou
+        row, column = np.nonzero(near)
+        rows.append(row + start)
+        columns.append(column)
+    return _matched(_joined(rows), _joined(columns), len(pred), len(true))
+
+
+def centres_f1(predicted: np.ndarray, centres: np.ndarray, *, max_distance: float | None = None) -> Found:
+    """Match cells to known centres one to one.
+
+    Parameters
+    ----------
+    predicted : numpy.ndarray
+        A label image (H, W): a cell is found where the centre lies within it. With `max_distance`, centroids
+        (N, 2), y and x.
+    centres : array_like, (M, 2)
+        y and x, pixels.
+    max_distance : float, optional
+        Pixels.
+    """
+    points = np.asarray(centres, dtype=float).reshape(-1, 2)
+    if max_distance is not None:
+        from scipy.spatial import cKDTree
+
+        centroids = np.asarray(predicted, dtype=float).reshape(-1, 2)
+        near = cKDTree(centroids).sparse_distance_matrix(cKDTree(points), max_distance, output_type="ndarray")
+        return _matched(near["i"], near["j"], len(centroids), len(points))
+    labels = np.asarray(predicted)
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        raise ArgumentError("give a label image of whole numbers, or centroids with max_distance.")
+    ids = np.unique(labels)
+    ids = ids[ids > 0]
+    at = np.rint(points).astype(np.intp)
+    inside = ((at >= 0) & (at < labels.shape)).all(axis=1)
+    hit = np.zeros(len(points), labels.dtype)
+    hit[inside] = labels[at[inside, 0], at[inside, 1]]
+    found = np.flatnonzero(hit > 0)
+    return _matched(np.searchsorted(ids, hit[found]), found, len(ids), len(points))
+
+
+def mask_average_precision(
+    labels_pred: np.ndarray, labels_true: np.ndarray, thresholds: Sequence[float] = (0.5, 0.75, 0.9)
+) -> np.ndarray:
+    """TP / (TP + FP + FN) of masks at each IoU threshold, as cellpose defines it.
+
+    Parameters
+    ----------
+    labels_pred, labels_true : numpy.ndarray, (H, W), int
+    thresholds : sequence of float
+
+    Returns
+    -------
+    numpy.ndarray, (T,), float64
+        1 where both images are empty.
+    """
+    from cellpose.metrics import average_precision
+
+    if labels_pred.shape != labels_true.shape:
+        raise ArgumentError(f"label images differ in size: {labels_pred.shape} and {labels_true.shape}.")
+    if not labels_pred.any() and not labels_true.any():
+        return np.ones(len(thresholds))
+    # cellpose takes the lowest value for the background, so there must be some; gaps would cost memory.
+    both = [np.pad(_without_gaps(labels), ((0, 1), (0, 0))) for labels in (labels_true, labels_pred)]
+    return np.asarray(average_precision(*both, threshold=list(thresholds))[0], dtype=np.float64)
+
+
+def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Intersection over union of all pairs of boxes, (N, M)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1][None, :] - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def _boxes(boxes: np.ndarray) -> np.ndarray:
+    return np.asarray(boxes, dtype=float).reshape(-1, 4)
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.empty(0, np.intp)
+
+
+def _without_gaps(labels: np.ndarray) -> np.ndarray:
+    ids, inverse = np.unique(labels, return_inverse=True)
+    offset = 0 if len(ids) and ids[0] == 0 else 1
+    return (inverse.reshape(labels.shape) + offset).astype(np.int32)
+
+
+def _matched(rows: np.ndarray, columns: np.ndarray, n_pred: int, n_true: int) -> Found:
+    """The largest one-to-one matching among the allowed pairs (Hopcroft-Karp)."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    if len(rows) == 0:
+        return Found(0, n_pred, n_true)
+    graph = csr_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(n_pred, n_true))
+    tp = int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
+    return Found(tp, n_pred - tp, n_true - tp)
