@@ -1,4 +1,4 @@
-"""What napari opens: the bundled smear, and the results of an analysis. No Qt."""
+"""What napari opens: the bundled smears, and the results of an analysis. No Qt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
-from napari_leukocls.resources import sample_smears
+from napari_leukocls.resources import sample_smear
 
 LayerData = tuple[Any, dict[str, Any], str]
 PathOrPaths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -18,17 +18,19 @@ _LABELS = "labels.tif"
 _CELLS = "cells.csv"
 
 
-def sample_smear() -> list[LayerData]:
-    """The first bundled smear as an image layer."""
-    smears = sample_smears()
-    if not smears:
-        raise InputError("the bundled smears are missing; install napari-leukocls again.")
-    name, path = next(iter(smears.items()))
-    image = read_image(path)
-    scale = {} if image.um_per_px is None else {"scale": (image.um_per_px,) * 2, "units": ("um", "um")}
-    return [
-        (image.pixels, {"name": name, "rgb": True, "metadata": {"source": image.source}, **scale}, "image")
-    ]
+def sample_normal() -> list[LayerData]:
+    """The synthetic smear with a normal differential."""
+    return _sample("synthetic_teaching_normal")
+
+
+def sample_left_shift() -> list[LayerData]:
+    """The synthetic smear with immature granulocytes."""
+    return _sample("synthetic_teaching_left_shift")
+
+
+def sample_eosinophilia() -> list[LayerData]:
+    """The synthetic smear with many eosinophils."""
+    return _sample("synthetic_teaching_eosinophilia")
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
@@ -50,6 +52,12 @@ def read_results(path: PathOrPaths) -> list[LayerData]:
     """
     folders = dict.fromkeys(folder for one in _several(path) if (folder := _results_folder(one)))
     return [_labels_layer(folder) for folder in folders]
+
+
+def _sample(name: str) -> list[LayerData]:
+    image = read_image(sample_smear(name))
+    scale = {} if image.um_per_px is None else {"scale": (image.um_per_px,) * 2, "units": ("um", "um")}
+    return [(image.pixels, {"name": name, "rgb": True, "metadata": {"source": image.source}, **scale}, "image")]
 
 
 def _several(path: PathOrPaths) -> list[str | os.PathLike[str]]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_leukocls.errors import ModelError
+from napari_leukocls.errors import InputError, ModelError
 
 CARD_NAME = "model.json"
 WEIGHTS_NAME = "weights.safetensors"
 DEFAULT_CLASSIFIER = "default"
+DEMO_SMEAR = "synthetic_teaching_normal"
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -173,6 +174,20 @@ def sample_smears() -> dict[str, Path]:
     return {
         path.stem: path for path in sorted(images) if not path.stem.endswith(("_labels", "_truth", "_masks"))
     }
+
+
+def sample_smear(name: str = DEMO_SMEAR) -> Path:
+    """A bundled smear by its name.
+
+    Raises
+    ------
+    InputError
+        Where it is missing from the installation.
+    """
+    smears = sample_smears()
+    if name not in smears:
+        raise InputError(f"the bundled smear '{name}' is missing; install napari-leukocls again.")
+    return smears[name]
 
 
 def _active_file() -> Path:

@@ -81,13 +81,9 @@ def demo(out: Path, device: str) -> int:
     """Analyse the bundled smear and print its differential."""
     from napari_leukocls.cli.analyze import report_failures, run_analysis
     from napari_leukocls.config import make_config
-    from napari_leukocls.errors import InputError
-    from napari_leukocls.resources import sample_smears
+    from napari_leukocls.resources import sample_smear
 
-    smears = sample_smears()
-    if not smears:
-        raise InputError("the bundled smears are missing; install napari-leukocls again.")
-    smear = next(iter(smears.values()))
+    smear = sample_smear()
     click.echo(f"analysing {smear}", err=True)
     outcomes, slides = run_analysis((str(smear),), out, make_config(device=device))
     if report_failures(out, outcomes, slides):

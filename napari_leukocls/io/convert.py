@@ -78,7 +78,8 @@ def check_size(width: int, height: int, source: str) -> None:
     if width * height > MAX_PIXELS:
         raise InputError(
             f"'{source}' is {width} x {height} pixels, more than the "
-            f"{MAX_PIXELS // 1_000_000} megapixels that are read at once; save it as smaller fields or crop the region of interest."
+            f"{MAX_PIXELS // 1_000_000} megapixels that are read at once; "
+            "save it as smaller fields or crop the region of interest."
         )
 
 

@@ -43,8 +43,8 @@ def expand_inputs(items: Iterable[str | os.PathLike[str] | SlideInput]) -> list[
     """Expand files, folders and globs to slides: one image, one slide.
 
     A folder gives its images (not those of folders within), in natural order: ``field 2`` before
-    ``field 10``. An image that is named twice is taken once. Nothing is read yet: a name that leads to nothing becomes a
-    slide that fails on reading, so that the others are still done.
+    ``field 10``. An image that is named twice is taken once. Nothing is read yet: a name that leads to
+    nothing becomes a slide that fails on reading, so that the others are still done.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ def plugin() -> None:
 
 def test_the_bundled_smear_opens_and_is_drawn(plugin: None, make_napari_viewer: Callable[..., Any]) -> None:
     viewer = make_napari_viewer(show=True)
-    (layer,) = viewer.open_sample("napari-leukocls", "synthetic_smear")
+    (layer,) = viewer.open_sample("napari-leukocls", "synthetic_normal")
     assert layer.rgb
     shot = viewer.screenshot(canvas_only=True, flash=False)
     # A smear has bright glass and coloured cells: the canvas shows more than one flat colour.
