@@ -159,6 +159,8 @@ def render_smear(recipe: SmearRecipe, seed: int) -> SyntheticSmear:
     Returns
     -------
     SyntheticSmear
+        Holds as many cells as the recipe asks for, save those that a crowd hides altogether, and the
+        red cells that the edge of the field cuts.
 
     References
     ----------
