@@ -1,0 +1,118 @@
+"""The model card: what a classifier is, what it was trained on, and how it wants its crops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from napari_leukocls.classification.crops import CropRule
+from napari_leukocls.errors import ModelError
+
+FORMAT_VERSION = 1
+
+
+class CropSettings(BaseModel):
+    """`CropRule` as the card stores it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    side_um: float = Field(gt=1, lt=200)
+    side_px: int = Field(ge=16, le=1024)
+    margin_um: float | None = Field(default=1.0, ge=0, le=50)
+    white: float | None = Field(default=235.0, ge=1, le=255)
+
+    def rule(self) -> CropRule:
+        """Return the rule."""
+        return CropRule(**self.model_dump())
+
+
+class ModelCard(BaseModel):
+    """Contents of ``model.json``.
+
+    Attributes
+    ----------
+    architecture, arguments
+        Name in the registry, and what its builder is called with besides the number of classes.
+    classes
+        In the order of the network's outputs.
+    mean, std
+        Per channel, of pixels scaled to 0-1.
+    temperature
+        Divides the logits.
+    review_threshold
+        Largest probability below which a cell needs review.
+    ood
+        Method and threshold of the out-of-distribution score; its tensors are ``ood.*`` in the weights.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    kind: str = "classifier"
+    architecture: str
+    arguments: dict[str, Any] = {}
+    classes: list[str] = Field(min_length=2)
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop: CropSettings
+    temperature: float = Field(default=1.0, gt=0)
+    review_threshold: float = Field(default=0.5, ge=0, le=1)
+    ood: dict[str, Any] = {}
+    licence: str = ""
+    intended_use: str = ""
+    known_limits: list[str] = []
+
+    @field_validator("format_version")
+    @classmethod
+    def _known_version(cls, value: int) -> int:
+        if value > FORMAT_VERSION:
+            raise ValueError(f"format {value} is newer than this version understands: update napari-leukocls")
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, value: list[str]) -> list[str]:
+        if len(set(value)) != len(value):
+            raise ValueError("a class is listed twice")
+        return value
+
+
+def read_card_json(folder: Path) -> dict[str, Any]:
+    """Read ``model.json`` of a model folder as plain data.
+
+    Raises
+    ------
+    ModelError
+        Where there is none or it is not JSON.
+    """
+    path = folder / "model.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} has no model.json: it is no model folder; copy the whole folder again.") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({error}): copy the model again.") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path} is no model card: copy the model again.")
+    return data
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read and check the card of a classifier.
+
+    Raises
+    ------
+    ModelError
+        Where the card is missing, damaged or lacks something; the line names the field.
+    """
+    try:
+        return ModelCard(**read_card_json(folder))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"the card {folder / 'model.json'} is wrong at {where}: {first['msg']}.") from error

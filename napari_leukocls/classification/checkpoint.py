@@ -1,0 +1,126 @@
+"""Classifiers from model folders: card, safetensors, and the checks between them."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_leukocls.classification.card import ModelCard, read_card
+from napari_leukocls.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_leukocls.classification.predict import Classifier
+
+OOD_PREFIX = "ood."
+
+
+def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """Read ``weights.safetensors`` of a model folder.
+
+    Returns
+    -------
+    tensors : dict of torch.Tensor
+    digest : str
+        SHA-256 of the file.
+
+    Raises
+    ------
+    ModelError
+        Where the file is missing, damaged, or a pickle: pickles can run code and are never loaded.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = folder / "weights.safetensors"
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        others = sorted(p.name for p in folder.glob("*") if p.suffix in {".pt", ".pth", ".bin", ".pkl", ".ckpt"})
+        hint = f" {others[0]} is a pickle, which is not loaded: convert it to safetensors." if others else ""
+        raise ModelError(f"{folder} has no readable weights.safetensors.{hint or ' Copy the model again.'}") from error
+    if raw[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or raw[:4] == b"PK\x03\x04":
+        raise ModelError(f"{path} is a pickle, not safetensors: it is not loaded; convert it to safetensors.")
+    try:
+        return load(raw), hashlib.sha256(raw).hexdigest()
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(f"{path} is damaged ({error}): copy the model again.") from error
+
+
+def build_network(card: ModelCard, tensors: dict[str, torch.Tensor], folder: Path) -> torch.nn.Module:
+    """Build the card's architecture and give it the weights.
+
+    Raises
+    ------
+    ModelError
+        Where the weights do not fit the architecture that the card names.
+    """
+    from napari_leukocls.architectures.registry import create
+
+    net = create(card.architecture, len(card.classes), **card.arguments)
+    wanted = net.state_dict()
+    given = {name: value for name, value in tensors.items() if not name.startswith(OOD_PREFIX)}
+    wrong = [name for name in wanted if name not in given or given[name].shape != wanted[name].shape]
+    wrong += [name for name in given if name not in wanted]
+    if wrong:
+        raise ModelError(
+            f"the card in {folder} says {card.architecture} with {len(card.classes)} classes, but the weights "
+            f"do not fit it ({len(wrong)} tensors differ, first {wrong[0]}): copy card and weights again, together."
+        )
+    net.load_state_dict({name: value.to(wanted[name].dtype) for name, value in given.items()})
+    return net.eval()
+
+
+@lru_cache(maxsize=4)
+def load_classifier(folder: Path, device: str) -> Classifier:
+    """Load a classifier for prediction.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``model.json`` and ``weights.safetensors``.
+    device : str
+        A torch device.
+
+    Raises
+    ------
+    ModelError
+        With one line, where anything does not fit.
+    """
+    from napari_leukocls.classification.predict import Classifier
+
+    card = read_card(folder)
+    tensors, digest = read_weights(folder)
+    net = build_network(card, tensors, folder)
+    ood = {name[len(OOD_PREFIX) :]: value.float() for name, value in tensors.items() if name.startswith(OOD_PREFIX)}
+    return Classifier(card, net, ood, digest, device)
+
+
+def verify(folder: Path) -> list[str]:
+    """Check a model folder end to end; return what was checked, in plain lines.
+
+    Raises
+    ------
+    ModelError
+        At the first thing that is wrong.
+    """
+    import numpy as np
+
+    classifier = load_classifier(folder, "cpu")
+    side = classifier.card.crop.side_px
+    grey = np.full((2, side, side, 3), 200, np.uint8)
+    predictions = classifier.predict(grey)
+    if not np.isfinite(predictions.probabilities).all():
+        raise ModelError(f"the model in {folder} gives no finite probabilities: its weights are damaged.")
+    declared = classifier.card.model_extra.get("weights_sha256") if classifier.card.model_extra else None
+    if declared and declared != classifier.digest:
+        raise ModelError(f"the weights in {folder} are not those of the card (SHA-256 differs): copy both again.")
+    return [
+        f"card: format {classifier.card.format_version}, {len(classifier.card.classes)} classes",
+        f"weights: SHA-256 {classifier.digest}" + (", as the card says" if declared else ""),
+        f"architecture: {classifier.card.architecture} takes the weights",
+        "prediction: finite probabilities on a grey crop",
+    ]

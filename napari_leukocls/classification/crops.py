@@ -1,0 +1,179 @@
+"""Crops of cells at one physical scale: the one way in which training, evaluation and analysis cut them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+#: Half-width of the soft edge where a neighbour is painted out, micrometres.
+SOFT_EDGE_UM = 0.35
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """How a model wants its crops; stored in its card.
+
+    Attributes
+    ----------
+    side_um : float
+        Side of the square crop, micrometres.
+    side_px : int
+        Side of the square crop, pixels.
+    margin_um : float or None
+        What is farther than this from the cell's outline is painted over with the colour of glass, so
+        that neighbours and background cannot speak for the cell; None keeps them.
+    white : float or None
+        Grey level (0-255) that empty glass is brought to in each channel; None leaves colours alone.
+    """
+
+    side_um: float = 22.4
+    side_px: int = 128
+    margin_um: float | None = 1.0
+    white: float | None = 235.0
+
+    @property
+    def um_per_px(self) -> float:
+        """Size of a crop's pixel, micrometres."""
+        return self.side_um / self.side_px
+
+
+def white_balance(pixels: np.ndarray, glass: Sequence[float], white: float | None) -> np.ndarray:
+    """Bring the colour of empty glass to one grey level.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (..., 3), uint8
+    glass : sequence of 3 float
+        RGB of empty glass, 0-255; nan leaves the pixels as they are.
+    white : float or None
+
+    Returns
+    -------
+    numpy.ndarray, (..., 3), uint8
+    """
+    glass_array = np.asarray(glass, dtype=np.float64)
+    if white is None or not np.isfinite(glass_array).all():
+        return pixels
+    gain = white / np.maximum(glass_array, 20.0)
+    lookup = np.clip(np.arange(256)[:, None] * gain, 0, 255).round().astype(np.uint8)
+    return np.stack([lookup[pixels[..., c], c] for c in range(3)], axis=-1)
+
+
+def _placement(centre: tuple[float, float], um_per_px: float, rule: CropRule) -> np.ndarray:
+    """Map crop pixels (x, y) to image pixels, as cv2.warpAffine's inverse map wants it."""
+    step = rule.um_per_px / um_per_px
+    half = (rule.side_px - 1) / 2
+    return np.array([[step, 0, centre[1] - half * step], [0, step, centre[0] - half * step]])
+
+
+def cut_window(
+    image: np.ndarray, centre: tuple[float, float], um_per_px: float, rule: CropRule, outside: Sequence[float]
+) -> np.ndarray:
+    """Cut one square around a point and bring it to the rule's scale.
+
+    Parameters
+    ----------
+    image : numpy.ndarray, (H, W) or (H, W, 3), uint8
+    centre : tuple of float
+        y, x in pixels of `image`.
+    um_per_px : float
+        Of `image`.
+    rule : CropRule
+    outside : sequence of float
+        Value of what lies beyond the image.
+
+    Returns
+    -------
+    numpy.ndarray, (side_px, side_px[, 3]), uint8
+    """
+    step = rule.um_per_px / um_per_px
+    if step <= 1.0:
+        return _warp(image, _placement(centre, um_per_px, rule), rule.side_px, outside)
+    # A reduction: averaged over an integer number of pixels first, since sampling alone would alias.
+    fine = max(1, int(np.ceil(step)))
+    larger = CropRule(rule.side_um, rule.side_px * fine, None, None)
+    window = _warp(image, _placement(centre, um_per_px, larger), larger.side_px, outside)
+    return cv2.resize(window, (rule.side_px, rule.side_px), interpolation=cv2.INTER_AREA)
+
+
+def _warp(image: np.ndarray, placement: np.ndarray, side: int, outside: Sequence[float]) -> np.ndarray:
+    return cv2.warpAffine(
+        image,
+        placement,
+        (side, side),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=tuple(float(v) for v in outside),
+    )
+
+
+def paint_out(crop: np.ndarray, mask: np.ndarray, rule: CropRule) -> np.ndarray:
+    """Paint over what is farther than the rule's margin from the cell.
+
+    Parameters
+    ----------
+    crop : numpy.ndarray, (h, w, 3), uint8
+        White-balanced.
+    mask : numpy.ndarray, (h, w), uint8
+        Of the cell: 0 or 255.
+    rule : CropRule
+
+    Returns
+    -------
+    numpy.ndarray, (h, w, 3), uint8
+    """
+    if rule.margin_um is None or not mask.any():
+        return crop
+    distance = cv2.distanceTransform((mask < 128).astype(np.uint8), cv2.DIST_L2, 3) * rule.um_per_px
+    keep = np.clip((rule.margin_um + SOFT_EDGE_UM - distance) / (2 * SOFT_EDGE_UM), 0, 1)[..., None]
+    white = 235.0 if rule.white is None else rule.white
+    return (crop * keep + white * (1 - keep)).round().astype(np.uint8)
+
+
+def cut_crops(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    cell_ids: np.ndarray,
+    boxes: np.ndarray,
+    um_per_px: float,
+    glass: Sequence[float],
+    rule: CropRule,
+) -> np.ndarray:
+    """Cut the crops of outlined cells.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+    labels : numpy.ndarray, (H, W), int32
+    cell_ids : numpy.ndarray, (N,)
+        Labels to cut.
+    boxes : numpy.ndarray, (N, 4)
+        Half-open y0, x0, y1, x1 of those cells.
+    um_per_px : float
+        Of `pixels`.
+    glass : sequence of 3 float
+        Colour of empty glass; see `white_balance`.
+    rule : CropRule
+
+    Returns
+    -------
+    numpy.ndarray, (N, side_px, side_px, 3), uint8
+    """
+    crops = np.empty((len(cell_ids), rule.side_px, rule.side_px, 3), np.uint8)
+    fill = [235.0] * 3 if not np.isfinite(np.asarray(glass, float)).all() else list(glass)
+    reach = rule.side_um / um_per_px / 2 + 2
+    for row, (cell, box) in enumerate(zip(cell_ids, boxes, strict=True)):
+        centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
+        near = tuple(
+            slice(max(0, int(middle - reach)), min(length, int(middle + reach) + 1))
+            for middle, length in zip(centre, labels.shape, strict=True)
+        )
+        local = (centre[0] - near[0].start, centre[1] - near[1].start)
+        window = cut_window(np.ascontiguousarray(pixels[near]), local, um_per_px, rule, fill)
+        mask = (labels[near] == cell).astype(np.uint8) * 255
+        mask = cut_window(mask, local, um_per_px, rule, [0.0])
+        crops[row] = paint_out(white_balance(window, glass, rule.white), mask, rule)
+    return crops

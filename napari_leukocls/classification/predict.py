@@ -1,0 +1,181 @@
+"""Prediction: crops in, calibrated probabilities and out-of-distribution scores out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_leukocls.classification import ood
+from napari_leukocls.compute import with_less_memory
+from napari_leukocls.segmentation.base import Steps, finish
+from napari_leukocls.types import Predictions
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.card import ModelCard
+
+log = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def fold_batch_norm(net: nn.Module, example: torch.Tensor) -> nn.Module:
+    """Return a copy whose batch normalisations are folded into the convolutions that feed them.
+
+    Which convolution feeds which normalisation is seen by running `example` through once, so that it
+    works for any network whose normalisations follow convolutions; others are left as they are.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        In evaluation mode.
+    example : torch.Tensor, (1, 3, h, w)
+    """
+    net = copy.deepcopy(net).eval()
+    names = {module: name for name, module in net.named_modules()}
+    made_by: dict[int, nn.Module] = {}
+    kept, pairs, hooks = [], [], []
+
+    def after_conv(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+        made_by[id(output)] = module
+        kept.append(output)  # held, so that no later tensor gets the same id
+
+    def before_norm(module: nn.Module, args: tuple) -> None:
+        if id(args[0]) in made_by:
+            pairs.append((made_by[id(args[0])], module))
+
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_hook(after_conv))
+        elif isinstance(module, nn.BatchNorm2d):
+            hooks.append(module.register_forward_pre_hook(before_norm))
+    net(example)
+    for hook in hooks:
+        hook.remove()
+    for conv, norm in pairs:
+        fused = nn.utils.fuse_conv_bn_eval(conv, norm)
+        _replace(net, names[conv], fused)
+        # timm's normalisations carry the activation that follows them.
+        rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
+        _replace(net, names[norm], nn.Sequential(*rest) if rest else nn.Identity())
+    return net
+
+
+def _replace(root: nn.Module, name: str, new: nn.Module) -> None:
+    parent_name, _, leaf = name.rpartition(".")
+    setattr(root.get_submodule(parent_name), leaf, new)
+
+
+class Classifier:
+    """A network with its card, ready to predict.
+
+    Parameters
+    ----------
+    card : ModelCard
+    net : torch.nn.Module
+        (B, 3, h, w) to logits (B, C); must have timm's ``forward_features`` and ``forward_head`` where
+        the card names an out-of-distribution method.
+    ood_tensors : dict of torch.Tensor
+    digest : str
+        SHA-256 of the weights file.
+    device : str
+    """
+
+    def __init__(
+        self, card: ModelCard, net: nn.Module, ood_tensors: dict[str, torch.Tensor], digest: str, device: str
+    ) -> None:
+        self.card = card
+        self.digest = digest
+        self.device = device
+        self.classes = tuple(card.classes)
+        self.net = net
+        self.ood_tensors = {name: value.numpy() for name, value in ood_tensors.items()}
+        self._mean = np.asarray(card.mean, np.float32) * 255
+        self._scale = 1 / (255 * np.asarray(card.std, np.float32))
+        example = torch.zeros(1, 3, *card.input_size)
+        self._fast = fold_batch_norm(net, example).to(memory_format=torch.channels_last)
+        self._placed: dict[str, nn.Module] = {}
+
+    def fast_network(self, device: str) -> nn.Module:
+        """Return the folded network on a device."""
+        if device not in self._placed:
+            self._placed[device] = copy.deepcopy(self._fast).to(device)
+        return self._placed[device]
+
+    def tensor(self, crops: np.ndarray) -> torch.Tensor:
+        """Normalise crops (N, h, w, 3) uint8 into the network's input (N, 3, h, w), channels last."""
+        scaled = (crops.astype(np.float32) - self._mean) * self._scale
+        return torch.from_numpy(scaled).permute(0, 3, 1, 2)
+
+    def outputs(
+        self, crops: np.ndarray, batch_size: int = 32
+    ) -> Steps[tuple[np.ndarray, np.ndarray]]:
+        """Run the network.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+        batch_size : int
+
+        Yields
+        ------
+        tuple of int
+            Crops done, and how many there are.
+
+        Returns
+        -------
+        logits : numpy.ndarray, (N, C), float32
+            Before temperature.
+        features : numpy.ndarray, (N, D), float32
+            What the out-of-distribution score looks at.
+        """
+        logits = np.zeros((len(crops), len(self.classes)), np.float32)
+        features: list[np.ndarray] = []
+        start = 0
+        size, device = batch_size, self.device
+
+        @torch.inference_mode()
+        def run(size: int, device: str) -> tuple[np.ndarray, np.ndarray, int]:
+            batch = self.tensor(crops[start : start + size]).to(device)
+            maps, output = ood.features_and_logits(self.fast_network(device), batch)
+            return maps.float().cpu().numpy(), output.float().cpu().numpy(), len(batch)
+
+        while start < len(crops):
+            yield start, len(crops)
+            seen, output, count = with_less_memory(run, size, device, log.warning)
+            logits[start : start + count] = output
+            features.append(seen)
+            start += count
+        return logits, np.concatenate(features) if features else np.zeros((0, 1), np.float32)
+
+    def iter_predict(self, crops: np.ndarray, batch_size: int = 32) -> Steps[Predictions]:
+        """Classify crops cut by the card's rule.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+        batch_size : int
+
+        Yields
+        ------
+        tuple of int
+            Crops done, and how many there are.
+
+        Returns
+        -------
+        Predictions
+        """
+        logits, features = yield from self.outputs(crops, batch_size)
+        scaled = logits / self.card.temperature
+        exponent = np.exp(scaled - scaled.max(axis=1, keepdims=True)) if len(scaled) else scaled
+        probabilities = exponent / exponent.sum(axis=1, keepdims=True) if len(scaled) else scaled
+        score = ood.score(features, logits, self.ood_tensors)
+        threshold = float(self.card.ood.get("threshold", np.inf))
+        return Predictions(self.classes, probabilities.astype(np.float32), score.astype(np.float32), threshold)
+
+    def predict(self, crops: np.ndarray, batch_size: int = 32) -> Predictions:
+        """Do what `iter_predict` does, in one go."""
+        return finish(self.iter_predict(crops, batch_size))

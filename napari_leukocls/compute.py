@@ -1,0 +1,92 @@
+"""Compute devices: which one to use, and what to do when its memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from napari_leukocls.errors import DeviceError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def resolve_device(asked: str) -> str:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a torch device that is there.
+
+    Parameters
+    ----------
+    asked : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    DeviceError
+        Where a device was asked for by name and is not there: only ``auto`` may choose.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked == "auto":
+        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    if not there.get(asked, False):
+        raise DeviceError(
+            f"no {asked} device was found by torch: use --device cpu, or auto to let it choose."
+        )
+    return asked
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says that the device's memory is full."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+    )
+
+
+def with_less_memory(
+    work: Callable[[int, str], T], batch_size: int, device: str, warn: Callable[[str], None]
+) -> T:
+    """Run ``work(batch_size, device)``; where memory runs out, halve the batch, then go to the CPU.
+
+    Parameters
+    ----------
+    work : callable
+    batch_size : int
+    device : str
+    warn : callable
+        Told in one line what was changed.
+
+    Returns
+    -------
+    object
+        What `work` returns.
+
+    Raises
+    ------
+    DeviceError
+        Where memory runs out on the CPU at a batch of one.
+    """
+    while True:
+        try:
+            return work(batch_size, device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise DeviceError(f"computing on {device} failed: {error}") from error
+        if batch_size > 1:
+            batch_size //= 2
+            warn(f"the memory of {device} is full: batch halved to {batch_size}.")
+        elif device != "cpu":
+            device = "cpu"
+            warn(
+                "the graphics card's memory is full even for one cell: going on with the CPU, which is slower."
+            )
+        else:
+            raise DeviceError(
+                "the computer's memory is full: close other programs or analyse a smaller image."
+            )

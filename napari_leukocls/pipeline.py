@@ -1,0 +1,293 @@
+"""The one analysis path: window, command line, batch and API all drain `iter_analyze`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.types import (
+    CELL_KINDS,
+    CancelToken,
+    Predictions,
+    Progress,
+    ProgressCallback,
+    Scale,
+    Segmentation,
+    SmearImage,
+    SmearResult,
+)
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.predict import Classifier
+    from napari_leukocls.measurement.cells import CellGeometry
+    from napari_leukocls.segmentation.base import Segmenter, Steps
+    from napari_leukocls.segmentation.compact import CompactSegmenter
+
+T = TypeVar("T")
+
+#: A platelet this small (micrometres) and this certain is not shown to the classifier.
+SURE_PLATELET_UM = 4.5
+SURE_PLATELET = 0.6
+#: An object whose class map says glass more than this is no cell.
+MAX_BACKGROUND = 0.5
+#: Leukocytes and platelets smaller than this (micrometres) are grains of stain.
+MIN_CELL_UM = 1.2
+
+
+@dataclass
+class Engine:
+    """The models of an analysis, loaded once for many slides.
+
+    Attributes
+    ----------
+    config : AnalyzeConfig
+    device : str
+    """
+
+    config: AnalyzeConfig
+    device: str
+    compact: CompactSegmenter
+    segmenter: Segmenter
+    classifier: Classifier
+    warnings: list[str] = field(default_factory=list)
+
+
+def load_engine(config: AnalyzeConfig) -> Engine:
+    """Load what a configuration names.
+
+    Raises
+    ------
+    ModelError, DeviceError
+        In one line, before any image is read.
+    """
+    from napari_leukocls.classification.checkpoint import load_classifier
+    from napari_leukocls.compute import resolve_device
+    from napari_leukocls.resources import active_classifier, find_model
+    from napari_leukocls.segmentation.catalogue import compact, segmenter
+
+    device = resolve_device(config.device)
+    entry = find_model(config.classifier or active_classifier())
+    return Engine(
+        config=config,
+        device=device,
+        compact=compact(device),
+        segmenter=segmenter(config.segmenter, device),
+        classifier=load_classifier(entry.path, device),
+    )
+
+
+def drain(steps: Generator[Progress, None, T], progress: ProgressCallback | None = None) -> T:
+    """Run a generator of progress to its end and return what it returns."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        if progress is not None:
+            progress(step)
+
+
+def iter_analyze(
+    image: SmearImage, engine: Engine, cancel: CancelToken | None = None
+) -> Generator[Progress, None, SmearResult]:
+    """Analyse one field: scale, outlines, kinds, classes, table, differential.
+
+    Parameters
+    ----------
+    image : SmearImage
+    engine : Engine
+    cancel : CancelToken, optional
+        Asked between tiles and batches.
+
+    Yields
+    ------
+    Progress
+        Stages ``scale``, ``segment``, ``classify``, ``count``.
+
+    Returns
+    -------
+    SmearResult
+
+    Raises
+    ------
+    Cancelled
+        Where `cancel` was set.
+    """
+    from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
+    from napari_leukocls.measurement.differential import differential
+    from napari_leukocls.scheme import default_scheme
+
+    token = cancel or CancelToken()
+    started = time.perf_counter()
+    token.check()
+    yield Progress("scale", 0, 1, "reading the scale")
+    scale, warnings = find_scale(image, engine)
+    token.check()
+    segmentation = yield from _staged("segment", token, outline(image, engine, scale))
+    warnings += [*image.notes, *segmentation.warnings]
+    geometry = cell_geometry(segmentation.labels)
+    seen = candidates(segmentation, geometry.area)
+    predictions = yield from _staged("classify", token, classify(image, engine, segmentation, geometry, seen))
+    yield Progress("count", 0, 1, "counting")
+    classes = engine.classifier.classes
+    limit = engine.config.min_confidence
+    cells = build_cell_table(
+        segmentation,
+        predictions,
+        geometry.ids[seen],
+        image.slide_id,
+        segmentation.scale.um_per_px,
+        classes,
+        engine.classifier.card.review_threshold if limit is None else limit,
+        geometry,
+    )
+    counts = differential(cells, default_scheme(), classes, slide_id=image.slide_id)
+    n_wbc = int(counts.loc[counts["in_differential"], "count"].sum())
+    if len(cells) == 0:
+        warnings.append("no cell was found: check that this is a stained smear in focus.")
+    elif n_wbc == 0:
+        warnings.append("no settled leukocyte was found: percentages are empty.")
+    run = _record(engine, segmentation.scale, time.perf_counter() - started)
+    return SmearResult(image, segmentation, cells, counts, run, tuple(dict.fromkeys(warnings)))
+
+
+def _staged(stage: str, token: CancelToken, steps: Steps[T]) -> Generator[Progress, None, T]:
+    """Name the steps of some work after a stage, and stop between them where that was asked for."""
+    while True:
+        token.check()
+        try:
+            done, total = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield Progress(stage, done, total)
+
+
+def find_scale(image: SmearImage, engine: Engine) -> tuple[Scale, list[str]]:
+    """Take the scale from the user, else the file, else the red cells; say so where it is unsure.
+
+    Returns
+    -------
+    scale : Scale
+    warnings : list of str
+    """
+    from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter, scale_of
+
+    config = engine.config
+    if config.diameter_px is not None:
+        return Scale(RED_CELL_UM / config.diameter_px, config.diameter_px, "user"), []
+    if config.pixel_size_um is not None:
+        return Scale(config.pixel_size_um, RED_CELL_UM / config.pixel_size_um, "user"), []
+    if image.um_per_px is not None:
+        return Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata"), []
+    reading = estimate_diameter(engine.compact, [image.pixels])
+    scale = scale_of(reading, min(80.0, max(15.0, 0.12 * min(image.pixels.shape[:2]))))
+    if scale.source == "unknown":
+        return scale, ["the scale is unknown (no red cell found): give --diameter-px or --pixel-size-um."]
+    if not scale.sure:
+        note = (
+            f"the scale is unsure (red cells {scale.red_cell_diameter_px:.0f} px from {scale.n_cells} cells, "
+            f"spread {100 * scale.spread:.0f} %): check it, or give --diameter-px."
+        )
+        return scale, [note]
+    return scale, []
+
+
+def outline(image: SmearImage, engine: Engine, scale: Scale) -> Steps[Segmentation]:
+    """Outline the cells, sort them into kinds, and drop what is no cell."""
+    from skimage.segmentation import relabel_sequential
+
+    diameter = scale.red_cell_diameter_px
+    found = yield from engine.segmenter.segment(image.pixels, diameter)
+    votes = found.kind_votes
+    if votes is None:
+        votes = engine.compact.class_votes(image.pixels, found.labels, diameter)
+    labels = found.labels
+    area = np.bincount(labels.ravel(), minlength=len(votes) + 1)[1:]
+    size_um = 2 * np.sqrt(area / np.pi) * scale.um_per_px
+    keep = (votes[:, 0] < MAX_BACKGROUND) & (size_um >= MIN_CELL_UM)
+    if not keep.all():
+        lookup = np.concatenate([[0], np.where(keep, np.arange(1, len(votes) + 1), 0)]).astype(np.int32)
+        labels = relabel_sequential(lookup[labels])[0].astype(np.int32)
+        votes = votes[keep]
+    kinds = votes[:, 1:] / np.maximum(votes[:, 1:].sum(axis=1, keepdims=True), 1e-9)
+    return Segmentation(labels, kinds.astype(np.float32), found.glass_colour, scale)
+
+
+def candidates(segmentation: Segmentation, area_px: np.ndarray) -> np.ndarray:
+    """Say which cells the classifier is shown: all that are no red cells, save small sure platelets.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    area_px : numpy.ndarray, (N,)
+
+    Returns
+    -------
+    numpy.ndarray, (N,), bool
+    """
+    kinds = segmentation.kind_probabilities
+    if len(kinds) == 0:
+        return np.zeros(0, bool)
+    best = kinds.argmax(axis=1)
+    size_um = 2 * np.sqrt(area_px / np.pi) * segmentation.scale.um_per_px
+    platelet = CELL_KINDS.index("platelet")
+    sure_platelet = (best == platelet) & (kinds[:, platelet] >= SURE_PLATELET) & (size_um <= SURE_PLATELET_UM)
+    return (best != CELL_KINDS.index("red_cell")) & ~sure_platelet
+
+
+def classify(
+    image: SmearImage,
+    engine: Engine,
+    segmentation: Segmentation,
+    geometry: CellGeometry,
+    seen: np.ndarray,
+) -> Steps[Predictions]:
+    """Cut the candidates at one physical scale and classify them."""
+    from napari_leukocls.classification.crops import cut_crops
+
+    crops = cut_crops(
+        image.pixels,
+        segmentation.labels,
+        geometry.ids[seen],
+        geometry.bbox[seen],
+        segmentation.scale.um_per_px,
+        segmentation.glass_colour,
+        engine.classifier.card.crop.rule(),
+    )
+    return (yield from engine.classifier.iter_predict(crops, engine.config.batch_size))
+
+
+def _record(engine: Engine, scale: Scale, seconds: float) -> dict[str, Any]:
+    """What ``run.json`` holds of the engine."""
+    from dataclasses import asdict
+
+    from napari_leukocls import __version__
+
+    return {
+        "settings": engine.config.model_dump(),
+        "device": engine.device,
+        "segmenter": {"name": engine.segmenter.name, "sha256": engine.segmenter.weights_hash},
+        "ruler": {"name": engine.compact.name, "sha256": engine.compact.weights_hash},
+        "classifier": {
+            "name": engine.classifier.card.name,
+            "sha256": engine.classifier.digest,
+            "classes": list(engine.classifier.classes),
+            "temperature": engine.classifier.card.temperature,
+        },
+        "scale": {**asdict(scale), "red_cell_um": 7.5},
+        "seconds": round(seconds, 3),
+        "version": __version__,
+        "versions": _versions(),
+        "not_for_diagnosis": "For research and training; not for diagnosis.",
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "timm", "cellpose", "numpy", "scikit-image")}

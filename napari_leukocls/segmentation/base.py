@@ -1,0 +1,57 @@
+"""What every segmenter is, and what a segmenter hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+#: Work that yields (done, total) between its steps, where it can be stopped, and returns its result.
+Steps = Generator[tuple[int, int], None, T]
+
+
+def finish(steps: Steps[T]) -> T:
+    """Run work to its end without looking at its steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """What a segmenter finds in one image.
+
+    Attributes
+    ----------
+    labels : numpy.ndarray, (H, W), int32
+        0 is background, cells are 1..N without gaps.
+    kind_votes : numpy.ndarray or None, (N, 4), float32
+        Mean class map of each cell: background, red cell, leukocyte, platelet; None where the segmenter
+        has no class map.
+    glass_colour : tuple of float
+        Median RGB of what is no cell; nan where there is too little of it.
+    """
+
+    labels: np.ndarray
+    kind_votes: np.ndarray | None
+    glass_colour: tuple[float, float, float]
+
+
+class Segmenter(Protocol):
+    """Finds the cells of a smear field."""
+
+    @property
+    def name(self) -> str:
+        """The name that results record."""
+
+    @property
+    def weights_hash(self) -> str | None:
+        """SHA-256 of the weights, or None where there are none."""
+
+    def segment(self, pixels: np.ndarray, diameter_px: float) -> Steps[Outlines]:
+        """Outline the cells of ``pixels`` (H, W, 3) uint8 whose red cells are ``diameter_px`` across."""

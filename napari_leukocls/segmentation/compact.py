@@ -1,0 +1,186 @@
+"""The embedded segmenter: cellpose's tiling and dynamics around the compact network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_leukocls.errors import ModelError
+from napari_leukocls.segmentation.base import Outlines, Steps
+from napari_leukocls.segmentation.normalise import absorbance, colour_range
+from napari_leukocls.segmentation.tiling import Assembly, blocks
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_leukocls.segmentation.compact_net import CompactNet
+
+#: Side of the blocks in which dynamics run, network pixels; bounds memory whatever the image's size.
+BLOCK = 960
+#: Seen around a block on each side: more than the largest leukocyte (30 um is 120 px here).
+HALO = 128
+#: A cell smaller than this (network pixels; a disc of 1.2 um) is no platelet but a grain.
+MIN_AREA = 18
+#: Pixels that get in on less evidence than cellpose's default of 0: thin rims of pale red cells.
+CELL_PROBABILITY_THRESHOLD = 0.0
+FLOW_THRESHOLD = 0.6
+TILE_OVERLAP = 0.1
+#: Euler steps of the dynamics; cells are at most 120 px across, so that half would reach the centre.
+N_ITERATIONS = 120
+
+
+@dataclass
+class Maps:
+    """Network output for one block: flows (2, h, w), cell probability (h, w), class logits (4, h, w)."""
+
+    flow: np.ndarray
+    cell: np.ndarray
+    kind: np.ndarray
+
+
+class CompactSegmenter:
+    """`Segmenter` around a `CompactNet`.
+
+    Parameters
+    ----------
+    net : CompactNet
+        In evaluation mode, on its device.
+    name : str
+    weights_hash : str or None
+    batch_size : int
+        Tiles a batch.
+    """
+
+    def __init__(
+        self, net: CompactNet, name: str = "compact", weights_hash: str | None = None, batch_size: int = 4
+    ) -> None:
+        self.net = net
+        self.name = name
+        self.weights_hash = weights_hash
+        self.batch_size = batch_size
+
+    def maps(self, image: np.ndarray) -> Maps:
+        """Run the network in overlapping tiles on absorbance (h, w, 3) at the network's scale."""
+        from cellpose.core import run_net
+
+        from napari_leukocls.segmentation.compact_net import TILE
+
+        # A small field needs no whole tile: less padding, less time.
+        side = min(TILE, 16 * int(np.ceil(max(image.shape[:2]) / 16)))
+        output, _ = run_net(
+            self.net, image[None], batch_size=self.batch_size, tile_overlap=TILE_OVERLAP, bsize=side
+        )
+        output = np.ascontiguousarray(output[0].transpose(2, 0, 1))
+        return Maps(flow=output[:2], cell=output[2], kind=output[3:])
+
+    def masks(self, maps: Maps) -> np.ndarray:
+        """Run cellpose's dynamics: (h, w) int32 labels at the network's scale."""
+        from cellpose.dynamics import compute_masks
+
+        found = compute_masks(
+            maps.flow,
+            maps.cell,
+            niter=N_ITERATIONS,
+            cellprob_threshold=CELL_PROBABILITY_THRESHOLD,
+            flow_threshold=FLOW_THRESHOLD,
+            min_size=MIN_AREA,
+            max_size_fraction=0.9,
+            device=self.net.device,
+        )
+        return np.asarray(found, dtype=np.int32)
+
+    def segment(self, pixels: np.ndarray, diameter_px: float) -> Steps[Outlines]:
+        """Outline and sort the cells of one image.
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray, (H, W, 3), uint8
+        diameter_px : float
+            Of a red cell, in pixels of `pixels`.
+
+        Yields
+        ------
+        tuple of int
+            Blocks done, and how many there are.
+
+        Returns
+        -------
+        Outlines
+            Labels at full resolution, with the class map's vote for each.
+        """
+        from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
+
+        factor = NETWORK_DIAMETER_PX / diameter_px
+        limits = colour_range(pixels)
+        assembly = Assembly(pixels.shape[:2], factor)
+        grid = blocks(assembly.network_shape, BLOCK, HALO)
+        for done, block in enumerate(grid):
+            yield done, len(grid)
+            window = assembly.read(pixels, block)
+            maps = self.maps(absorbance(window, limits))
+            assembly.add(block, self.masks(maps), maps.kind, maps.cell, window)
+        return assembly.finish()
+
+    def class_votes(self, pixels: np.ndarray, labels: np.ndarray, diameter_px: float) -> np.ndarray:
+        """Vote on the kind of cells that another segmenter outlined.
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray, (H, W, 3), uint8
+        labels : numpy.ndarray, (H, W), int32
+        diameter_px : float
+
+        Returns
+        -------
+        numpy.ndarray, (N, 4), float32
+            As `Outlines.kind_votes`.
+        """
+        from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
+
+        limits = colour_range(pixels)
+        assembly = Assembly(pixels.shape[:2], NETWORK_DIAMETER_PX / diameter_px)
+        for block in blocks(assembly.network_shape, BLOCK, HALO):
+            maps = self.maps(absorbance(assembly.read(pixels, block), limits))
+            assembly.vote(block, labels, maps.kind)
+        return assembly.votes(int(labels.max()))
+
+
+@lru_cache(maxsize=4)
+def load_compact(folder: Path, device: str) -> CompactSegmenter:
+    """Load the network of a model folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``weights.safetensors``.
+    device : str
+        A torch device.
+
+    Raises
+    ------
+    ModelError
+        Where the weights do not fit the network.
+    """
+    import hashlib
+
+    from safetensors.torch import load as load_tensors
+    from safetensors import SafetensorError
+
+    import torch
+
+    from napari_leukocls.segmentation.compact_net import CompactNet, fold_batch_norm
+
+    raw = (folder / "weights.safetensors").read_bytes()
+    net = CompactNet()
+    try:
+        net.load_state_dict({name: value.float() for name, value in load_tensors(raw).items()})
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(
+            f"the weights in {folder} do not fit the compact network: reinstall the model."
+        ) from error
+    net = fold_batch_norm(net).to(torch.device(device), memory_format=torch.channels_last)
+    return CompactSegmenter(net, weights_hash=hashlib.sha256(raw).hexdigest())

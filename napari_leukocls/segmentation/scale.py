@@ -1,0 +1,159 @@
+"""The red cell as a ruler: how large a pixel is, read from the image itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_leukocls.segmentation.base import finish
+from napari_leukocls.types import Scale
+
+if TYPE_CHECKING:
+    from napari_leukocls.segmentation.base import Outlines
+    from napari_leukocls.segmentation.compact import CompactSegmenter
+
+#: Diameter of a red cell on a dried film, micrometres (normal 6.7-7.7); a convention, stated in results.
+RED_CELL_UM = 7.5
+#: Diameters (pixels) at which the coarse pass looks; the network bears half to double of what it expects.
+CANDIDATES_PX = (15.0, 25.0, 42.0, 71.0, 120.0, 202.0, 340.0)
+#: Side of the windows that the coarse pass looks at, network pixels.
+WINDOW = 256
+#: Whole red cells below which the ruler is unsure.
+MIN_RED_CELLS = 6
+#: Relative spread of diameters above which the ruler is unsure.
+MAX_SPREAD = 0.25
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Red cells measured in one pass: their median diameter (pixels), spread, number and quality."""
+
+    diameter_px: float
+    spread: float
+    n_cells: int
+    quality: float
+
+
+def red_cell_diameters(outlines: Outlines) -> np.ndarray:
+    """Measure the whole, single red cells.
+
+    Parameters
+    ----------
+    outlines : Outlines
+
+    Returns
+    -------
+    numpy.ndarray, (n,)
+        Diameter of the circle of equal area, pixels, of red cells that do not touch the image's edge,
+        fill their convex neighbourhood as a disc does, and are not twice as long as wide.
+    """
+    from scipy import ndimage
+
+    labels, votes = outlines.labels, outlines.kind_votes
+    assert votes is not None
+    areas = np.bincount(labels.ravel(), minlength=len(votes) + 1)[1:]
+    diameters = []
+    for index, where in enumerate(ndimage.find_objects(labels)):
+        if where is None or votes[index].argmax() != 1:
+            continue
+        height, width = (part.stop - part.start for part in where)
+        inside = all(part.start > 0 and part.stop < size for part, size in zip(where, labels.shape, strict=True))
+        fill = areas[index] / (height * width)
+        if inside and 0.6 <= height / width <= 1.67 and 0.6 <= fill <= 0.9:
+            diameters.append(2 * np.sqrt(areas[index] / np.pi))
+    return np.array(diameters)
+
+
+def _reading(diameters: np.ndarray, quality: float) -> Reading:
+    """Median and spread of diameters, once fragments and debris, which pull them down, are left out."""
+    if len(diameters) == 0:
+        return Reading(0.0, 1.0, 0, 0.0)
+    middle = float(np.median(diameters))
+    kept = diameters[(diameters > 0.6 * middle) & (diameters < 1.6 * middle)]
+    middle = float(np.median(kept))
+    spread = float(1.4826 * np.median(np.abs(kept - middle)) / middle)
+    return Reading(middle, spread, len(kept), quality)
+
+
+def read_ruler(outlines: Outlines) -> Reading:
+    """Measure the red cells of outlined fields."""
+    return _reading(red_cell_diameters(outlines), 1.0)
+
+
+def _windows(shape: tuple[int, int], side: int) -> list[tuple[slice, slice]]:
+    """Up to three windows of at most `side` pixels: the middle, and two on a diagonal of a large image."""
+    spans: list[tuple[slice, slice]] = []
+    shares = (0.5, 0.15, 0.85) if min(shape) > 2 * side else (0.5,)
+    for share in shares:
+        starts = [int(np.clip(share * length - side / 2, 0, max(0, length - side))) for length in shape]
+        spans.append(
+            (slice(starts[0], min(shape[0], starts[0] + side)), slice(starts[1], min(shape[1], starts[1] + side)))
+        )
+    return spans
+
+
+def _look(segmenter: CompactSegmenter, images: Sequence[np.ndarray], candidate: float) -> Reading:
+    """Look at a few windows of each image as if red cells were `candidate` pixels across."""
+    from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
+
+    side = int(WINDOW * candidate / NETWORK_DIAMETER_PX)
+    diameters, certainties, area = [], [], 0.0
+    for pixels in images:
+        for window in _windows(pixels.shape[:2], side):
+            part = np.ascontiguousarray(pixels[window])
+            outlines = finish(segmenter.segment(part, candidate))
+            diameters.append(red_cell_diameters(outlines))
+            if outlines.kind_votes is not None and len(outlines.kind_votes):
+                certainties.append(outlines.kind_votes.max(axis=1))
+            area += part.shape[0] * part.shape[1]
+    measured = np.concatenate(diameters)
+    if len(measured) < 2:
+        return Reading(0.0, 1.0, len(measured), 0.0)
+    reading = _reading(measured, 0.0)
+    covered = float((np.pi / 4 * measured**2).sum() / area)
+    fit = np.exp(-2.0 * np.log2(reading.diameter_px / candidate) ** 2 - 2 * reading.spread)
+    return replace(reading, quality=covered * float(np.concatenate(certainties).mean()) * float(fit))
+
+
+def estimate_diameter(segmenter: CompactSegmenter, images: Sequence[np.ndarray]) -> Reading:
+    """Find the red cell's diameter in images of one unknown scale.
+
+    The images are looked at as if their red cells had each of a row of sizes; the size at which most of
+    the field is covered by certain, alike red cells of about the expected size wins, and is measured again.
+
+    Parameters
+    ----------
+    segmenter : CompactSegmenter
+    images : sequence of numpy.ndarray, (H, W, 3), uint8
+        One field, or crops from one camera.
+
+    Returns
+    -------
+    Reading
+        `n_cells` is 0 where no red cell was found at any size.
+    """
+    longest = max(max(pixels.shape[:2]) for pixels in images)
+    readings = [_look(segmenter, images, candidate) for candidate in CANDIDATES_PX if candidate < longest]
+    best = max(readings, key=lambda reading: reading.quality, default=Reading(0.0, 1.0, 0, 0.0))
+    if best.quality == 0:
+        return Reading(0.0, 1.0, 0, 0.0)
+    again = _look(segmenter, images, best.diameter_px)
+    return again if again.n_cells >= 2 else best
+
+
+def scale_of(reading: Reading, fallback_px: float) -> Scale:
+    """Turn a reading into a `Scale`; without red cells `fallback_px` stands in and is marked unsure."""
+    if reading.n_cells == 0:
+        return Scale(RED_CELL_UM / fallback_px, fallback_px, "unknown", 0, 1.0, sure=False)
+    sure = reading.n_cells >= MIN_RED_CELLS and reading.spread <= MAX_SPREAD
+    return Scale(
+        RED_CELL_UM / reading.diameter_px,
+        reading.diameter_px,
+        "red_cell_ruler",
+        reading.n_cells,
+        reading.spread,
+        sure,
+    )

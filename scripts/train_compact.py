@@ -1,0 +1,283 @@
+"""Train the compact segmenter from the sets that ``scripts/segmentation_set`` and ``make_synthetic_set`` write.
+
+    python -m scripts.train_compact --sets SEGSET [SYNTHETIC] --out FOLDER --minutes 7
+
+Cellpose's flow targets and losses, with a class map beside them; the loop is the project's own because
+cellpose's augments geometry only and drops further label channels. Everything (warping, colour) runs on
+the training device, so that one core can feed a large GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX, CompactNet
+
+log = logging.getLogger("train_compact")
+STORED_DIAMETER_PX = 45.0
+CANVAS = (512, 640)
+IGNORE = 65535
+#: Share of each batch that comes from a set.
+SHARES = {"bccd": 0.3, "chula": 0.2, "boxes": 0.25, "pbc": 0.1, "synthetic": 0.25}
+
+
+def absorbance(pixels: np.ndarray) -> np.ndarray:
+    """Distance from the glass per channel; the package's own function, so that both sides agree."""
+    from napari_leukocls.segmentation.normalise import absorbance as package_absorbance
+
+    return package_absorbance(pixels)
+
+
+def read_sets(folders: list[Path], only: set[str] | None = None) -> dict[str, list[tuple[Path, Path]]]:
+    """Return (image, truth) pairs of every training image by set; held-out ones are left out."""
+    found: dict[str, list[tuple[Path, Path]]] = {}
+    for folder in folders:
+        index = folder / "index.csv"
+        if index.exists():
+            with index.open(newline="") as stream:
+                rows = [row for row in csv.DictReader(stream) if row["holdout"] == "0"]
+            for row in rows:
+                image = folder / row["set"] / f"{row['stem']}.webp"
+                found.setdefault(row["set"], []).append((image, image.with_suffix(".npz")))
+        else:
+            for image in sorted(folder.glob("*.webp")):
+                if not image.name.startswith("heldout"):
+                    found.setdefault("synthetic", []).append((image, image.with_suffix(".npz")))
+    return {name: pairs for name, pairs in found.items() if only is None or name in only}
+
+
+def load_example(pair: tuple[Path, Path], device: torch.device) -> np.ndarray:
+    """Return (7, *CANVAS) float16: absorbance (3), flow (2), kind, valid; zero outside the image."""
+    import cv2
+    from cellpose.dynamics import masks_to_flows_gpu
+
+    pixels = cv2.cvtColor(cv2.imread(str(pair[0])), cv2.COLOR_BGR2RGB)
+    truth = np.load(pair[1])
+    labels, kinds = truth["labels"].astype(np.int32), truth["kinds"]
+    ignore = labels == IGNORE
+    labels[ignore] = 0
+    present, flat = np.unique(labels, return_inverse=True)
+    dense = flat.reshape(labels.shape)  # 1..N without gaps, as cellpose's targets want it
+    if present[0] != 0:
+        dense = dense + 1
+    flow, _ = masks_to_flows_gpu(dense, device=device)
+    lookup = np.zeros(labels.max() + 1, np.uint8)
+    lookup[1:] = kinds[: labels.max()]
+    example = np.zeros((7, *CANVAS), np.float16)
+    height, width = min(labels.shape[0], CANVAS[0]), min(labels.shape[1], CANVAS[1])
+    example[:3, :height, :width] = absorbance(pixels).transpose(2, 0, 1)[:, :height, :width]
+    example[3:5, :height, :width] = flow[:, :height, :width]
+    example[5, :height, :width] = lookup[labels][:height, :width]
+    example[6, :height, :width] = ~ignore[:height, :width]
+    return example
+
+
+def _load_in_worker(job: tuple[tuple[Path, Path], str]) -> np.ndarray:
+    torch.set_num_threads(1)
+    return load_example(job[0], torch.device(job[1]))
+
+
+def load_set(pairs: list[tuple[Path, Path]], device: torch.device, cache: Path | None) -> np.ndarray:
+    """Load a set's examples, in several processes (flow targets are many small steps), or from a cache."""
+    if cache is not None and cache.exists():
+        return np.load(cache)
+    workers = min(12, torch.get_num_threads()) if device.type == "cuda" else 1
+    jobs = [(pair, str(device)) for pair in pairs]
+    if workers > 1:
+        with torch.multiprocessing.get_context("spawn").Pool(workers) as pool:
+            examples = np.stack(pool.map(_load_in_worker, jobs, chunksize=4))
+    else:
+        examples = np.stack([_load_in_worker(job) for job in jobs])
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        np.save(cache, examples)
+    return examples
+
+
+class Warper:
+    """Draws batches of randomly placed, turned, flipped and scaled views of the stored examples."""
+
+    def __init__(
+        self, sets: dict[str, list[tuple[Path, Path]]], device: torch.device, seed: int, cache: Path | None = None
+    ) -> None:
+        self.device = device
+        self.random = np.random.default_rng(seed)
+        self.names = [name for name in sets if sets[name]]
+        self.shares = np.array([SHARES[name] for name in self.names])
+        self.shares /= self.shares.sum()
+        self.stores, self.sizes = {}, {}
+        for name in self.names:
+            examples = load_set(sets[name], device, cache and cache / f"{name}.npy")
+            self.sizes[name] = [self._extent(example) for example in examples]
+            self.stores[name] = torch.from_numpy(examples).to(device)
+            log.info("%s: %d images", name, len(examples))
+
+    @staticmethod
+    def _extent(example: np.ndarray) -> tuple[int, int]:
+        used = np.abs(example[[0, 6]]).max(axis=0) > 0
+        return int(np.flatnonzero(used.any(1)).max()) + 1, int(np.flatnonzero(used.any(0)).max()) + 1
+
+    def batch(self, size: int, side: int = 256) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return image (B, 3, s, s), flow (B, 2, s, s), kind (B, s, s) and valid (B, s, s)."""
+        stored, thetas, turns = [], [], []
+        for name in self.random.choice(self.names, size=size, p=self.shares):
+            index = int(self.random.integers(len(self.sizes[name])))
+            stored.append(self.stores[name][index])
+            theta, turn = self._view(self.sizes[name][index], side)
+            thetas.append(theta)
+            turns.append(turn)
+        source = torch.stack(stored).float()
+        theta = torch.tensor(np.stack(thetas), dtype=torch.float32, device=self.device)
+        turn = torch.tensor(np.stack(turns), dtype=torch.float32, device=self.device)
+        # Twice the size, then averaged: sampling alone would alias where the view is a reduction.
+        fine = F.affine_grid(theta, [size, 3, 2 * side, 2 * side], align_corners=False)
+        coarse = F.affine_grid(theta, [size, 3, side, side], align_corners=False)
+        image = F.avg_pool2d(F.grid_sample(source[:, :3], fine, align_corners=False), 2)
+        flow = F.grid_sample(source[:, 3:5], coarse, align_corners=False)
+        flow = torch.einsum("bij,bjhw->bihw", turn.transpose(1, 2), flow)
+        rest = F.grid_sample(source[:, 5:], coarse, mode="nearest", align_corners=False)
+        kind, valid = rest[:, 0].round().long(), rest[:, 1]
+        flow = flow / flow.norm(dim=1, keepdim=True).clamp(min=1e-6) * (kind > 0)[:, None]
+        return image, flow, kind, valid
+
+    def _view(self, extent: tuple[int, int], side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sampling matrix (2, 3) in normalised x, y and the turn (2, 2) in y, x."""
+        zoom = 2.0 ** self.random.uniform(-0.6, 0.6)
+        step = STORED_DIAMETER_PX / (NETWORK_DIAMETER_PX * zoom)  # stored px per network px
+        angle = self.random.uniform(0, 2 * math.pi)
+        flip = self.random.choice([-1.0, 1.0])
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        turn = turn @ np.diag([1.0, flip])
+        half = 0.35 * side * step
+        centre = [
+            self.random.uniform(min(half, size / 2), max(size - half, size / 2)) for size in extent
+        ]
+        matrix_yx = turn * step * side / 2  # normalised view -> stored px
+        height, width = CANVAS
+        theta = np.zeros((2, 3))
+        theta[0, 0], theta[0, 1] = matrix_yx[1, 1] * 2 / width, matrix_yx[1, 0] * 2 / width
+        theta[1, 0], theta[1, 1] = matrix_yx[0, 1] * 2 / height, matrix_yx[0, 0] * 2 / height
+        theta[0, 2], theta[1, 2] = centre[1] * 2 / width - 1, centre[0] * 2 / height - 1
+        return theta, turn
+
+
+def vary_colour(image: torch.Tensor) -> torch.Tensor:
+    """Other stains, cameras and focus: gain, mixing, gamma, offset, light gradient, blur, noise; in absorbance."""
+    size, _, side, _ = image.shape
+    device = image.device
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return torch.empty((size, *shape), device=device).uniform_(low, high)
+
+    mixing = torch.eye(3, device=device) + 0.18 * torch.randn((size, 3, 3), device=device)
+    grey = (uniform(0, 1, 1, 1) < 0.1).float()
+    mixing = mixing * (1 - grey) + grey / 3
+    order = torch.stack([torch.randperm(3, device=device) for _ in range(size)])
+    swapped = torch.gather(mixing, 1, order[:, :, None].expand(-1, -1, 3))
+    mixing = torch.where(uniform(0, 1, 1, 1) < 0.15, swapped, mixing)
+    image = torch.einsum("bij,bjhw->bihw", mixing, image)
+    image = image.clamp(min=0) ** torch.exp(uniform(-0.35, 0.35, 3, 1, 1)) * torch.exp(uniform(-0.4, 0.35, 3, 1, 1))
+    light = F.interpolate(0.12 * torch.randn((size, 1, 3, 3), device=device), (side, side), mode="bicubic")
+    image = image * (1 + light) + 0.5 * light * (uniform(0, 1, 1, 1, 1) < 0.5) + uniform(-0.08, 0.08, 3, 1, 1)
+    image = _blur(image, uniform(0, 1.8, 1) * (uniform(0, 1, 1) < 0.6))
+    coarse = F.interpolate(F.avg_pool2d(image, 2), scale_factor=2, mode="bilinear")
+    image = torch.where(uniform(0, 1, 1, 1, 1) < 0.15, coarse, image)
+    return image + torch.randn_like(image) * uniform(0, 0.07, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) < 0.6)
+
+
+def _blur(image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Gaussian blur with one sigma (pixels) per image, sigma (B, 1)."""
+    size, channels, side, _ = image.shape
+    offset = torch.arange(-4, 5, device=image.device, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offset / sigma.clamp(min=0.05)) ** 2)
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    flat = image.reshape(1, size * channels, side, side)
+    weight = kernel.repeat_interleave(channels, 0)
+    flat = F.conv2d(flat, weight[:, None, None, :], padding=(0, 4), groups=size * channels)
+    flat = F.conv2d(flat, weight[:, None, :, None], padding=(4, 0), groups=size * channels)
+    return flat.reshape(image.shape)
+
+
+def loss_of(output: torch.Tensor, flow: torch.Tensor, kind: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Cellpose's flow and probability losses, and cross-entropy of the class map; ignored pixels weigh nothing."""
+    weight = valid * torch.where(kind == 3, 3.0, 1.0)  # platelets are small: few pixels carry them
+    total = weight.sum().clamp(min=1)
+    flow_loss = (((output[:, :2] - 5 * flow) ** 2).mean(1) * weight).sum() / total
+    cell_loss = (F.binary_cross_entropy_with_logits(output[:, 2], (kind > 0).float(), reduction="none") * weight).sum()
+    class_weight = torch.tensor([0.5, 1.0, 1.5, 3.0], device=output.device)
+    class_loss = F.cross_entropy(output[:, 3:], kind, weight=class_weight, reduction="none") * valid
+    return flow_loss + cell_loss / total + class_loss.sum() / valid.sum().clamp(min=1)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train by the clock, with a moving average of the weights, and write them with a record of the run."""
+    from safetensors.torch import load_file, save_file
+
+    device = torch.device(args.device)
+    torch.manual_seed(args.seed)
+    warper = Warper(read_sets([Path(folder) for folder in args.sets]), device, args.seed, args.cache)
+    if args.prepare:
+        return
+    net = CompactNet().to(device).to(memory_format=torch.channels_last)
+    if args.start:
+        net.load_state_dict(load_file(args.start))
+    average = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+    )
+    optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=1e-3)
+    start, step, history = time.time(), 0, []
+    while (share := (time.time() - start) / (60 * args.minutes)) < 1:
+        rate = args.rate * min(1.0, (step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        image, flow, kind, valid = warper.batch(args.batch)
+        image = vary_colour(image).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            output, _ = net(image)
+        loss = loss_of(output.float(), flow, kind, valid)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+        average.update_parameters(net)
+        step += 1
+        if step % 200 == 0:
+            history.append({"step": step, "seconds": round(time.time() - start, 1), "loss": round(loss.item(), 4)})
+            log.info("%s", history[-1])
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in average.module.state_dict().items()}, out / "weights.safetensors")
+    record = {"steps": step, "batch": args.batch, "minutes": args.minutes, "device": args.device, "seed": args.seed,
+              "images": {name: len(sizes) for name, sizes in warper.sizes.items()}, "history": history}
+    (out / "training.json").write_text(json.dumps(record, indent=1))
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--minutes", type=float, default=7.0)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, help="folder in which flow targets are kept between runs")
+    parser.add_argument("--prepare", action="store_true", help="fill the cache and stop")
+    parser.add_argument("--start", help="weights to go on from")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""Train a classifier of white-balanced, outlined crops, by one of several routes.
+
+    python -m scripts.train_default --pack FOLDER --start IMAGENET.safetensors --out FOLDER --route borrowed
+
+The pack (``scripts/pack_crops.py``) holds crops with their outlines, classes and hold-out flags. Held-out
+crops are never trained on. ``--leave-out CLASS`` trains without a class, for the out-of-distribution check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from scripts import stain_views as views
+
+log = logging.getLogger("train_default")
+WHITE = 235 / 255
+#: What each route varies: strength of colour and camera changes, crops kept whole, borrowed colours.
+ROUTES = {
+    "plain": {"strength": 0.15, "kept": 1.0, "borrow": 0.0, "geometry": False, "pseudo": 0.0},
+    "strong": {"strength": 1.0, "kept": 1.0, "borrow": 0.0, "geometry": True, "pseudo": 0.0},
+    "outlined": {"strength": 1.0, "kept": 0.15, "borrow": 0.0, "geometry": True, "pseudo": 0.0},
+    "borrowed": {"strength": 1.0, "kept": 0.15, "borrow": 0.4, "geometry": True, "pseudo": 0.0},
+    "pseudo": {"strength": 1.0, "kept": 0.15, "borrow": 0.4, "geometry": True, "pseudo": 0.5},
+}
+
+
+class Pack:
+    """Crops of one kind on the training device: pixels uint8 (N, 3, S, S), masks uint8 (N, 1, S, S)."""
+
+    def __init__(self, folder: Path, name: str, device: torch.device) -> None:
+        import cv2
+
+        shards = sorted(folder.glob(f"{name}_*.npz"))
+        rows = [dict(np.load(shard, allow_pickle=False)) for shard in shards]
+        self.names = np.concatenate([row["names"] for row in rows])
+        self.classes = np.concatenate([row["classes"] for row in rows])
+        self.heldout = np.concatenate([row["heldout"] for row in rows])
+        blobs = []
+        for row in rows:
+            ends = np.cumsum(row["sizes"])
+            blobs += [row["blob"][end - size : end] for size, end in zip(row["sizes"], ends, strict=True)]
+        masks = []
+        for row in rows:
+            ends = np.cumsum(row["mask_sizes"])
+            masks += [row["mask_blob"][end - size : end] for size, end in zip(row["mask_sizes"], ends, strict=True)]
+        with ThreadPoolExecutor(8) as pool:
+            crops = list(pool.map(lambda blob: cv2.imdecode(blob, cv2.IMREAD_COLOR)[..., ::-1].copy(), blobs))
+            drawn = list(pool.map(lambda blob: cv2.imdecode(blob, cv2.IMREAD_GRAYSCALE), masks))
+        self.crops = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous().to(device)
+        self.masks = torch.from_numpy(np.stack(drawn))[:, None].contiguous().to(device)
+        self.ratio = float(rows[0]["ratio"])
+
+
+def load_start(path: Path, n_classes: int) -> nn.Module:
+    """Build MobileNetV2 on the given ImageNet weights, with a new head."""
+    import timm
+    from safetensors.torch import load_file
+
+    net = timm.create_model("mobilenetv2_100", num_classes=1001, pad_type="same")
+    net.load_state_dict(load_file(path))
+    net.reset_classifier(n_classes)
+    return net
+
+
+@torch.no_grad()
+def unfold_batch_norm(net: nn.Module, images: torch.Tensor) -> None:
+    """Give folded batch normalisations the statistics of real crops without changing what the network computes.
+
+    The weights came with normalisation folded in (mean 0, variance 1), so that training would start by
+    undoing it. One pass measures what reaches each layer; scale and shift then make up for it.
+    """
+    seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
+    hooks = []
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            hooks.append(
+                module.register_forward_pre_hook(
+                    lambda m, x: seen.__setitem__(m, (x[0].mean((0, 2, 3)), x[0].var((0, 2, 3))))
+                )
+            )
+    net.eval()
+    net(images)
+    for hook in hooks:
+        hook.remove()
+    for module, (mean, variance) in seen.items():
+        old_scale = module.weight / torch.sqrt(module.running_var + module.eps)
+        old_shift = module.bias - module.running_mean * old_scale
+        module.running_mean.copy_(mean)
+        module.running_var.copy_(variance)
+        module.weight.copy_(old_scale * torch.sqrt(variance + module.eps))
+        module.bias.copy_(old_shift + mean * old_scale)
+
+
+def see(crops: torch.Tensor, masks: torch.Tensor, route: dict, ratio: float, side: int, bank: torch.Tensor | None) -> torch.Tensor:
+    """Make one random view of each crop, scaled as the network wants it (-1 to 1)."""
+    crops, masks = crops.float() / 255, masks.float() / 255
+    crops, masks = views.place(crops, masks, side, ratio, route["geometry"])
+    if bank is not None and route["borrow"]:
+        crops = views.borrow_colours(crops, masks, bank, route["borrow"])
+    crops = views.neighbours(crops, masks, WHITE, route["kept"])
+    crops = views.restain(crops, route["strength"])
+    crops = views.camera(crops, route["strength"])
+    return (crops * 2 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def plain_view(crops: torch.Tensor, masks: torch.Tensor, outlined: bool, ratio: float, side: int) -> torch.Tensor:
+    """The view that analysis uses: upright, neighbours painted out where the route does so."""
+    crops, masks = crops.float() / 255, masks.float() / 255
+    theta = torch.tensor([[1 / ratio, 0, 0], [0, 1 / ratio, 0]], device=crops.device).expand(len(crops), 2, 3)
+    grid = F.affine_grid(theta, [len(crops), 3, 2 * side, 2 * side], align_corners=False)
+    both = F.avg_pool2d(F.grid_sample(torch.cat([crops, masks], 1), grid, align_corners=False), 2)
+    crops, masks = both[:, :3], both[:, 3:]
+    if outlined:
+        reach = round(1.0 / (22.4 / side))
+        keep = F.max_pool2d((masks > 0.5).float(), 2 * reach + 1, 1, reach)
+        keep = F.avg_pool2d(keep, 3, 1, 1)
+        crops = crops * keep + WHITE * (1 - keep)
+    return crops * 2 - 1
+
+
+@torch.no_grad()
+def predict(net: nn.Module, pack: Pack, rows: np.ndarray, outlined: bool, side: int) -> np.ndarray:
+    """Logits (n, C) of the given rows of a pack."""
+    net.eval()
+    device = pack.crops.device
+    out = []
+    for part in np.array_split(rows, max(1, math.ceil(len(rows) / 512))):
+        index = torch.from_numpy(part).to(device)
+        view = plain_view(pack.crops[index], pack.masks[index], outlined, pack.ratio, side)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            out.append(net(view).float().cpu().numpy())
+    return np.concatenate(out)
+
+
+def colour_bank(packs: list[Pack]) -> torch.Tensor:
+    """Optical-density statistics (M, 2, 3) inside the cells of other laboratories' crops."""
+    rows = []
+    for pack in packs:
+        density = -torch.log((pack.crops.float() / 255).clamp(1 / 255, 1))
+        mean, std = views.density_statistics(density, pack.masks.float() / 255)
+        rows.append(torch.stack([mean[:, :, 0, 0], std[:, :, 0, 0]], 1))
+    return torch.cat(rows)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train one network by one route and write its weights and hold-out predictions."""
+    from safetensors.torch import save_file
+
+    torch.manual_seed(args.seed)
+    random = np.random.default_rng(args.seed)
+    device, route = torch.device(args.device), ROUTES[args.route]
+    pack = Pack(Path(args.pack), "pbc", device)
+    others = {name: Pack(Path(args.pack), name, device) for name in args.borrow_from}
+    bank = colour_bank(list(others.values())) if others else None
+    classes = [name for name in sorted(set(pack.classes.tolist())) if name != args.leave_out]
+    target = np.array([classes.index(name) if name in classes else -1 for name in pack.classes])
+    rows = np.flatnonzero(~pack.heldout.astype(bool) & (target >= 0))
+    labels = torch.from_numpy(target).to(device)
+    weights = 1 / np.sqrt(np.bincount(target[rows], minlength=len(classes)))
+    draw = weights[target[rows]] / weights[target[rows]].sum()
+    net = load_start(Path(args.start), len(classes)).to(device).to(memory_format=torch.channels_last)
+    first = torch.from_numpy(rows[:: max(1, len(rows) // 512)][:512]).to(device)
+    unfold_batch_norm(net, plain_view(pack.crops[first], pack.masks[first], route["kept"] < 1, pack.ratio, args.side))
+    average = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997), use_buffers=True
+    )
+    optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.02)
+    steps = math.ceil(args.epochs * len(rows) / args.batch)
+    start, history = time.time(), []
+    for step in range(steps):
+        rate = args.rate * min(1.0, (step + 1) / 150) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        net.train()
+        index = torch.from_numpy(random.choice(rows, args.batch, p=draw)).to(device)
+        view = see(pack.crops[index], pack.masks[index], route, pack.ratio, args.side, bank)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            logits = net(view)
+        loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=args.smoothing)
+        if route["pseudo"] and step > steps * 0.3:
+            loss = loss + route["pseudo"] * _pseudo_loss(net, average.module, others[args.borrow_from[0]], route, args, random, bank)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimiser.step()
+        average.update_parameters(net)
+        if (step + 1) % 200 == 0 or step + 1 == steps:
+            history.append({"step": step + 1, "seconds": round(time.time() - start, 1), "loss": round(loss.item(), 4)})
+            log.info("%s %s", args.out, history[-1])
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    final = average.module.eval()
+    held = np.flatnonzero(pack.heldout.astype(bool) & (target >= 0))
+    logits = predict(final, pack, held, route["kept"] < 1, args.side)
+    accuracy = float((logits.argmax(1) == target[held]).mean())
+    log.info("%s: accuracy on held-out crops %.4f", args.out, accuracy)
+    save_file({k: v.contiguous() for k, v in final.state_dict().items()}, out / "weights.safetensors")
+    record = {**vars(args), "classes": classes, "steps": steps, "seconds": time.time() - start, "history": history,
+              "heldout_accuracy": accuracy, "n_train": len(rows), "n_heldout": len(held)}
+    (out / "training.json").write_text(json.dumps(record, indent=1))
+
+
+def _pseudo_loss(net, teacher, other, route, args, random, bank) -> torch.Tensor:
+    """Agreement with the averaged network's sure opinion on another laboratory's unlabelled cells."""
+    index = torch.from_numpy(random.integers(0, len(other.crops), args.batch // 4)).to(other.crops.device)
+    with torch.no_grad():
+        teacher.eval()
+        opinion = teacher(plain_view(other.crops[index], other.masks[index], route["kept"] < 1, other.ratio, args.side)).softmax(1)
+    sure, guess = opinion.max(1)
+    view = see(other.crops[index], other.masks[index], route, other.ratio, args.side, bank)
+    with torch.autocast(view.device.type, dtype=torch.bfloat16, enabled=view.device.type == "cuda"):
+        logits = net(view)
+    return (F.cross_entropy(logits.float(), guess, reduction="none") * (sure > 0.85)).mean()
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pack", required=True)
+    parser.add_argument("--start", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--route", choices=list(ROUTES), default="borrowed")
+    parser.add_argument("--borrow-from", nargs="*", default=[])
+    parser.add_argument("--leave-out")
+    parser.add_argument("--epochs", type=float, default=60)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--smoothing", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
