@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BLUE, _ORANGE = "#0072b2", "#d55e00"
-_STYLE = {"svg.hashsalt": "napari-leukocls", "svg.fonttype": "none", "font.size": 9.0}
+_STYLE: Any = {"svg.hashsalt": "napari-leukocls", "svg.fonttype": "none", "font.size": 9.0}
 
 
 def predictions_table(

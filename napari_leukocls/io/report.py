@@ -152,6 +152,8 @@ def _scale_text(result: SmearResult) -> str:
         "model": "the classifier's own; not measured",
         "unknown": "not known",
     }
+    if not math.isfinite(scale.um_per_px):
+        return "not known"
     unsure = "" if scale.sure else "; unsure, please check"
     return f"{scale.um_per_px:.4g} µm per pixel ({sources[scale.source]}{unsure})"
 

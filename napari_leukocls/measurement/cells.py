@@ -117,12 +117,12 @@ def build_cell_table(
         Labels of the cells that the classifier saw; the segmenter's kinds decide the others.
     slide_id : str
     um_per_px : float or None
-        Of the full-resolution image; None leaves ``area_um2`` empty.
+        None leaves ``area_um2`` empty.
     model_classes : sequence of str
         Classes in the model's order; each becomes a column ``prob_<class>``.
     thresholds : ReviewThresholds or float
     geometry : CellGeometry, optional
-        Of ``segmentation.labels``, where it has been measured already.
+        Of the labels, where it has been measured already.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def build_cell_table(
     import pandas as pd
 
     cells = geometry if geometry is not None else cell_geometry(segmentation.labels)
-    limits = thresholds if isinstance(thresholds, ReviewThresholds) else ReviewThresholds(float(thresholds))
+    limits = ReviewThresholds(thresholds) if isinstance(thresholds, (int, float)) else thresholds
     names, probability = _from_kinds(segmentation.kind_probabilities, cells.ids)
     reason = np.where(names == NOT_CLASSED, NO_CLASSIFICATION, "").astype(object)
     class_probabilities = np.full((len(cells.ids), len(model_classes)), np.nan)
@@ -149,8 +149,10 @@ def build_cell_table(
         best = class_probabilities[at].argmax(axis=1)
         names[at] = np.asarray(model_classes, dtype=object)[best]
         probability[at] = class_probabilities[at, best]
-        unlike_from = predictions.ood_threshold
-        reason[at] = review_reasons(names[at], probability[at], ood_score[at], unlike_from, limits)
+        reason[at] = review_reasons(
+            names[at], probability[at], ood_score[at], predictions.ood_threshold, limits
+        )
+    empty = np.full(len(cells.ids), "", dtype=object)
     data: dict[str, Any] = {
         "slide_id": np.full(len(cells.ids), slide_id, dtype=object),
         "cell_id": cells.ids,
@@ -162,8 +164,8 @@ def build_cell_table(
         "ood_score": ood_score,
         **_geometry_columns(cells, um_per_px),
         "predicted_class": names.copy(),
-        "corrected_class": np.full(len(cells.ids), "", dtype=object),
-        "reviewer": np.full(len(cells.ids), "", dtype=object),
+        "corrected_class": empty,
+        "reviewer": empty.copy(),
     }
     return pd.DataFrame(data)
 
