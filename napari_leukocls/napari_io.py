@@ -57,7 +57,9 @@ def read_results(path: PathOrPaths) -> list[LayerData]:
 def _sample(name: str) -> list[LayerData]:
     image = read_image(sample_smear(name))
     scale = {} if image.um_per_px is None else {"scale": (image.um_per_px,) * 2, "units": ("um", "um")}
-    return [(image.pixels, {"name": name, "rgb": True, "metadata": {"source": image.source}, **scale}, "image")]
+    return [
+        (image.pixels, {"name": name, "rgb": True, "metadata": {"source": image.source}, **scale}, "image")
+    ]
 
 
 def _several(path: PathOrPaths) -> list[str | os.PathLike[str]]:

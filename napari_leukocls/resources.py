@@ -103,7 +103,7 @@ def find_model(name: str | os.PathLike[str]) -> ModelEntry:
         return ModelEntry(path.resolve().name, path, "environment")
     if path.is_file():
         raise ModelError(f"'{text}' is a file, not a model; give the folder that holds its {CARD_NAME}.")
-    raise ModelError(f"there is no model '{text}'; {_suggestion(text, list(entries))}.")
+    raise ModelError(f"there is no model '{text}'; {_suggestion(text, list(entries))}")
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -201,5 +201,5 @@ def _suggestion(text: str, names: list[str]) -> str:
     if near:
         return f"did you mean '{near[0]}'?"
     if names:
-        return f"there are {', '.join(sorted(names))}"
-    return "no models are installed; set LEUKOCLS_MODELS to a folder of models"
+        return f"there are {', '.join(sorted(names))}."
+    return "no models are installed; set LEUKOCLS_MODELS to a folder of models."

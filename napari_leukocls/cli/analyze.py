@@ -84,16 +84,29 @@ def run_analysis(
 
 
 def report_failures(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) -> int:
-    """List what failed in ``failures.csv`` and on standard error; how many did."""
-    from napari_leukocls.io.failures import write_failures
+    """List what failed in ``failures.csv`` and on standard error; how many did.
 
+    Where nothing failed, the list that an earlier run into the same folder left is removed.
+    """
+    from napari_leukocls.io.atomic import output_error
+    from napari_leukocls.io.results import write_failures
+
+    file = out / "failures.csv"
     sources = {slide.slide_id: slide.source for slide in slides}
     failed = [outcome for outcome in outcomes if outcome.status != "done"]
-    rows = [(outcome.slide_id, sources.get(outcome.slide_id, ""), outcome.error or "") for outcome in failed]
-    write_failures(out, rows)
     for outcome in failed:
         click.echo(f"leukocls: {outcome.slide_id}: {outcome.error}", err=True)
-    return len(failed)
+    if failed:
+        rows = [
+            {"slide_id": one.slide_id, "source": sources[one.slide_id], "error": one.error} for one in failed
+        ]
+        write_failures(rows, file)
+        return len(failed)
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(file, error) from error
+    return 0
 
 
 def _refuse_unbuilt(options: dict[str, Any]) -> None:
@@ -127,6 +140,13 @@ def _summary(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) 
 
 def _print_outcomes(out: Path, outcomes: list[SlideOutcome], failed: int) -> None:
     for outcome in outcomes:
-        if outcome.status == "done":
-            click.echo(f"{outcome.slide_id}: {outcome.n_cells} cells in {outcome.seconds:.1f} s")
+        if outcome.status != "done":
+            continue
+        review = f", {outcome.n_review} to review" if outcome.n_review else ""
+        click.echo(
+            f"{outcome.slide_id}: {outcome.n_cells} cells, {outcome.n_wbc} leukocytes{review} "
+            f"({outcome.seconds:.1f} s)"
+        )
+        for warning in outcome.warnings:
+            click.echo(f"leukocls: {outcome.slide_id}: warning: {warning}", err=True)
     click.echo(f"{len(outcomes) - failed} of {len(outcomes)} slides done; results are in {out}")

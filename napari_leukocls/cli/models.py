@@ -68,13 +68,23 @@ def info(name: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
 def verify(name: str, as_json: bool) -> None:
     """Check that the model NAME is whole: its card, its weights, and that they fit each other."""
-    from napari_leukocls.api import verify_model
+    from napari_leukocls.resources import find_model
 
-    result = verify_model(name)
-    if as_json:
-        write_json(result)
+    entry = find_model(name)
+    if entry.card().get("kind", "classifier") == "segmenter":
+        from napari_leukocls.segmentation.compact import load_compact
+
+        checked = [f"weights: SHA-256 {load_compact(entry.path, 'cpu').weights_hash}"]
     else:
-        click.echo(f"{name}: whole; weights SHA-256 {result['sha256']}")
+        from napari_leukocls.classification.checkpoint import verify as verify_classifier
+
+        checked = verify_classifier(entry.path)
+    if as_json:
+        write_json({"name": entry.name, "path": str(entry.path), "whole": True, "checked": checked})
+        return
+    for line in checked:
+        click.echo(line)
+    click.echo(f"{entry.name} is whole")
 
 
 models.add_command(later("import", "Install a model from a file"))

@@ -1,0 +1,207 @@
+"""The command line as a shell sees it: statuses, streams, and how quick it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = (
+    "torch",
+    "torchvision",
+    "timm",
+    "cellpose",
+    "pandas",
+    "pydantic",
+    "scipy",
+    "skimage",
+    "matplotlib",
+    "napari",
+)
+
+
+def leukocls(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "napari_leukocls", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+        timeout=120,
+    )
+
+
+def one_line(text: str) -> str:
+    """The only line of an error message."""
+    lines = text.strip().splitlines()
+    assert len(lines) == 1, text
+    assert "Traceback" not in text
+    return lines[0]
+
+
+@pytest.fixture
+def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models of the user's, with one card."""
+    folder = tmp_path / "models"
+    (folder / "mine").mkdir(parents=True)
+    card = {
+        "name": "mine",
+        "architecture": "small_net",
+        "classes": ["neutrophil", "lymphocyte"],
+        "licence": "MIT",
+    }
+    (folder / "mine" / "model.json").write_text(json.dumps(card))
+    monkeypatch.setenv("LEUKOCLS_MODELS", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "what", ["-m napari_leukocls --help", "-m napari_leukocls models list", "-c import_it"]
+)
+def test_nothing_heavy_is_imported(what: str) -> None:
+    start = what.split(" ", 1)
+    words = ["-c", "import napari_leukocls"] if start[0] == "-c" else ["-m", *start[1].split()]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *words], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    modules = {
+        line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line
+    }
+    assert "napari_leukocls" in modules
+    assert not modules & set(HEAVY)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("models", "list")])
+def test_help_is_quick(words: tuple[str, ...]) -> None:
+    def seconds() -> float:
+        started = time.perf_counter()
+        leukocls(*words)
+        return time.perf_counter() - started
+
+    # The best of several: the machine may be busy with something else.
+    assert min(seconds() for _ in range(7)) <= 0.3
+
+
+def test_help_names_every_command() -> None:
+    text = leukocls("--help").stdout
+    for command in "analyze models train evaluate compare promote audit explain benchmark demo".split():
+        assert f"\n  {command} " in text
+    assert "not for diagnosis" in text
+
+
+def test_version() -> None:
+    from napari_leukocls import __version__
+
+    assert __version__ in leukocls("--version").stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "data", "--arch", "qlvit", "--out", "x"),
+        ("compare", "a", "b", "--data", "d", "--out", "x"),
+        ("promote", "new", "--data", "d"),
+        ("audit", "verify"),
+        ("explain", "default", "a.png", "--out", "x"),
+        ("models", "import", "a.zip"),
+        ("models", "export", "default", "a.zip"),
+    ],
+)
+def test_commands_that_are_not_built_say_so(words: tuple[str, ...]) -> None:
+    done = leukocls(*words)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "is not available in version" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--resume",), "--resume"),
+        (("--workers", "2"), "--workers"),
+        (("--scheduler", "tcp://127.0.0.1:8786"), "--scheduler"),
+        (("--heatmaps", "3"), "--heatmaps"),
+        (("--format", "csv,geojson"), "--format geojson"),
+    ],
+)
+def test_options_that_are_not_built_say_so(tmp_path: Path, words: tuple[str, ...], named: str) -> None:
+    out = tmp_path / "out"
+    done = leukocls("analyze", "a.png", "--out", str(out), *words)
+    assert done.returncode == 2
+    assert f"{named} is not available in this version" in one_line(done.stderr)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("analyse", "a.png"), "did you mean 'analyze'?"),
+        (("analyze", "a.png"), "Missing option '--out'"),
+        (("analyze", "--out", "x"), "Missing argument 'INPUT...'"),
+        (("analyze", "a.png", "--out", "x", "--device", "tpu"), "'tpu' is not one of"),
+        (("analyze", "a.png", "--out", "x", "--min-confidence", "2"), "min_confidence"),
+        (("analyze", "a.png", "--out", "x", "--diameter-px", "80", "--pixel-size-um", "0.1"), "not both"),
+        (("models", "info", "nix"), "there is no model 'nix'"),
+        (("evaluate", "nix", "data", "--out", "x"), "there is no model 'nix'"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_status_2(words: tuple[str, ...], says: str) -> None:
+    done = leukocls(*words)
+    assert done.returncode == 2 and done.stdout == ""
+    assert says in one_line(done.stderr)
+
+
+def test_no_arguments_show_the_help() -> None:
+    done = leukocls()
+    assert done.returncode == 2 and "Commands:" in done.stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    for words in (("--debug", "models", "info", "nix"), ("models", "info", "nix", "--debug")):
+        done = leukocls(*words)
+        assert done.returncode != 0
+        assert "Traceback" in done.stderr and "ModelError" in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = leukocls("analyze", "a.png", "--out", str(tmp_path / "file" / "out"))
+    assert done.returncode == 2
+    assert "is a file, not a folder; choose another output folder" in one_line(done.stderr)
+
+
+def test_models_are_listed_and_shown(own_models: Path) -> None:
+    rows = json.loads(leukocls("models", "list", "--json").stdout)
+    (mine,) = [row for row in rows if row["name"] == "mine"]
+    assert mine["origin"] == "environment" and mine["classes"] == ["neutrophil", "lymphocyte"]
+    assert "mine" in leukocls("models", "list").stdout
+    text = leukocls("models", "info", "mine").stdout
+    assert "architecture: small_net" in text and "licence: MIT" in text
+    assert json.loads(leukocls("models", "info", "mine", "--json").stdout)["name"] == "mine"
+
+
+def test_the_nearest_model_is_suggested(own_models: Path) -> None:
+    done = leukocls("models", "info", "mien")
+    assert done.returncode == 2
+    assert one_line(done.stderr).endswith("there is no model 'mien'; did you mean 'mine'?")
+
+
+def test_a_broken_card_is_said_and_does_not_hide_the_others(own_models: Path) -> None:
+    (own_models / "broken").mkdir()
+    (own_models / "broken" / "model.json").write_text("{")
+    done = leukocls("models", "list")
+    assert done.returncode == 0 and "mine" in done.stdout and "is not valid JSON" in done.stdout
+    done = leukocls("models", "info", "broken")
+    assert done.returncode == 2 and "is not valid JSON" in one_line(done.stderr)
+
+
+def test_a_reader_that_goes_away_is_no_error(own_models: Path) -> None:
+    command = f"{sys.executable} -m napari_leukocls models info mine --json | head -c 1 >/dev/null"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stderr == ""
