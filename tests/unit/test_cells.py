@@ -17,8 +17,8 @@ from napari_leukocls.types import Predictions, Scale, Segmentation
 CLASSES = ("neutrophil", "lymphocyte", "platelet")
 COLUMNS = (
     "slide_id cell_id class probability prob_neutrophil prob_lymphocyte prob_platelet needs_review "
-    "review_reason ood_score centroid_y centroid_x bbox_y0 bbox_x0 bbox_y1 bbox_x1 area_px area_um2 touches_border "
-    "predicted_class corrected_class reviewer"
+    "review_reason ood_score centroid_y centroid_x bbox_y0 bbox_x0 bbox_y1 bbox_x1 area_px area_um2 "
+    "touches_border predicted_class corrected_class reviewer"
 ).split()
 
 

@@ -15,8 +15,8 @@ from napari_leukocls.scheme import default_scheme, load_scheme
 
 CONTRACT = (
     "neutrophil segmented_neutrophil band_neutrophil eosinophil basophil lymphocyte variant_lymphocyte "
-    "plasma_cell monocyte immature_granulocyte promyelocyte myelocyte metamyelocyte blast erythroblast smudge_cell "
-    "platelet red_cell artefact not_classed"
+    "plasma_cell monocyte immature_granulocyte promyelocyte myelocyte metamyelocyte blast erythroblast "
+    "smudge_cell platelet red_cell artefact not_classed"
 ).split()
 MODEL = (
     "neutrophil eosinophil basophil lymphocyte monocyte immature_granulocyte erythroblast platelet".split()
