@@ -13,8 +13,8 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from . import IGNORE, LEUKOCYTE, PLATELET, RED_CELL, RED_CELL_UM, from_boxes, from_centres
-from .evidence import burnt_in
+from . import IGNORE, LEUKOCYTE, PLATELET, RED_CELL, RED_CELL_UM, STORED_DIAMETER, from_boxes, from_centres
+from .evidence import Evidence, burnt_in
 from .leftover import name_blobs, nucleated, purple, red_level
 from .marks import CHULA_DIAMETER, Item, items, native_diameter, read_annotations, stored_factor
 from .shapes import box_iou, box_of
@@ -67,10 +67,8 @@ def _from_boxes(item: Item, image: np.ndarray, factor: float, um_per_px: float) 
     boxes, kinds, dropped = from_boxes.clean_boxes(item.boxes * factor, item.kinds, image.shape[:2])
     problems = list(item.problems) + ([f"{dropped} repeated boxes left out"] if dropped else [])
     labels, evidence = from_boxes.instances(image, boxes, kinds)
-    pale = from_boxes.pale_leukocytes(labels, kinds, evidence) if item.set == "boxes" else []
-    if pale:
-        kinds[pale] = RED_CELL
-        problems.append(f"{len(pale)} leukocyte boxes without a nucleus taken as red cells")
+    if item.set == "boxes":
+        problems += _correct_kinds(labels, kinds, evidence)
     agreement = []
     for i, kind in enumerate(kinds):
         found = box_of(labels == i + 1)
@@ -92,6 +90,23 @@ def _from_boxes(item: Item, image: np.ndarray, factor: float, um_per_px: float) 
                 labels[window][shape] = len(all_kinds)
     packed, k, a = _pack(labels, all_kinds, annotated, ignore)
     return Made(image, packed, k, a, um_per_px, problems, agreement)
+
+
+def _correct_kinds(labels: np.ndarray, kinds: np.ndarray, evidence: Evidence) -> list[str]:
+    """Set right, in place, kinds that the semi-automatic boxes have plainly wrong; say what was done."""
+    told = []
+    pale = from_boxes.pale_leukocytes(labels, kinds, evidence)
+    kinds[pale] = RED_CELL
+    if pale:
+        told.append(f"{len(pale)} leukocyte boxes without a nucleus taken as red cells")
+    stained = purple(evidence, np.isin(labels, np.flatnonzero(kinds == RED_CELL) + 1))
+    areas = np.bincount(labels.ravel(), minlength=len(kinds) + 1)[1:]
+    share = np.bincount(labels[stained], minlength=len(kinds) + 1)[1:] / np.maximum(areas, 1)
+    dark = (kinds == RED_CELL) & (share > 0.4) & (areas > 0.5 * STORED_DIAMETER**2)
+    kinds[dark] = LEUKOCYTE
+    if dark.any():
+        told.append(f"{int(dark.sum())} red cell boxes with a nucleus taken as leukocytes")
+    return told
 
 
 def make(item: Item) -> Made | None:

@@ -97,8 +97,8 @@ def _parted(depth: np.ndarray, one: np.ndarray, two: np.ndarray) -> bool:
 
 def _markers(
     mask: np.ndarray, depth: np.ndarray, centres: np.ndarray, diameter: float
-) -> tuple[np.ndarray, int]:
-    """Centres first, then peaks of depth that are beyond a waist from all of them, (H, W) int32."""
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Markers: centres, then peaks of depth beyond a waist from all of them. And the distance to the next."""
     height, width = mask.shape
     rounded = np.clip(centres[:, ::-1].round().astype(int), 0, [height - 1, width - 1])
     points = list(rounded)
@@ -112,11 +112,17 @@ def _markers(
             away[i] > 0.3 * diameter and _parted(depth, peak, points[i]) for i in near
         ):
             points.append(peak)
-    markers = np.zeros(mask.shape, np.int32)
+    # Broad markers where an annotator pointed: a cell that lies on another has no peak of its own.
+    seeds = np.zeros(mask.shape, np.int32)
     for i, (row, column) in enumerate(points):
-        size = 2 if i < annotated else 1
-        markers[max(0, row - size) : row + size + 1, max(0, column - size) : column + size + 1] = i + 1
-    return markers * mask, annotated
+        seeds[row, column] = i + 1
+    if not points:
+        return seeds, np.zeros(mask.shape), 0
+    away, (rows, columns) = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
+    nearest = seeds[rows, columns]
+    reach = np.where(nearest <= annotated, 0.22 * diameter, 1.5)
+    markers = np.where(away <= reach, nearest, 0)
+    return markers * mask, away, annotated
 
 
 def instances(
@@ -152,8 +158,8 @@ def instances(
     own = float(np.median(lone)) if len(lone) >= 5 else diameter
     depth = ndimage.distance_transform_edt(np.pad(mask, 20, mode="edge"))[20:-20, 20:-20]
     depth = ndimage.gaussian_filter(depth, 1.5)
-    markers, annotated = _markers(mask, depth, centres, own)
-    cells = watershed(-depth, markers, mask=mask)
+    markers, away, annotated = _markers(mask, depth, centres, own)
+    cells = watershed(away - depth, markers, mask=mask)
     typical = mask & ~ndimage.binary_dilation(drawn) & (cells <= annotated) & (cells > 0)
     stained = ndimage.binary_opening(purple(evidence, typical if typical.any() else mask), disc(1))
     field = Field(np.zeros(mask.shape, np.int32), [], [], np.zeros(mask.shape, bool))
@@ -242,6 +248,8 @@ def _take_red(field: Field, cells: np.ndarray, annotated: int, evidence: Evidenc
         whole[region.slice] = region.image
         if not known and size > 0.7 and region.solidity > 0.88 and _nucleus_like(evidence, whole, tint):
             _add(field, tidy(whole, 2), LEUKOCYTE, False)
+        elif size > (1.5 if known else 1.3) and region.solidity < (0.93 if known else 0.96):
+            field.ignore |= whole  # two cells, one upon the other, that show no waist
         elif (known and 0.1 < size < 3.0) or (not known and clear):
             _add(field, tidy(whole, 1), RED_CELL, known)
         elif not known and not cut and _platelet_like(evidence, whole, tint, size):
