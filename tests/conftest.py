@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import socket
@@ -77,18 +78,21 @@ def display() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     os.close(write)
-    try:
-        # Xvfb picks a free number and says so when it is ready; nothing comes if it dies.
-        with os.fdopen(read) as pipe:
-            number = pipe.readline().strip()
-        if not number:
-            pytest.fail("Xvfb did not start")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DISPLAY", f":{number}")
-            # A real window, drawn by Mesa: Qt's offscreen platform has no OpenGL.
-            patch.setenv("QT_QPA_PLATFORM", "xcb")
-            patch.setenv("LIBGL_ALWAYS_SOFTWARE", "1")
-            yield f":{number}"
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    # Not at the end of the tests: Qt ends the process when its server goes while it still handles events.
+    atexit.register(_stop, server)
+    # Xvfb picks a free number and says so when it is ready; nothing comes if it dies.
+    with os.fdopen(read) as pipe:
+        number = pipe.readline().strip()
+    if not number:
+        pytest.fail("Xvfb did not start")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISPLAY", f":{number}")
+        # A real window, drawn by Mesa: Qt's offscreen platform has no OpenGL.
+        patch.setenv("QT_QPA_PLATFORM", "xcb")
+        patch.setenv("LIBGL_ALWAYS_SOFTWARE", "1")
+        yield f":{number}"
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    server.wait(timeout=20)
