@@ -44,7 +44,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=python3.12"; exit 1; }
 ifneq ($(UV),)
-	$(UV) venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" $(VENV)
+	$(UV) venv --quiet --seed --allow-existing --python "$$(command -v $(PYTHON))" $(VENV)
 else
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	  || { echo "This Python has no venv: run 'apt-get install python3-venv' (as root), then make again."; exit 1; }

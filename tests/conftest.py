@@ -17,9 +17,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_folders_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fixtures that many tests share do not see the models and choices of the user who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEUKOCLS_DATA", str(tmp_path_factory.mktemp("user_data")))
+        patch.delenv("LEUKOCLS_MODELS", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the models and choices of the user who runs it."""
+    """Every test starts without models and choices of the user's."""
     monkeypatch.setenv("LEUKOCLS_DATA", str(tmp_path_factory.mktemp("user_data")))
     monkeypatch.delenv("LEUKOCLS_MODELS", raising=False)
 
