@@ -20,12 +20,13 @@ from napari_leukocls.types import (
     Segmentation,
     SmearImage,
     SmearResult,
+    Steps,
 )
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.predict import Classifier
     from napari_leukocls.measurement.cells import CellGeometry
-    from napari_leukocls.segmentation.base import Segmenter, Steps
+    from napari_leukocls.segmentation.base import Segmenter
     from napari_leukocls.segmentation.compact import CompactSegmenter
 
 T = TypeVar("T")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from napari_leukocls.errors import Cancelled
 
@@ -145,6 +145,19 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+
+T = TypeVar("T")
+#: Work that yields (done, total) between its steps, where it can be stopped, and returns its result.
+Steps = Generator[tuple[int, int], None, T]
+
+
+def finish(steps: Steps[T]) -> T:
+    """Run work to its end without looking at its steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 @dataclass

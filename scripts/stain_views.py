@@ -19,7 +19,9 @@ def _chance(like: torch.Tensor, share: float) -> torch.Tensor:
     return _uniform(like, 0, 1) < share
 
 
-def place(crops: torch.Tensor, masks: torch.Tensor, side: int, ratio: float, strong: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def place(
+    crops: torch.Tensor, masks: torch.Tensor, side: int, ratio: float, strong: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Turn, flip, scale, stretch and shift.
 
     Parameters
@@ -38,7 +40,11 @@ def place(crops: torch.Tensor, masks: torch.Tensor, side: int, ratio: float, str
     flip = torch.randint(0, 2, (size,), device=device) * 2.0 - 1
     spread = 0.38 if strong else 0.05
     zoom = torch.exp2(torch.empty(size, device=device).uniform_(-spread, spread)) / ratio
-    stretch = torch.exp2(torch.empty(size, device=device).uniform_(-0.1, 0.1)) if strong else torch.ones(size, device=device)
+    stretch = (
+        torch.exp2(torch.empty(size, device=device).uniform_(-0.1, 0.1))
+        if strong
+        else torch.ones(size, device=device)
+    )
     cos, sin = torch.cos(angle), torch.sin(angle)
     theta = torch.zeros((size, 2, 3), device=device)
     theta[:, 0, 0], theta[:, 0, 1] = cos * zoom * stretch, -sin * zoom * flip / stretch
@@ -60,7 +66,9 @@ def neighbours(crops: torch.Tensor, masks: torch.Tensor, white: float, share_kep
     keep = torch.where(_chance(crops, 0.06), keep * cut, keep)
     other = crops.roll(1, 0)
     other_keep = keep.roll(1, 0)
-    glass = torch.full_like(crops, white) * (1 + 0.04 * torch.randn((crops.shape[0], 3, 1, 1), device=crops.device))
+    glass = torch.full_like(crops, white) * (
+        1 + 0.04 * torch.randn((crops.shape[0], 3, 1, 1), device=crops.device)
+    )
     swapped = crops * keep + (other * (1 - other_keep) + glass * other_keep) * (1 - keep)
     painted = crops * keep + glass * (1 - keep)
     whole = _chance(crops, share_kept)
@@ -83,7 +91,9 @@ def restain(crops: torch.Tensor, strength: float) -> torch.Tensor:
     matrix = matrix / matrix.norm(dim=1, keepdim=True)
     jitter = matrix[None] + 0.06 * strength * torch.randn((crops.shape[0], 3, 3), device=crops.device)
     amounts = torch.einsum("bchw,cs->bshw", density, torch.linalg.inv(matrix))
-    amounts = amounts * torch.exp(strength * 0.3 * torch.randn((crops.shape[0], 3, 1, 1), device=crops.device))
+    amounts = amounts * torch.exp(
+        strength * 0.3 * torch.randn((crops.shape[0], 3, 1, 1), device=crops.device)
+    )
     amounts = amounts + strength * 0.04 * torch.randn((crops.shape[0], 3, 1, 1), device=crops.device)
     crops = torch.exp(-torch.einsum("bshw,bsc->bchw", amounts, jitter).clamp(-0.2, 6)).clamp(0, 1)
     grey = crops.mean(1, keepdim=True)
@@ -94,7 +104,9 @@ def restain(crops: torch.Tensor, strength: float) -> torch.Tensor:
     return (crops * gain * torch.exp(strength * _uniform(crops, -0.2, 0.1))).clamp(0, 1)
 
 
-def borrow_colours(crops: torch.Tensor, masks: torch.Tensor, bank: torch.Tensor, share: float) -> torch.Tensor:
+def borrow_colours(
+    crops: torch.Tensor, masks: torch.Tensor, bank: torch.Tensor, share: float
+) -> torch.Tensor:
     """Give a share of the crops the colour statistics of cells of other laboratories (Reinhard, in density).
 
     Parameters

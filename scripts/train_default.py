@@ -9,6 +9,7 @@ crops are never trained on. ``--leave-out CLASS`` trains without a class, for th
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
 import math
@@ -53,7 +54,9 @@ class Pack:
         masks = []
         for row in rows:
             ends = np.cumsum(row["mask_sizes"])
-            masks += [row["mask_blob"][end - size : end] for size, end in zip(row["mask_sizes"], ends, strict=True)]
+            masks += [
+                row["mask_blob"][end - size : end] for size, end in zip(row["mask_sizes"], ends, strict=True)
+            ]
         with ThreadPoolExecutor(8) as pool:
             crops = list(pool.map(lambda blob: cv2.imdecode(blob, cv2.IMREAD_COLOR)[..., ::-1].copy(), blobs))
             drawn = list(pool.map(lambda blob: cv2.imdecode(blob, cv2.IMREAD_GRAYSCALE), masks))
@@ -102,7 +105,9 @@ def unfold_batch_norm(net: nn.Module, images: torch.Tensor) -> None:
         module.bias.copy_(old_shift + mean * old_scale)
 
 
-def see(crops: torch.Tensor, masks: torch.Tensor, route: dict, ratio: float, side: int, bank: torch.Tensor | None) -> torch.Tensor:
+def see(
+    crops: torch.Tensor, masks: torch.Tensor, route: dict, ratio: float, side: int, bank: torch.Tensor | None
+) -> torch.Tensor:
     """Make one random view of each crop, scaled as the network wants it (-1 to 1)."""
     crops, masks = crops.float() / 255, masks.float() / 255
     crops, masks = views.place(crops, masks, side, ratio, route["geometry"])
@@ -114,7 +119,9 @@ def see(crops: torch.Tensor, masks: torch.Tensor, route: dict, ratio: float, sid
     return (crops * 2 - 1).contiguous(memory_format=torch.channels_last)
 
 
-def plain_view(crops: torch.Tensor, masks: torch.Tensor, outlined: bool, ratio: float, side: int) -> torch.Tensor:
+def plain_view(
+    crops: torch.Tensor, masks: torch.Tensor, outlined: bool, ratio: float, side: int
+) -> torch.Tensor:
     """The view that analysis uses: upright, neighbours painted out where the route does so."""
     crops, masks = crops.float() / 255, masks.float() / 255
     theta = torch.tensor([[1 / ratio, 0, 0], [0, 1 / ratio, 0]], device=crops.device).expand(len(crops), 2, 3)
@@ -171,7 +178,9 @@ def train(args: argparse.Namespace) -> None:
     draw = weights[target[rows]] / weights[target[rows]].sum()
     net = load_start(Path(args.start), len(classes)).to(device).to(memory_format=torch.channels_last)
     first = torch.from_numpy(rows[:: max(1, len(rows) // 512)][:512]).to(device)
-    unfold_batch_norm(net, plain_view(pack.crops[first], pack.masks[first], route["kept"] < 1, pack.ratio, args.side))
+    unfold_batch_norm(
+        net, plain_view(pack.crops[first], pack.masks[first], route["kept"] < 1, pack.ratio, args.side)
+    )
     average = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997), use_buffers=True
     )
@@ -179,7 +188,11 @@ def train(args: argparse.Namespace) -> None:
     steps = math.ceil(args.epochs * len(rows) / args.batch)
     start, history = time.time(), []
     for step in range(steps):
-        rate = args.rate * min(1.0, (step + 1) / 150) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        rate = (
+            args.rate
+            * min(1.0, (step + 1) / 150)
+            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
         net.train()
@@ -188,15 +201,19 @@ def train(args: argparse.Namespace) -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             logits = net(view)
         loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=args.smoothing)
-        if route["pseudo"] and step > steps * 0.3:
-            loss = loss + route["pseudo"] * _pseudo_loss(net, average.module, others[args.borrow_from[0]], route, args, random, bank)
+        if route["pseudo"] and share > 0.3:
+            loss = loss + route["pseudo"] * _pseudo_loss(
+                net, average.module, others[args.borrow_from[0]], route, args, random, bank
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimiser.step()
         average.update_parameters(net)
         if (step + 1) % 200 == 0 or step + 1 == steps:
-            history.append({"step": step + 1, "seconds": round(time.time() - start, 1), "loss": round(loss.item(), 4)})
+            history.append(
+                {"step": step + 1, "seconds": round(time.time() - start, 1), "loss": round(loss.item(), 4)}
+            )
             log.info("%s %s", args.out, history[-1])
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -206,9 +223,33 @@ def train(args: argparse.Namespace) -> None:
     accuracy = float((logits.argmax(1) == target[held]).mean())
     log.info("%s: accuracy on held-out crops %.4f", args.out, accuracy)
     save_file({k: v.contiguous() for k, v in final.state_dict().items()}, out / "weights.safetensors")
-    record = {**vars(args), "classes": classes, "steps": steps, "seconds": time.time() - start, "history": history,
-              "heldout_accuracy": accuracy, "n_train": len(rows), "n_heldout": len(held)}
+    record = {
+        **vars(args),
+        "classes": classes,
+        "steps": steps,
+        "seconds": time.time() - start,
+        "history": history,
+        "heldout_accuracy": accuracy,
+        "n_train": len(rows),
+        "n_heldout": len(held),
+    }
     (out / "training.json").write_text(json.dumps(record, indent=1))
+
+
+def check(
+    net: nn.Module, args: argparse.Namespace, route: dict, classes: list[str], device: torch.device
+) -> float | None:
+    """Accuracy on another microscope's cells, which were never trained on."""
+    if args.check is None:
+        return None
+    with args.check.open(newline="") as stream:
+        truth = {row["file"]: row["class"] for row in csv.DictReader(stream)}
+    pack = Pack(Path(args.pack), "bccd", device)
+    rows = np.array([index for index, name in enumerate(pack.names) if name in truth])
+    best = predict(net, pack, rows, route["kept"] < 1, args.side).argmax(1)
+    right = sum(classes[guess] == truth[pack.names[row]] for guess, row in zip(best, rows, strict=True))
+    log.info("%s: accuracy on the other microscope %.4f of %d", args.out, right / len(truth), len(truth))
+    return right / len(truth)
 
 
 def _pseudo_loss(net, teacher, other, route, args, random, bank) -> torch.Tensor:
@@ -216,7 +257,9 @@ def _pseudo_loss(net, teacher, other, route, args, random, bank) -> torch.Tensor
     index = torch.from_numpy(random.integers(0, len(other.crops), args.batch // 4)).to(other.crops.device)
     with torch.no_grad():
         teacher.eval()
-        opinion = teacher(plain_view(other.crops[index], other.masks[index], route["kept"] < 1, other.ratio, args.side)).softmax(1)
+        opinion = teacher(
+            plain_view(other.crops[index], other.masks[index], route["kept"] < 1, other.ratio, args.side)
+        ).softmax(1)
     sure, guess = opinion.max(1)
     view = see(other.crops[index], other.masks[index], route, other.ratio, args.side, bank)
     with torch.autocast(view.device.type, dtype=torch.bfloat16, enabled=view.device.type == "cuda"):
@@ -226,14 +269,19 @@ def _pseudo_loss(net, teacher, other, route, args, random, bank) -> torch.Tensor
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pack", required=True)
     parser.add_argument("--start", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--route", choices=list(ROUTES), default="borrowed")
     parser.add_argument("--borrow-from", nargs="*", default=[])
     parser.add_argument("--leave-out")
-    parser.add_argument("--epochs", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=4.0, help="the schedule follows the clock")
+    parser.add_argument(
+        "--check", type=Path, help="CSV of file,class of the bccd pack: measured, never trained on"
+    )
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -94,7 +94,9 @@ def read_card_json(folder: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError(f"{folder} has no model.json: it is no model folder; copy the whole folder again.") from error
+        raise ModelError(
+            f"{folder} has no model.json: it is no model folder; copy the whole folder again."
+        ) from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as JSON ({error}): copy the model again.") from error
     if not isinstance(data, dict):

@@ -39,9 +39,13 @@ def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        others = sorted(p.name for p in folder.glob("*") if p.suffix in {".pt", ".pth", ".bin", ".pkl", ".ckpt"})
+        others = sorted(
+            p.name for p in folder.glob("*") if p.suffix in {".pt", ".pth", ".bin", ".pkl", ".ckpt"}
+        )
         hint = f" {others[0]} is a pickle, which is not loaded: convert it to safetensors." if others else ""
-        raise ModelError(f"{folder} has no readable weights.safetensors.{hint or ' Copy the model again.'}") from error
+        raise ModelError(
+            f"{folder} has no readable weights.safetensors.{hint or ' Copy the model again.'}"
+        ) from error
     if raw[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or raw[:4] == b"PK\x03\x04":
         raise ModelError(f"{path} is a pickle, not safetensors: it is not loaded; convert it to safetensors.")
     try:
@@ -95,7 +99,11 @@ def load_classifier(folder: Path, device: str) -> Classifier:
     card = read_card(folder)
     tensors, digest = read_weights(folder)
     net = build_network(card, tensors, folder)
-    ood = {name[len(OOD_PREFIX) :]: value.float() for name, value in tensors.items() if name.startswith(OOD_PREFIX)}
+    ood = {
+        name[len(OOD_PREFIX) :]: value.float()
+        for name, value in tensors.items()
+        if name.startswith(OOD_PREFIX)
+    }
     return Classifier(card, net, ood, digest, device)
 
 
@@ -117,7 +125,9 @@ def verify(folder: Path) -> list[str]:
         raise ModelError(f"the model in {folder} gives no finite probabilities: its weights are damaged.")
     declared = classifier.card.model_extra.get("weights_sha256") if classifier.card.model_extra else None
     if declared and declared != classifier.digest:
-        raise ModelError(f"the weights in {folder} are not those of the card (SHA-256 differs): copy both again.")
+        raise ModelError(
+            f"the weights in {folder} are not those of the card (SHA-256 differs): copy both again."
+        )
     return [
         f"card: format {classifier.card.format_version}, {len(classifier.card.classes)} classes",
         f"weights: SHA-256 {classifier.digest}" + (", as the card says" if declared else ""),

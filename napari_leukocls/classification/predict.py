@@ -12,8 +12,7 @@ from torch import nn
 
 from napari_leukocls.classification import ood
 from napari_leukocls.compute import with_less_memory
-from napari_leukocls.segmentation.base import Steps, finish
-from napari_leukocls.types import Predictions
+from napari_leukocls.types import Predictions, Steps, finish
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.card import ModelCard
@@ -59,7 +58,9 @@ def fold_batch_norm(net: nn.Module, example: torch.Tensor) -> nn.Module:
         fused = nn.utils.fuse_conv_bn_eval(conv, norm)
         _replace(net, names[conv], fused)
         # timm's normalisations carry the activation that follows them.
-        rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
+        rest = [
+            part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None
+        ]
         _replace(net, names[norm], nn.Sequential(*rest) if rest else nn.Identity())
     return net
 
@@ -110,9 +111,7 @@ class Classifier:
         scaled = (crops.astype(np.float32) - self._mean) * self._scale
         return torch.from_numpy(scaled).permute(0, 3, 1, 2)
 
-    def outputs(
-        self, crops: np.ndarray, batch_size: int = 32
-    ) -> Steps[tuple[np.ndarray, np.ndarray]]:
+    def outputs(self, crops: np.ndarray, batch_size: int = 32) -> Steps[tuple[np.ndarray, np.ndarray]]:
         """Run the network.
 
         Parameters
@@ -174,7 +173,9 @@ class Classifier:
         probabilities = exponent / exponent.sum(axis=1, keepdims=True) if len(scaled) else scaled
         score = ood.score(features, logits, self.ood_tensors)
         threshold = float(self.card.ood.get("threshold", np.inf))
-        return Predictions(self.classes, probabilities.astype(np.float32), score.astype(np.float32), threshold)
+        return Predictions(
+            self.classes, probabilities.astype(np.float32), score.astype(np.float32), threshold
+        )
 
     def predict(self, crops: np.ndarray, batch_size: int = 32) -> Predictions:
         """Do what `iter_predict` does, in one go."""

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
-T = TypeVar("T")
-#: Work that yields (done, total) between its steps, where it can be stopped, and returns its result.
-Steps = Generator[tuple[int, int], None, T]
-
-
-def finish(steps: Steps[T]) -> T:
-    """Run work to its end without looking at its steps."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+from napari_leukocls.types import Steps
 
 
 @dataclass(frozen=True)

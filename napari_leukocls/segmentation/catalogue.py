@@ -48,5 +48,9 @@ def segmenter(name: str, device: str) -> Segmenter:
         return CellposeSegmenter(path, path.name, device)
     known = (COMPACT, THRESHOLD, *CELLPOSE_NAMES)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}, or the path of a cellpose model."
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"use one of {', '.join(known)}, or the path of a cellpose model."
+    )
     raise ModelError(f"there is no segmenter {name!r}: {hint}")

@@ -11,7 +11,8 @@ import numpy as np
 
 from napari_leukocls.compute import is_out_of_memory
 from napari_leukocls.errors import DeviceError, ModelError
-from napari_leukocls.segmentation.base import Outlines, Steps
+from napari_leukocls.segmentation.base import Outlines
+from napari_leukocls.types import Steps
 
 if TYPE_CHECKING:
     from cellpose.models import CellposeModel

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_leukocls.errors import ModelError
-from napari_leukocls.segmentation.base import Outlines, Steps
+from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.normalise import absorbance, colour_range
 from napari_leukocls.segmentation.tiling import Assembly, blocks
+from napari_leukocls.types import Steps
 
 if TYPE_CHECKING:
-    import torch
-
     from napari_leukocls.segmentation.compact_net import CompactNet
 
 #: Side of the blocks in which dynamics run, network pixels; bounds memory whatever the image's size.
@@ -27,7 +26,9 @@ HALO = 128
 MIN_AREA = 18
 #: Pixels that get in on less evidence than cellpose's default of 0: thin rims of pale red cells.
 CELL_PROBABILITY_THRESHOLD = 0.0
-FLOW_THRESHOLD = 0.6
+#: Mean agreement of a cell's flows with the direction to its centre below which it is no cell. Cellpose's own
+#: check spreads heat through every mask again, which takes longer than all the rest together.
+MIN_AGREEMENT = 0.6
 TILE_OVERLAP = 0.1
 #: Euler steps of the dynamics; cells are at most 120 px across, so that half would reach the centre.
 N_ITERATIONS = 120
@@ -86,12 +87,12 @@ class CompactSegmenter:
             maps.cell,
             niter=N_ITERATIONS,
             cellprob_threshold=CELL_PROBABILITY_THRESHOLD,
-            flow_threshold=FLOW_THRESHOLD,
+            flow_threshold=0,
             min_size=MIN_AREA,
             max_size_fraction=0.9,
             device=self.net.device,
         )
-        return np.asarray(found, dtype=np.int32)
+        return _agreeing(np.asarray(found, dtype=np.int32), maps.flow)
 
     def segment(self, pixels: np.ndarray, diameter_px: float) -> Steps[Outlines]:
         """Outline and sort the cells of one image.
@@ -149,6 +150,23 @@ class CompactSegmenter:
         return assembly.votes(int(labels.max()))
 
 
+def _agreeing(labels: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Drop masks whose flows do not lead to their own centre, and number the rest without gaps."""
+    count = int(labels.max()) + 1
+    y, x = np.nonzero(labels)
+    ids = labels[y, x]
+    area = np.maximum(np.bincount(ids, minlength=count), 1)
+    to_y = (np.bincount(ids, y, count) / area)[ids] - y
+    to_x = (np.bincount(ids, x, count) / area)[ids] - x
+    away = np.maximum(np.hypot(to_y, to_x), 1e-6)
+    # The network's flows are five times the unit vectors, as cellpose's are.
+    agreement = (to_y * flow[0][y, x] + to_x * flow[1][y, x]) / (5 * away)
+    keep = np.bincount(ids, agreement, count) / area >= MIN_AGREEMENT
+    keep[0] = False
+    lookup = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    return lookup[labels]
+
+
 @lru_cache(maxsize=4)
 def load_compact(folder: Path, device: str) -> CompactSegmenter:
     """Load the network of a model folder.
@@ -167,10 +185,9 @@ def load_compact(folder: Path, device: str) -> CompactSegmenter:
     """
     import hashlib
 
-    from safetensors.torch import load as load_tensors
-    from safetensors import SafetensorError
-
     import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
 
     from napari_leukocls.segmentation.compact_net import CompactNet, fold_batch_norm
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_leukocls.segmentation.base import finish
-from napari_leukocls.types import Scale
+from napari_leukocls.types import Scale, finish
 
 if TYPE_CHECKING:
     from napari_leukocls.segmentation.base import Outlines
@@ -60,7 +59,9 @@ def red_cell_diameters(outlines: Outlines) -> np.ndarray:
         if where is None or votes[index].argmax() != 1:
             continue
         height, width = (part.stop - part.start for part in where)
-        inside = all(part.start > 0 and part.stop < size for part, size in zip(where, labels.shape, strict=True))
+        inside = all(
+            part.start > 0 and part.stop < size for part, size in zip(where, labels.shape, strict=True)
+        )
         fill = areas[index] / (height * width)
         if inside and 0.6 <= height / width <= 1.67 and 0.6 <= fill <= 0.9:
             diameters.append(2 * np.sqrt(areas[index] / np.pi))
@@ -90,7 +91,10 @@ def _windows(shape: tuple[int, int], side: int) -> list[tuple[slice, slice]]:
     for share in shares:
         starts = [int(np.clip(share * length - side / 2, 0, max(0, length - side))) for length in shape]
         spans.append(
-            (slice(starts[0], min(shape[0], starts[0] + side)), slice(starts[1], min(shape[1], starts[1] + side)))
+            (
+                slice(starts[0], min(shape[0], starts[0] + side)),
+                slice(starts[1], min(shape[1], starts[1] + side)),
+            )
         )
     return spans
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from napari_leukocls.segmentation.base import Outlines, Steps
+from napari_leukocls.segmentation.base import Outlines
+from napari_leukocls.types import Steps
 
 #: Foreground share of a cell that must be as dark in red light as a nucleus for a leukocyte.
 NUCLEAR_SHARE = 0.15
@@ -45,12 +46,16 @@ class ThresholdSegmenter:
         cells = remove_small_objects(cells, max_size=max(4, int(0.02 * diameter_px**2)))
         distance = cv2.distanceTransform(cells.astype(np.uint8), cv2.DIST_L2, 5)
         smooth = cv2.GaussianBlur(distance, (0, 0), max(0.5, diameter_px / 30))
-        peaks = peak_local_max(smooth, min_distance=max(1, int(0.3 * diameter_px)), labels=ndimage.label(cells)[0])
+        peaks = peak_local_max(
+            smooth, min_distance=max(1, int(0.3 * diameter_px)), labels=ndimage.label(cells)[0]
+        )
         markers = np.zeros(cells.shape, np.int32)
         markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
         labels = relabel_sequential(watershed(-smooth, markers, mask=cells))[0].astype(np.int32)
         glass = np.median(pixels[~cells], axis=0) if (~cells).any() else np.full(3, np.nan)
-        return Outlines(labels, _kinds(pixels, labels, diameter_px), (float(glass[0]), float(glass[1]), float(glass[2])))
+        return Outlines(
+            labels, _kinds(pixels, labels, diameter_px), (float(glass[0]), float(glass[1]), float(glass[2]))
+        )
 
 
 def _kinds(pixels: np.ndarray, labels: np.ndarray, diameter_px: float) -> np.ndarray:

@@ -84,7 +84,12 @@ class Assembly:
         return cv2.resize(np.ascontiguousarray(window), (width, height), interpolation=method)
 
     def add(
-        self, block: Block, found: np.ndarray, kind_logits: np.ndarray, cell_logit: np.ndarray, window: np.ndarray
+        self,
+        block: Block,
+        found: np.ndarray,
+        kind_logits: np.ndarray,
+        cell_logit: np.ndarray,
+        window: np.ndarray,
     ) -> None:
         """Take the cells whose centres lie in the block's core, save those that are there already.
 
@@ -181,13 +186,17 @@ def _enlarge(labels: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, li
     for index, where in enumerate(ndimage.find_objects(labels)):
         if where is None:
             continue
-        small = cv2.copyMakeBorder((labels[where] == index + 1).astype(np.float32), 2, 2, 2, 2, cv2.BORDER_CONSTANT)
+        small = cv2.copyMakeBorder(
+            (labels[where] == index + 1).astype(np.float32), 2, 2, 2, 2, cv2.BORDER_CONSTANT
+        )
         small = _extend_at_edges(small, where, labels.shape)
         start = [int(np.floor((part.start - 1) * s)) for part, s in zip(where, scale, strict=True)]
         stop = [int(np.ceil((part.stop + 1) * s)) for part, s in zip(where, scale, strict=True)]
         start = [max(0, value) for value in start]
         stop = [min(full, value) for value, full in zip(stop, shape, strict=True)]
-        offset = [(a + 0.5) / s - 0.5 - (part.start - 2) for a, s, part in zip(start, scale, where, strict=True)]
+        offset = [
+            (a + 0.5) / s - 0.5 - (part.start - 2) for a, s, part in zip(start, scale, where, strict=True)
+        ]
         to_small = np.array([[1 / scale[1], 0, offset[1]], [0, 1 / scale[0], offset[0]]])
         drawn = cv2.warpAffine(
             cv2.GaussianBlur(small, (3, 3), 0.7),
