@@ -3,13 +3,15 @@
     python -m scripts.train_default --pack FOLDER --start IMAGENET.safetensors --out FOLDER --route borrowed
 
 The pack (``scripts/pack_crops.py``) holds crops with their outlines, classes and hold-out flags. Held-out
-crops are never trained on. ``--leave-out CLASS`` trains without a class, for the out-of-distribution check.
+crops are never trained on, nor are those of the validation part, on which temperature and thresholds are
+fitted afterwards (``scripts/finish_default.py``). ``--leave-out CLASS`` trains without a class, for the out-of-distribution check.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import logging
 import math
@@ -34,6 +36,11 @@ ROUTES = {
     "borrowed": {"strength": 1.0, "kept": 0.15, "borrow": 0.4, "geometry": True, "pseudo": 0.0},
     "pseudo": {"strength": 1.0, "kept": 0.15, "borrow": 0.4, "geometry": True, "pseudo": 0.5},
 }
+
+
+def is_validation(base_name: str) -> bool:
+    """A tenth of the crops, none of them held out: for temperature and thresholds."""
+    return int(hashlib.sha256(base_name.encode()).hexdigest(), 16) % 10 == 6
 
 
 class Pack:
@@ -62,6 +69,7 @@ class Pack:
             drawn = list(pool.map(lambda blob: cv2.imdecode(blob, cv2.IMREAD_GRAYSCALE), masks))
         self.crops = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous().to(device)
         self.masks = torch.from_numpy(np.stack(drawn))[:, None].contiguous().to(device)
+        self.validation = np.array([is_validation(name) for name in self.names])
         self.ratio = float(rows[0]["ratio"])
 
 
@@ -108,7 +116,7 @@ def unfold_batch_norm(net: nn.Module, images: torch.Tensor) -> None:
 def see(
     crops: torch.Tensor, masks: torch.Tensor, route: dict, ratio: float, side: int, bank: torch.Tensor | None
 ) -> torch.Tensor:
-    """Make one random view of each crop, scaled as the network wants it (-1 to 1)."""
+    """Make one random view of each crop, as the network wants it (-1 to 1)."""
     crops, masks = crops.float() / 255, masks.float() / 255
     crops, masks = views.place(crops, masks, side, ratio, route["geometry"])
     if bank is not None and route["borrow"]:
@@ -160,10 +168,23 @@ def colour_bank(packs: list[Pack]) -> torch.Tensor:
     return torch.cat(rows)
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train one network by one route and write its weights and hold-out predictions."""
-    from safetensors.torch import save_file
+def prepare(
+    args: argparse.Namespace, pack: Pack, rows: np.ndarray, n_classes: int, route: dict
+) -> tuple[nn.Module, torch.optim.swa_utils.AveragedModel]:
+    """Build the network on its start, with normalisation statistics of real crops, and its moving average."""
+    device = pack.crops.device
+    net = load_start(Path(args.start), n_classes).to(device).to(memory_format=torch.channels_last)
+    first = torch.from_numpy(rows[:: max(1, len(rows) // 512)][:512]).to(device)
+    view = plain_view(pack.crops[first], pack.masks[first], route["kept"] < 1, pack.ratio, args.side)
+    unfold_batch_norm(net, view)
+    average = torch.optim.swa_utils.AveragedModel(
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997), use_buffers=True
+    )
+    return net, average
 
+
+def train(args: argparse.Namespace) -> None:
+    """Train one network by one route and write its weights and how it went."""
     torch.manual_seed(args.seed)
     random = np.random.default_rng(args.seed)
     device, route = torch.device(args.device), ROUTES[args.route]
@@ -172,29 +193,17 @@ def train(args: argparse.Namespace) -> None:
     bank = colour_bank(list(others.values())) if others else None
     classes = [name for name in sorted(set(pack.classes.tolist())) if name != args.leave_out]
     target = np.array([classes.index(name) if name in classes else -1 for name in pack.classes])
-    rows = np.flatnonzero(~pack.heldout.astype(bool) & (target >= 0))
+    rows = np.flatnonzero(~pack.heldout.astype(bool) & ~pack.validation & (target >= 0))
     labels = torch.from_numpy(target).to(device)
     weights = 1 / np.sqrt(np.bincount(target[rows], minlength=len(classes)))
     draw = weights[target[rows]] / weights[target[rows]].sum()
-    net = load_start(Path(args.start), len(classes)).to(device).to(memory_format=torch.channels_last)
-    first = torch.from_numpy(rows[:: max(1, len(rows) // 512)][:512]).to(device)
-    unfold_batch_norm(
-        net, plain_view(pack.crops[first], pack.masks[first], route["kept"] < 1, pack.ratio, args.side)
-    )
-    average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997), use_buffers=True
-    )
+    net, average = prepare(args, pack, rows, len(classes), route)
     optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.02)
-    steps = math.ceil(args.epochs * len(rows) / args.batch)
-    start, history = time.time(), []
-    for step in range(steps):
-        rate = (
-            args.rate
-            * min(1.0, (step + 1) / 150)
-            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-        )
+    start, history, step = time.time(), [], 0
+    while (share := (time.time() - start) / (60 * args.minutes)) < 1:
+        decay = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = args.rate * min(1.0, (step + 1) / 150) * decay
         net.train()
         index = torch.from_numpy(random.choice(rows, args.batch, p=draw)).to(device)
         view = see(pack.crops[index], pack.masks[index], route, pack.ratio, args.side, bank)
@@ -202,38 +211,48 @@ def train(args: argparse.Namespace) -> None:
             logits = net(view)
         loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=args.smoothing)
         if route["pseudo"] and share > 0.3:
+            other = others[args.borrow_from[0]]
             loss = loss + route["pseudo"] * _pseudo_loss(
-                net, average.module, others[args.borrow_from[0]], route, args, random, bank
+                net, average.module, other, route, args, random, bank
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimiser.step()
         average.update_parameters(net)
-        if (step + 1) % 200 == 0 or step + 1 == steps:
-            history.append(
-                {"step": step + 1, "seconds": round(time.time() - start, 1), "loss": round(loss.item(), 4)}
-            )
-            log.info("%s %s", args.out, history[-1])
+        step += 1
+        if step % 200 == 0:
+            now = {"step": step, "seconds": round(time.time() - start, 1), "loss": round(loss.item(), 4)}
+            history.append(now)
+            log.info("%s %s", args.out, now)
+    report = {"steps": step, "epochs": step * args.batch / len(rows), "history": history, "classes": classes}
+    write(args, average.module.eval(), pack, target, route, report)
+
+
+def write(
+    args: argparse.Namespace, net: nn.Module, pack: Pack, target: np.ndarray, route: dict, report: dict
+) -> None:
+    """Measure the network on held-out crops and write it with the record of its training."""
+    from safetensors.torch import save_file
+
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    final = average.module.eval()
     held = np.flatnonzero(pack.heldout.astype(bool) & (target >= 0))
-    logits = predict(final, pack, held, route["kept"] < 1, args.side)
+    logits = predict(net, pack, held, route["kept"] < 1, args.side)
     accuracy = float((logits.argmax(1) == target[held]).mean())
     log.info("%s: accuracy on held-out crops %.4f", args.out, accuracy)
-    save_file({k: v.contiguous() for k, v in final.state_dict().items()}, out / "weights.safetensors")
-    record = {
-        **vars(args),
-        "classes": classes,
-        "steps": steps,
-        "seconds": time.time() - start,
-        "history": history,
+    save_file(
+        {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()},
+        out / "weights.safetensors",
+    )
+    settings = {key: str(value) for key, value in vars(args).items()}
+    report |= {
+        "settings": settings,
         "heldout_accuracy": accuracy,
-        "n_train": len(rows),
+        "check_accuracy": check(net, args, route, report["classes"], pack.crops.device),
         "n_heldout": len(held),
     }
-    (out / "training.json").write_text(json.dumps(record, indent=1))
+    (out / "training.json").write_text(json.dumps(report, indent=1))
 
 
 def check(
@@ -285,7 +304,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--smoothing", type=float, default=0.05)
+    parser.add_argument("--smoothing", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

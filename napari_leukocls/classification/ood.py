@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import logsumexp
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ KEPT_PER_CLASS = 120
 DIRECTIONS = 64
 #: Which neighbour's distance counts.
 NEIGHBOUR = 5
+METHOD = "cosine distance to the 5th nearest of the training cells + free energy of the logits"
 
 
 def features_and_logits(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,3 +43,65 @@ def _distance(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarra
     similarity = _unit(features, tensors) @ tensors["kept"].T
     rank = similarity.shape[1] - min(NEIGHBOUR, similarity.shape[1])
     return 1 - np.partition(similarity, rank, axis=1)[:, rank]
+
+
+def fit(
+    features: np.ndarray, logits: np.ndarray, classes: np.ndarray, held_back: tuple[np.ndarray, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Fit the score on training cells and put it on the scale of cells that were held back from training.
+
+    Parameters
+    ----------
+    features : numpy.ndarray, (N, D)
+        Of training cells.
+    logits : numpy.ndarray, (N, C)
+    classes : numpy.ndarray, (N,), int
+        True class of each.
+    held_back : tuple of numpy.ndarray
+        Features (M, D) and logits (M, C) of validation cells.
+
+    Returns
+    -------
+    dict of numpy.ndarray
+        Stored as ``ood.*`` in the weights.
+    """
+    centre = features.mean(axis=0)
+    _, _, rows = np.linalg.svd(features - centre, full_matrices=False)
+    tensors = {"centre": centre, "directions": rows[:DIRECTIONS].T}
+    unit = _unit(features, tensors)
+    kept = [unit[classes == k][:KEPT_PER_CLASS] for k in np.unique(classes)]
+    tensors["kept"] = np.concatenate(kept)
+    for name, values in _parts(*held_back, tensors).items():
+        low, high = np.quantile(values, [0.5, 0.95])
+        tensors[f"{name}_scale"] = np.array([low, max(high - low, 1e-6)])
+    return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
+
+
+def _parts(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {"distance": _distance(features, tensors), "energy": -logsumexp(logits, axis=1)}
+
+
+def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Score cells; larger is less like the training data.
+
+    Parameters
+    ----------
+    features : numpy.ndarray, (N, D)
+    logits : numpy.ndarray, (N, C)
+        Before temperature.
+    tensors : dict of numpy.ndarray
+        From `fit`; empty where the model has none, and then the score is minus the largest probability.
+
+    Returns
+    -------
+    numpy.ndarray, (N,)
+    """
+    if len(logits) == 0:
+        return np.zeros(0)
+    if not tensors:
+        return -np.exp(logits.max(axis=1) - logsumexp(logits, axis=1))
+    total = np.zeros(len(logits))
+    for name, values in _parts(features, logits, tensors).items():
+        low, width = tensors[f"{name}_scale"]
+        total += (values - low) / width
+    return total

@@ -1,0 +1,140 @@
+"""Measure the whole way from a field to its classes: another microscope's cells, and fields at other scales.
+
+    python -m scripts.evaluate_pipeline --data ../shared/data --out figures.json [--classifier NAME] [--scales]
+
+BCCD's subtypes name the one leukocyte of a field and were never trained on. With ``--scales`` each held-out
+field is enlarged and reduced, and counts and classes are compared with those at its own scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from napari_leukocls.api import analyze
+from napari_leukocls.config import make_config
+from napari_leukocls.evaluation.detection import box_ious
+from napari_leukocls.pipeline import Engine, load_engine
+from scripts.evaluate_segmentation import read_pixels
+from scripts.pack_crops import is_heldout
+
+log = logging.getLogger("evaluate_pipeline")
+FACTORS = (0.4, 0.63, 1.6, 2.5)
+NOT_LEUKOCYTES = ("red_cell", "platelet", "not_classed", "artefact")
+BOX = ["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
+
+
+def main_leukocyte(cells: pd.DataFrame, size: tuple[int, int]) -> pd.Series | None:
+    """The leukocyte that a field shows: the largest, cut ones after whole ones."""
+    leukocytes = cells[~cells["class"].isin(NOT_LEUKOCYTES)]
+    if leukocytes.empty:
+        return None
+    rank = leukocytes["area_px"] * np.where(leukocytes["touches_border"], 0.7, 1.0)
+    return leukocytes.loc[rank.idxmax()]
+
+
+def other_microscope(data: Path, engine: Engine) -> dict[str, Any]:
+    """Class of the one leukocyte of each BCCD field, end to end."""
+    with (data / "bccd" / "subtypes.csv").open(newline="") as stream:
+        truth = {row["file"]: row["class"] for row in csv.DictReader(stream)}
+    rows, confusion = [], Counter()
+    for file, name in sorted(truth.items()):
+        result = analyze(data / "bccd" / "images" / file, engine=engine)
+        cell = main_leukocyte(result.cells, result.labels.shape)
+        said = "none" if cell is None else str(cell["class"])
+        review = cell is None or bool(cell["needs_review"])
+        rows.append((file, name, said, review))
+        confusion[f"{name} -> {said}"] += 1
+    right = sum(name == said for _, name, said, _ in rows)
+    settled = [(name, said) for _, name, said, review in rows if not review]
+    low, high = proportion_confint(right, len(rows), method="beta")
+    return {
+        "n": len(rows),
+        "accuracy": right / len(rows),
+        "accuracy_ci95": [low, high],
+        "review_rate": 1 - len(settled) / len(rows),
+        "accuracy_not_reviewed": sum(a == b for a, b in settled) / max(1, len(settled)),
+        "confusion": dict(confusion.most_common()),
+        "wrong": [row for row in rows if row[1] != row[2]],
+    }
+
+
+def other_scales(data: Path, engine: Engine, every: int) -> dict[str, Any]:
+    """Counts and classes of held-out fields at other scales against those at their own."""
+    pooled = {factor: {"count": 0, "own": 0, "same": 0, "matched": 0} for factor in FACTORS}
+    fields = [
+        file
+        for name in ("bccd", "chula")
+        for file in sorted((data / name / "images").iterdir())
+        if is_heldout(file.name)
+    ]
+    off = []
+    for file in fields[::every]:
+        pixels = read_pixels(file)
+        own = analyze(pixels, engine=engine)
+        for factor in FACTORS:
+            size = (round(pixels.shape[1] * factor), round(pixels.shape[0] * factor))
+            method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+            other = analyze(cv2.resize(pixels, size, interpolation=method), engine=engine)
+            sums = pooled[factor]
+            sums["count"] += len(other.cells)
+            sums["own"] += len(own.cells)
+            if abs(len(other.cells) - len(own.cells)) > 0.05 * len(own.cells):
+                off.append((file.name, factor, len(own.cells), len(other.cells)))
+            if len(own.cells) and len(other.cells):
+                ious = box_ious(other.cells[BOX].to_numpy(float) / factor, own.cells[BOX].to_numpy(float))
+                best = ious.argmax(axis=1)
+                pairs = ious.max(axis=1) >= 0.5
+                same = other.cells["class"].to_numpy()[pairs] == own.cells["class"].to_numpy()[best[pairs]]
+                sums["same"] += int(same.sum())
+                sums["matched"] += int(pairs.sum())
+    return {
+        "fields": len(fields[::every]),
+        "by_factor": {
+            str(factor): {
+                "count_change": sums["count"] / sums["own"] - 1,
+                "same_class": sums["same"] / max(1, sums["matched"]),
+                "matched": sums["matched"] / max(1, sums["own"]),
+            }
+            for factor, sums in pooled.items()
+        },
+        "fields_off_by_more_than_5_percent": len(off),
+        "of": len(fields[::every]) * len(FACTORS),
+        "examples": off[:20],
+    }
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--classifier", default="default")
+    parser.add_argument("--scales", action="store_true")
+    parser.add_argument("--every", type=int, default=1, help="of the fields at other scales")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    engine = load_engine(make_config(classifier=args.classifier))
+    figures: dict[str, Any] = {}
+    if args.scales:
+        figures["other_scales"] = other_scales(args.data, engine, args.every)
+    else:
+        figures["other_microscope"] = other_microscope(args.data, engine)
+    args.out.write_text(json.dumps(figures, indent=1))
+    log.info("%s", json.dumps(figures, indent=1)[:3000])
+
+
+if __name__ == "__main__":
+    main()
