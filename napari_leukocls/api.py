@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_leukocls.io.inputs import SlideInput
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,14 +135,24 @@ def analyze_many(
         except OutputError:
             raise
         except LeukoclsError as error:
-            seconds = time.perf_counter() - started
-            outcomes.append(SlideOutcome(slide.slide_id, "failed", str(error), seconds, 0, 0, 0))
+            outcomes.append(_failed(slide, str(error), started))
+            continue
+        except Exception as error:  # noqa: BLE001 - a fault in one slide must not cost the others
+            log.exception("%s failed", slide.slide_id)
+            fault = (
+                f"{type(error).__name__}: {error}; this is a fault of the program: report it with the image."
+            )
+            outcomes.append(_failed(slide, fault, started))
             continue
         rows.append(row)
         outcomes.append(outcome)
         write_summary(rows, Path(out_dir) / "summary.csv")
     write_summary(rows, Path(out_dir) / "summary.csv")
     return outcomes
+
+
+def _failed(slide: SlideInput, error: str, started: float) -> SlideOutcome:
+    return SlideOutcome(slide.slide_id, "failed", error, time.perf_counter() - started, 0, 0, 0)
 
 
 def _analyze_slide(

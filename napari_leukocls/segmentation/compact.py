@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_leukocls.compute import with_less_memory
 from napari_leukocls.errors import ModelError
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.normalise import absorbance, colour_range
@@ -17,6 +20,8 @@ from napari_leukocls.types import Steps
 
 if TYPE_CHECKING:
     from napari_leukocls.segmentation.compact_net import CompactNet
+
+log = logging.getLogger(__name__)
 
 #: Side of the blocks in which dynamics run, network pixels; bounds memory whatever the image's size.
 BLOCK = 960
@@ -63,6 +68,15 @@ class CompactSegmenter:
         self.name = name
         self.weights_hash = weights_hash
         self.batch_size = batch_size
+        self._on_cpu: CompactNet | None = None
+
+    def _network(self, device: str) -> CompactNet:
+        """Return the network on its own device, or a copy on the CPU where that device's memory ran out."""
+        if device == str(self.net.device):
+            return self.net
+        if self._on_cpu is None:
+            self._on_cpu = copy.deepcopy(self.net).to(device)
+        return self._on_cpu
 
     def maps(self, image: np.ndarray) -> Maps:
         """Run the network in overlapping tiles on absorbance (h, w, 3) at the network's scale."""
@@ -72,10 +86,16 @@ class CompactSegmenter:
 
         # A small field needs no whole tile: less padding, less time.
         side = min(TILE, 16 * int(np.ceil(max(image.shape[:2]) / 16)))
-        output, _ = run_net(
-            self.net, image[None], batch_size=self.batch_size, tile_overlap=TILE_OVERLAP, bsize=side
-        )
-        output = np.ascontiguousarray(output[0].transpose(2, 0, 1))
+
+        def run(batch_size: int, device: str) -> np.ndarray:
+            net = self._network(device)
+            output, _ = run_net(
+                net, image[None], batch_size=batch_size, tile_overlap=TILE_OVERLAP, bsize=side
+            )
+            return output[0]
+
+        output = with_less_memory(run, self.batch_size, str(self.net.device), log.warning)
+        output = np.ascontiguousarray(output.transpose(2, 0, 1))
         return Maps(flow=output[:2], cell=output[2], kind=output[3:])
 
     def masks(self, maps: Maps) -> np.ndarray:
