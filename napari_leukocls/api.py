@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.config import AnalyzeConfig, make_config
-from napari_leukocls.errors import Cancelled, LeukoclsError, OutputError
+from napari_leukocls.errors import ArgumentError, Cancelled, LeukoclsError, OutputError
 from napari_leukocls.pipeline import Engine, drain, iter_analyze, load_engine
 from napari_leukocls.types import CancelToken, Progress, ProgressCallback, SmearResult
 
@@ -82,6 +82,10 @@ def analyze(
     from napari_leukocls.io.convert import array_to_smear
     from napari_leukocls.io.images import read_image
 
+    if engine is not None and settings:
+        raise ArgumentError(
+            f"an engine has its settings already: leave {', '.join(sorted(settings))} out, or load another."
+        )
     config = make_config(**settings) if engine is None else None
     if isinstance(image_or_path, (str, Path)):
         smear = read_image(image_or_path, slide_id)
@@ -122,7 +126,8 @@ def analyze_many(
     from napari_leukocls.io.results import write_summary
 
     engine = load_engine(config)
-    outcomes, rows = [], []
+    outcomes: list[SlideOutcome] = []
+    rows: list[dict[str, Any]] = []
     for place, slide in enumerate(slides):
         if progress is not None:
             progress(Progress("slides", place, len(slides), slide.slide_id))
@@ -142,7 +147,7 @@ def analyze_many(
             fault = (
                 f"{type(error).__name__}: {error}; this is a fault of the program: report it with the image."
             )
-            outcomes.append(_failed(slide, fault, started))
+            outcomes.append(_failed(slide, str(LeukoclsError(fault)), started))
             continue
         rows.append(row)
         outcomes.append(outcome)
@@ -172,7 +177,7 @@ def _analyze_slide(
         )
         write_result(result, out_dir)
         row = summary_row(result, seconds=time.perf_counter() - started)
-        warnings = result.warnings
+        warnings = list(result.warnings)
     else:
         row, warnings = write_slide(slide, out_dir, engine, progress, cancel, started)
     return row, SlideOutcome(

@@ -36,7 +36,9 @@ def readable(crops: list[LabelledCrop]) -> tuple[list[LabelledCrop], list[tuple[
 
     from napari_leukocls.classification.dataset import MAX_UNREADABLE
 
-    kept, sizes, bad = [], [], []
+    kept: list[LabelledCrop] = []
+    sizes: list[tuple[int, ...]] = []
+    bad: list[str] = []
     for crop in crops:
         try:
             with Image.open(crop.path) as image:

@@ -40,13 +40,23 @@ def resolve_device(asked: str) -> str:
     return asked
 
 
+#: What torch says where memory is full, of the CPU too, in lower case.
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "alloc_failed",
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says that the device's memory is full."""
+    """Whether an error says that a device's memory is full."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
-    )
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY_WORDS)
 
 
 def with_less_memory(
@@ -75,17 +85,17 @@ def with_less_memory(
     while True:
         try:
             return work(batch_size, device)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
-                raise DeviceError(f"computing on {device} failed: {error}") from error
+                raise DeviceError(
+                    f"computing on {device} failed ({error}): use --device cpu, or report it."
+                ) from error
         if batch_size > 1:
             batch_size //= 2
             warn(f"the memory of {device} is full: batch halved to {batch_size}.")
         elif device != "cpu":
             device = "cpu"
-            warn(
-                "the graphics card's memory is full even for one cell: going on with the CPU, which is slower."
-            )
+            warn("the graphics card's memory is full even for one: going on with the CPU, which is slower.")
         else:
             raise DeviceError(
                 "the computer's memory is full: close other programs or analyse a smaller image."

@@ -1,4 +1,4 @@
-"""From an image of one cell to the crop that a classifier sees: outline, glass, scale, as analysis does it."""
+"""From an image of one cell to the crop that a classifier sees: outlined and scaled as analysis does it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def central_window(pixels: np.ndarray, um_per_px: float) -> np.ndarray:
 
 
 def central_label(labels: np.ndarray, votes: np.ndarray, um_per_px: float) -> int:
-    """Choose the cell that an image of one cell shows: near the middle, rather no red cell; 0 where none is."""
+    """Choose the cell that an image of one cell shows: near the middle, rather no red cell; 0 for none."""
     if len(votes) == 0:
         return 0
     height, width = labels.shape

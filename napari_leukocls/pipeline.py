@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -55,7 +55,6 @@ class Engine:
     compact: CompactSegmenter
     segmenter: Segmenter
     classifier: Classifier
-    warnings: list[str] = field(default_factory=list)
 
 
 def load_engine(config: AnalyzeConfig) -> Engine:
@@ -133,7 +132,8 @@ def iter_analyze(
     warnings += [*image.notes, *segmentation.warnings]
     geometry = cell_geometry(segmentation.labels)
     seen = candidates(segmentation, geometry.area)
-    predictions = yield from _staged("classify", token, classify(image, engine, segmentation, geometry, seen))
+    work = classify(image, engine, segmentation, geometry, seen, warnings.append)
+    predictions = yield from _staged("classify", token, work)
     yield Progress("count", 0, 1, "counting")
     classes = engine.classifier.classes
     limit = engine.config.min_confidence
@@ -200,8 +200,6 @@ def find_scale(image: SmearImage, engine: Engine) -> tuple[Scale, list[str]]:
 
 def outline(image: SmearImage, engine: Engine, scale: Scale) -> Steps[Segmentation]:
     """Outline the cells, sort them into kinds, and drop what is no cell."""
-    from skimage.segmentation import relabel_sequential
-
     diameter = scale.red_cell_diameter_px
     found = yield from engine.segmenter.segment(image.pixels, diameter)
     votes = found.kind_votes
@@ -212,11 +210,10 @@ def outline(image: SmearImage, engine: Engine, scale: Scale) -> Steps[Segmentati
     size_um = 2 * np.sqrt(area / np.pi) * scale.um_per_px
     keep = (votes[:, 0] < MAX_BACKGROUND) & (size_um >= MIN_CELL_UM)
     if not keep.all():
-        lookup = np.concatenate([[0], np.where(keep, np.arange(1, len(votes) + 1), 0)]).astype(np.int32)
-        labels = relabel_sequential(lookup[labels])[0].astype(np.int32)
+        labels = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.int32)[labels]
         votes = votes[keep]
     kinds = votes[:, 1:] / np.maximum(votes[:, 1:].sum(axis=1, keepdims=True), 1e-9)
-    return Segmentation(labels, kinds.astype(np.float32), found.glass_colour, scale)
+    return Segmentation(labels, kinds.astype(np.float32), found.glass_colour, scale, found.warnings)
 
 
 def candidates(segmentation: Segmentation, area_px: np.ndarray) -> np.ndarray:
@@ -247,8 +244,9 @@ def classify(
     segmentation: Segmentation,
     geometry: CellGeometry,
     seen: np.ndarray,
+    warn: Callable[[str], None],
 ) -> Steps[Predictions]:
-    """Cut the candidates at one physical scale and classify them."""
+    """Cut the candidates at one physical scale and classify them; `warn` is told where memory ran out."""
     from napari_leukocls.classification.crops import cut_crops
 
     crops = cut_crops(
@@ -260,7 +258,7 @@ def classify(
         segmentation.glass_colour,
         engine.classifier.card.crop.rule(),
     )
-    return (yield from engine.classifier.iter_predict(crops, engine.config.batch_size))
+    return (yield from engine.classifier.iter_predict(crops, engine.config.batch_size, warn))
 
 
 def _record(engine: Engine, scale: Scale, seconds: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_leukocls.classification.crops import CropRule
 from napari_leukocls.errors import ModelError
@@ -81,6 +81,12 @@ class ModelCard(BaseModel):
             raise ValueError("a class is listed twice")
         return value
 
+    @model_validator(mode="after")
+    def _one_size(self) -> ModelCard:
+        if self.input_size != (self.crop.side_px, self.crop.side_px):
+            raise ValueError(f"input_size {self.input_size} is not the crop's side of {self.crop.side_px} px")
+        return self
+
 
 def read_card_json(folder: Path) -> dict[str, Any]:
     """Read ``model.json`` of a model folder as plain data.
@@ -112,9 +118,13 @@ def read_card(folder: Path) -> ModelCard:
     ModelError
         Where the card is missing, damaged or lacks something; the line names the field.
     """
+    data = read_card_json(folder)
+    if data.get("kind", "classifier") != "classifier":
+        raise ModelError(f"{folder.name} is a {data['kind']}, not a classifier: see leukocls models list.")
     try:
-        return ModelCard(**read_card_json(folder))
+        return ModelCard(**data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"the card {folder / 'model.json'} is wrong at {where}: {first['msg']}.") from error
+        where = ".".join(str(part) for part in first["loc"]) or "its settings"
+        what = first["msg"].removeprefix("Value error, ")
+        raise ModelError(f"the card {folder / 'model.json'} is wrong at {where}: {what}.") from error

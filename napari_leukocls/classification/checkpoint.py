@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from napari_leukocls.classification.predict import Classifier
 
 OOD_PREFIX = "ood."
+#: Arguments by which timm would read or fetch other weights than the model's own; no card has a say in that.
+_LOADING = frozenset(
+    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+)
 
 
 def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
@@ -64,23 +68,35 @@ def build_network(card: ModelCard, tensors: dict[str, torch.Tensor], folder: Pat
     """
     from napari_leukocls.architectures.registry import create
 
-    net = create(card.architecture, len(card.classes), **card.arguments)
+    refused = sorted(_LOADING & set(card.arguments))
+    if refused:
+        raise ModelError(
+            f"the card in {folder} asks its architecture for {refused[0]}: weights come from "
+            "weights.safetensors alone; take it out of the card's arguments."
+        )
+    try:
+        net = create(card.architecture, len(card.classes), **card.arguments)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"the card in {folder} gives {card.architecture} arguments that it does not take ({error}): "
+            "copy the model again."
+        ) from error
     wanted = net.state_dict()
     given = {name: value for name, value in tensors.items() if not name.startswith(OOD_PREFIX)}
     wrong = [name for name in wanted if name not in given or given[name].shape != wanted[name].shape]
     wrong += [name for name in given if name not in wanted]
     if wrong:
         raise ModelError(
-            f"the card in {folder} says {card.architecture} with {len(card.classes)} classes, but the weights "
-            f"do not fit it ({len(wrong)} tensors differ, first {wrong[0]}): copy card and weights again, together."
+            f"the card in {folder} says {card.architecture} with {len(card.classes)} classes, but the "
+            f"weights do not fit it ({len(wrong)} tensors differ, first {wrong[0]}): copy card and weights "
+            "again, together."
         )
     net.load_state_dict({name: value.to(wanted[name].dtype) for name, value in given.items()})
     return net.eval()
 
 
-@lru_cache(maxsize=4)
 def load_classifier(folder: Path, device: str) -> Classifier:
-    """Load a classifier for prediction.
+    """Load a classifier for prediction; one that was loaded before and has not changed since comes at once.
 
     Parameters
     ----------
@@ -94,6 +110,21 @@ def load_classifier(folder: Path, device: str) -> Classifier:
     ModelError
         With one line, where anything does not fit.
     """
+    stamps = []
+    for name in ("model.json", "weights.safetensors"):
+        try:
+            state = (folder / name).stat()
+        except OSError:
+            # What is missing is said by the one that reads it.
+            stamps.append((0, 0))
+        else:
+            stamps.append((state.st_mtime_ns, state.st_size))
+    return _load(folder, device, tuple(stamps))
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path, device: str, stamps: tuple[tuple[int, int], ...]) -> Classifier:
+    """Load a classifier; `stamps` say which state of its files it is."""
     from napari_leukocls.classification.predict import Classifier
 
     card = read_card(folder)
@@ -117,7 +148,7 @@ def verify(folder: Path) -> list[str]:
     """
     import numpy as np
 
-    classifier = load_classifier(folder, "cpu")
+    classifier = _load.__wrapped__(folder, "cpu", ())
     side = classifier.card.crop.side_px
     grey = np.full((2, side, side, 3), 200, np.uint8)
     predictions = classifier.predict(grey)

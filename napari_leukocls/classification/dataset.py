@@ -66,7 +66,9 @@ def read_labelled_crops(data: str | Path, scheme: Scheme) -> list[LabelledCrop]:
     else:
         raise InputError(f"{path} does not exist: give a folder of class folders, or a CSV with file,class.")
     if not crops:
-        raise InputError(f"{path} holds no labelled crop: give a folder of class folders, or a CSV with file,class.")
+        raise InputError(
+            f"{path} holds no labelled crop: give a folder of class folders, or a CSV with file,class."
+        )
     return sorted(crops, key=lambda crop: crop.file)
 
 
@@ -74,10 +76,13 @@ def _from_folder(folder: Path, scheme: Scheme) -> list[LabelledCrop]:
     from napari_leukocls.io.images import IMAGE_SUFFIXES
 
     crops = []
-    for class_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
+    for class_folder in sorted(folder.iterdir()):
+        if not class_folder.is_dir() or class_folder.name.startswith("."):
+            continue
         name = scheme.resolve(class_folder.name) or class_folder.name
         for file in sorted(class_folder.rglob("*")):
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+            hidden = file.name.startswith(".")
+            if file.suffix.lower() in IMAGE_SUFFIXES and not hidden and file.is_file():
                 crops.append(LabelledCrop(file.relative_to(folder).as_posix(), file, name))
     return crops
 
@@ -91,9 +96,13 @@ def _from_csv(table_file: Path, scheme: Scheme) -> list[LabelledCrop]:
         raise InputError(f"{table_file} cannot be read as a CSV ({error}).") from error
     missing = [column for column in ("file", "class") if column not in table.columns]
     if missing:
-        raise InputError(f"{table_file} has no column {' and no column '.join(missing)}: it needs file,class.")
+        raise InputError(
+            f"{table_file} has no column {' and no column '.join(missing)}: it needs file,class."
+        )
     crops = []
-    for row in table.to_dict("records"):
+    for place, row in enumerate(table.to_dict("records"), start=1):
+        if not row["file"].strip() or not row["class"].strip():
+            raise InputError(f"{table_file}: row {place} has no file or no class: fill it in or delete it.")
         crops.append(
             LabelledCrop(
                 row["file"],

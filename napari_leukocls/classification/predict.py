@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,14 +36,16 @@ def fold_batch_norm(net: nn.Module, example: torch.Tensor) -> nn.Module:
     """
     net = copy.deepcopy(net).eval()
     names = {module: name for name, module in net.named_modules()}
-    made_by: dict[int, nn.Module] = {}
-    kept, pairs, hooks = [], [], []
+    made_by: dict[int, nn.Conv2d] = {}
+    kept: list[torch.Tensor] = []
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    hooks = []
 
-    def after_conv(module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+    def after_conv(module: nn.Conv2d, args: tuple, output: torch.Tensor) -> None:
         made_by[id(output)] = module
         kept.append(output)  # held, so that no later tensor gets the same id
 
-    def before_norm(module: nn.Module, args: tuple) -> None:
+    def before_norm(module: nn.BatchNorm2d, args: tuple) -> None:
         if id(args[0]) in made_by:
             pairs.append((made_by[id(args[0])], module))
 
@@ -111,13 +114,17 @@ class Classifier:
         scaled = (crops.astype(np.float32) - self._mean) * self._scale
         return torch.from_numpy(scaled).permute(0, 3, 1, 2)
 
-    def outputs(self, crops: np.ndarray, batch_size: int = 32) -> Steps[tuple[np.ndarray, np.ndarray]]:
+    def outputs(
+        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
+    ) -> Steps[tuple[np.ndarray, np.ndarray]]:
         """Run the network.
 
         Parameters
         ----------
         crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
         batch_size : int
+        warn : callable
+            Told in one line where memory ran out and what was done about it.
 
         Yields
         ------
@@ -137,26 +144,31 @@ class Classifier:
         size, device = batch_size, self.device
 
         @torch.inference_mode()
-        def run(size: int, device: str) -> tuple[np.ndarray, np.ndarray, int]:
+        def run(size: int, device: str) -> tuple[np.ndarray, np.ndarray, int, str]:
             batch = self.tensor(crops[start : start + size]).to(device)
-            maps, output = ood.features_and_logits(self.fast_network(device), batch)
-            return maps.float().cpu().numpy(), output.float().cpu().numpy(), len(batch)
+            seen, output = ood.features_and_logits(self.fast_network(device), batch)
+            return seen.float().cpu().numpy(), output.float().cpu().numpy(), size, device
 
         while start < len(crops):
             yield start, len(crops)
-            seen, output, count = with_less_memory(run, size, device, log.warning)
-            logits[start : start + count] = output
+            # What memory sufficed for is kept for the batches that follow.
+            seen, output, size, device = with_less_memory(run, size, device, warn)
+            logits[start : start + len(output)] = output
             features.append(seen)
-            start += count
+            start += len(output)
         return logits, np.concatenate(features) if features else np.zeros((0, 1), np.float32)
 
-    def iter_predict(self, crops: np.ndarray, batch_size: int = 32) -> Steps[Predictions]:
+    def iter_predict(
+        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
+    ) -> Steps[Predictions]:
         """Classify crops cut by the card's rule.
 
         Parameters
         ----------
         crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
         batch_size : int
+        warn : callable
+            Told in one line where memory ran out and what was done about it.
 
         Yields
         ------
@@ -167,7 +179,7 @@ class Classifier:
         -------
         Predictions
         """
-        logits, features = yield from self.outputs(crops, batch_size)
+        logits, features = yield from self.outputs(crops, batch_size, warn)
         scaled = logits / self.card.temperature
         exponent = np.exp(scaled - scaled.max(axis=1, keepdims=True)) if len(scaled) else scaled
         probabilities = exponent / exponent.sum(axis=1, keepdims=True) if len(scaled) else scaled

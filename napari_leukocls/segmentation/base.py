@@ -23,11 +23,14 @@ class Outlines:
         has no class map.
     glass_colour : tuple of float
         Median RGB of what is no cell; nan where there is too little of it.
+    warnings : tuple of str
+        What the user should know of how it was done.
     """
 
     labels: np.ndarray
     kind_votes: np.ndarray | None
     glass_colour: tuple[float, float, float]
+    warnings: tuple[str, ...] = ()
 
 
 class Segmenter(Protocol):

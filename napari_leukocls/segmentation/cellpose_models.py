@@ -34,8 +34,8 @@ def model_file(name: str) -> Path:
     path = Path(MODEL_DIR) / name
     if not path.is_file():
         raise ModelError(
-            f"cellpose's {name} is not on this computer and is not downloaded unasked: put its file at {path}, "
-            "or use --segmenter compact."
+            f"cellpose's {name} is not on this computer and is not downloaded unasked: put its file at "
+            f"{path}, or use --segmenter compact."
         )
     return path
 
@@ -49,37 +49,24 @@ class CellposeSegmenter:
         Of the network's weights.
     name : str
     device : str
+
+    Raises
+    ------
+    ModelError
+        Where the file is no network of cellpose 4.
     """
 
     def __init__(self, path: Path, name: str, device: str) -> None:
         self.path = path
         self.name = name
         self.device = device
+        self._model = _load(path, device)
 
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 of the weights' file."""
         with self.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-
-    @cached_property
-    def _model(self) -> CellposeModel:
-        import torch
-        from cellpose.models import CellposeModel
-
-        try:
-            return CellposeModel(
-                gpu=self.device != "cpu",
-                pretrained_model=str(self.path),
-                device=torch.device(self.device),
-                use_bfloat16=self.device != "cpu",
-            )
-        except Exception as error:
-            # Whatever a wrong file makes torch or cellpose raise, the user chose the wrong file.
-            raise ModelError(
-                f"{self.path} is no network that cellpose 4 can read ({type(error).__name__}): "
-                "cellpose 3 models do not load; use one that cellpose 4 made."
-            ) from error
 
     def segment(self, pixels: np.ndarray, diameter_px: float) -> Steps[Outlines]:
         """Outline cells; the kinds are left to the class map of the compact network.
@@ -106,3 +93,30 @@ class CellposeSegmenter:
         empty = labels == 0
         glass = np.median(pixels[empty], axis=0) if empty.any() else np.full(3, np.nan)
         return Outlines(labels, None, (float(glass[0]), float(glass[1]), float(glass[2])))
+
+
+def _load(path: Path, device: str) -> CellposeModel:
+    """Load a file that cellpose 4 made."""
+    import torch
+    from cellpose.models import CellposeModel
+
+    try:
+        # Cellpose builds 300 million parameters before it looks at the file, and older torch would run a
+        # pickle's code there; every network of cellpose 4 holds a tensor W2.
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not any(str(key).endswith("W2") for key in tensors):
+            raise KeyError("W2")
+        return CellposeModel(
+            gpu=device != "cpu",
+            pretrained_model=str(path),
+            device=torch.device(device),
+            use_bfloat16=device != "cpu",
+        )
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise DeviceError(f"{path} does not fit the memory of {device}: use another --device.") from error
+        # Whatever a wrong file makes torch or cellpose raise, the user chose the wrong file.
+        raise ModelError(
+            f"{path} is no network that cellpose 4 can read ({type(error).__name__}): "
+            "cellpose 3 models do not load; use one that cellpose 4 made."
+        ) from error

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ class CompactSegmenter:
             self._on_cpu = copy.deepcopy(self.net).to(device)
         return self._on_cpu
 
-    def maps(self, image: np.ndarray) -> Maps:
+    def maps(self, image: np.ndarray, batch_size: int, device: str) -> Maps:
         """Run the network in overlapping tiles on absorbance (h, w, 3) at the network's scale."""
         from cellpose.core import run_net
 
@@ -86,20 +86,14 @@ class CompactSegmenter:
 
         # A small field needs no whole tile: less padding, less time.
         side = min(TILE, 16 * int(np.ceil(max(image.shape[:2]) / 16)))
-
-        def run(batch_size: int, device: str) -> np.ndarray:
-            net = self._network(device)
-            output, _ = run_net(
-                net, image[None], batch_size=batch_size, tile_overlap=TILE_OVERLAP, bsize=side
-            )
-            return output[0]
-
-        output = with_less_memory(run, self.batch_size, str(self.net.device), log.warning)
-        output = np.ascontiguousarray(output.transpose(2, 0, 1))
+        net = self._network(device)
+        output, _ = run_net(net, image[None], batch_size=batch_size, tile_overlap=TILE_OVERLAP, bsize=side)
+        output = np.ascontiguousarray(output[0].transpose(2, 0, 1))
         return Maps(flow=output[:2], cell=output[2], kind=output[3:])
 
-    def masks(self, maps: Maps) -> np.ndarray:
+    def masks(self, maps: Maps, device: str) -> np.ndarray:
         """Run cellpose's dynamics: (h, w) int32 labels at the network's scale."""
+        import torch
         from cellpose.dynamics import compute_masks
 
         found = compute_masks(
@@ -110,9 +104,15 @@ class CompactSegmenter:
             flow_threshold=0,
             min_size=MIN_AREA,
             max_size_fraction=0.9,
-            device=self.net.device,
+            device=torch.device(device),
         )
         return _agreeing(np.asarray(found, dtype=np.int32), maps.flow)
+
+    def _maps_and_masks(
+        self, image: np.ndarray, batch_size: int, device: str
+    ) -> tuple[Maps, np.ndarray, int, str]:
+        maps = self.maps(image, batch_size, device)
+        return maps, self.masks(maps, device), batch_size, device
 
     def segment(self, pixels: np.ndarray, diameter_px: float) -> Steps[Outlines]:
         """Outline and sort the cells of one image.
@@ -132,6 +132,11 @@ class CompactSegmenter:
         -------
         Outlines
             Labels at full resolution, with the class map's vote for each.
+
+        Raises
+        ------
+        DeviceError
+            Where computing fails, or memory runs out even for one tile on the CPU.
         """
         from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
 
@@ -139,12 +144,16 @@ class CompactSegmenter:
         limits = colour_range(pixels)
         assembly = Assembly(pixels.shape[:2], factor)
         grid = blocks(assembly.network_shape, BLOCK, HALO)
+        size, device = self.batch_size, str(self.net.device)
+        warnings: list[str] = []
         for done, block in enumerate(grid):
             yield done, len(grid)
             window = assembly.read(pixels, block)
-            maps = self.maps(absorbance(window, limits))
-            assembly.add(block, self.masks(maps), maps.kind, maps.cell, window)
-        return assembly.finish()
+            work = partial(self._maps_and_masks, absorbance(window, limits))
+            # What memory sufficed for is kept for the blocks that follow.
+            maps, found, size, device = with_less_memory(work, size, device, warnings.append)
+            assembly.add(block, found, maps.kind, maps.cell, window)
+        return replace(assembly.finish(), warnings=tuple(warnings))
 
     def class_votes(self, pixels: np.ndarray, labels: np.ndarray, diameter_px: float) -> np.ndarray:
         """Vote on the kind of cells that another segmenter outlined.
@@ -165,7 +174,8 @@ class CompactSegmenter:
         limits = colour_range(pixels)
         assembly = Assembly(pixels.shape[:2], NETWORK_DIAMETER_PX / diameter_px)
         for block in blocks(assembly.network_shape, BLOCK, HALO):
-            maps = self.maps(absorbance(assembly.read(pixels, block), limits))
+            work = partial(self.maps, absorbance(assembly.read(pixels, block), limits))
+            maps = with_less_memory(work, self.batch_size, str(self.net.device), log.warning)
             assembly.vote(block, labels, maps.kind)
         return assembly.votes(int(labels.max()))
 
@@ -201,7 +211,7 @@ def load_compact(folder: Path, device: str) -> CompactSegmenter:
     Raises
     ------
     ModelError
-        Where the weights do not fit the network.
+        Where the weights are missing, damaged, or do not fit the network.
     """
     import hashlib
 
@@ -211,13 +221,15 @@ def load_compact(folder: Path, device: str) -> CompactSegmenter:
 
     from napari_leukocls.segmentation.compact_net import CompactNet, fold_batch_norm
 
-    raw = (folder / "weights.safetensors").read_bytes()
     net = CompactNet()
     try:
+        raw = (folder / "weights.safetensors").read_bytes()
         net.load_state_dict({name: value.float() for name, value in load_tensors(raw).items()})
+    except OSError as error:
+        raise ModelError(f"{folder} has no readable weights.safetensors: reinstall the model.") from error
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(
             f"the weights in {folder} do not fit the compact network: reinstall the model."
         ) from error
-    net = fold_batch_norm(net).to(torch.device(device), memory_format=torch.channels_last)
+    net = fold_batch_norm(net).to(torch.device(device)).to(memory_format=torch.channels_last)
     return CompactSegmenter(net, weights_hash=hashlib.sha256(raw).hexdigest())

@@ -98,6 +98,7 @@ def fold_batch_norm(net: CompactNet) -> CompactNet:
     """Fold every batch normalisation into the convolution before it (in place); for inference only."""
     for module in net.modules():
         if isinstance(module, nn.Sequential) and len(module) == 2 and isinstance(module[1], nn.BatchNorm2d):
-            fused = nn.utils.fuse_conv_bn_eval(module[0].eval(), module[1].eval())
-            module[0], module[1] = fused, nn.Identity()
+            conv, norm = module
+            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            module[0], module[1] = nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval()), nn.Identity()
     return net.eval()

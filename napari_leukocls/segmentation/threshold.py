@@ -15,7 +15,7 @@ PLATELET_AREA = 0.3
 
 
 class ThresholdSegmenter:
-    """`Segmenter` by scikit-image: Otsu on the green channel, watershed, kinds by size and darkness in red."""
+    """`Segmenter` by scikit-image: Otsu in green, watershed, kinds by size and darkness in red."""
 
     name = "threshold"
     weights_hash = None
@@ -35,7 +35,6 @@ class ThresholdSegmenter:
         from scipy import ndimage
         from skimage.feature import peak_local_max
         from skimage.filters import threshold_otsu
-        from skimage.morphology import remove_small_objects
         from skimage.segmentation import relabel_sequential, watershed
 
         yield 0, 1
@@ -43,7 +42,10 @@ class ThresholdSegmenter:
         if int(green.max()) - int(green.min()) < 10:
             return Outlines(np.zeros(green.shape, np.int32), np.zeros((0, 4), np.float32), (np.nan,) * 3)
         cells = ndimage.binary_fill_holes(green < threshold_otsu(green))
-        cells = remove_small_objects(cells, max_size=max(4, int(0.02 * diameter_px**2)))
+        parts = ndimage.label(cells)[0]
+        large = np.bincount(parts.ravel()) > max(4, int(0.02 * diameter_px**2))
+        large[0] = False
+        cells = large[parts]
         distance = cv2.distanceTransform(cells.astype(np.uint8), cv2.DIST_L2, 5)
         smooth = cv2.GaussianBlur(distance, (0, 0), max(0.5, diameter_px / 30))
         peaks = peak_local_max(
