@@ -96,16 +96,21 @@ class CompactSegmenter:
         import torch
         from cellpose.dynamics import compute_masks
 
-        found = compute_masks(
-            maps.flow,
-            maps.cell,
-            niter=N_ITERATIONS,
-            cellprob_threshold=CELL_PROBABILITY_THRESHOLD,
-            flow_threshold=0,
-            min_size=MIN_AREA,
-            max_size_fraction=0.9,
-            device=torch.device(device),
-        )
+        if min(maps.cell.shape) < 2:
+            # The dynamics divide by the side less one.
+            return np.zeros(maps.cell.shape, np.int32)
+        # Cellpose leaves open whether torch checks its sparse tensors, and torch warns of that.
+        with torch.sparse.check_sparse_tensor_invariants(enable=False):
+            found = compute_masks(
+                maps.flow,
+                maps.cell,
+                niter=N_ITERATIONS,
+                cellprob_threshold=CELL_PROBABILITY_THRESHOLD,
+                flow_threshold=0,
+                min_size=MIN_AREA,
+                max_size_fraction=0.9,
+                device=torch.device(device),
+            )
         return _agreeing(np.asarray(found, dtype=np.int32), maps.flow)
 
     def _maps_and_masks(
