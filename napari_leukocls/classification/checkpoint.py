@@ -135,7 +135,13 @@ def _load(folder: Path, device: str, stamps: tuple[tuple[int, int], ...]) -> Cla
         for name, value in tensors.items()
         if name.startswith(OOD_PREFIX)
     }
-    return Classifier(card, net, ood, digest, device)
+    try:
+        return Classifier(card, net, ood, digest, device)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ModelError(
+            f"the network in {folder} does not take images of {card.input_size} pixels, as its card says "
+            f"({error}): copy the model again."
+        ) from error
 
 
 def verify(folder: Path) -> list[str]:

@@ -1,0 +1,97 @@
+"""The red cell as a ruler, and what is said where it is unsure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.pipeline import Engine, find_scale
+from napari_leukocls.segmentation.catalogue import compact
+from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter
+from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, SyntheticSmear, render_smear
+from napari_leukocls.types import Scale, SmearImage
+
+
+def smear(factor: float, count: int = 60, **changes: object) -> SyntheticSmear:
+    """A field of 102 x 77 um, 640 x 480 pixels at a factor of 1."""
+    recipe = SmearRecipe(
+        height=round(480 * factor),
+        width=round(640 * factor),
+        um_per_px=0.16 / factor,
+        red_cells=RedCellRecipe(count=count),
+        leukocytes=changes.pop("leukocytes", {"lymphocyte": 1, "segmented_neutrophil": 1}),
+        platelets=6,
+        **changes,
+    )
+    return render_smear(recipe, seed=4)
+
+
+def find(pixels: np.ndarray, metadata: float | None = None, **settings: object) -> tuple[Scale, list[str]]:
+    """What analysis takes for the scale of a field."""
+    ruler = compact("cpu")
+    engine = Engine(AnalyzeConfig(**settings), "cpu", ruler, ruler, classifier=None)
+    return find_scale(SmearImage(pixels, "field", "test", metadata), engine)
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.6, 1.0, 1.6, 2.5])
+def test_the_ruler_reads_red_cells_of_any_size(factor):
+    field = smear(factor)
+    truth = np.median([cell.diameter_um for cell in field.cells if cell.kind == "red_cell"]) / field.um_per_px
+    scale, warnings = find(field.pixels)
+    assert scale.source == "red_cell_ruler"
+    assert scale.red_cell_diameter_px == pytest.approx(truth, rel=0.1)
+    assert scale.um_per_px == pytest.approx(RED_CELL_UM / scale.red_cell_diameter_px)
+    assert scale.n_cells >= 6
+    assert scale.sure
+    assert warnings == []
+
+
+def test_several_crops_of_one_camera_are_measured_together():
+    field = smear(1.0)
+    crops = [
+        np.ascontiguousarray(field.pixels[y : y + 160, x : x + 200])
+        for y in (0, 160, 320)
+        for x in (0, 200, 400)
+    ]
+    reading = estimate_diameter(compact("cpu"), crops)
+    assert reading.diameter_px == pytest.approx(7.5 / 0.16, rel=0.1)
+
+
+@pytest.mark.parametrize("grey", [0, 240])
+def test_a_field_without_red_cells_has_an_unknown_scale_and_a_warning(grey):
+    noise = np.random.default_rng(0).normal(0, 2, (300, 400, 3))
+    scale, warnings = find(np.clip(grey + noise, 0, 255).astype(np.uint8))
+    assert scale.source == "unknown"
+    assert not scale.sure
+    assert scale.n_cells == 0
+    assert len(warnings) == 1
+    assert "--diameter-px or --pixel-size-um" in warnings[0]
+
+
+def test_few_red_cells_are_measured_and_called_unsure():
+    field = smear(1.0, count=4, fringe_cells=False, leukocytes={})
+    scale, warnings = find(field.pixels)
+    assert scale.source == "red_cell_ruler"
+    assert not scale.sure
+    assert "unsure" in warnings[0]
+    assert "--diameter-px" in warnings[0]
+
+
+def test_what_the_user_says_comes_before_the_file_and_the_file_before_the_ruler():
+    field = smear(1.0)
+    scale, warnings = find(field.pixels, metadata=0.2, diameter_px=33.0)
+    assert (scale.source, scale.red_cell_diameter_px, warnings) == ("user", 33.0, [])
+    assert scale.um_per_px == pytest.approx(7.5 / 33)
+    scale, _ = find(field.pixels, metadata=0.2, pixel_size_um=0.1)
+    assert (scale.source, scale.um_per_px) == ("user", 0.1)
+    scale, _ = find(field.pixels, metadata=0.2)
+    assert (scale.source, scale.um_per_px) == ("metadata", 0.2)
+    assert scale.red_cell_diameter_px == pytest.approx(37.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (14, 14)])
+def test_images_too_small_for_a_cell_are_borne(shape):
+    scale, warnings = find(np.full((*shape, 3), 220, np.uint8))
+    assert scale.source == "unknown"
+    assert warnings
