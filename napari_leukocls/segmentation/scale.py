@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
+from napari_leukocls.segmentation.normalise import absorbance
 from napari_leukocls.types import Scale, finish
 
 if TYPE_CHECKING:
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
 RED_CELL_UM = 7.5
 #: Diameters (pixels) at which the coarse pass looks; the network bears half to double of what it expects.
 CANDIDATES_PX = (15.0, 25.0, 42.0, 71.0, 120.0, 202.0, 340.0)
+#: Side that an image is reduced to for the first guess, pixels.
+GUESS_SIDE = 512
+#: Two measurements agree within this many octaves.
+AGREES = 0.25
+#: Looks at most before a guess is given up.
+MAX_LOOKS = 3
+#: Quality of a reading from which it is taken at once: held-out fields read 0.05 to 0.3, wrong sizes under 0.03.
+GOOD_QUALITY = 0.04
 #: Side of the windows that the coarse pass looks at, network pixels.
 WINDOW = 256
 #: Whole red cells below which the ruler is unsure.
@@ -122,11 +132,46 @@ def _look(segmenter: CompactSegmenter, images: Sequence[np.ndarray], candidate: 
     return replace(reading, quality=covered * float(np.concatenate(certainties).mean()) * float(fit))
 
 
+def _guess(pixels: np.ndarray) -> float | None:
+    """Guess the diameter (pixels) from the width of what is stained; None where nothing is.
+
+    Heaps make it too large and pallor too small, by less than the network bears.
+    """
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    factor = min(1.0, GUESS_SIDE / max(pixels.shape[:2]))
+    small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    stain = cv2.GaussianBlur(absorbance(small).mean(axis=2), (0, 0), 1.5)
+    stained = ndimage.binary_fill_holes(stain > threshold_otsu(stain))
+    depth = cv2.distanceTransform(stained.astype(np.uint8), cv2.DIST_L2, 5)
+    ridge = np.sort(depth[(depth == cv2.dilate(depth, np.ones((7, 7)))) & (depth > 2)])
+    if len(ridge) == 0:
+        return None
+    # Weighted by area: there are many more specks than cells.
+    weight = np.cumsum(ridge**2)
+    return float(2 * ridge[np.searchsorted(weight, weight[-1] / 2)] / factor)
+
+
+def _settle(segmenter: CompactSegmenter, images: Sequence[np.ndarray], start: float) -> Reading:
+    """Look, look again at what was measured, until both agree; quality 0 where they do not."""
+    for _ in range(MAX_LOOKS):
+        reading = _look(segmenter, images, start)
+        if reading.quality == 0:
+            break
+        if abs(np.log2(reading.diameter_px / start)) < AGREES:
+            return reading
+        start = reading.diameter_px
+    return Reading(0.0, 1.0, 0, 0.0)
+
+
 def estimate_diameter(segmenter: CompactSegmenter, images: Sequence[np.ndarray]) -> Reading:
     """Find the red cell's diameter in images of one unknown scale.
 
-    The images are looked at as if their red cells had each of a row of sizes; the size at which most of
-    the field is covered by certain, alike red cells of about the expected size wins, and is measured again.
+    A guess from the width of what is stained is measured, and what was measured is measured again until
+    both agree. Where that comes to nothing good, the images are looked at as if their red cells had each
+    of a row of sizes, and the size wins at which most of the field is covered by certain, alike red cells
+    of about the expected size.
 
     Parameters
     ----------
@@ -139,13 +184,20 @@ def estimate_diameter(segmenter: CompactSegmenter, images: Sequence[np.ndarray])
     Reading
         `n_cells` is 0 where no red cell was found at any size.
     """
+    nothing = Reading(0.0, 1.0, 0, 0.0)
+    guesses = [guess for guess in map(_guess, images) if guess is not None]
+    if not guesses:
+        return nothing
+    reading = _settle(segmenter, images, float(np.median(guesses)))
+    if reading.quality >= GOOD_QUALITY:
+        return reading
     longest = max(max(pixels.shape[:2]) for pixels in images)
     readings = [_look(segmenter, images, candidate) for candidate in CANDIDATES_PX if candidate < longest]
-    best = max(readings, key=lambda reading: reading.quality, default=Reading(0.0, 1.0, 0, 0.0))
+    best = max([*readings, reading], key=lambda reading: reading.quality)
     if best.quality == 0:
-        return Reading(0.0, 1.0, 0, 0.0)
-    again = _look(segmenter, images, best.diameter_px)
-    return again if again.n_cells >= 2 else best
+        return nothing
+    settled = _settle(segmenter, images, best.diameter_px)
+    return settled if settled.quality >= best.quality else best
 
 
 def scale_of(reading: Reading, fallback_px: float) -> Scale:
