@@ -1,0 +1,63 @@
+"""Speed and memory on this machine: medians, and ratios of things measured one after the other in one run.
+
+Seconds differ from machine to machine and from hour to hour; the ratios hold. What is compared takes turns,
+so that a neighbour on the machine slows both.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+
+def measure(quick: bool = False) -> dict[str, Any]:
+    """Measure the engine on the CPU with the threads that torch uses here.
+
+    Parameters
+    ----------
+    quick : bool
+        Fewer repeats, no image above 4 megapixels, and no 4096 x 3072 smear.
+
+    Returns
+    -------
+    dict
+        Nested; the names of figures end in their units. Left out are figures that this machine cannot give,
+        with a reason in their place.
+
+    Raises
+    ------
+    ModelError
+        Where a model is missing.
+    DeviceError
+        Where the analysis of the large smear fails.
+    """
+    from napari_leukocls.benchmark._images import help_time, large_smear, sizes, small_field
+    from napari_leukocls.benchmark._networks import classifiers, segmenters
+    from napari_leukocls.benchmark._timing import left_out, matmul_rate
+    from napari_leukocls.config import make_config
+    from napari_leukocls.pipeline import load_engine
+
+    engine = load_engine(make_config(device="cpu"))
+    rate = matmul_rate(3 if quick else 7)
+    return {
+        "machine": _machine(rate),
+        "segmenter": segmenters(engine, quick, rate),
+        "classifier": classifiers(engine, quick, rate),
+        "field_640x480": small_field(engine, 3 if quick else 7),
+        "megapixels": sizes(engine, quick),
+        "smear_4096x3072": left_out("--quick") if quick else large_smear(),
+        "help": help_time(3 if quick else 11),
+    }
+
+
+def _machine(rate: float) -> dict[str, Any]:
+    import torch
+
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "matmul_float32_gflop_per_s": rate,
+    }

@@ -1,0 +1,135 @@
+"""Whole analyses: a field, a large smear, images of growing size, and the command's own start."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_leukocls.benchmark._timing import seconds_of, take_turns
+from napari_leukocls.errors import DeviceError
+
+if TYPE_CHECKING:
+    from napari_leukocls.pipeline import Engine
+    from napari_leukocls.types import SmearImage
+
+#: Of the rendered fields: red cells are 47 px across.
+UM_PER_PX = 0.16
+#: Rows and columns of a rendered 1024 x 1024 field that are laid side by side: 1, 4, 12 and 48 megapixels.
+LAYOUTS = ((1, 1), (2, 2), (3, 4), (6, 8))
+COMMAND = (sys.executable, "-m", "napari_leukocls")
+#: Runs a command and tells its time and its own peak of memory. A process of its own, because Linux counts
+#: what the parent holds at the fork as the child's.
+_WATCH = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+unit = 1 if sys.platform == "darwin" else 1024
+print(json.dumps([time.perf_counter() - start, usage.ru_maxrss * unit, os.waitstatus_to_exitcode(status)]))
+"""
+
+
+def _render(height: int, width: int) -> np.ndarray:
+    """A field with as many cells to the area, whatever its size."""
+    from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, render_smear
+
+    area = height * width * UM_PER_PX**2
+    recipe = SmearRecipe(
+        height=height,
+        width=width,
+        um_per_px=UM_PER_PX,
+        red_cells=RedCellRecipe(count=round(area / 110)),
+        leukocytes={
+            "segmented_neutrophil": max(1, round(area / 1e4)),
+            "lymphocyte": max(1, round(area / 2e4)),
+        },
+        platelets=round(area / 1000),
+    )
+    return render_smear(recipe, seed=1).pixels
+
+
+def _save(pixels: np.ndarray, file: Path) -> Path:
+    from PIL import Image
+
+    Image.fromarray(pixels).save(file, compress_level=1)
+    return file
+
+
+def small_field(engine: Engine, repeats: int) -> dict[str, Any]:
+    """A 640 x 480 file analysed, scale included, and all outputs written; models loaded before."""
+    from napari_leukocls.io.images import read_image
+    from napari_leukocls.io.results import write_result
+    from napari_leukocls.pipeline import drain, iter_analyze
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = _save(_render(480, 640), Path(folder) / "field.png")
+        times: dict[str, list[float]] = {"read_and_analyse_s": [], "write_s": []}
+        for turn in range(repeats + 1):
+            start = time.perf_counter()
+            result = drain(iter_analyze(read_image(file), engine))
+            middle = time.perf_counter()
+            write_result(result, Path(folder) / "out")
+            if turn:
+                times["read_and_analyse_s"].append(middle - start)
+                times["write_s"].append(time.perf_counter() - middle)
+    whole = [sum(pair) for pair in zip(*times.values(), strict=True)]
+    parts = {name: statistics.median(values) for name, values in times.items()}
+    return {"cells": len(result.cells), **parts, "whole_s": statistics.median(whole)}
+
+
+def sizes(engine: Engine, quick: bool) -> dict[str, Any]:
+    """Seconds a megapixel for one content laid side by side, at a known scale, outputs left out."""
+    from napari_leukocls.types import SmearImage
+
+    field = _render(1024, 1024)
+    layouts = LAYOUTS[:2] if quick else LAYOUTS
+    figures: dict[str, Any] = {}
+    per_megapixel = []
+    for rows, columns in layouts:
+        image = SmearImage(np.tile(field, (rows, columns, 1)), "field", "rendered", UM_PER_PX)
+        count = rows * columns
+        repeats = max(1, (4 if quick else 12) // count)
+        seconds = take_turns({"analysis": _analysis(image, engine)}, repeats, warm=count < 4)["analysis"]
+        per_megapixel.append(seconds / (image.pixels.shape[0] * image.pixels.shape[1] / 1e6))
+        figures[f"{count}_megapixels_s_per_megapixel"] = per_megapixel[-1]
+    figures["ratio_largest_to_smallest_time"] = max(per_megapixel) / min(per_megapixel)
+    return figures
+
+
+def _analysis(image: SmearImage, engine: Engine) -> Callable[[], object]:
+    from napari_leukocls.pipeline import drain, iter_analyze
+
+    return lambda: drain(iter_analyze(image, engine))
+
+
+def large_smear() -> dict[str, Any]:
+    """The command on a 4096 x 3072 file, from its start to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = _save(_render(3072, 4096), Path(folder) / "smear.png")
+        options = ["--out", str(Path(folder) / "out"), "--device", "cpu"]
+        command = [*COMMAND, "analyze", str(file), *options]
+        if not hasattr(os, "wait4"):
+            return {"command_s": seconds_of(lambda: subprocess.run(command, check=True, capture_output=True))}
+        watched = subprocess.run([sys.executable, "-c", _WATCH, *command], check=True, capture_output=True)
+        seconds, peak, status = json.loads(watched.stdout)
+    if status:
+        said = watched.stderr.decode(errors="replace").strip().splitlines()
+        raise DeviceError(f"the analysis of a 4096 x 3072 smear failed: {said[-1] if said else status}")
+    return {"command_s": seconds, "peak_memory_gb": peak / 1e9}
+
+
+def help_time(repeats: int) -> dict[str, Any]:
+    """The command's own start."""
+    command = [*COMMAND, "--help"]
+    times = take_turns({"help": lambda: subprocess.run(command, check=True, capture_output=True)}, repeats)
+    return {"command_s": times["help"]}

@@ -1,0 +1,106 @@
+"""The networks: how fast they are against others, and against what the machine can compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_leukocls.benchmark._timing import (
+    free_memory,
+    gflop_of,
+    left_out,
+    parameters_of,
+    take_turns,
+)
+
+if TYPE_CHECKING:
+    from napari_leukocls.pipeline import Engine
+
+#: Memory (bytes) below which cellpose's network, 1.2 GB of weights and as much again, is not built.
+ROOM_FOR_CPSAM = 4_000_000_000
+BATCHES = (8, 16, 32, 64)
+
+
+def segmenters(engine: Engine, quick: bool, rate: float) -> dict[str, Any]:
+    """The compact network against cpsam_v2's architecture with random weights, on 256 px tiles."""
+    import torch
+
+    from napari_leukocls.segmentation.compact_net import TILE
+
+    compact = engine.compact.net
+    batch = engine.compact.batch_size
+    megapixels = TILE**2 / 1e6
+    tiles = torch.rand(batch, 3, TILE, TILE).to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run_compact() -> None:
+        compact(tiles)
+
+    figures: dict[str, Any] = {"compact_parameters": parameters_of(compact), "compact_batch": batch}
+    if free_memory() < ROOM_FOR_CPSAM:
+        times = take_turns({"compact": run_compact}, 5 if quick else 15)
+        figures["cpsam"] = left_out(f"less than {ROOM_FOR_CPSAM / 1e9:.0f} GB of memory is free")
+    else:
+        from cellpose.vit import CPSAM
+
+        cpsam = CPSAM(dtype=torch.float32).eval()
+        tile = torch.rand(1, 3, TILE, TILE)
+
+        @torch.inference_mode()
+        def run_cpsam() -> None:
+            cpsam(tile)
+
+        times = take_turns({"compact": run_compact}, 5 if quick else 15)
+        # It takes seconds a tile, so that warming up changes nothing.
+        turns = {"compact": run_compact, "cpsam": run_cpsam}
+        times |= take_turns(turns, 1 if quick else 3, warm=False)
+        figures["cpsam_s_per_megapixel"] = times["cpsam"] / megapixels
+        figures["cpsam_share_of_matmul"] = gflop_of(cpsam, tile) / times["cpsam"] / rate
+        figures["ratio_cpsam_to_compact"] = times["cpsam"] / (times["compact"] / batch)
+    figures["compact_s_per_megapixel"] = times["compact"] / batch / megapixels
+    figures["compact_share_of_matmul"] = gflop_of(compact, tiles) / times["compact"] / rate
+    return figures
+
+
+def classifiers(engine: Engine, quick: bool, rate: float) -> dict[str, Any]:
+    """The classifier as analysis runs it, at its best batch, against EfficientNet-B0 one image at a time."""
+    import torch
+
+    from napari_leukocls.architectures.registry import create
+
+    classifier = engine.classifier
+    side = classifier.card.crop.side_px
+    crops = np.random.default_rng(0).integers(0, 256, (max(BATCHES), side, side, 3)).astype(np.uint8)
+    other = create("efficientnet_b0", 1000).eval()
+    image = torch.rand(1, 3, 224, 224)
+
+    @torch.inference_mode()
+    def run_other() -> None:
+        other(image)
+
+    def run(batch: int) -> Callable[[], object]:
+        return lambda: classifier.predict(crops, batch)
+
+    # Within a round EfficientNet gets one image of time for each batch size tried; medians are over rounds.
+    works: dict[str, Callable[[], object]] = {"efficientnet_b0": run_other}
+    works |= {str(batch): run(batch) for batch in BATCHES}
+    times = take_turns(works, 5 if quick else 15)
+    rates = {batch: len(crops) / times[str(batch)] for batch in BATCHES}
+    best = max(rates, key=lambda batch: rates[batch])
+    net = classifier.fast_network("cpu")
+    gflop = gflop_of(net, classifier.tensor(crops[:1]))
+    return {
+        "name": classifier.card.name,
+        "architecture": classifier.card.architecture,
+        "parameters": parameters_of(net),
+        "side_px": side,
+        "images_per_s": {f"batch_{batch}": value for batch, value in rates.items()},
+        "best_batch": best,
+        "best_images_per_s": rates[best],
+        "share_of_matmul": gflop * rates[best] / rate,
+        "efficientnet_b0_images_per_s": 1 / times["efficientnet_b0"],
+        "efficientnet_b0_share_of_matmul": gflop_of(other, image) / times["efficientnet_b0"] / rate,
+        "ratio_to_efficientnet_b0": rates[best] * times["efficientnet_b0"],
+    }
