@@ -1,8 +1,8 @@
 """Networks by name: those that are registered, and any timm classifier.
 
-A module of this package that holds the text ``@register(`` is imported when the registry is first read, and
-so is what other packages name under the entry point group ``napari_leukocls.architectures``. Such a module
-declares facts and a builder; it imports torch inside the builder, so that lists of names stay quick.
+A module of this package that calls `register` is imported when the registry is first read, and so is what
+other packages name under the entry point group ``napari_leukocls.architectures``. Such a module declares facts
+and a builder; it imports torch inside the builder, so that lists of names stay quick.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from napari_leukocls.errors import ModelError
 if TYPE_CHECKING:
     from torch import nn
 
-_LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _GROUP = "napari_leukocls.architectures"
+_REGISTERS = re.compile(r"^[ \t]*@?register\(", re.MULTILINE)
 _ENTRIES: dict[str, Entry] = {}
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -77,7 +78,7 @@ class Entry:
     build
         Called with the number of classes and keyword arguments; returns the network.
     paper
-        ``S1`` to ``S5`` for the papers that the project follows, ``timm`` for any other timm model, else free.
+        ``S1`` to ``S5`` for the papers that the project follows, ``timm`` for other timm models, else free.
     summary
         One line for a person who chooses.
     reference
@@ -92,7 +93,7 @@ class Entry:
         Dotted path of the layer that Grad-CAM looks at, or a function from the network to that layer.
     cam_reshape
         Turns the layer's output to (N, C, H, W): empty where it is that already, ``channels_last`` for
-        (N, H, W, C), ``tokens`` for (N, H x W, C) that may be led by class tokens, or a function.
+        (N, H, W, C), ``tokens`` for (N, H x W, C) that class tokens may lead, or a function.
     stages
         For progressive unfreezing, from the head to the stem: each a tuple of prefixes of module names. A
         function from the network to these where they depend on the arguments.
@@ -106,6 +107,8 @@ class Entry:
         The paper's numbers, and the variant that they are of.
     onnx_refusal
         Why it cannot be exported to ONNX; empty where it can.
+    note
+        What of the paper could not be matched, and how a contradiction in it was settled.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Entry:
     paper_macs: float | None = None
     paper_variant: str = ""
     onnx_refusal: str = ""
+    note: str = ""
 
 
 def register(name: str = "", **facts: Any) -> Callable[[Builder], Builder]:
@@ -188,8 +192,8 @@ def create(name: str, num_classes: int, **arguments: Any) -> nn.Module:
 def entry(name: str) -> Entry:
     """Return what is known of an architecture.
 
-    Registered names are found without importing torch; for a timm model timm is imported, and its entry is made
-    from timm's description of the pretrained weights. Nothing is downloaded.
+    Registered names are found without importing torch; for a timm model timm is imported, and its entry is
+    made from timm's description of the pretrained weights. Nothing is downloaded.
 
     Raises
     ------
@@ -205,8 +209,8 @@ def entry(name: str) -> Entry:
     if made is not None:
         return made
     near = difflib.get_close_matches(name, [*_ENTRIES, *timm_names()], n=1)
-    hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(sorted(_ENTRIES))}, and timm's."
-    raise ModelError(f"there is no architecture {name!r}.{hint}")
+    hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(sorted(_ENTRIES))}, and timm's."
+    raise ModelError(f"there is no architecture {name!r}. {hint}")
 
 
 def list(filter: str = "*", *, timm: bool = False) -> tuple[str, ...]:
@@ -233,10 +237,10 @@ def _discover() -> None:
     """Import what registers: this package's modules, then other packages' entry points."""
     here = Path(__file__)
     for path in sorted(here.parent.glob("*.py")):
-        if path != here and "\n@register(" in path.read_text(encoding="utf-8"):
+        if path != here and _REGISTERS.search(path.read_text(encoding="utf-8")):
             importlib.import_module(f"{__package__}.{path.stem}")
     for point in importlib.metadata.entry_points(group=_GROUP):
         try:
             point.load()
         except Exception:  # other people's code: it must not take the project's own networks away
-            _LOG.exception("the architecture %s (%s) could not be loaded", point.name, point.value)
+            log.exception("the architecture %s (%s) could not be loaded", point.name, point.value)
