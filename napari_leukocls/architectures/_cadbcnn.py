@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from torch import nn
@@ -25,8 +27,8 @@ class DualBranchNet(HeadedNet):
     def __init__(
         self, guard: SizeGuard, num_classes: int, dropout: float, cross_attention: bool, heads: int
     ) -> None:
-        small = timm.create_model("resnet18", pretrained=False, num_classes=0)
-        large = timm.create_model("resnet34", pretrained=False, num_classes=0)
+        small: Any = timm.create_model("resnet18", pretrained=False, num_classes=0)
+        large: Any = timm.create_model("resnet34", pretrained=False, num_classes=0)
         width = small.num_features
         super().__init__(guard, width + large.num_features, num_classes, dropout)
         self.resnet18 = small

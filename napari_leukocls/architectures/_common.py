@@ -66,7 +66,7 @@ class HeadedNet(nn.Module):
         self.num_features = num_features
         self.num_classes = num_classes
         self.head_drop = nn.Dropout(dropout)
-        self.classifier = nn.Linear(num_features, num_classes)
+        self.classifier: nn.Module = nn.Linear(num_features, num_classes)
 
     def pooled(self, maps: Any) -> torch.Tensor:
         """Return the vectors (N, D) that feed the last layer, from what `forward_features` gave."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -31,7 +32,7 @@ class CustomCNN(nn.Module):
     """Six 3x3 convolutions and four poolings: 224 px to a map of 14 x 14 x 256.
 
     The paper states the map and, by subtraction, the 421,824 parameters; these widths, convolutions without
-    bias, and norms without running statistics (none of the paper's parameters is untrainable) give that number.
+    bias, and norms without running statistics (the paper has none that cannot be trained) give that number.
     """
 
     num_features = 256
@@ -52,7 +53,7 @@ class CustomCNN(nn.Module):
         return self.norm(self.layers(images))
 
 
-def make_backbone(name: str) -> nn.Module:
+def make_backbone(name: str) -> Any:
     """Return a network without head that has `forward_features` and `num_features`."""
     timm_name, _ = BACKBONES[name]
     return timm.create_model(timm_name, pretrained=False, num_classes=0) if timm_name else CustomCNN()
@@ -160,7 +161,7 @@ class TextHybrid(HeadedNet):
 class TableHybrid(HeadedNet):
     """The paper's table: tokens as wide as the map, and every head as wide as a token.
 
-    Nothing but the blocks and the last layer has parameters beside the backbone's, so the positions are fixed.
+    Beside the backbone's, the blocks and the last layer alone have parameters, so the positions are fixed.
     """
 
     def __init__(
@@ -187,7 +188,8 @@ class TableHybrid(HeadedNet):
         self.guard.check(images)
         maps = self.last_map(self.backbone.forward_features(images))
         tokens = to_tokens(maps)
-        tokens = tokens + sine_positions(*maps.shape[-2:], tokens.shape[2], tokens)
+        height, width = maps.shape[-2:]
+        tokens = tokens + sine_positions(height, width, tokens.shape[2], tokens)
         for block in self.blocks:
             tokens = block(tokens)
         return maps, tokens
@@ -219,9 +221,10 @@ class SharedHybrid(HeadedNet):
     ) -> None:
         width = TEXT_WIDTH
         super().__init__(guard, 2 * width, num_classes, head_dropout)
-        self.backbones = nn.ModuleDict({name: make_backbone(name) for name in backbones})
+        bodies = {name: make_backbone(name) for name in backbones}
+        self.backbones = nn.ModuleDict(bodies)
         self.embeds = nn.ModuleDict(
-            {name: nn.Linear(body.num_features, width) for name, body in self.backbones.items()}
+            {name: nn.Linear(body.num_features, width) for name, body in bodies.items()}
         )
         self.position = nn.Parameter(torch.zeros(1, SHARED_GRID**2, width))
         nn.init.trunc_normal_(self.position, std=0.02)
@@ -234,9 +237,10 @@ class SharedHybrid(HeadedNet):
         """Return the vectors (N, backbones, 512): pooled before and after the transformer."""
         self.guard.check(images)
         vectors = []
-        for name, body in self.backbones.items():
+        for name, embed in self.embeds.items():
+            body: Any = self.backbones[name]
             maps = self.last_map(body.forward_features(images))
-            before = self.embeds[name](to_tokens(maps))
+            before = embed(to_tokens(maps))
             tokens = self.drop(before + resized_positions(self.position, *maps.shape[-2:]))
             for block in self.blocks:
                 tokens = block(tokens)

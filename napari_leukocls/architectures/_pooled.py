@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -28,7 +29,7 @@ class HiddenHeadNet(HeadedNet):
     def __init__(
         self, guard: SizeGuard, num_classes: int, backbone: str, hidden: Sequence[int], dropout: float
     ) -> None:
-        body = timm.create_model(backbone, pretrained=False, num_classes=0)
+        body: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
         widths = [body.num_features, *hidden]
         super().__init__(guard, widths[-1], num_classes, dropout)
         self.backbone = body
@@ -72,7 +73,7 @@ class SqueezeExciteNet(HeadedNet):
     def __init__(
         self, guard: SizeGuard, num_classes: int, backbone: str, reduction: int, dropout: float
     ) -> None:
-        body = timm.create_model(backbone, pretrained=False, num_classes=0)
+        body: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
         super().__init__(guard, body.num_features, num_classes, dropout)
         self.backbone = body
         self.attention = SqueezeExcite(body.num_features, reduction)

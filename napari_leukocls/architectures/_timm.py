@@ -75,8 +75,8 @@ def timm_entry(name: str) -> Entry | None:
 def _cam_target(net: Any) -> nn.Module:
     """Return the last layer that still has places.
 
-    In a transformer that is the last block's first norm: what comes after it reaches the class token alone, so
-    that the other tokens would have no gradient.
+    In a transformer that is the last block's first norm: what comes after it reaches the class token alone,
+    so that the other tokens would have no gradient.
     """
     modules = dict(net.named_modules())
     last = modules.get(net.feature_info[-1]["module"])

@@ -1,4 +1,4 @@
-"""What can be asked of a network and its entry: parameters, multiply-accumulates, stages, Grad-CAM's layer."""
+"""What can be asked of a network: parameters, multiply-accumulates, stages, the layer for Grad-CAM."""
 
 from __future__ import annotations
 

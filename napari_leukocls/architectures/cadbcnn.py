@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _SIDE = InputRule(side=224, smallest=32)
 _FACTS: dict[str, Any] = {
     "paper": "S5",
-    "reference": "Jha et al.: Cross-Attentive Dual-Branch CNN for leukaemia blood cells (benign, early, pre, pro)",
+    "reference": "Jha et al.: Cross-Attentive Dual-Branch CNN for leukaemia blood cells of four stages",
     "licence": "BSD-3-Clause; backbones and their ImageNet weights: timm, Apache-2.0",
     "input": _SIDE,
     "cam_target": "last_map",

@@ -85,15 +85,16 @@ def _register(backbone: str, timm_name: str, parameters: int, note: str, *stages
 
 
 _KERAS = (
-    "Keras counts more than torch does with the same layers: the running statistics of norms{more}. With these "
-    "the table's number is met exactly. {frozen}"
+    "Keras counts more than torch does with the same layers: {more}. With these the table's number is met "
+    "exactly. The first {layers} Keras layers end in {inside}; the first two stages leave frozen what goes up "
+    "to the end of {last}."
 )
 
 _register(
     "customcnn",
     "",
     5_684_168,
-    "The table's number exactly; the paper does not list the CNN's layers, so that these are one reading of it.",
+    "The table's number exactly; the paper does not list the CNN's layers, so these are one reading of it.",
     ("norm", "layers"),
 )
 _register(
@@ -101,9 +102,10 @@ _register(
     "resnet50",
     359_287_688,
     _KERAS.format(
-        more=" and biases before them",
-        frozen="The first 100 Keras layers are all up to layer3.1 but its last norm: the first two stages leave "
-        "these frozen.",
+        more="running statistics of norms, and biases before them",
+        layers=100,
+        inside="layer3.1",
+        last="layer3.1",
     ),
     ("layer4", "layer3.5", "layer3.4", "layer3.3", "layer3.2"),
     ("layer3", "layer2"),
@@ -114,9 +116,10 @@ _register(
     "efficientnet_b3",
     199_643_959,
     _KERAS.format(
-        more=" and seven numbers of the input's normalisation",
-        frozen="The first 300 Keras layers are all up to blocks.5.1 and half of blocks.5.2: the first two stages "
-        "leave those up to blocks.5.1 frozen.",
+        more="running statistics of norms, and the input's normalisation",
+        layers=300,
+        inside="blocks.5.2",
+        last="blocks.5.1",
     ),
     ("conv_head", "bn2", "blocks.6", "blocks.5.5", "blocks.5.4", "blocks.5.3", "blocks.5.2"),
     ("blocks.5", "blocks.4"),
@@ -128,9 +131,10 @@ _register(
     "inception_v3",
     357_502_760,
     _KERAS.format(
-        more=" (but no scales of norms, which timm's has)",
-        frozen="The first 200 Keras layers are all up to Mixed_6d and a part of Mixed_6e: the first two stages "
-        "leave those up to Mixed_6d frozen.",
+        more="running statistics of norms, but not their scales",
+        layers=200,
+        inside="Mixed_6e",
+        last="Mixed_6d",
     ),
     ("Mixed_7c", "Mixed_7b", "Mixed_7a", "Mixed_6e"),
     ("Mixed_6d", "Mixed_6c", "Mixed_6b", "Mixed_6a"),

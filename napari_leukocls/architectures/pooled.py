@@ -1,4 +1,4 @@
-"""Single backbones: EfficientNet-B0, ConvNeXt-Tiny, EfficientNetV2-B3 with squeeze and excitation, ResNets."""
+"""Single backbones: EfficientNet-B0, ConvNeXt-Tiny, EfficientNetV2-B3 with channel attention, ResNets."""
 
 from __future__ import annotations
 

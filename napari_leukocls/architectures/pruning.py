@@ -1,7 +1,7 @@
 """Attention-guided pruning of the hybrids: heads and blocks whose attention is least spread go.
 
-The paper prunes by attention without a formula. Here a head's contribution is the mean entropy of its attention,
-as a share of the largest that its tokens allow: a head near 0 looks at one token and mixes nothing.
+The paper prunes by attention without a formula. Here a head's contribution is the mean entropy of its
+attention, as a share of the largest that its tokens allow: a head near 0 looks at one token, mixing nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Networks by name: those that are registered, and any timm classifier.
 
 A module of this package that calls `register` is imported when the registry is first read, and so is what
-other packages name under the entry point group ``napari_leukocls.architectures``. Such a module declares facts
-and a builder; it imports torch inside the builder, so that lists of names stay quick.
+other packages name under the entry point group ``napari_leukocls.architectures``. Such a module declares
+facts and a builder; it imports torch inside the builder, so that lists of names stay quick.
 """
 
 from __future__ import annotations
