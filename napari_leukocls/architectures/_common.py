@@ -48,7 +48,8 @@ class SizeGuard:
 class HeadedNet(nn.Module):
     """A network whose last layer is one `Linear`, with timm's names for its parts.
 
-    A subclass says what `forward_features` and `pooled` do.
+    By default the map of `backbone`, which whoever makes the network sets, is averaged over its places;
+    a subclass may have `forward_features` and `pooled` of its own.
 
     Parameters
     ----------
@@ -68,6 +69,11 @@ class HeadedNet(nn.Module):
         self.head_drop = nn.Dropout(dropout)
         self.classifier: nn.Module = nn.Linear(num_features, num_classes)
 
+    def forward_features(self, images: torch.Tensor) -> Any:
+        """Return what `pooled` takes, from images (N, 3, H, W)."""
+        self.guard.check(images)
+        return self.backbone(images)  # type: ignore[operator]
+
     def pooled(self, maps: Any) -> torch.Tensor:
         """Return the vectors (N, D) that feed the last layer, from what `forward_features` gave."""
         return maps.mean((2, 3))
@@ -79,7 +85,7 @@ class HeadedNet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits (N, C) of images (N, 3, H, W)."""
-        return self.forward_head(self.forward_features(images))  # type: ignore[operator]
+        return self.forward_head(self.forward_features(images))
 
     def get_classifier(self) -> nn.Module:
         """Return the last layer."""

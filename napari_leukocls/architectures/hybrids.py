@@ -86,8 +86,8 @@ def _register(backbone: str, timm_name: str, parameters: int, note: str, *stages
 
 _KERAS = (
     "Keras counts more than torch does with the same layers: {more}. With these the table's number is met "
-    "exactly. The first {layers} Keras layers end in {inside}; the first two stages leave frozen what goes up "
-    "to the end of {last}."
+    "exactly. The first {layers} Keras layers end in {inside}; the first two stages leave frozen what goes "
+    "up to the end of {last}."
 )
 
 _register(
