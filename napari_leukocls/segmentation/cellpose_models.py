@@ -81,11 +81,14 @@ class CellposeSegmenter:
         Outlines
             With `kind_votes` None.
         """
+        import torch
         from skimage.segmentation import relabel_sequential
 
         yield 0, 1
         try:
-            masks = self._model.eval(pixels, diameter=diameter_px, batch_size=4)[0]
+            # Cellpose leaves open whether torch checks its sparse tensors, and torch warns of that.
+            with torch.sparse.check_sparse_tensor_invariants(enable=False):
+                masks = self._model.eval(pixels, diameter=diameter_px, batch_size=4)[0]
         except RuntimeError as error:
             advice = "use --device cpu or a smaller image" if is_out_of_memory(error) else "use --device cpu"
             raise DeviceError(f"cellpose failed on {self.device} ({error}): {advice}.") from error

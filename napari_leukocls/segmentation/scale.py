@@ -26,7 +26,7 @@ GUESS_SIDE = 512
 AGREES = 0.25
 #: Looks at most before a guess is given up.
 MAX_LOOKS = 3
-#: Quality of a reading from which it is taken at once: held-out fields read 0.05 to 0.3, wrong sizes under 0.03.
+#: Quality from which a reading is taken at once: held-out fields read 0.05 to 0.3, wrong sizes under 0.03.
 GOOD_QUALITY = 0.04
 #: Side of the windows that the coarse pass looks at, network pixels.
 WINDOW = 256
