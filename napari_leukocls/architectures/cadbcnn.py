@@ -23,7 +23,7 @@ _FACTS: dict[str, Any] = {
         ("resnet18.layer2", "resnet34.layer2"),
         ("resnet18", "resnet34"),
     ),
-    "pretrained": {"resnet18.": "resnet18", "resnet34.": "resnet34"},
+    "pretrained": {"resnet18.": "resnet18.a1_in1k", "resnet34.": "resnet34.a1_in1k"},
 }
 
 

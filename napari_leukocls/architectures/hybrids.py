@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from napari_leukocls.architectures.registry import InputRule, register
+from napari_leukocls.architectures.registry import INCEPTION, InputRule, register
 from napari_leukocls.errors import ModelError
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ def hybrid(
 
 
 def _register(backbone: str, timm_name: str, parameters: int, note: str, *stages: tuple[str, ...]) -> None:
+    scale = {"mean": INCEPTION, "std": INCEPTION} if backbone == "inceptionv3" else {}
     register(
         f"{backbone}_vit",
-        summary=f"{timm_name or 'six convolutions'} and two transformer blocks",
+        summary=f"{timm_name.partition('.')[0] or 'six convolutions'} and two transformer blocks",
         arguments={"backbone": backbone},
         input=_rule(backbone),
         cam_target="last_map",
@@ -80,6 +81,7 @@ def _register(backbone: str, timm_name: str, parameters: int, note: str, *stages
         note=note,
         stages=(_OWN, *(tuple(f"backbone.{part}" for part in stage) for stage in stages)),
         pretrained={"backbone.": timm_name} if timm_name else {},
+        **scale,
         **_FACTS,
     )(hybrid)
 
@@ -99,7 +101,7 @@ _register(
 )
 _register(
     "resnet50",
-    "resnet50",
+    "resnet50.a1_in1k",
     359_287_688,
     _KERAS.format(
         more="running statistics of norms, and biases before them",
@@ -113,7 +115,7 @@ _register(
 )
 _register(
     "efficientnetb3",
-    "efficientnet_b3",
+    "efficientnet_b3.ra2_in1k",
     199_643_959,
     _KERAS.format(
         more="running statistics of norms, and the input's normalisation",
@@ -128,7 +130,7 @@ _register(
 )
 _register(
     "inceptionv3",
-    "inception_v3",
+    "inception_v3.tv_in1k",
     357_502_760,
     _KERAS.format(
         more="running statistics of norms, but not their scales",
@@ -151,7 +153,10 @@ _register(
     input=_rule("inceptionv3"),
     cam_target="last_map",
     stages=(("classifier", "norm", "blocks", "position", "embeds"), ("backbones",)),
-    pretrained={"backbones.resnet50.": "resnet50", "backbones.efficientnetb3.": "efficientnet_b3"},
+    pretrained={
+        "backbones.resnet50.": "resnet50.a1_in1k",
+        "backbones.efficientnetb3.": "efficientnet_b3.ra2_in1k",
+    },
     note="The paper names sharing across backbones without saying how: here their vectors are averaged.",
 )
 def shared_vit(

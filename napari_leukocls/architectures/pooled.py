@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_leukocls.architectures.registry import InputRule, register
+from napari_leukocls.architectures.registry import INCEPTION, InputRule, register
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +33,7 @@ _SIDE = InputRule(side=224, smallest=32)
         ("backbone.blocks.2", "backbone.blocks.1"),
         ("backbone.blocks.0", "backbone.conv_stem", "backbone.bn1"),
     ),
-    pretrained={"backbone.": "efficientnet_b0"},
+    pretrained={"backbone.": "efficientnet_b0.ra_in1k"},
     paper_parameters=4_800_000,
     note=(
         "The paper states 4.8 M and 18.30 MB but not the head: hidden layers of 512 and 256 give both "
@@ -65,7 +65,7 @@ def s1_efficientnet_b0(
         ("backbone.stages.1",),
         ("backbone.stages.0", "backbone.stem"),
     ),
-    pretrained={"backbone.": "convnext_tiny"},
+    pretrained={"backbone.": "convnext_tiny.in12k_ft_in1k"},
     paper_parameters=28_200_000,
     note="A hidden layer of 512 gives the paper's 28.2 M and 107.64 MiB to the last digit.",
 )
@@ -84,6 +84,8 @@ def s1_convnext_tiny(num_classes: int, dropout: float = 0.4, hidden: Sequence[in
     reference=_S3,
     licence=_LICENCE,
     input=_SIDE,
+    mean=INCEPTION,
+    std=INCEPTION,
     cam_target="attention",
     stages=(
         ("classifier", "attention"),
@@ -92,7 +94,7 @@ def s1_convnext_tiny(num_classes: int, dropout: float = 0.4, hidden: Sequence[in
         ("backbone.blocks.2", "backbone.blocks.1"),
         ("backbone.blocks.0", "backbone.conv_stem", "backbone.bn1"),
     ),
-    pretrained={"backbone.": "tf_efficientnetv2_b3"},
+    pretrained={"backbone.": "tf_efficientnetv2_b3.in21k_ft_in1k"},
     note=(
         "The paper states no count, only 89 % fewer parameters than VGG16 (138.4 M, so about 15.2 M); this "
         "network has 13.1 M, 91 % fewer."
@@ -120,7 +122,7 @@ _RESNET_STAGES = (("fc",), ("layer4",), ("layer3",), ("layer2",), ("layer1", "co
     cam_target="layer4",
     stages=_RESNET_STAGES,
     arguments={"timm_name": "resnet18"},
-    pretrained={"": "resnet18"},
+    pretrained={"": "resnet18.a1_in1k"},
 )
 @register(
     "resnet34",
@@ -132,7 +134,7 @@ _RESNET_STAGES = (("fc",), ("layer4",), ("layer3",), ("layer2",), ("layer1", "co
     cam_target="layer4",
     stages=_RESNET_STAGES,
     arguments={"timm_name": "resnet34"},
-    pretrained={"": "resnet34"},
+    pretrained={"": "resnet34.a1_in1k"},
 )
 def _branch_alone(num_classes: int, timm_name: str, **arguments: object) -> nn.Module:
     from napari_leukocls.architectures._timm import build_timm

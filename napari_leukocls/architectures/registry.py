@@ -31,6 +31,8 @@ _ENTRIES: dict[str, Entry] = {}
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+#: Mean and standard deviation with which the networks from Google's code were trained.
+INCEPTION = (0.5, 0.5, 0.5)
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
@@ -102,7 +104,8 @@ class Entry:
     variants
         Name to the arguments that make it.
     pretrained
-        Prefix of the module names to the timm model whose weights fit there ("" is the whole network).
+        Prefix of the parameters' names to the timm model and tag whose weights fit there ("" is the whole
+        network). `mean` and `std` are those that these weights are used to.
     paper_parameters, paper_macs, paper_variant
         The paper's numbers, and the variant that they are of.
     onnx_refusal

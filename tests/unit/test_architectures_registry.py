@@ -37,6 +37,27 @@ def test_an_entry_says_what_a_person_needs(name: str) -> None:
     assert not entry.input.problem(entry.input.side, entry.input.side)
 
 
+@pytest.mark.parametrize("name", architectures.list())
+def test_pretrained_weights_fit_and_get_the_pixels_they_know(name: str) -> None:
+    import timm
+    import torch
+
+    entry = architectures.entry(name)
+    with torch.device("meta"):
+        state = architectures.create(name, 3).state_dict() if entry.pretrained else {}
+    for prefix, model in entry.pretrained.items():
+        cfg = timm.get_pretrained_cfg(model)
+        assert cfg is not None and (cfg.mean, cfg.std) == (entry.mean, entry.std)
+        with torch.device("meta"):
+            weights = timm.create_model(model).state_dict()
+        fitting = [
+            key
+            for key, value in weights.items()
+            if key.startswith(cfg.classifier) or value.shape == state[prefix + key].shape
+        ]
+        assert len(fitting) == len(weights)
+
+
 def test_a_pattern_selects() -> None:
     assert architectures.list("s1_*") == ("s1_convnext_tiny", "s1_efficientnet_b0")
     assert architectures.list("no such thing") == ()
