@@ -138,6 +138,7 @@ def predict_crops(
     notes : list of str
         How the scale was found.
     """
+    from napari_leukocls.classification.predict import join_kinds
     from napari_leukocls.cutting import common_scales, cut_central
     from napari_leukocls.io.images import read_image
 
@@ -155,10 +156,11 @@ def predict_crops(
         token.check()
         yield Progress("classify", start, len(crops))
         batch = [
-            cut_central(load(index), scales[index], segmenter, rule).crop
+            cut_central(load(index), scales[index], segmenter, rule)
             for index in range(start, min(start + BATCH, len(crops)))
         ]
-        parts.append(classifier.predict(np.stack(batch)))
+        seen = classifier.predict(np.stack([cell.crop for cell in batch]))
+        parts.append(join_kinds(seen, np.stack([cell.kind for cell in batch])))
     joined = Predictions(
         parts[0].classes,
         np.concatenate([part.probabilities for part in parts]),

@@ -248,6 +248,7 @@ def classify(
 ) -> Steps[Predictions]:
     """Cut the candidates at one physical scale and classify them; `warn` is told where memory ran out."""
     from napari_leukocls.classification.crops import cut_crops
+    from napari_leukocls.classification.predict import join_kinds
 
     crops = cut_crops(
         image.pixels,
@@ -258,7 +259,8 @@ def classify(
         segmentation.glass_colour,
         engine.classifier.card.crop.rule(),
     )
-    return (yield from engine.classifier.iter_predict(crops, engine.config.batch_size, warn))
+    predictions = yield from engine.classifier.iter_predict(crops, engine.config.batch_size, warn)
+    return join_kinds(predictions, segmentation.kind_probabilities[seen])
 
 
 def _record(engine: Engine, scale: Scale, seconds: float) -> dict[str, Any]:

@@ -36,6 +36,8 @@ OOD_SHARE = 0.01
 #: Wrong cells among those that are not reviewed, on validation.
 TARGET_ERROR = 0.003
 TRAINING_CELLS = 400
+#: Cells less certain than this are seen from four sides.
+SECOND_LOOK = 0.95
 
 
 def product_crops(pack: Pack, rows: np.ndarray, rule: CropRule) -> np.ndarray:
@@ -68,6 +70,7 @@ def card_of(args: argparse.Namespace, pack: Pack, record: dict[str, Any]) -> dic
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
         "crop": {"side_um": VIEW_UM, "side_px": side, "margin_um": 1.0 if outlined else None, "white": 235.0},
+        "second_look": SECOND_LOOK,
         "gradcam": {"layer": "conv_head", "reshape": None},
         "training_data": {
             "sources": [
@@ -80,12 +83,7 @@ def card_of(args: argparse.Namespace, pack: Pack, record: dict[str, Any]) -> dic
             "counts": {scheme.resolve(k) or k: v for k, v in Counter(pack.classes[trained].tolist()).items()},
         },
         "split": "by file name: SHA-256 mod 5 = 0 is the test part; mod 10 = 6 is validation; the set names no patients",
-        "training": {
-            "settings": settings,
-            "steps": record["steps"],
-            "epochs": record["epochs"],
-            "device": args.device,
-        },
+        "training": training(args, record),
         "licence": "weights: CC BY 4.0, after the training data",
         "intended_use": "Sorting leukocytes of stained blood smears for research and training; not for diagnosis.",
         "known_limits": [
@@ -94,6 +92,26 @@ def card_of(args: argparse.Namespace, pack: Pack, record: dict[str, Any]) -> dic
             "The training set names no patients: cells of one patient may be on both sides of the split.",
         ],
         "versions": {name: version(name) for name in ("torch", "timm", "numpy")},
+    }
+
+
+def training(args: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any]:
+    """How the weights were made."""
+    made = {"settings": record["settings"], "steps": record["steps"], "epochs": round(record["epochs"], 1)}
+    runs = [made]
+    if args.average_with:
+        other = json.loads((args.average_with / "training.json").read_text())
+        runs.append(
+            {"settings": other["settings"], "steps": other["steps"], "epochs": round(other["epochs"], 1)}
+        )
+    for run in runs:
+        run["settings"] = {
+            k: v for k, v in run["settings"].items() if k not in ("pack", "start", "out", "check")
+        }
+    return {
+        "runs": runs,
+        "weights": "mean of the runs" if len(runs) > 1 else "of the run",
+        "device": args.device,
     }
 
 
@@ -116,6 +134,7 @@ def main() -> None:
     )
     parser.add_argument("--pack", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True, help="folder that train_default wrote")
+    parser.add_argument("--average-with", type=Path, help="folder of a second run; weights are averaged")
     parser.add_argument("--name", default="default")
     parser.add_argument("--out", type=Path, default=Path("models"))
     parser.add_argument("--device", default="one NVIDIA H200", help="on which it was trained, for the card")
@@ -127,6 +146,13 @@ def main() -> None:
     pack = Pack(args.pack, "pbc", torch.device("cpu"))
     card = card_of(args, pack, record)
     weights = load_file(args.run / "weights.safetensors")
+    if args.average_with:
+        # Two runs from one start lie in one basin: the mean of their weights did better than either alone.
+        second = load_file(args.average_with / "weights.safetensors")
+        weights = {
+            k: ((v.float() + second[k].float()) / 2).half() if v.is_floating_point() else v
+            for k, v in weights.items()
+        }
     network = build(card, weights)
     classifier = Classifier(ModelCard(**card), network, {}, "", "cpu")
     truth = np.array(

@@ -42,6 +42,8 @@ class ModelCard(BaseModel):
         Per channel, of pixels scaled to 0-1.
     temperature
         Divides the logits.
+    second_look
+        Largest probability below which a cell's mirror images are shown to the network as well.
     review_threshold
         Largest probability below which a cell needs review.
     ood
@@ -61,6 +63,7 @@ class ModelCard(BaseModel):
     std: tuple[float, float, float]
     crop: CropSettings
     temperature: float = Field(default=1.0, gt=0)
+    second_look: float = Field(default=0.0, ge=0, le=1)
     review_threshold: float = Field(default=0.5, ge=0, le=1)
     ood: dict[str, Any] = {}
     licence: str = ""

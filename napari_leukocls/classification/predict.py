@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,14 @@ from torch import nn
 
 from napari_leukocls.classification import ood
 from napari_leukocls.compute import with_less_memory
-from napari_leukocls.types import Predictions, Steps, finish
+from napari_leukocls.types import CELL_KINDS, Predictions, Steps, finish
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.card import ModelCard
 
 log = logging.getLogger(__name__)
+#: Least share that the class map leaves to platelet and to leukocyte.
+KIND_FLOOR = 0.03
 
 
 @torch.no_grad()
@@ -73,6 +76,42 @@ def _replace(root: nn.Module, name: str, new: nn.Module) -> None:
     setattr(root.get_submodule(parent_name), leaf, new)
 
 
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponent = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+def join_kinds(predictions: Predictions, kinds: np.ndarray) -> Predictions:
+    """Weigh a classifier's opinion with the segmenter's: both are asked whether a cell is a platelet.
+
+    The class map sees the whole field and its scale, the classifier the crop; the classes' probabilities are
+    multiplied with the class map's for platelet, or for leukocyte, and normalised. The class map never
+    rules a class out: its share counts for `KIND_FLOOR` at least.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    kinds : numpy.ndarray, (N, 3)
+        As `napari_leukocls.types.Segmentation.kind_probabilities`.
+
+    Returns
+    -------
+    Predictions
+        Unchanged where the model knows no platelets.
+    """
+    if "platelet" not in predictions.classes or len(kinds) == 0:
+        return predictions
+    known = kinds.sum(axis=1, keepdims=True) > 0
+    platelet = kinds[:, [CELL_KINDS.index("platelet")]]
+    leukocyte = kinds[:, [CELL_KINDS.index("leukocyte")]]
+    share = np.where(known, platelet / np.maximum(platelet + leukocyte, 1e-9), 0.5)
+    share = np.clip(share, KIND_FLOOR, 1 - KIND_FLOOR)
+    weight = np.where(np.array(predictions.classes) == "platelet", share, 1 - share)
+    joint = predictions.probabilities * weight
+    joint /= joint.sum(axis=1, keepdims=True)
+    return replace(predictions, probabilities=joint.astype(np.float32))
+
+
 class Classifier:
     """A network with its card, ready to predict.
 
@@ -114,10 +153,10 @@ class Classifier:
         scaled = (crops.astype(np.float32) - self._mean) * self._scale
         return torch.from_numpy(scaled).permute(0, 3, 1, 2)
 
-    def outputs(
+    def _one_view(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
     ) -> Steps[tuple[np.ndarray, np.ndarray]]:
-        """Run the network.
+        """Run the network on crops as they are.
 
         Parameters
         ----------
@@ -133,10 +172,8 @@ class Classifier:
 
         Returns
         -------
-        logits : numpy.ndarray, (N, C), float32
-            Before temperature.
-        features : numpy.ndarray, (N, D), float32
-            What the out-of-distribution score looks at.
+        logits, features : numpy.ndarray
+            As `outputs` returns them.
         """
         logits = np.zeros((len(crops), len(self.classes)), np.float32)
         features: list[np.ndarray] = []
@@ -157,6 +194,45 @@ class Classifier:
             features.append(seen)
             start += len(output)
         return logits, np.concatenate(features) if features else np.zeros((0, 1), np.float32)
+
+    def outputs(
+        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
+    ) -> Steps[tuple[np.ndarray, np.ndarray]]:
+        """Run the network, and look again from other sides at crops that it is unsure of.
+
+        A cell has no upright side: where the best probability is below the card's `second_look`, the crop's
+        mirror images are shown too, and logits and features are averaged over the four.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+        batch_size : int
+        warn : callable
+            Told in one line where memory ran out and what was done about it.
+
+        Yields
+        ------
+        tuple of int
+            Crops done, and how many there are.
+
+        Returns
+        -------
+        logits : numpy.ndarray, (N, C), float32
+            Before temperature.
+        features : numpy.ndarray, (N, D), float32
+            What the out-of-distribution score looks at.
+        """
+        logits, features = yield from self._one_view(crops, batch_size, warn)
+        unsure = np.flatnonzero(_softmax(logits).max(axis=1, initial=0) < self.card.second_look)
+        if len(unsure) == 0:
+            return logits, features
+        for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]):
+            more, seen = yield from self._one_view(crops[unsure][view], batch_size, warn)
+            logits[unsure] += more
+            features[unsure] += seen
+        logits[unsure] /= 4
+        features[unsure] /= 4
+        return logits, features
 
     def iter_predict(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
@@ -180,9 +256,7 @@ class Classifier:
         Predictions
         """
         logits, features = yield from self.outputs(crops, batch_size, warn)
-        scaled = logits / self.card.temperature
-        exponent = np.exp(scaled - scaled.max(axis=1, keepdims=True)) if len(scaled) else scaled
-        probabilities = exponent / exponent.sum(axis=1, keepdims=True) if len(scaled) else scaled
+        probabilities = _softmax(logits / self.card.temperature)
         score = ood.score(features, logits, self.ood_tensors)
         threshold = float(self.card.ood.get("threshold", np.inf))
         return Predictions(

@@ -15,7 +15,7 @@ from napari_leukocls.compute import with_less_memory
 from napari_leukocls.errors import ModelError
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.normalise import absorbance, colour_range
-from napari_leukocls.segmentation.tiling import Assembly, blocks
+from napari_leukocls.segmentation.tiling import Assembly, blocks, mean_votes
 from napari_leukocls.types import Steps
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ MIN_AREA = 18
 CELL_PROBABILITY_THRESHOLD = 0.0
 #: Mean agreement of a cell's flows with the direction to its centre below which it is no cell. Cellpose's own
 #: check spreads heat through every mask again, which takes longer than all the rest together.
-MIN_AGREEMENT = 0.6
+MIN_AGREEMENT = 0.55
+#: Of what the class map holds to be a platelet: grains and artefacts in red cells are as small, but less round.
+MIN_PLATELET_AGREEMENT = 0.68
 TILE_OVERLAP = 0.1
-#: Euler steps of the dynamics; cells are at most 120 px across, so that half would reach the centre.
-N_ITERATIONS = 120
+#: Euler steps of the dynamics, a pixel each: no cell is wider than 120 px, so that 60 reach its centre.
+N_ITERATIONS = 72
 
 
 @dataclass
@@ -111,7 +113,7 @@ class CompactSegmenter:
                 max_size_fraction=0.9,
                 device=torch.device(device),
             )
-        return _agreeing(np.asarray(found, dtype=np.int32), maps.flow)
+        return _agreeing(np.asarray(found, dtype=np.int32), maps)
 
     def _maps_and_masks(
         self, image: np.ndarray, batch_size: int, device: str
@@ -185,9 +187,13 @@ class CompactSegmenter:
         return assembly.votes(int(labels.max()))
 
 
-def _agreeing(labels: np.ndarray, flow: np.ndarray) -> np.ndarray:
+def _agreeing(labels: np.ndarray, maps: Maps) -> np.ndarray:
     """Drop masks whose flows do not lead to their own centre, and number the rest without gaps."""
+    if not labels.any():
+        return labels
+    flow = maps.flow
     count = int(labels.max()) + 1
+    platelet = np.concatenate([[False], mean_votes(labels, maps.kind).argmax(axis=1) == 3])
     y, x = np.nonzero(labels)
     ids = labels[y, x]
     area = np.maximum(np.bincount(ids, minlength=count), 1)
@@ -196,7 +202,8 @@ def _agreeing(labels: np.ndarray, flow: np.ndarray) -> np.ndarray:
     away = np.maximum(np.hypot(to_y, to_x), 1e-6)
     # The network's flows are five times the unit vectors, as cellpose's are.
     agreement = (to_y * flow[0][y, x] + to_x * flow[1][y, x]) / (5 * away)
-    keep = np.bincount(ids, agreement, count) / area >= MIN_AGREEMENT
+    least = np.where(platelet, MIN_PLATELET_AGREEMENT, MIN_AGREEMENT)
+    keep = np.bincount(ids, agreement, count) / area >= least
     keep[0] = False
     lookup = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     return lookup[labels]

@@ -105,7 +105,7 @@ class Assembly:
         self._note_glass(cell_logit, window)
         if not found.any():
             return
-        votes = _mean_votes(found, kind_logits)
+        votes = mean_votes(found, kind_logits)
         there = self._labels[block.window]
         for index, where in enumerate(ndimage.find_objects(found)):
             if where is None or not self._owned(block, where):
@@ -231,8 +231,19 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return exponent / exponent.sum(axis=0, keepdims=True)
 
 
-def _mean_votes(found: np.ndarray, kind_logits: np.ndarray) -> np.ndarray:
-    """Mean class map (N, 4) of each label 1..N."""
+def mean_votes(found: np.ndarray, kind_logits: np.ndarray) -> np.ndarray:
+    """Average the class map over cells.
+
+    Parameters
+    ----------
+    found : numpy.ndarray, (h, w), int32
+        Labels 1..N.
+    kind_logits : numpy.ndarray, (4, h, w)
+
+    Returns
+    -------
+    numpy.ndarray, (N, 4), float32
+    """
     length = int(found.max()) + 1
     flat = found.ravel()
     counts = np.maximum(np.bincount(flat, minlength=length), 1)
