@@ -1,6 +1,7 @@
 """Measure the whole way from a field to its classes: another microscope's cells, and fields at other scales.
 
-    python -m scripts.evaluate_pipeline --data ../shared/data --out figures.json [--classifier NAME] [--scales]
+    python -m scripts.evaluate_pipeline --data ../shared/data --out figures.json [--classifier NAME]
+[--scales]
 
 BCCD's subtypes name the one leukocyte of a field and were never trained on. With ``--scales`` each held-out
 field is enlarged and reduced, and counts and classes are compared with those at its own scale.

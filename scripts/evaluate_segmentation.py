@@ -1,6 +1,6 @@
 """Measure segmenters on fields that were never trained on, side by side.
 
-    python -m scripts.evaluate_segmentation --data ../shared/data [--synthetic FOLDER] [--segmenters compact threshold]
+    python -m scripts.evaluate_segmentation --data ../shared/data [--synthetic FOLDER]
 
 Leukocytes, red cells and platelets of BCCD by boxes of the masks (IoU >= 0.5), red cells of Chula by centres,
 synthetic smears by masks and counts. The scale is read from each image by the ruler, as a user's would be.
@@ -35,10 +35,10 @@ def read_pixels(path: Path) -> np.ndarray:
 
 def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.ndarray, np.ndarray, float]:
     """Outline one field with a segmenter: labels, kind of each cell (index into KINDS), red-cell diameter."""
+    from napari_leukocls.config import AnalyzeConfig
     from napari_leukocls.pipeline import Engine, find_scale, outline
     from napari_leukocls.segmentation.catalogue import compact, segmenter
     from napari_leukocls.types import SmearImage, finish
-    from napari_leukocls.config import AnalyzeConfig
 
     engine = Engine(
         AnalyzeConfig(segmenter=name, diameter_px=diameter),

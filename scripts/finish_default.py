@@ -1,8 +1,10 @@
-"""Make a model folder of trained weights: temperature, thresholds and out-of-distribution score from validation.
+"""Make a model folder of trained weights: temperature, thresholds and out-of-distribution score from
+validation.
 
-    python -m scripts.finish_default --pack FOLDER --run TRAINED --data ../shared/data --name default --out models
+    python -m scripts.finish_default --pack FOLDER --run TRAINED --data ../shared/data --name default
 
-The test part (the hold-out) is touched by ``leukocls evaluate`` alone, afterwards; ``--metrics`` puts its figures
+The test part (the hold-out) is touched by ``leukocls evaluate`` alone, afterwards; ``--metrics`` puts
+its figures
 into the card.
 """
 
@@ -82,13 +84,13 @@ def card_of(args: argparse.Namespace, pack: Pack, record: dict[str, Any]) -> dic
             "files_sha256": hashlib.sha256(names.encode()).hexdigest(),
             "counts": {scheme.resolve(k) or k: v for k, v in Counter(pack.classes[trained].tolist()).items()},
         },
-        "split": "by file name: SHA-256 mod 5 = 0 is the test part; mod 10 = 6 is validation; the set names no patients",
+        "split": "by file name: SHA-256 mod 5 = 0 is the test, mod 10 = 6 validation; no patients are named",
         "training": training(args, record),
         "licence": "weights: CC BY 4.0, after the training data",
-        "intended_use": "Sorting leukocytes of stained blood smears for research and training; not for diagnosis.",
+        "intended_use": "Sorting leukocytes of stained smears for research and training; not for diagnosis.",
         "known_limits": [
-            "No blasts, plasma cells or variant lymphocytes were in the training data: they should go to review.",
-            "Trained on one hospital's scanner; other stains and cameras are met by variation, not by examples.",
+            "No blasts, plasma cells or variant lymphocytes were trained on: they should go to review.",
+            "Trained on one hospital's scanner; other cameras are met by variation, not by examples.",
             "The training set names no patients: cells of one patient may be on both sides of the split.",
         ],
         "versions": {name: version(name) for name in ("torch", "timm", "numpy")},

@@ -1,4 +1,7 @@
-"""Views of crops as other stains, cameras and outlines would give them; on the training device, in batches."""
+"""Views of crops as other stains, cameras and outlines would give them; on the training device.
+
+In batches.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,10 @@ def place(
 
 
 def neighbours(crops: torch.Tensor, masks: torch.Tensor, white: float, share_kept: float) -> torch.Tensor:
-    """Paint out, keep or swap what is not the cell, with outlines that are tighter or wider than they should be."""
+    """Paint out, keep or swap what is not the cell.
+
+    With outlines that are tighter or wider than they should be.
+    """
     side = crops.shape[-1]
     wide = _blur(masks, _uniform(masks, 1.5, 9.0, 1))
     level = _uniform(masks, 0.03, 0.35)

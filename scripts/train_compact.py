@@ -1,4 +1,5 @@
-"""Train the compact segmenter from the sets that ``scripts/segmentation_set`` and ``make_synthetic_set`` write.
+"""Train the compact segmenter from the sets that ``scripts/segmentation_set`` and ``make_synthetic_set``
+write.
 
     python -m scripts.train_compact --sets SEGSET [SYNTHETIC] --out FOLDER --minutes 7
 
@@ -180,7 +181,10 @@ class Warper:
 
 
 def vary_colour(image: torch.Tensor) -> torch.Tensor:
-    """Other stains, cameras and focus: gain, mixing, gamma, offset, light gradient, blur, noise; in absorbance."""
+    """Other stains, cameras and focus.
+
+    Gain, mixing, gamma, offset, light gradient, blur, noise; in absorbance.
+    """
     size, _, side, _ = image.shape
     device = image.device
 
@@ -221,7 +225,10 @@ def _blur(image: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 def loss_of(
     output: torch.Tensor, flow: torch.Tensor, kind: torch.Tensor, valid: torch.Tensor
 ) -> torch.Tensor:
-    """Cellpose's flow and probability losses, and cross-entropy of the class map; ignored pixels weigh nothing."""
+    """Cellpose's flow and probability losses.
+
+    And cross-entropy of the class map; ignored pixels weigh nothing.
+    """
     weight = valid * torch.where(kind == 3, 3.0, 1.0)  # platelets are small: few pixels carry them
     total = weight.sum().clamp(min=1)
     flow_loss = (((output[:, :2] - 5 * flow) ** 2).mean(1) * weight).sum() / total

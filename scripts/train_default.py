@@ -4,7 +4,8 @@
 
 The pack (``scripts/pack_crops.py``) holds crops with their outlines, classes and hold-out flags. Held-out
 crops are never trained on, nor are those of the validation part, on which temperature and thresholds are
-fitted afterwards (``scripts/finish_default.py``). ``--leave-out CLASS`` trains without a class, for the out-of-distribution check.
+fitted afterwards (``scripts/finish_default.py``). ``--leave-out CLASS`` trains without a class, for the
+out-of-distribution check.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def load_start(path: Path, n_classes: int) -> nn.Module:
 
 @torch.no_grad()
 def unfold_batch_norm(net: nn.Module, images: torch.Tensor) -> None:
-    """Give folded batch normalisations the statistics of real crops without changing what the network computes.
+    """Give folded batch normalisations the statistics of real crops; what is computed stays the same.
 
     The weights came with normalisation folded in (mean 0, variance 1), so that training would start by
     undoing it. One pass measures what reaches each layer; scale and shift then make up for it.

@@ -34,16 +34,15 @@ def measure(quick: bool = False) -> dict[str, Any]:
     """
     from napari_leukocls.benchmark._images import help_time, large_smear, sizes, small_field
     from napari_leukocls.benchmark._networks import classifiers, segmenters
-    from napari_leukocls.benchmark._timing import left_out, matmul_rate
+    from napari_leukocls.benchmark._timing import left_out
     from napari_leukocls.config import make_config
     from napari_leukocls.pipeline import load_engine
 
     engine = load_engine(make_config(device="cpu"))
-    rate = matmul_rate(3 if quick else 7)
     return {
-        "machine": _machine(rate),
-        "segmenter": segmenters(engine, quick, rate),
-        "classifier": classifiers(engine, quick, rate),
+        "machine": _machine(3 if quick else 7),
+        "segmenter": segmenters(engine, quick),
+        "classifier": classifiers(engine, quick),
         "field_640x480": small_field(engine, 3 if quick else 7),
         "megapixels": sizes(engine, quick),
         "smear_4096x3072": left_out("--quick") if quick else large_smear(),
@@ -51,9 +50,12 @@ def measure(quick: bool = False) -> dict[str, Any]:
     }
 
 
-def _machine(rate: float) -> dict[str, Any]:
+def _machine(repeats: int) -> dict[str, Any]:
     import torch
 
+    from napari_leukocls.benchmark._timing import MATMUL_GFLOP, matmul, take_turns
+
+    rate = MATMUL_GFLOP / take_turns({"matmul": matmul()}, repeats)["matmul"]
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),

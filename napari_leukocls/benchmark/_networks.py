@@ -11,7 +11,9 @@ from napari_leukocls.benchmark._timing import (
     free_memory,
     gflop_of,
     left_out,
+    matmul,
     parameters_of,
+    share_of_matmul,
     take_turns,
 )
 
@@ -23,7 +25,7 @@ ROOM_FOR_CPSAM = 4_000_000_000
 BATCHES = (8, 16, 32, 64)
 
 
-def segmenters(engine: Engine, quick: bool, rate: float) -> dict[str, Any]:
+def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
     """The compact network against cpsam_v2's architecture with random weights, on 256 px tiles."""
     import torch
 
@@ -38,9 +40,17 @@ def segmenters(engine: Engine, quick: bool, rate: float) -> dict[str, Any]:
     def run_compact() -> None:
         compact(tiles)
 
-    figures: dict[str, Any] = {"compact_parameters": parameters_of(compact), "compact_batch": batch}
+    product = matmul()
+    times = take_turns({"compact": run_compact, "matmul": product}, 5 if quick else 15)
+    figures: dict[str, Any] = {
+        "compact_parameters": parameters_of(compact),
+        "compact_batch": batch,
+        "compact_s_per_megapixel": times["compact"] / batch / megapixels,
+        "compact_share_of_matmul": share_of_matmul(
+            gflop_of(compact, tiles), times["compact"], times["matmul"]
+        ),
+    }
     if free_memory() < ROOM_FOR_CPSAM:
-        times = take_turns({"compact": run_compact}, 5 if quick else 15)
         figures["cpsam"] = left_out(f"less than {ROOM_FOR_CPSAM / 1e9:.0f} GB of memory is free")
     else:
         from cellpose.vit import CPSAM
@@ -52,19 +62,18 @@ def segmenters(engine: Engine, quick: bool, rate: float) -> dict[str, Any]:
         def run_cpsam() -> None:
             cpsam(tile)
 
-        times = take_turns({"compact": run_compact}, 5 if quick else 15)
         # It takes seconds a tile, so that warming up changes nothing.
-        turns = {"compact": run_compact, "cpsam": run_cpsam}
-        times |= take_turns(turns, 1 if quick else 3, warm=False)
+        turns = {"compact": run_compact, "cpsam": run_cpsam, "matmul": product}
+        times = take_turns(turns, 1 if quick else 3, warm=False)
         figures["cpsam_s_per_megapixel"] = times["cpsam"] / megapixels
-        figures["cpsam_share_of_matmul"] = gflop_of(cpsam, tile) / times["cpsam"] / rate
+        figures["cpsam_share_of_matmul"] = share_of_matmul(
+            gflop_of(cpsam, tile), times["cpsam"], times["matmul"]
+        )
         figures["ratio_cpsam_to_compact"] = times["cpsam"] / (times["compact"] / batch)
-    figures["compact_s_per_megapixel"] = times["compact"] / batch / megapixels
-    figures["compact_share_of_matmul"] = gflop_of(compact, tiles) / times["compact"] / rate
     return figures
 
 
-def classifiers(engine: Engine, quick: bool, rate: float) -> dict[str, Any]:
+def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
     """The classifier as analysis runs it, at its best batch, against EfficientNet-B0 one image at a time."""
     import torch
 
@@ -83,14 +92,14 @@ def classifiers(engine: Engine, quick: bool, rate: float) -> dict[str, Any]:
     def run(batch: int) -> Callable[[], object]:
         return lambda: classifier.predict(crops, batch)
 
-    # Within a round EfficientNet gets one image of time for each batch size tried; medians are over rounds.
-    works: dict[str, Callable[[], object]] = {"efficientnet_b0": run_other}
+    works: dict[str, Callable[[], object]] = {"efficientnet_b0": run_other, "matmul": matmul()}
     works |= {str(batch): run(batch) for batch in BATCHES}
     times = take_turns(works, 5 if quick else 15)
     rates = {batch: len(crops) / times[str(batch)] for batch in BATCHES}
     best = max(rates, key=lambda batch: rates[batch])
     net = classifier.fast_network("cpu")
     gflop = gflop_of(net, classifier.tensor(crops[:1]))
+    other_seconds = times["efficientnet_b0"]
     return {
         "name": classifier.card.name,
         "architecture": classifier.card.architecture,
@@ -99,8 +108,10 @@ def classifiers(engine: Engine, quick: bool, rate: float) -> dict[str, Any]:
         "images_per_s": {f"batch_{batch}": value for batch, value in rates.items()},
         "best_batch": best,
         "best_images_per_s": rates[best],
-        "share_of_matmul": gflop * rates[best] / rate,
-        "efficientnet_b0_images_per_s": 1 / times["efficientnet_b0"],
-        "efficientnet_b0_share_of_matmul": gflop_of(other, image) / times["efficientnet_b0"] / rate,
-        "ratio_to_efficientnet_b0": rates[best] * times["efficientnet_b0"],
+        "share_of_matmul": share_of_matmul(gflop, 1 / rates[best], times["matmul"]),
+        "efficientnet_b0_images_per_s": 1 / other_seconds,
+        "efficientnet_b0_share_of_matmul": share_of_matmul(
+            gflop_of(other, image), other_seconds, times["matmul"]
+        ),
+        "ratio_to_efficientnet_b0": rates[best] * other_seconds,
     }

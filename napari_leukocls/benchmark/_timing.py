@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
+MATMUL_SIDE = 2048
+MATMUL_GFLOP = 2 * MATMUL_SIDE**3 / 1e9
+
 
 def left_out(reason: str) -> dict[str, Any]:
     """Stand in for figures that were not measured."""
@@ -37,14 +40,17 @@ def take_turns(
     return {name: statistics.median(times) for name, times in rounds.items()}
 
 
-def matmul_rate(repeats: int) -> float:
-    """GFLOP/s of a product of two 2048 x 2048 float32 matrices."""
+def matmul() -> Callable[[], object]:
+    """Return the product of two float32 matrices, `MATMUL_GFLOP` operations, as work to time."""
     import torch
 
-    side = 2048
-    one, other = torch.randn(side, side), torch.randn(side, side)
-    seconds = take_turns({"mm": lambda: torch.mm(one, other)}, repeats)["mm"]
-    return 2 * side**3 / seconds / 1e9
+    one, other = torch.randn(MATMUL_SIDE, MATMUL_SIDE), torch.randn(MATMUL_SIDE, MATMUL_SIDE)
+    return lambda: torch.mm(one, other)
+
+
+def share_of_matmul(gflop: float, seconds: float, matmul_seconds: float) -> float:
+    """How much of the matrix product's rate, measured in the same turns, a network reaches."""
+    return (gflop / seconds) / (MATMUL_GFLOP / matmul_seconds)
 
 
 def gflop_of(net: nn.Module, *inputs: Any) -> float:

@@ -34,7 +34,8 @@ CELL_PROBABILITY_THRESHOLD = 0.0
 #: Mean agreement of a cell's flows with the direction to its centre below which it is no cell. Cellpose's own
 #: check spreads heat through every mask again, which takes longer than all the rest together.
 MIN_AGREEMENT = 0.55
-#: Of what the class map holds to be a platelet: grains and artefacts in red cells are as small, but less round.
+#: Of what the class map holds to be a platelet: grains and artefacts in red cells are as small, but less
+#: round.
 MIN_PLATELET_AGREEMENT = 0.68
 TILE_OVERLAP = 0.1
 #: Euler steps of the dynamics, a pixel each: no cell is wider than 120 px, so that 60 reach its centre.
