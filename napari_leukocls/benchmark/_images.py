@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Of the rendered fields: red cells are 47 px across.
 UM_PER_PX = 0.16
-#: Rows and columns of a 1024 x 1024 field laid side by side: 4, 12 and 48 megapixels, against one of it
+#: Rows and columns of a 1024 x 1024 field side by side: 4, 12 and 48 megapixels, set against one alone.
 #: alone.
 LAYOUTS = ((2, 2), (3, 4), (6, 8))
 COMMAND = (sys.executable, "-m", "napari_leukocls")
