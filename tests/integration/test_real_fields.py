@@ -1,0 +1,47 @@
+"""Real fields that were not trained on; needs the data beside the checkout."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import pytest
+
+from napari_leukocls.api import analyze
+from napari_leukocls.config import make_config
+from napari_leukocls.pipeline import load_engine
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+pytestmark = pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="../shared/data/bccd is not there")
+
+
+def _held_out(folder: Path) -> list[Path]:
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if int(hashlib.sha256(file.name.encode()).hexdigest(), 16) % 5 == 0
+    ]
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return load_engine(make_config(device="cpu"))
+
+
+def test_every_field_has_its_leukocyte(engine):
+    for file in _held_out(DATA / "bccd" / "images")[:6]:
+        cells = analyze(file, engine=engine).cells
+        assert (~cells["class"].isin(["red_cell", "platelet"])).any(), file.name
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.5])
+def test_counts_do_not_depend_on_the_camera(engine, factor):
+    file = _held_out(DATA / "chula" / "images")[1]
+    pixels = cv2.imread(str(file))[..., ::-1].copy()
+    own = len(analyze(pixels, engine=engine).cells)
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    other = len(
+        analyze(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=method), engine=engine).cells
+    )
+    assert other == pytest.approx(own, rel=0.08)
