@@ -15,7 +15,7 @@ from napari_leukocls.io.convert import MAX_PIXELS, check_size, to_uint8
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-_UM_PER_UNIT = {
+UM_PER_UNIT = {
     "um": 1.0,
     "µm": 1.0,
     "μm": 1.0,
@@ -55,9 +55,9 @@ def read_tiff(file: Path) -> tuple[np.ndarray, float | None, list[str]]:
             series = tiff.series[0]
             page = series.keyframe
             check_size(page.imagewidth, page.imagelength, str(file))
-            _check_whole(tiff, page, file)
+            check_whole(tiff, page, file)
             array = _pixels(tiff, series, page, file, notes)
-            um_per_px = plausible_um_per_px(*_pixel_size(tiff, page), notes)
+            um_per_px = plausible_um_per_px(*pixel_size(tiff, page), notes)
             tag = page.tags.get(274)
             orientation = int(tag.value) if tag is not None else 1
     except DAMAGE as error:
@@ -65,7 +65,7 @@ def read_tiff(file: Path) -> tuple[np.ndarray, float | None, list[str]]:
     return upright(array, orientation), um_per_px, notes
 
 
-def _check_whole(tiff: TiffFile, page: TiffPage, file: Path) -> None:
+def check_whole(tiff: TiffFile, page: TiffPage, file: Path) -> None:
     """Say that a file ends too early: the decoder would fill what is missing with black."""
     size = tiff.filehandle.size
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
@@ -151,7 +151,7 @@ def _has_alpha(page: TiffPage) -> bool:
     return len(page.extrasamples) == 1 and int(page.extrasamples[0]) in (1, 2)
 
 
-def _pixel_size(tiff: TiffFile, page: TiffPage) -> tuple[float | None, float | None]:
+def pixel_size(tiff: TiffFile, page: TiffPage) -> tuple[float | None, float | None]:
     """Micrometres per pixel in x and y: OME, then Aperio, then ImageJ, then the resolution tags."""
     if tiff.is_ome and tiff.ome_metadata:
         return _ome_size(tiff.ome_metadata)
@@ -165,7 +165,7 @@ def _pixel_size(tiff: TiffFile, page: TiffPage) -> tuple[float | None, float | N
     per_unit = {2: 25400.0, 3: 10000.0}.get(int(unit_tag.value) if unit_tag is not None else 2)
     if tiff.is_imagej and tiff.imagej_metadata:
         unit = str(tiff.imagej_metadata.get("unit", "")).strip().lower()
-        per_unit = _UM_PER_UNIT.get(unit, per_unit)
+        per_unit = UM_PER_UNIT.get(unit, per_unit)
     return (None, None) if per_unit is None else (per_unit / x, per_unit / y)
 
 
@@ -183,6 +183,6 @@ def _ome_size(metadata: str) -> tuple[float | None, float | None]:
     sizes: list[float | None] = []
     for axis in "XY":
         size = attributes.get(f"PhysicalSize{axis}")
-        per_unit = _UM_PER_UNIT.get(attributes.get(f"PhysicalSize{axis}Unit", "µm").lower())
+        per_unit = UM_PER_UNIT.get(attributes.get(f"PhysicalSize{axis}Unit", "µm").lower())
         sizes.append(float(size) * per_unit if size and per_unit else None)
     return sizes[0], sizes[1]

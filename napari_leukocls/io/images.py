@@ -101,6 +101,9 @@ def _head(file: Path) -> bytes:
             raise InputError(
                 f"'{file}' is a folder that holds no image; give images ({_kinds()}) or their folder."
             )
+        if file.exists() and not file.is_file():
+            # A pipe or a device would never end.
+            raise InputError(f"'{file}' is a device or a pipe, not a file; give an image.")
         with open(file, "rb") as stream:
             head = stream.read(4096)
     except FileNotFoundError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_leukocls.io.images import IMAGE_SUFFIXES
+from napari_leukocls.io.slides import SCANNER_SUFFIXES, is_zarr
 
 # Names that Windows keeps for devices, and those of the files that stand beside the slides' folders.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
@@ -95,7 +96,7 @@ def _paths(item: str) -> list[Path]:
     from natsort import natsorted, ns
 
     path = Path(item)
-    if not path.is_dir() and (os.path.lexists(path) or not glob.has_magic(item)):
+    if is_zarr(path) or not path.is_dir() and (os.path.lexists(path) or not glob.has_magic(item)):
         return [path]
     try:
         entries = path.iterdir() if path.is_dir() else map(Path, glob.glob(item, recursive=True))
@@ -106,7 +107,12 @@ def _paths(item: str) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    if path.name.startswith("."):
+        return False
+    kind = path.suffix.lower()
+    if path.is_dir():
+        return kind == ".zarr" and is_zarr(path)
+    return kind in IMAGE_SUFFIXES | SCANNER_SUFFIXES | {".btf"} and path.is_file()
 
 
 def _stem(path: Path) -> str:

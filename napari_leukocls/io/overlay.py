@@ -52,7 +52,9 @@ def draw_overlay(result: SmearResult, scheme: Scheme, max_width: int = MAX_WIDTH
         picture = picture.resize(size, Image.Resampling.BOX)
         labels = _nearest(labels, size)
     pixels = np.array(picture)
-    colours, strong = _cell_colours(result.cells, scheme, int(result.labels.max(initial=0)))
+    # Of a picture that is reduced, some cells may be too small to be seen.
+    top = max(int(labels.max(initial=0)), int(result.cells["cell_id"].max()) if len(result.cells) else 0)
+    colours, strong = _cell_colours(result.cells, scheme, top)
     paint_outlines(pixels, labels, colours, strong)
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)

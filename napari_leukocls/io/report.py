@@ -26,7 +26,9 @@ _PICTURE_WIDTH = 1400
 _TEMPLATE = Path(__file__).parents[1] / "data" / "report.html.j2"
 
 
-def render_report(result: SmearResult, scheme: Scheme, overlay: Image) -> str:
+def render_report(
+    result: SmearResult, scheme: Scheme, overlay: Image, heatmaps: dict[str, Any] | None = None
+) -> str:
     """Render ``report.html``.
 
     Parameters
@@ -35,6 +37,8 @@ def render_report(result: SmearResult, scheme: Scheme, overlay: Image) -> str:
     scheme : Scheme
     overlay : PIL.Image.Image
         As `napari_leukocls.io.overlay.draw_overlay` gives it.
+    heatmaps : dict, optional
+        As `napari_leukocls.explanation.for_report` gives it.
     """
     counts = result.counts
     inside = counts["in_differential"].astype(bool)
@@ -50,6 +54,7 @@ def render_report(result: SmearResult, scheme: Scheme, overlay: Image) -> str:
         limits=counts.attrs.get("limits", ""),
         picture=_embedded(_reduced(overlay)),
         crops=_gallery(result, scheme),
+        heatmaps=_heatmaps(heatmaps, scheme),
         scale=_scale_text(result),
         run=_flat(result.run),
         number=_number,
@@ -114,6 +119,23 @@ def _gallery(result: SmearResult, scheme: Scheme) -> list[dict[str, Any]]:
         }
         for row in shown.head(MAX_CROPS).to_dict("records")
     ]
+
+
+def _heatmaps(heatmaps: dict[str, Any] | None, scheme: Scheme) -> dict[str, Any] | None:
+    """What the model looked at, with the pictures within the page."""
+    from PIL import Image
+
+    if heatmaps is None:
+        return None
+    cells = [
+        {
+            **cell,
+            "picture": _embedded(Image.fromarray(cell["picture"])),
+            "display": scheme[cell["class"]].display if cell["class"] in scheme else cell["class"],
+        }
+        for cell in heatmaps["cells"]
+    ]
+    return {**heatmaps, "cells": cells}
 
 
 def _crop(pixels: np.ndarray, row: dict[str, Any]) -> Image:

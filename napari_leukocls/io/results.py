@@ -25,7 +25,7 @@ SUMMARY_END = ("segmenter", "classifier", "um_per_px", "seconds", "version")
 FAILURE_COLUMNS = ("slide_id", "source", "error")
 _SIGNIFICANT = "%.6g"
 
-ExtraWriter = Callable[[SmearResult, Path], None]
+ExtraWriter = Callable[[SmearResult, Path], object]
 
 
 def write_result(
@@ -33,6 +33,7 @@ def write_result(
     out_dir: str | Path,
     scheme: Scheme | None = None,
     extra: Sequence[ExtraWriter] = (),
+    heatmaps: dict[str, Any] | None = None,
 ) -> dict[str, Path]:
     """Write the folder ``out_dir/<slide_id>``, which appears whole or not at all.
 
@@ -45,6 +46,8 @@ def write_result(
         For colours and display names; the one that ships by default.
     extra : sequence of callable
         Each is called with the result and the folder being filled, to add files of its own.
+    heatmaps : dict, optional
+        For the report, as `napari_leukocls.explanation.for_report` gives it.
 
     Returns
     -------
@@ -67,9 +70,9 @@ def write_result(
         write_labels(folder / "labels.tif", result.labels, result.segmentation.scale.um_per_px)
         overlay = draw_overlay(result, scheme)
         (folder / "overlay.png").write_bytes(overlay_png(overlay))
-        (folder / "report.html").write_text(
-            render_report(result, scheme, overlay), encoding="utf-8", newline="\n"
-        )
+        # Names of files need not be text; what cannot be shown is shown as a question mark.
+        report = render_report(result, scheme, overlay, heatmaps)
+        (folder / "report.html").write_bytes(report.encode("utf-8", errors="replace"))
         (folder / "run.json").write_text(run_json(result), encoding="utf-8", newline="\n")
         for writer in extra:
             writer(result, folder)

@@ -1,0 +1,235 @@
+"""Whole slides and images too large for memory, opened lazily: only what is asked for is decoded."""
+
+from __future__ import annotations
+
+import os
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from napari_leukocls.errors import InputError
+from napari_leukocls.io._common import DAMAGE, damaged
+from napari_leukocls.io.convert import MAX_PIXELS, MIN_SIDE_PX
+from napari_leukocls.types import SmearImage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: What scanners write; read by OpenSlide.
+SCANNER_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif"})
+#: A TIFF with more pixels than this is read in tiles.
+FIELD_PIXELS = 64_000_000
+#: More pixels than any scanner makes (a glass slide at 0.05 um a pixel): a header that says more is wrong.
+MAX_SLIDE_PIXELS = 400_000_000_000
+#: More pixels in one tile or strip than can be decoded at once.
+MAX_TILE_PIXELS = 64_000_000
+
+_TIFF = frozenset({".tif", ".tiff", ".btf", ".tf8", ".tf2"})
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a slide: its size in pixels, and how many pixels of the finest one of its own is."""
+
+    height: int
+    width: int
+    downsample: float
+
+
+class SlideImage(ABC):
+    """A slide whose pixels are read in parts.
+
+    Attributes
+    ----------
+    source : str
+    um_per_px : float or None
+        Of the finest level, where the file states it plausibly.
+    levels : tuple of Level
+        Finest first; there is at least one.
+    notes : tuple of str
+        What is converted on reading.
+    """
+
+    source: str
+    um_per_px: float | None
+    levels: tuple[Level, ...]
+    notes: tuple[str, ...]
+
+    @abstractmethod
+    def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:
+        """Pixels within the level."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the finest level: (height, width, 3)."""
+        return self.levels[0].height, self.levels[0].width, 3
+
+    def read(self, y0: int, y1: int, x0: int, x1: int, level: int = 0) -> NDArray[np.uint8]:
+        """Decode a part.
+
+        Parameters
+        ----------
+        y0, y1, x0, x1 : int
+            Half-open, pixels of that level; what lies outside is cut off.
+        level : int
+
+        Returns
+        -------
+        numpy.ndarray, (h, w, 3), uint8
+            RGB; parts that were not scanned are white.
+
+        Raises
+        ------
+        InputError
+            Where the file is damaged there.
+        """
+        here = self.levels[level]
+        y0, x0 = max(0, y0), max(0, x0)
+        y1, x1 = max(y0, min(here.height, y1)), max(x0, min(here.width, x1))
+        if y1 == y0 or x1 == x0:
+            return np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
+        try:
+            return np.ascontiguousarray(self._read(y0, y1, x0, x1, level))
+        except DAMAGE as error:
+            raise damaged(Path(self.source), error) from error
+
+    def coarse_level(self, downsample: float) -> int:
+        """The coarsest level that is no coarser than `downsample`."""
+        fitting = [n for n, level in enumerate(self.levels) if level.downsample <= downsample * 1.01]
+        return max(fitting, key=lambda n: self.levels[n].downsample, default=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class LazyPixels:
+    """The finest level of a slide as an array that can be cut: ``pixels[y0:y1, x0:x1]``."""
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, slide: SlideImage, level: int = 0) -> None:
+        self.slide = slide
+        self.level = level
+        self.shape = (slide.levels[level].height, slide.levels[level].width, 3)
+
+    def __getitem__(self, where: tuple[slice, ...] | slice) -> NDArray[np.uint8]:
+        parts = where if isinstance(where, tuple) else (where,)
+        rows, columns = (
+            (parts[axis] if axis < len(parts) else slice(None)).indices(self.shape[axis]) for axis in (0, 1)
+        )
+        pixels = self.slide.read(rows[0], rows[1], columns[0], columns[1], self.level)
+        return pixels[:: rows[2], :: columns[2]][(slice(None), slice(None), *parts[2:])]
+
+
+def is_slide(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a whole slide, and not a field that is read at once.
+
+    Scanners' formats and OME-Zarr are; a TIFF is where it is large or holds a pyramid of tiles.
+    """
+    file = Path(path)
+    if file.suffix.lower() in SCANNER_SUFFIXES:
+        return True
+    if file.is_dir():
+        return is_zarr(file)
+    if file.suffix.lower() not in _TIFF or not file.is_file():
+        return False
+    from napari_leukocls.io._slide_tiff import is_large_or_pyramid
+
+    return is_large_or_pyramid(file)
+
+
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder holds a Zarr array or group."""
+    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def open_slide(path: str | os.PathLike[str]) -> SlideImage:
+    """Open a whole slide.
+
+    Raises
+    ------
+    InputError
+        Where it is missing, damaged, too small, claims more than a slide can hold, or needs a package that
+        is not there.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise InputError(f"there is no file '{file}'; check the name and the folder.")
+    try:
+        slide = _opened(file)
+    except DAMAGE as error:
+        raise damaged(file, error) from error
+    try:
+        _check(slide)
+    except InputError:
+        slide.close()
+        raise
+    return slide
+
+
+def _opened(file: Path) -> SlideImage:
+    if file.is_dir():
+        if not is_zarr(file):
+            raise InputError(f"'{file}' is a folder, but no Zarr; give an image or an OME-Zarr.")
+        from napari_leukocls.io._slide_zarr import ZarrSlide
+
+        return ZarrSlide(file)
+    if file.suffix.lower() in SCANNER_SUFFIXES:
+        from napari_leukocls.io._slide_openslide import open_scanner
+
+        return open_scanner(file)
+    from napari_leukocls.io._slide_tiff import TiffSlide
+
+    return TiffSlide(file)
+
+
+def _check(slide: SlideImage) -> None:
+    height, width, _ = slide.shape
+    if min(height, width) < MIN_SIDE_PX:
+        raise InputError(
+            f"'{slide.source}' is {width} x {height} pixels, too small to hold a cell; "
+            f"give an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels."
+        )
+    if height * width > MAX_SLIDE_PIXELS:
+        raise InputError(
+            f"'{slide.source}' claims {width} x {height} pixels, more than a slide can hold; "
+            "copy it again from its source."
+        )
+
+
+def read_slide_at_once(path: str | os.PathLike[str], slide_id: str | None = None) -> SmearImage:
+    """Read a small whole slide as one field.
+
+    Raises
+    ------
+    InputError
+        As `open_slide`, and where it has too many pixels for that.
+    """
+    with open_slide(path) as slide:
+        height, width, _ = slide.shape
+        if height * width > MAX_PIXELS:
+            raise InputError(
+                f"'{slide.source}' is a whole slide of {width} x {height} pixels: use leukocls analyze, or "
+                "napari_leukocls.batch.run_batch, which read it in tiles."
+            )
+        pixels = slide.read(0, height, 0, width)
+        name = slide_id or re.sub(r"\.ome$", "", Path(path).stem, flags=re.IGNORECASE)
+        return SmearImage(pixels, name, slide.source, slide.um_per_px, slide.notes)

@@ -1,0 +1,34 @@
+"""The review store: corrections of people, kept beside each slide's hash, with a log that cannot be bent.
+
+Needs no window: the docks, the command line and a notebook use it alike.
+
+Examples
+--------
+>>> store = open_store()  # doctest: +SKIP
+>>> slide = store.add_slide(result)  # doctest: +SKIP
+>>> store.correct(slide, 17, "monocyte", "A. Reader", "folded nucleus")  # doctest: +SKIP
+>>> reviewed = store.apply_to(slide, result)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from napari_leukocls.errors import ReviewConflict, ReviewError
+from napari_leukocls.review.crop_table import CropTable, StoredCrop
+from napari_leukocls.review.reading import SecondRead
+from napari_leukocls.review.records import Agreement, Correction, ReviewProgress, SignOff, SlideRecord
+from napari_leukocls.review.store import ReviewStore, open_store
+
+__all__ = [
+    "Agreement",
+    "Correction",
+    "CropTable",
+    "ReviewConflict",
+    "ReviewError",
+    "ReviewProgress",
+    "ReviewStore",
+    "SecondRead",
+    "SignOff",
+    "SlideRecord",
+    "StoredCrop",
+    "open_store",
+]

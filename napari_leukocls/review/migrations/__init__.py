@@ -1,0 +1,1 @@
+"""How the tables of the review store came to be what they are (Alembic)."""

@@ -1,0 +1,171 @@
+"""The tables of the review store.
+
+What was said of a cell is only ever added (``corrections``, ``readings``, ``sign_offs``, ``audit``); which of
+it stands is kept beside the cell (``cells.in_force``), and can be worked out again from the log.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+#: Revision of the migrations that these tables are at.
+HEAD = "0001"
+
+#: Tables whose rows may only be added; triggers see to it.
+APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs")
+
+metadata = MetaData()
+
+slides = Table(
+    "slides",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(64), nullable=False, unique=True),  # SHA-256 of the pixels
+    Column("slide_id", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("slide_group", Text, nullable=False),  # the slide that a field is part of, where that was said
+    Column("patient", Text, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("added_at", String(32), nullable=False),
+    Column("current_analysis", Integer),  # analyses.id
+    Column("goal", Integer),  # leukocytes to count; all where there is none
+)
+
+analyses = Table(
+    "analyses",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("slide", Integer, ForeignKey("slides.id"), nullable=False),
+    Column("digest", String(64), nullable=False),  # of outlines, models and settings
+    Column("cells_digest", String(64), nullable=False),  # of the rows in `cells` as they were written
+    Column("um_per_px", Double),
+    Column("glass", Text, nullable=False),
+    Column("classes", Text, nullable=False),
+    Column("segmenter", Text, nullable=False),
+    Column("segmenter_sha256", Text, nullable=False),
+    Column("classifier", Text, nullable=False),
+    Column("classifier_sha256", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("added_at", String(32), nullable=False),
+    UniqueConstraint("slide", "digest", name="analyses_once"),
+)
+
+cells = Table(
+    "cells",
+    metadata,
+    Column("analysis", Integer, ForeignKey("analyses.id"), nullable=False),
+    Column("cell_id", Integer, nullable=False),
+    Column("predicted_class", Text, nullable=False),
+    Column("probability", Double),
+    Column("probabilities", Text, nullable=False),  # JSON, in the order of analyses.classes; [] for none
+    Column("needs_review", Boolean, nullable=False),
+    Column("review_reason", Text, nullable=False),
+    Column("ood_score", Double),
+    Column("bbox_y0", Integer, nullable=False),
+    Column("bbox_x0", Integer, nullable=False),
+    Column("bbox_y1", Integer, nullable=False),
+    Column("bbox_x1", Integer, nullable=False),
+    Column("area_px", Integer, nullable=False),
+    Column("revision", Integer, nullable=False, default=0),  # how often its class was changed
+    Column("in_force", Integer),  # corrections.id; none where the prediction stands
+    PrimaryKeyConstraint("analysis", "cell_id"),
+)
+
+crops = Table(
+    "crops",
+    metadata,
+    Column("analysis", Integer, nullable=False),
+    Column("cell_id", Integer, nullable=False),
+    Column("um_per_px", Double),
+    Column("image", LargeBinary, nullable=False),  # PNG with context, the cell's box in its middle
+    Column("mask", LargeBinary, nullable=False),  # PNG, 0 or 255: the cell in `image`
+    PrimaryKeyConstraint("analysis", "cell_id"),
+    ForeignKeyConstraint(["analysis", "cell_id"], ["cells.analysis", "cells.cell_id"]),
+)
+
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("analysis", Integer, nullable=False),
+    Column("cell_id", Integer, nullable=False),
+    # correct; undo and redo of one; carry from an earlier analysis; contested: kept, but not in force
+    Column("action", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("from_class", Text, nullable=False),
+    Column("to_class", Text, nullable=False),
+    Column("reviewer", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("target", Integer),  # the correction that an undo or a redo is of
+    Column("before", Integer),  # the correction that was in force before this one
+    ForeignKeyConstraint(["analysis", "cell_id"], ["cells.analysis", "cells.cell_id"]),
+    Index("corrections_of_cell", "analysis", "cell_id"),
+    Index("corrections_of_reviewer", "analysis", "reviewer"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("analysis", Integer, ForeignKey("analyses.id"), nullable=False),
+    Column("reader", Text, nullable=False),
+    Column("cell_ids", Text, nullable=False),  # JSON, in the order in which they are shown
+    Column("started_at", String(32), nullable=False),
+    Column("finished_at", String(32)),
+)
+
+readings = Table(
+    "readings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("session", Integer, ForeignKey("sessions.id"), nullable=False, index=True),
+    Column("cell_id", Integer, nullable=False),
+    Column("class", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
+sign_offs = Table(
+    "sign_offs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("analysis", Integer, ForeignKey("analyses.id"), nullable=False, index=True),
+    Column("reviewer", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("n_counted", Integer, nullable=False),
+    Column("state", String(64), nullable=False),  # digest of the classes that were signed
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("previous", String(64), nullable=False),
+    Column("entry", Text, nullable=False),  # canonical JSON
+    Column("hash", String(64), nullable=False, unique=True),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
