@@ -5,6 +5,9 @@ References
 .. [1] Guo, C. et al. (2017). On calibration of modern neural networks. ICML.
 .. [2] Nixon, J. et al. (2019). Measuring calibration in deep learning. CVPR workshops.
 .. [3] Brier, G. W. (1950). Monthly Weather Review 78, 1-3.
+.. [4] Murphy, A. H. (1973). A new vector partition of the probability score. J. Appl. Meteor. 12, 595-600.
+.. [5] Stephenson, D. B. et al. (2008). Two extra components in the Brier score decomposition. Weather and
+   Forecasting 23, 752-757.
 """
 
 from __future__ import annotations
@@ -109,6 +112,61 @@ def brier_scores(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def brier(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Brier's score for many classes, 0 (perfect) to 2; arguments as for `ece`."""
     return float(brier_scores(probabilities, truth).mean()) if len(truth) else float("nan")
+
+
+def brier_parts(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> dict[str, float]:
+    """Split Brier's score into what miscalibration costs, what telling classes apart gains, and the rest.
+
+    Each class against the others, in bins of equal width, summed over classes:
+    ``brier = reliability - resolution + uncertainty + within_bin``.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+    n_bins : int
+
+    Returns
+    -------
+    dict
+        ``reliability`` (0 is perfect), ``resolution`` (larger is better), ``uncertainty`` (of the set),
+        and ``within_bin``, which is what binning hides [5]_.
+    """
+    names = ("reliability", "resolution", "uncertainty", "within_bin")
+    if len(truth) == 0:
+        return dict.fromkeys(names, float("nan"))
+    sums = np.zeros(3)
+    for place in range(probabilities.shape[1]):
+        said, came = np.asarray(probabilities[:, place], dtype=float), (truth == place).astype(float)
+        bins = bins_of(said, n_bins)
+        n = np.bincount(bins, minlength=n_bins)
+        filled = n > 0
+        mean_said, mean_came = (
+            np.bincount(bins, weights=values, minlength=n_bins)[filled] / n[filled] for values in (said, came)
+        )
+        share, rate = n[filled] / len(came), came.mean()
+        sums += (
+            (share * (mean_said - mean_came) ** 2).sum(),
+            (share * (mean_came - rate) ** 2).sum(),
+            rate * (1 - rate),
+        )
+    rest = brier(probabilities, truth) - (sums[0] - sums[1] + sums[2])
+    return dict(zip(names, (*sums.tolist(), rest), strict=True))
+
+
+def classwise_brier(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Brier's score of each class against the others, (C,), 0-1 each; their sum is `brier`."""
+    from sklearn.metrics import brier_score_loss
+
+    if len(truth) == 0:
+        return np.full(np.shape(probabilities)[1], np.nan)
+    inside = np.clip(np.asarray(probabilities, dtype=float), 0, 1)
+    return np.array(
+        [
+            brier_score_loss(truth == place, inside[:, place], pos_label=True)
+            for place in range(inside.shape[1])
+        ]
+    )
 
 
 def reliability_table(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> pd.DataFrame:

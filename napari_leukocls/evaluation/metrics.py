@@ -11,7 +11,8 @@ import numpy as np
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.evaluation import calibration
 from napari_leukocls.evaluation.detection import Found, boxes_f1, centres_f1, mask_average_precision
-from napari_leukocls.evaluation.statistics import auroc, interval, resample_weights, weighted_auroc
+from napari_leukocls.evaluation.resampled import weighted_metrics
+from napari_leukocls.evaluation.statistics import auroc, interval, resample_weights
 
 __all__ = [
     "HEADLINE",
@@ -30,12 +31,23 @@ HEADLINE = (
     "macro_f1",
     "mcc",
     "kappa",
+    "nmi",
     "auc_macro",
+    "average_precision_macro",
     "ece",
     "mce",
     "brier",
     "review_rate",
     "accuracy_not_reviewed",
+)
+
+#: Metrics that come without one.
+_WITHOUT_LIMITS = (
+    "macro_precision",
+    "macro_recall",
+    "auc_micro",
+    "average_precision_micro",
+    "adaptive_ece",
 )
 
 
@@ -92,7 +104,8 @@ def classification_metrics(
         As in ``metrics.json``; what cannot be known (no crop, no review) is None. ``balanced_accuracy`` is
         the mean over classes with at least one crop, ``macro_f1`` over classes that are true or predicted
         at least once, ``auc_macro`` that of one against the rest over classes that have both; ``brier`` is
-        0-2.
+        0-2, a class's own is 0-1 and they add up. ``recall_ci95`` of a class is Wilson's, or the bootstrap's
+        where `groups` are drawn whole.
     """
     names = np.asarray([str(name) for name in truth], dtype=object)
     scores = np.asarray(probabilities, dtype=float)
@@ -110,6 +123,7 @@ def classification_metrics(
         "classes": list(classes),
         **_point_estimates(mine),
         "temperature": temperature,
+        "brier_parts": calibration.brier_parts(mine.probabilities, mine.truth),
         "per_class": _per_class(mine, classes),
         "confusion_matrix": _confusion(mine).tolist(),
         "unknown_classes": _unknown(names, known, ood_score, review),
@@ -118,7 +132,11 @@ def classification_metrics(
         result["ood_auroc"] = auroc(~known, np.asarray(ood_score))
     mine_groups = None if groups is None else np.asarray(groups)[known]
     if n_boot:
-        result |= _intervals(mine, n_boot, seed, mine_groups)
+        limits, recalls = _intervals(mine, n_boot, seed, mine_groups)
+        result |= limits
+        if mine_groups is not None:
+            for name, low_high in zip(classes, recalls, strict=True):
+                result["per_class"][name]["recall_ci95"] = low_high
         result["bootstrap"] = {"n": n_boot, "seed": seed, "by_group": groups is not None}
     return _nan_to_none(result)
 
@@ -133,20 +151,28 @@ def _point_estimates(known: _Known) -> dict[str, float]:
     from sklearn import metrics
 
     if len(known.truth) == 0:
-        return dict.fromkeys(HEADLINE, float("nan"))
+        return dict.fromkeys((*HEADLINE, *_WITHOUT_LIMITS), float("nan"))
     truth, predicted, probabilities = known.truth, known.predicted, known.probabilities
+    # Macro means are over classes that are true or predicted; that of recall over those that are true.
+    seen = np.union1d(truth, predicted)
+    precision, _, f1, _ = metrics.precision_recall_fscore_support(
+        truth, predicted, labels=seen, average="macro", zero_division=0
+    )
     recalls = metrics.recall_score(truth, predicted, labels=np.unique(truth), average=None, zero_division=0)
-    single = len(np.union1d(truth, predicted)) < 2
-    aucs = [auroc(truth == place, probabilities[:, place]) for place in range(known.n_classes)]
+    single = len(seen) < 2
+    flat = len(np.unique(truth)) < 2 and len(np.unique(predicted)) < 2
     right = predicted == truth
     kept = None if known.review is None else ~known.review
     return {
         "accuracy": float(metrics.accuracy_score(truth, predicted)),
         "balanced_accuracy": float(np.mean(recalls)),
-        "macro_f1": float(metrics.f1_score(truth, predicted, average="macro", zero_division=0)),
+        "macro_precision": float(precision),
+        "macro_recall": float(np.mean(recalls)),
+        "macro_f1": float(f1),
         "mcc": float("nan") if single else float(metrics.matthews_corrcoef(truth, predicted)),
         "kappa": float("nan") if single else float(metrics.cohen_kappa_score(truth, predicted)),
-        "auc_macro": float(np.nanmean(aucs)) if np.isfinite(aucs).any() else float("nan"),
+        "nmi": float("nan") if flat else float(metrics.normalized_mutual_info_score(truth, predicted)),
+        **_ranking(truth, probabilities),
         "ece": calibration.ece(probabilities, truth),
         "mce": calibration.mce(probabilities, truth),
         "adaptive_ece": calibration.adaptive_ece(probabilities, truth),
@@ -158,18 +184,51 @@ def _point_estimates(known: _Known) -> dict[str, float]:
     }
 
 
-def _per_class(known: _Known, classes: Sequence[str]) -> dict[str, dict[str, float | int | None]]:
-    from sklearn.metrics import precision_recall_fscore_support
+def _ranking(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Areas under the ROC and precision-recall curves, each class against the rest."""
+    from sklearn.metrics import average_precision_score
+
+    is_class = truth[:, None] == np.arange(probabilities.shape[1])
+    columns = list(zip(is_class.T, probabilities.T, strict=True))
+    aucs = np.array([auroc(mine, score) for mine, score in columns])
+    precisions = [average_precision_score(mine, score) for mine, score in columns if mine.any()]
+    return {
+        "auc_macro": float(np.nanmean(aucs)) if np.isfinite(aucs).any() else float("nan"),
+        "auc_micro": auroc(is_class.ravel(), probabilities.ravel()),
+        "average_precision_macro": float(np.mean(precisions)),
+        "average_precision_micro": float(average_precision_score(is_class.ravel(), probabilities.ravel())),
+    }
+
+
+def _per_class(known: _Known, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+    from statsmodels.stats.proportion import proportion_confint
 
     if len(known.truth) == 0:
-        return {name: {"precision": None, "recall": None, "f1": None, "n": 0} for name in classes}
+        empty = dict.fromkeys(
+            ("precision", "recall", "f1", "recall_ci95", "auc", "average_precision", "brier")
+        )
+        return {name: {**empty, "n": 0} for name in classes}
     columns = precision_recall_fscore_support(
         known.truth, known.predicted, labels=np.arange(len(classes)), zero_division=np.nan
     )
-    return {
-        name: {"precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)}
-        for name, p, r, f, n in zip(classes, *columns, strict=True)
-    }
+    briers = calibration.classwise_brier(known.probabilities, known.truth)
+    rows: dict[str, dict[str, Any]] = {}
+    for place, (name, p, r, f, n) in enumerate(zip(classes, *columns, strict=True)):
+        mine, score = known.truth == place, known.probabilities[:, place]
+        hits = int((known.predicted[mine] == place).sum())
+        limits = proportion_confint(hits, n, method="wilson") if n else (np.nan, np.nan)
+        rows[name] = {
+            "precision": float(p),
+            "recall": float(r),
+            "f1": float(f),
+            "n": int(n),
+            "recall_ci95": [float(limit) for limit in limits],
+            "auc": auroc(mine, score),
+            "average_precision": float(average_precision_score(mine, score)) if n else float("nan"),
+            "brier": float(briers[place]),
+        }
+    return rows
 
 
 def _unknown(
@@ -188,83 +247,18 @@ def _unknown(
     return result
 
 
-def _intervals(known: _Known, n_boot: int, seed: int, groups: np.ndarray | None) -> dict[str, list[float]]:
+def _intervals(
+    known: _Known, n_boot: int, seed: int, groups: np.ndarray | None
+) -> tuple[dict[str, list[float]], list[list[float]]]:
+    """Limits of the headline metrics, and of each class's recall."""
     blocks = [
         weighted_metrics(known.truth, known.probabilities, weights, known.review)
         for weights in resample_weights(len(known.truth), n_boot, seed, groups)
     ]
     values = {name: [block[name] for block in blocks] or [np.empty(0)] for name in HEADLINE}
-    return {f"{name}_ci95": list(interval(np.concatenate(values[name]))) for name in HEADLINE}
-
-
-def weighted_metrics(
-    truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, review: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """The headline metrics of many resamples at once.
-
-    Parameters
-    ----------
-    truth : numpy.ndarray, (N,), int
-    probabilities : numpy.ndarray, (N, C)
-    weights : numpy.ndarray, (B, N)
-        How often each crop was drawn.
-    review : numpy.ndarray, (N,), bool, optional
-
-    Returns
-    -------
-    dict of str to numpy.ndarray, (B,)
-    """
-    n_classes = probabilities.shape[1]
-    confidence, correct = calibration.best_of(probabilities, truth)
-    cells = truth * n_classes + probabilities.argmax(axis=1)
-    member = np.zeros((len(truth), n_classes**2), weights.dtype)
-    member[np.arange(len(truth)), cells] = 1
-    matrix = (weights @ member).astype(np.float64).reshape(-1, n_classes, n_classes)
-    aucs = np.stack(
-        [weighted_auroc(truth == place, probabilities[:, place], weights) for place in range(n_classes)]
-    )
-    seen = np.isfinite(aucs)
-    ece, mce = calibration.binned_gaps(confidence, correct, calibration.bins_of(confidence), weights)
-    total = weights.sum(axis=1, dtype=np.float64)
-    kept = np.zeros(len(truth)) if review is None else 1.0 - review
-    n_kept = weights @ kept
-    return {
-        **_from_confusion(matrix),
-        "auc_macro": _ratio(np.where(seen, aucs, 0).sum(axis=0), seen.sum(axis=0)),
-        "ece": ece,
-        "mce": mce,
-        "brier": weights @ calibration.brier_scores(probabilities, truth) / total,
-        "review_rate": np.full(len(total), np.nan) if review is None else 1 - n_kept / total,
-        "accuracy_not_reviewed": _ratio(weights @ (kept * correct), n_kept),
-    }
-
-
-def _from_confusion(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """Accuracy, balanced accuracy, macro F1, MCC and kappa of confusion matrices (B, C, C)."""
-    hit = np.diagonal(matrix, axis1=1, axis2=2)
-    true, said = matrix.sum(axis=2), matrix.sum(axis=1)
-    total, right = true.sum(axis=1), hit.sum(axis=1)
-    recall, f1 = _ratio(hit, true), _ratio(2 * hit, true + said)
-    chance = (true * said).sum(axis=1)
-    spread = np.sqrt((total**2 - (said**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)))
-    return {
-        "accuracy": right / total,
-        "balanced_accuracy": _mean_of_known(recall),
-        "macro_f1": _mean_of_known(f1),
-        "mcc": _ratio(right * total - chance, spread),
-        "kappa": _ratio(right * total - chance, total**2 - chance),
-    }
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """`above` / `below`, NaN where that is not defined."""
-    known = np.isfinite(below) & (below > 0)
-    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=known)
-
-
-def _mean_of_known(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    return _ratio(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))
+    limits = {f"{name}_ci95": list(interval(np.concatenate(values[name]))) for name in HEADLINE}
+    recall = np.concatenate([block["recall"] for block in blocks] or [np.empty((0, known.n_classes))])
+    return limits, [list(interval(column)) for column in recall.T]
 
 
 def _nan_to_none(value: Any) -> Any:

@@ -1,16 +1,18 @@
-"""The files of an evaluation: predictions, metrics and figures."""
+"""The files of an evaluation: predictions, metrics, figures, and a report that shows them."""
 
 from __future__ import annotations
 
-import io
 import json
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_leukocls.evaluation.calibration import N_BINS, reliability_table
+from napari_leukocls.evaluation import calibration, figures
+from napari_leukocls.evaluation.embedding import Embedding, chosen, embed, silhouette
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text, make_folder
 from napari_leukocls.io.results import plain, write_table
 
@@ -18,8 +20,101 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_BLUE, _ORANGE = "#0072b2", "#d55e00"
-_STYLE: Any = {"svg.hashsalt": "napari-leukocls", "svg.fonttype": "none", "font.size": 9.0}
+#: Fewest cells for a map.
+MIN_MAP = 20
+
+HEADLINE = (
+    ("accuracy", "Accuracy", "share of crops whose best class is right"),
+    ("balanced_accuracy", "Balanced accuracy", "mean recall: every class counts alike, however rare"),
+    ("macro_f1", "Macro F1", "mean over classes of the harmonic mean of precision and recall"),
+    ("mcc", "Matthews correlation", "agreement, 0 for chance and 1 for perfect"),
+    ("kappa", "Cohen's kappa", "agreement beyond chance"),
+    ("nmi", "Normalised mutual information", "how much of the true class the predicted one tells"),
+    ("auc_macro", "ROC area, macro", "each class against the rest, mean"),
+    ("auc_micro", "ROC area, micro", "all decisions thrown together"),
+    ("average_precision_macro", "Average precision, macro", "area under precision and recall, mean"),
+    ("average_precision_micro", "Average precision, micro", "all decisions thrown together"),
+    ("ece", "Calibration error, expected", "mean gap between probability and accuracy, 15 bins"),
+    ("mce", "Calibration error, largest", "largest gap of a bin"),
+    ("adaptive_ece", "Calibration error, equal bins", "the same with equally many crops in a bin"),
+    ("brier", "Brier's score", "squared error of the probabilities, 0 to 2, smaller is better"),
+    ("review_rate", "Sent to review", "share of crops that the model leaves to a person"),
+    ("accuracy_not_reviewed", "Accuracy of the others", "of crops that the model settles itself"),
+)
+CAPTIONS = (
+    ("confusion_matrix", "Confusion matrix, crops"),
+    ("confusion_matrix_normalised", "Confusion matrix, per cent of the true class"),
+    ("recall", "Recall of each class with its 95 % limits"),
+    ("reliability", "Accuracy of crops against the probability that the model gave them"),
+    ("roc", "ROC curves, each class against the rest"),
+    ("precision_recall", "Precision and recall, each class against the rest"),
+    ("embedding_tsne", "Map of the crops by t-SNE: neighbours look alike to the model"),
+    ("embedding_pca", "The first two principal components of the features"),
+)
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the figures show beside predictions and metrics.
+
+    Attributes
+    ----------
+    before : numpy.ndarray, (N, C)
+        Probabilities without the model's temperature, of the crops of the model's classes.
+    after : numpy.ndarray, (N, C)
+        As the model gives them.
+    truth : numpy.ndarray, (N,), int
+    maps : tuple of Embedding
+    figures : dict
+        Further entries of ``metrics.json``.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    truth: np.ndarray
+    maps: tuple[Embedding, ...] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def details_of(
+    truth: Sequence[str],
+    classes: Sequence[str],
+    probabilities: np.ndarray,
+    uncalibrated: np.ndarray,
+    features: np.ndarray,
+) -> Details:
+    """Look at calibration before the temperature, and map the cells.
+
+    Parameters
+    ----------
+    truth : sequence of str, length N
+    classes : sequence of str, length C
+    probabilities, uncalibrated : numpy.ndarray, (N, C)
+    features : numpy.ndarray, (N, D)
+    """
+    from napari_leukocls.evaluation.recalibration import recalibration
+
+    column = {name: place for place, name in enumerate(classes)}
+    index = np.array([column.get(name, -1) for name in truth], dtype=np.intp)
+    known = index >= 0
+    before, after, mine = np.asarray(uncalibrated)[known], np.asarray(probabilities)[known], index[known]
+    more: dict[str, Any] = {}
+    if len(mine):
+        more["before_temperature"] = {
+            "ece": calibration.ece(before, mine),
+            "mce": calibration.mce(before, mine),
+            "adaptive_ece": calibration.adaptive_ece(before, mine),
+            "brier": calibration.brier(before, mine),
+        }
+        more["recalibration"] = recalibration(after, mine)
+    maps: list[Embedding] = []
+    rows = chosen(len(truth))
+    shown, names = np.asarray(features)[rows], np.asarray(list(truth), dtype=object)[rows].astype(str)
+    if len(rows) >= MIN_MAP and np.isfinite(shown).all():
+        maps = [embed(shown, names, "tsne"), embed(shown, names, "pca")]
+        found = {"features": silhouette(shown, names), **{one.method: one.silhouette for one in maps}}
+        more["silhouette"] = {name: value if np.isfinite(value) else None for name, value in found.items()}
+    return Details(before, after, mine, tuple(maps), more)
 
 
 def predictions_table(
@@ -57,9 +152,12 @@ def predictions_table(
 
 
 def write_evaluation(
-    out_dir: str | Path, predictions_df: pd.DataFrame, metrics: dict[str, Any]
+    out_dir: str | Path,
+    predictions_df: pd.DataFrame,
+    metrics: dict[str, Any],
+    details: Details | None = None,
 ) -> dict[str, Path]:
-    """Write ``predictions.csv``, ``metrics.json``, and two figures as PNG and SVG.
+    """Write ``predictions.csv``, ``metrics.json``, figures as PNG and SVG, and ``report.html``.
 
     Parameters
     ----------
@@ -69,92 +167,64 @@ def write_evaluation(
         As `predictions_table` gives it.
     metrics : dict
         As `napari_leukocls.evaluation.metrics.classification_metrics` gives it.
+    details : Details, optional
+        For the reliability diagram before the temperature, and the maps.
 
     Returns
     -------
     dict of str to Path
         Each file by its name.
     """
-    import matplotlib
+    from napari_leukocls.evaluation.html import render
 
     folder = make_folder(out_dir)
     paths = {name: folder / name for name in ("predictions.csv", "metrics.json")}
     write_table(predictions_df, paths["predictions.csv"])
     text = json.dumps(plain(metrics), indent=2, ensure_ascii=True, allow_nan=False)
     atomic_text(paths["metrics.json"], text + "\n")
-    with matplotlib.rc_context(_STYLE):
-        figures = {
-            "confusion_matrix": confusion_figure(np.array(metrics["confusion_matrix"]), metrics["classes"]),
-            "reliability": reliability_figure(predictions_df, metrics),
-        }
-        for name, figure in figures.items():
-            for kind in ("png", "svg"):
-                paths[f"{name}.{kind}"] = folder / f"{name}.{kind}"
-                atomic_bytes(paths[f"{name}.{kind}"], _rendered(figure, kind))
+    pictures = write_figures(folder, _figures(predictions_df, metrics, details), paths)
+    shown: dict[str, Any] = defaultdict(lambda: None, plain(metrics))
+    unknown = sum(row["n"] for row in metrics["unknown_classes"].values())
+    page = render(
+        "evaluation", pictures, metrics=shown, headline=HEADLINE, captions=CAPTIONS, unknown=unknown
+    )
+    paths["report.html"] = folder / "report.html"
+    atomic_text(paths["report.html"], page)
     return paths
 
 
-def confusion_figure(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Confusion matrix: counts, shaded by the share of the true class.
-
-    Parameters
-    ----------
-    matrix : numpy.ndarray, (C, C), int
-        Rows are the truth.
-    classes : sequence of str, length C
-    """
-    from matplotlib.figure import Figure
-
-    size = len(classes)
-    figure = Figure(figsize=(2.4 + 0.55 * size, 2.0 + 0.55 * size), layout="constrained")
-    axes = figure.add_subplot()
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.argwhere(matrix > 0):
-        colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    names = [name.replace("_", " ") for name in classes]
-    axes.set_xticks(range(size), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(size), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    return figure
+def write_figures(folder: Path, made: dict[str, Figure], paths: dict[str, Path]) -> dict[str, bytes]:
+    """Write figures as PNG and SVG, note where in `paths`, and return the PNGs."""
+    pictures = {}
+    for name, figure in made.items():
+        for kind in ("png", "svg"):
+            paths[f"{name}.{kind}"] = folder / f"{name}.{kind}"
+            data = figures.rendered(figure, kind)
+            atomic_bytes(paths[f"{name}.{kind}"], data)
+            if kind == "png":
+                pictures[name] = data
+    return pictures
 
 
-def reliability_figure(predictions_df: pd.DataFrame, metrics: dict[str, Any]) -> Figure:
-    """Reliability diagram of the best class, over crops of the model's classes, with their numbers below."""
-    from matplotlib.figure import Figure
-
+def _figures(
+    predictions_df: pd.DataFrame, metrics: dict[str, Any], details: Details | None
+) -> dict[str, Figure]:
     classes = list(metrics["classes"])
     known = predictions_df[predictions_df["class"].isin(classes)]
     truth = known["class"].map({name: place for place, name in enumerate(classes)}).to_numpy(dtype=np.intp)
-    figure = Figure(figsize=(4.2, 4.8), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="perfect")
-    if len(known):
-        table = reliability_table(known[[f"prob_{name}" for name in classes]].to_numpy(dtype=float), truth)
-        middle, width = (table["low"] + table["high"]) / 2, 1 / N_BINS
-        upper.bar(
-            middle, table["accuracy"].fillna(0), width=width * 0.9, color=_BLUE, alpha=0.6, label="accuracy"
-        )
-        upper.plot(
-            table["confidence"], table["accuracy"], "o", color=_ORANGE, markersize=4, label="mean in bin"
-        )
-        lower.bar(middle, table["n"], width=width * 0.9, color="0.4")
-        upper.set_title(f"ECE {metrics['ece']:.4f}, MCE {metrics['mce']:.3f}, n = {metrics['n']}")
-        lower.set_yscale("log")
-    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    upper.legend(loc="upper left", frameon=False)
-    lower.set(xlabel="probability of the predicted class", ylabel="crops")
-    return figure
-
-
-def _rendered(figure: Figure, kind: str) -> bytes:
-    """The figure as a file of this kind, with no date in it, so that the same figure gives the same bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()
+    scores = known[[f"prob_{name}" for name in classes]].to_numpy(dtype=float)
+    matrix = np.array(metrics["confusion_matrix"])
+    made = {
+        "confusion_matrix": figures.confusion_figure(matrix, classes),
+        "confusion_matrix_normalised": figures.confusion_figure(matrix, classes, shares=True),
+    }
+    if details is None:
+        made["reliability"] = figures.reliability_figure(scores, truth)
+    else:
+        made["reliability"] = figures.reliability_figure(details.after, details.truth, details.before)
+        made |= {f"embedding_{one.method}": figures.embedding_figure(one) for one in details.maps}
+    if len(truth):
+        made["recall"] = figures.recall_figure(metrics["per_class"])
+        made["roc"] = figures.roc_figure(scores, truth, classes)
+        made["precision_recall"] = figures.precision_recall_figure(scores, truth, classes)
+    return made

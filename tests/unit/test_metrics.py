@@ -63,6 +63,14 @@ def test_every_metric_is_that_of_scikit_learn() -> None:
         "macro_f1": reference.f1_score(truth, predicted, average="macro"),
         "mcc": reference.matthews_corrcoef(truth, predicted),
         "kappa": reference.cohen_kappa_score(truth, predicted),
+        "nmi": reference.normalized_mutual_info_score(truth, predicted),
+        "macro_precision": reference.precision_score(truth, predicted, average="macro"),
+        "macro_recall": reference.recall_score(truth, predicted, average="macro"),
+        "auc_micro": reference.roc_auc_score(np.eye(4)[truth], probabilities, average="micro"),
+        "average_precision_macro": reference.average_precision_score(np.eye(4)[truth], probabilities),
+        "average_precision_micro": reference.average_precision_score(
+            np.eye(4)[truth], probabilities, average="micro"
+        ),
         "review_rate": review.mean(),
         "accuracy_not_reviewed": (predicted == truth)[~review].mean(),
     }
@@ -71,7 +79,23 @@ def test_every_metric_is_that_of_scikit_learn() -> None:
     assert found["confusion_matrix"] == reference.confusion_matrix(truth, predicted).tolist()
     precision, recall, f1, n = reference.precision_recall_fscore_support(truth, predicted)
     mine = found["per_class"]["monocyte"]
-    assert mine == pytest.approx({"precision": precision[2], "recall": recall[2], "f1": f1[2], "n": n[2]})
+    limits = mine.pop("recall_ci95")
+    score = probabilities[:, 2]
+    assert mine == pytest.approx(
+        {
+            "precision": precision[2],
+            "recall": recall[2],
+            "f1": f1[2],
+            "n": n[2],
+            "auc": reference.roc_auc_score(truth == 2, score),
+            "average_precision": reference.average_precision_score(truth == 2, score),
+            "brier": ((score - (truth == 2)) ** 2).mean(),
+        }
+    )
+    from scipy.stats import binomtest
+
+    hits = int(((predicted == 2) & (truth == 2)).sum())
+    assert limits == pytest.approx(list(binomtest(hits, int(n[2])).proportion_ci(method="wilson")))
 
 
 @pytest.mark.parametrize("n", [7, 300])
@@ -126,6 +150,8 @@ def test_patients_drawn_whole_widen_the_interval() -> None:
     width = [np.ptp(found["accuracy_ci95"]) for found in (alone, whole)]
     assert width[1] > 2 * width[0]
     assert whole["bootstrap"]["by_group"]
+    recalls = [np.ptp(found["per_class"]["monocyte"]["recall_ci95"]) for found in (alone, whole)]
+    assert recalls[1] > 1.5 * recalls[0]
 
 
 def test_unknown_classes_stay_out_of_accuracy_and_are_listed() -> None:

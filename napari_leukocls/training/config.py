@@ -1,0 +1,220 @@
+"""Settings of a training: validated, versioned, and saved with the model. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_leukocls.errors import ArgumentError
+
+CONFIG_VERSION: Literal[1] = 1
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Strength = Annotated[float, Field(ge=0, le=1)]
+Channels = tuple[float, float, float]
+
+
+class TrainConfig(BaseModel):
+    """Settings of one training; the same for window, command line and API.
+
+    Every field is an option of ``leukocls train``; the description is its help. ``data`` and ``from_model``
+    are DATA and ``--from`` there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    version: Literal[1] = CONFIG_VERSION
+    preset: str = Field(default="", description="Recipe that the settings started from.")
+
+    # What is trained, on what, and where it goes.
+    data: str = Field(default="", description="Folder of class folders, or a CSV with columns file,class.")
+    corrections: str = Field(
+        default="", description="Also train on a review store's corrections: its address, or 'default'."
+    )
+    out: str = Field(min_length=1, description="Folder of the model, the checkpoint and the records.")
+    name: str = Field(
+        default="", pattern=r"^$|^[A-Za-z0-9][\w.+-]*$", description="Name of the model; by default made up."
+    )
+    arch: str = Field(default="", description="Architecture: a registered name or a timm classifier's.")
+    arguments: dict[str, Any] = Field(default={}, description="Of the architecture, as JSON.")
+    from_model: str = Field(default="", description="Model to start from: a name or a folder.")
+    pretrained: bool = Field(
+        default=True, description="Start a new architecture from timm's weights where they can be had."
+    )
+    weights: str = Field(default="", description="Start from this safetensors file; its head is left out.")
+
+    # Crops.
+    um_per_px: float | None = Field(
+        default=None, gt=0.001, lt=20, description="Scale of the crops where the table does not say it."
+    )
+    ready_crops: bool = Field(
+        default=False, description="The images are crops at the model's scale already: only resize them."
+    )
+    side_px: int | None = Field(default=None, ge=16, le=1024, description="Side of the network's crops.")
+    side_um: float | None = Field(default=None, gt=1, lt=200, description="The same in micrometres.")
+    margin_um: float = Field(
+        default=1.0, ge=0, le=50, description="Around the cell's outline, before neighbours are painted out."
+    )
+    keep_surroundings: bool = Field(default=False, description="Do not paint neighbours out.")
+    white: float | None = Field(
+        default=235.0, ge=1, le=255, description="Grey level that empty glass is brought to."
+    )
+    stain_normalisation: Literal["none", "reinhard", "macenko"] = Field(
+        default="none", description="Bring crops to one stain, in training and in analysis."
+    )
+    mean: Channels | None = Field(default=None, description="Of pixels scaled to 0-1; by default as arch.")
+    std: Channels | None = Field(default=None, description="Of pixels scaled to 0-1; by default as arch.")
+
+    # Split.
+    leave_out: tuple[str, ...] = Field(default=(), description="Classes that are not trained on.")
+    group_by: Literal["auto", "patient", "slide", "none"] = Field(
+        default="auto", description="What stays on one side; auto is the patient, else the slide."
+    )
+    allow_leakage: bool = Field(
+        default=False, description="Accept a patient on both sides of the split; the card will say so."
+    )
+    near_duplicates: bool = Field(default=True, description="Keep crops that look the same on one side.")
+    validation_share: Share = 0.15
+    test_share: Share = 0.15
+    protocol: Literal["single", "kfold", "monte-carlo"] = Field(
+        default="single", description="Also measure over folds or repeated shuffles before the last run."
+    )
+    folds: int = Field(default=5, ge=2, le=100)
+    repeats: int = Field(default=100, ge=2, le=10_000)
+
+    # Optimisation.
+    epochs: int = Field(default=20, ge=1, le=100_000)
+    minutes: float | None = Field(default=None, gt=0, description="Stop softly after this time.")
+    batch_size: int = Field(default=32, ge=2, le=65_536)
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(default=1e-3, gt=0, description="Largest learning rate.")
+    weight_decay: float = Field(default=1e-4, ge=0)
+    momentum: Strength = Field(default=0.9, description="Of sgd.")
+    schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
+    warmup_epochs: float = Field(default=1.0, ge=0, description="Of the schedules cosine and constant.")
+    clip: float = Field(default=1.0, ge=0, description="Largest norm of the gradient; 0 does not clip.")
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    label_smoothing: Share = 0.0
+    focal_gamma: float = Field(default=2.0, ge=0, le=10)
+    class_weights: Literal["none", "balanced", "sqrt", "effective"] = Field(
+        default="none", description="Weights of rare classes in the loss (alpha of the focal loss)."
+    )
+    sampler: Literal["shuffle", "balanced"] = Field(
+        default="shuffle", description="balanced draws every class as often."
+    )
+    dropout: Share | None = Field(default=None, description="By default the architecture's own.")
+    freeze: Literal["none", "head", "progressive"] = Field(
+        default="none", description="Train everything, the head alone, or stage by stage from the head on."
+    )
+    unfreeze_every: int = Field(default=2, ge=1, description="Epochs between two stages of progressive.")
+    keep_frozen: int = Field(
+        default=0, ge=0, description="Stages at the stem that progressive leaves frozen."
+    )
+    cache_features: bool = Field(
+        default=True, description="With --freeze head: run the frozen part once instead of every epoch."
+    )
+    feature_views: int = Field(default=2, ge=1, le=64, description="Augmented views that are cached.")
+    ema: Share = Field(default=0.0, description="Decay of the moving average of the weights; 0 for none.")
+    patience: int = Field(
+        default=10,
+        ge=0,
+        description="Epochs without a better validation macro-F1 before the end; 0 never ends.",
+    )
+    amp: Literal["auto", "off", "bf16", "fp16"] = Field(
+        default="auto", description="Mixed precision; auto uses it on CUDA alone."
+    )
+
+    # Augmentation.
+    hflip: Strength = 0.5
+    vflip: Strength = 0.5
+    rotation: float = Field(default=180.0, ge=0, le=180, description="Degrees either way.")
+    translation: Strength = Field(default=0.05, description="Share of the side.")
+    zoom: Strength = Field(default=0.1, description="0.1 scales by 0.9 to 1.1.")
+    brightness: Strength = 0.2
+    contrast: Strength = 0.2
+    saturation: Strength = 0.2
+    hue: float = Field(default=0.03, ge=0, le=0.5)
+    stain: Strength = Field(default=0.2, description="Variation of the dyes in HED space.")
+    blur: Strength = Field(default=0.0, description="Share of crops that are blurred.")
+    noise: Strength = Field(default=0.0, description="Largest standard deviation of noise, of 1.")
+    erasing: Strength = Field(default=0.0, description="Share of crops with a part erased.")
+    mixup: float = Field(default=0.0, ge=0, le=10, description="Alpha; 0 for none.")
+    cutmix: float = Field(default=0.0, ge=0, le=10, description="Alpha; 0 for none.")
+
+    # Learning from another model, and not forgetting.
+    teacher: str = Field(default="", description="Model whose opinion is learnt from as well.")
+    distil_weight: Strength = 0.5
+    distil_temperature: float = Field(default=2.0, gt=0, le=100)
+    rehearse: bool = Field(
+        default=False,
+        description="Fit the head on stored features of the old classes as well (preset adapt).",
+    )
+
+    # What is fitted afterwards.
+    target_error: Share = Field(default=0.01, description="Wrong among the cells that need no review.")
+    ood_share: Share = Field(default=0.01, description="Validation cells that look unlike the rest.")
+    second_look: Strength = Field(default=0.0, description="Below it mirror images are classified too.")
+
+    # How it runs.
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    checkpoint_minutes: float = Field(
+        default=10.0, ge=0, description="Also save within an epoch this often; 0 saves after every step."
+    )
+    restart: bool = Field(default=False, description="Start anew where a checkpoint lies.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainConfig:
+        if not self.data and not self.corrections:
+            raise ValueError("give labelled crops (data) or a review store (corrections)")
+        if bool(self.arch) == bool(self.from_model):
+            raise ValueError("give either an architecture (arch) or a model to start from (from_model)")
+        if self.validation_share + self.test_share >= 0.9:
+            raise ValueError("validation_share and test_share leave less than a tenth for training")
+        if self.rehearse and not self.from_model:
+            raise ValueError("rehearse needs a model to start from (from_model)")
+        if self.from_model:
+            fixed = sorted({"arguments", "weights", "side_px", "side_um", "mean", "std"} & self._set_fields())
+            if fixed:
+                raise ValueError(f"{fixed[0]} comes from the model {self.from_model}: leave it out")
+        return self
+
+    def _set_fields(self) -> set[str]:
+        defaults = type(self).model_fields
+        return {name for name in defaults if getattr(self, name) != defaults[name].default}
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model: as given, else after what it was made from."""
+        if self.name:
+            return self.name
+        if self.from_model:
+            from pathlib import Path
+
+            return f"{Path(self.from_model).name}-{self.preset or 'tuned'}"
+        return self.arch.replace("/", "_")
+
+
+def make_checked(**options: Any) -> TrainConfig:
+    """Build a `TrainConfig`, with a one-line `ArgumentError` where an option is wrong."""
+    try:
+        return TrainConfig(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = first["msg"].removeprefix("Value error, ")
+        where = ".".join(str(part) for part in first["loc"])
+        if not where:
+            raise ArgumentError(f"training settings: {what}.") from error
+        if first["type"] == "extra_forbidden":
+            raise ArgumentError(_unknown(where)) from error
+        raise ArgumentError(f"{where}: {what} (got {first.get('input')!r}).") from error
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, TrainConfig.model_fields, n=1)
+    return f"training knows no setting {name!r}; " + (
+        f"did you mean {near[0]!r}?" if near else "see leukocls train --help."
+    )

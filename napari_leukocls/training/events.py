@@ -1,0 +1,70 @@
+"""What a training tells whoever started it, as it happens; one line of JSON an event between processes."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from napari_leukocls.errors import InputError
+
+Kind = Literal["started", "split", "warning", "log", "progress", "epoch", "finished", "stopped", "failed"]
+KINDS: tuple[str, ...] = get_args(Kind)
+#: The last event of a training is one of these.
+LAST = frozenset({"finished", "stopped", "failed"})
+
+
+@dataclass(frozen=True)
+class TrainEvent:
+    """One thing that happened.
+
+    Attributes
+    ----------
+    kind : str
+        ``started``: the settings, the device, the classes. ``split``: crops of each class in each part, by
+        what they are grouped, and how many were left out. ``warning``, ``log``: ``message``. ``progress``:
+        ``stage``, ``done``, ``total``. ``epoch``: ``epoch`` of ``epochs``, ``loss``, ``lr``, ``val_loss``,
+        ``val_macro_f1``, ``val_accuracy``, ``best``, ``seconds``, ``crops_per_s``, ``busy``; in repeats also
+        ``repeat``. ``finished`` and ``stopped``: ``model`` (the folder) and its figures. ``failed``:
+        ``message``.
+    data : dict
+        Plain values, as JSON has them.
+    """
+
+    kind: Kind
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """One line, without a line break; what is no finite number becomes null."""
+        return json.dumps({"kind": self.kind, "data": _plain(self.data)}, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> TrainEvent:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        InputError
+            Where the line is no event.
+        """
+        try:
+            raw = json.loads(line)
+            kind, data = raw["kind"], raw["data"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"no training event: {line.strip()[:100]!r}.") from error
+        if kind not in KINDS or not isinstance(data, dict):
+            raise InputError(f"no training event: {line.strip()[:100]!r}.")
+        return cls(kind, data)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,62 @@
+"""A network's logits on crops as they are, and how good they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_leukocls.training.feed import Look, to_unit
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures on the validation part."""
+
+    loss: float
+    macro_f1: float
+    accuracy: float
+
+    def as_dict(self) -> dict[str, float]:
+        """As the event of an epoch has them."""
+        return {"val_loss": self.loss, "val_macro_f1": self.macro_f1, "val_accuracy": self.accuracy}
+
+
+@torch.inference_mode()
+def logits_of(
+    net: nn.Module, pixels: np.ndarray, look: Look, device: torch.device, config: TrainConfig
+) -> np.ndarray:
+    """Logits (N, C) of crops (N, S, S, 3) uint8; the network is in evaluation mode afterwards."""
+    net.eval()
+    size = max(config.batch_size, 32)
+    parts = [
+        net(look.normalise(to_unit(pixels[begin : begin + size], device))).float().cpu().numpy()
+        for begin in range(0, len(pixels), size)
+    ]
+    return np.concatenate(parts)
+
+
+def measure(logits: np.ndarray, labels: np.ndarray) -> Measured:
+    """Cross-entropy, macro-F1 over the classes that occur, and accuracy.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray, (N, C)
+    labels : numpy.ndarray, (N,), int
+    """
+    from scipy.special import log_softmax
+    from sklearn.metrics import f1_score
+
+    if not np.isfinite(logits).all():
+        return Measured(float("inf"), 0.0, 0.0)
+    guess = logits.argmax(axis=1)
+    loss = -log_softmax(logits.astype(float), axis=1)[np.arange(len(labels)), labels].mean()
+    there = np.unique(labels)
+    macro = f1_score(labels, guess, labels=there, average="macro", zero_division=0)
+    return Measured(float(loss), float(macro), float((guess == labels).mean()))

@@ -1,0 +1,257 @@
+"""The network that a training starts from: built, given its first weights, and described for the card."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from napari_leukocls.architectures.registry import Entry, create
+from napari_leukocls.architectures.registry import entry as entry_of
+from napari_leukocls.classification.crops import CropRule
+from napari_leukocls.errors import ArgumentError, ModelError
+from napari_leukocls.training.events import TrainEvent
+from napari_leukocls.training.folded import is_folded
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.card import ModelCard
+    from napari_leukocls.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
+#: Share of a network's tensors that weights from elsewhere must fill to count as its weights.
+MIN_FILLED = 0.5
+#: What builders call the dropout before the last layer, best first.
+_DROPOUT = ("head_dropout", "dropout", "drop_rate")
+
+
+@dataclass
+class Start:
+    """A network before its training.
+
+    Attributes
+    ----------
+    net : torch.nn.Module
+    entry : Entry
+    arguments : dict
+        Of its builder, for the card.
+    classes : tuple of str
+    rule : CropRule
+    mean, std : tuple of float
+    note : str
+        Where its weights come from.
+    folded : bool
+        Whether its batch normalisations were folded away and need the statistics of real crops.
+    card : ModelCard or None
+        Of the model that it was made from.
+    stain : dict
+        Reference of the stain normalisation; empty for none, or before it is fitted.
+    new_classes : tuple of str
+        Those that the model it was made from does not have.
+    """
+
+    net: nn.Module
+    entry: Entry
+    arguments: dict[str, Any]
+    classes: tuple[str, ...]
+    rule: CropRule
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    note: str = "random weights"
+    folded: bool = False
+    card: ModelCard | None = None
+    stain: dict[str, Any] = field(default_factory=dict)
+    new_classes: tuple[str, ...] = field(default=())
+
+
+def start_network(config: TrainConfig, classes: Sequence[str]) -> Generator[TrainEvent, None, Start]:
+    """Build the network to train.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    classes : sequence of str
+        Of the data; a model's own classes go before them and are kept.
+
+    Yields
+    ------
+    TrainEvent
+
+    Raises
+    ------
+    ModelError, ArgumentError
+        Where the architecture, its arguments or its weights do not fit.
+    """
+    torch.manual_seed(config.seed)
+    if config.from_model:
+        return _from_model(config, classes)
+    return (yield from _from_architecture(config, classes))
+
+
+def rule_of(config: TrainConfig) -> CropRule:
+    """The crop rule of a training, before anything is built."""
+    if config.from_model:
+        from napari_leukocls.classification.card import read_card
+        from napari_leukocls.resources import find_model
+
+        return read_card(find_model(config.from_model).path).crop.rule()
+    side = config.side_px or entry_of(config.arch).input.side
+    margin = None if config.keep_surroundings else config.margin_um
+    return CropRule(config.side_um or CropRule().side_um, side, margin, config.white)
+
+
+def _from_architecture(config: TrainConfig, classes: Sequence[str]) -> Generator[TrainEvent, None, Start]:
+    entry = entry_of(config.arch)
+    arguments = {**config.arguments, **_dropout_argument(entry, config.dropout)}
+    rule = rule_of(config)
+    net = create(config.arch, len(classes), **arguments)
+    start = Start(
+        net, entry, arguments, tuple(classes), rule, config.mean or entry.mean, config.std or entry.std
+    )
+    check_network(start)
+    if config.weights:
+        start.note = f"weights of {Path(config.weights).name}"
+        load_file_weights(start, Path(config.weights))
+    elif config.pretrained and entry.pretrained:
+        yield from _load_pretrained(start)
+    if start.note == "random weights":
+        yield TrainEvent("log", {"message": f"{config.arch} starts from scratch, with random weights."})
+    return start
+
+
+def _dropout_argument(entry: Entry, dropout: float | None) -> dict[str, float]:
+    """The builder's own name for the dropout before the last layer."""
+    if dropout is None:
+        return {}
+    known = inspect.signature(entry.build).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return {"drop_rate": dropout}
+    name = next((name for name in _DROPOUT if name in known), None)
+    if name is None:
+        raise ArgumentError(f"the architecture {entry.name} has no dropout to set: leave dropout out.")
+    return {name: dropout}
+
+
+@torch.no_grad()
+def check_network(start: Start) -> None:
+    """Run one crop through, so that a size or a head that does not fit is said before the epochs."""
+    side = start.rule.side_px
+    start.net.eval()
+    try:
+        output = start.net(torch.zeros(1, 3, side, side))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ArgumentError(f"{start.entry.name} does not take crops of {side} px ({error}).") from error
+    if not isinstance(output, torch.Tensor) or output.shape != (1, len(start.classes)):
+        raise ModelError(f"{start.entry.name} is no classifier: it gives no vector of {len(start.classes)}.")
+
+
+def load_file_weights(start: Start, path: Path) -> None:
+    """Fill a network from a safetensors file; what does not fit (its head) is left as it is.
+
+    Raises
+    ------
+    ModelError
+        Where the file is none, or holds another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        given = load_file(path)
+    except FileNotFoundError as error:
+        raise ModelError(f"there is no file {path}: correct --weights.") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is no safetensors file ({error}): pickles are not loaded.") from error
+    prefixes = ["", *start.entry.pretrained]
+    fits = {prefix: _fitting(start.net, given, prefix) for prefix in prefixes}
+    best = max(fits.values(), key=len)
+    wanted = len(start.net.state_dict())
+    if len(best) < MIN_FILLED * wanted:
+        raise ModelError(
+            f"{path} fits {len(best)} of {wanted} tensors of {start.entry.name}: it is of another network."
+        )
+    start.net.load_state_dict(best, strict=False)
+    start.folded = is_folded(start.net)
+
+
+def _fitting(net: nn.Module, given: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    wanted = net.state_dict()
+    return {
+        prefix + name: value
+        for name, value in given.items()
+        if prefix + name in wanted and wanted[prefix + name].shape == value.shape
+    }
+
+
+def _load_pretrained(start: Start) -> Generator[TrainEvent, None, None]:
+    """Fill a network from timm's pretrained weights, where they are on this machine or can be fetched."""
+    import timm
+
+    for prefix, tag in start.entry.pretrained.items():
+        yield TrainEvent("log", {"message": f"looking for timm's pretrained weights of {tag}."})
+        extra = start.arguments if prefix == "" else {}
+        extra = {name: value for name, value in extra.items() if name != "timm_name"}
+        try:
+            given = timm.create_model(tag, pretrained=True, num_classes=0, **extra).state_dict()
+        except Exception as error:  # noqa: BLE001 - whatever a download raises, there are no weights
+            reason = " ".join(str(error).split())[:160]
+            message = (
+                f"timm's weights of {tag} cannot be had ({type(error).__name__}: {reason}): training starts "
+                "from scratch; give --weights FILE if you have them."
+            )
+            yield TrainEvent("warning", {"message": message})
+            continue
+        fitting = _fitting(start.net, given, prefix)
+        if len(fitting) < MIN_FILLED * len(given):
+            message = f"timm's weights of {tag} fit {len(fitting)} of {len(given)} tensors and are not used."
+            yield TrainEvent("warning", {"message": message})
+            continue
+        start.net.load_state_dict(fitting, strict=False)
+        start.note = f"pretrained weights of {', '.join(start.entry.pretrained.values())} (timm)"
+
+
+def _from_model(config: TrainConfig, classes: Sequence[str]) -> Start:
+    from napari_leukocls.classification.card import read_card
+    from napari_leukocls.classification.checkpoint import OOD_PREFIX, read_weights
+    from napari_leukocls.resources import find_model
+
+    folder = find_model(config.from_model).path
+    card = read_card(folder)
+    tensors, digest = read_weights(folder)
+    entry = entry_of(card.architecture)
+    new = tuple(sorted(set(classes) - set(card.classes)))
+    everything = (*card.classes, *new)
+    arguments = {**card.arguments, **_dropout_argument(entry, config.dropout)}
+    net = create(card.architecture, len(everything), **arguments)
+    old = {name: value for name, value in tensors.items() if not name.startswith(OOD_PREFIX)}
+    widen(net, old, len(card.classes), card.architecture)
+    start = Start(net, entry, arguments, everything, card.crop.rule(), card.mean, card.std)
+    start.note = f"the model {card.name} ({digest[:12]})"
+    start.card, start.new_classes, start.stain = card, new, card.stain
+    check_network(start)
+    return start
+
+
+def widen(net: nn.Module, old: dict[str, torch.Tensor], n_old: int, name: str) -> None:
+    """Give a network the weights of one with fewer classes; rows of new classes stay as they are.
+
+    Raises
+    ------
+    ModelError
+        Where another tensor than the head's differs in shape.
+    """
+    state = net.state_dict()
+    for key, value in state.items():
+        given = old.get(key)
+        if given is not None and given.shape == value.shape:
+            state[key] = given.to(value.dtype)
+        elif given is not None and given.shape[1:] == value.shape[1:] and len(given) == n_old:
+            state[key] = torch.cat([given.to(value.dtype), value[n_old:]])
+        else:
+            raise ModelError(f"the weights do not fit {name} at {key}: copy the model again.")
+    net.load_state_dict(state)

@@ -1,0 +1,264 @@
+"""Training, validation and test parts: stratified by class, and nothing that belongs together is parted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_leukocls.errors import InputError
+from napari_leukocls.training.dataset import Collection
+from napari_leukocls.training.duplicates import join, same_pictures
+from napari_leukocls.training.events import TrainEvent
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.config import TrainConfig
+
+PARTS = ("train", "validation", "test")
+_SPELLINGS = {
+    "train": "train", "training": "train", "fit": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test", "testing": "test", "holdout": "test", "held-out": "test", "heldout": "test",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which part each crop is in.
+
+    Attributes
+    ----------
+    part : numpy.ndarray, (N,), int
+        Index into `PARTS`; -1 where a crop is in none.
+    units : numpy.ndarray, (N,), int
+        Crops of one unit are in one part.
+    record : dict
+        How it was made, for the card.
+    """
+
+    part: np.ndarray
+    units: np.ndarray
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def rows(self, name: str) -> np.ndarray:
+        """Rows of a part."""
+        return np.flatnonzero(self.part == PARTS.index(name))
+
+
+def owners(collection: Collection, group_by: str) -> tuple[list[str], str]:
+    """Patient or slide of each crop ("" where it has none), and by which of the two crops are grouped."""
+    crops = collection.crops
+    if group_by == "auto":
+        group_by = (
+            "patient" if any(c.patient for c in crops) else "slide" if any(c.slide for c in crops) else "none"
+        )
+    if group_by == "none":
+        return [""] * len(crops), "none"
+    if not any(getattr(crop, group_by) for crop in crops):
+        raise InputError(f"the data has no column {group_by}: give --group-by auto, or add the column.")
+    # Where a patient is not known the slide still is better than nothing.
+    return [
+        f"p:{crop.patient}"
+        if group_by == "patient" and crop.patient
+        else f"s:{crop.slide}"
+        if crop.slide
+        else ""
+        for crop in crops
+    ], group_by
+
+
+def units_of(collection: Collection, group_by: str, near: bool) -> np.ndarray:
+    """Number the units (N,) that must not be parted: one owner's crops, and equal or look-alike pictures."""
+    pictures = same_pictures(collection.hashes, collection.thumbs, near)
+    names, _ = owners(collection, group_by)
+    return join(pictures, chain_pairs(names))
+
+
+def chain_pairs(names: Sequence[str]) -> np.ndarray:
+    """Pairs (P, 2) of rows that tie the rows of each name together; empty names tie nothing."""
+    last: dict[str, int] = {}
+    pairs = []
+    for row, name in enumerate(names):
+        if name:
+            if name in last:
+                pairs.append((last[name], row))
+            last[name] = row
+    return np.array(pairs, np.intp).reshape(-1, 2)
+
+
+def assign(
+    units: np.ndarray, classes: np.ndarray, shares: Sequence[float], random: np.random.Generator
+) -> np.ndarray:
+    """Put units into parts so that every class comes as near to the shares as whole units allow.
+
+    Parameters
+    ----------
+    units : numpy.ndarray, (N,), int
+    classes : numpy.ndarray, (N,), int
+        0 or more.
+    shares : sequence of float, length P
+        They sum to 1.
+    random : numpy.random.Generator
+
+    Returns
+    -------
+    numpy.ndarray, (N,), int
+        Part of each row.
+    """
+    _, number = np.unique(units, return_inverse=True)
+    held = np.zeros((number.max(initial=-1) + 1, int(classes.max(initial=-1)) + 1))
+    np.add.at(held, (number, classes), 1)
+    totals = np.maximum(held.sum(axis=0), 1)
+    target = np.asarray(shares, float)[:, None] * totals
+    filled = np.zeros_like(target)
+    part = np.empty(len(held), np.intp)
+    order = random.permutation(len(held))
+    # Large units first, while there is room to make up for them; the shuffle decides among equals.
+    order = order[np.argsort(-(held[order] / totals).max(axis=1), kind="stable")]
+    open_parts = np.asarray(shares) > 0
+    for unit in order:
+        # Change of the squared distance from the target, each class on its own scale.
+        cost = (((2 * (filled - target) + held[unit]) * held[unit]) / (totals**2)).sum(axis=1)
+        # Relative to the part's size: one crop too many weighs more in a small part.
+        cost = cost / np.maximum(np.asarray(shares), 1e-9)
+        cost[~open_parts] = np.inf
+        chosen = int(cost.argmin())
+        part[unit] = chosen
+        filled[chosen] += held[unit]
+    return part[number]
+
+
+def make_split(
+    collection: Collection, config: TrainConfig, classes: Sequence[str], seed: int | None = None
+) -> Generator[TrainEvent, None, Split]:
+    """Split a collection, or take the split that its table gives.
+
+    Parameters
+    ----------
+    collection : Collection
+    config : TrainConfig
+    classes : sequence of str
+    seed : int, optional
+        By default the configuration's.
+
+    Raises
+    ------
+    InputError
+        Where a patient would be on both sides, or a part that is needed stays empty.
+    """
+    seed = config.seed if seed is None else seed
+    yield TrainEvent("progress", {"stage": "split", "done": 0, "total": 1})
+    index = {name: place for place, name in enumerate(classes)}
+    labels = np.array([index[name] for name in collection.labels])
+    units = units_of(collection, config.group_by, config.near_duplicates)
+    record: dict[str, Any] = {"seed": seed, "grouped_by": owners(collection, config.group_by)[1]}
+    random = np.random.default_rng(seed)
+    shares = (1 - config.validation_share - config.test_share, config.validation_share, config.test_share)
+    if any(crop.split.strip() for crop in collection.crops):
+        part = yield from _given_split(collection, units, labels, config, random)
+        record |= {"method": "as the table gives it"}
+    else:
+        part = assign(units, labels, shares, random)
+        record |= {"method": "stratified by class, units whole", "shares": list(shares)}
+    split = Split(part, units, record)
+    crossing = crossing_owners(collection, split)
+    if crossing and not config.allow_leakage:
+        raise InputError(
+            f"{len(crossing)} patients or slides are on both sides of the split (first {crossing[0]}): "
+            "correct it, or accept it with --allow-leakage, which the card will say."
+        )
+    record["leakage"] = {"allowed": config.allow_leakage, "on_both_sides": crossing}
+    yield from _say(split, collection, classes, crossing)
+    return split
+
+
+def given_part(collection: Collection) -> np.ndarray:
+    """Part (N,) that the table gives each crop; `InputError` where it gives none, or another word."""
+    part = []
+    for crop in collection.crops:
+        word = crop.split.strip().casefold()
+        if word not in _SPELLINGS:
+            said = f"says {crop.split!r}" if word else "is empty"
+            raise InputError(f"{crop.file}: the column split {said}: write train, validation or test.")
+        part.append(PARTS.index(_SPELLINGS[word]))
+    return np.array(part)
+
+
+def _given_split(
+    collection: Collection,
+    units: np.ndarray,
+    labels: np.ndarray,
+    config: TrainConfig,
+    random: np.random.Generator,
+) -> Generator[TrainEvent, None, np.ndarray]:
+    part = given_part(collection)
+    if not (part == 1).any() and config.validation_share > 0:
+        rows = np.flatnonzero(part == 0)
+        share = min(0.5, config.validation_share / max(1 - config.test_share, 0.1))
+        part[rows] = assign(units[rows], labels[rows], (1 - share, share), random)
+        yield TrainEvent("log", {"message": "the table has no validation part: one is taken from training."})
+    # Pictures that look the same stay where they are measured: the training side gives its copy up.
+    pictures = same_pictures(collection.hashes, collection.thumbs, config.near_duplicates)
+    spoilt = np.zeros(len(part), bool)
+    for side, cleaner in ((0, (1, 2)), (1, (2,))):
+        measured = np.unique(pictures[np.isin(part, cleaner)])
+        spoilt |= (part == side) & np.isin(pictures, measured)
+    if spoilt.any() and not config.allow_leakage:
+        first = collection.crops[int(np.flatnonzero(spoilt)[0])].file
+        message = (
+            f"{spoilt.sum()} crops look the same as crops of a later part and are left out: first {first}."
+        )
+        yield TrainEvent("warning", {"message": message})
+        part[spoilt] = -1
+    return part
+
+
+def crossing_owners(collection: Collection, split: Split) -> list[str]:
+    """Patients, and slides of crops without one, that are in more than one part; sorted."""
+    seen: dict[str, set[int]] = {}
+    for crop, part in zip(collection.crops, split.part, strict=True):
+        owner = f"patient {crop.patient}" if crop.patient else f"slide {crop.slide}" if crop.slide else ""
+        if owner and part >= 0:
+            seen.setdefault(owner, set()).add(int(part))
+    return sorted(owner for owner, parts in seen.items() if len(parts) > 1)
+
+
+def _say(
+    split: Split, collection: Collection, classes: Sequence[str], crossing: list[str]
+) -> Generator[TrainEvent, None, None]:
+    labels = np.array(collection.labels)
+    counts = {part: dict(Counter(labels[split.rows(part)].tolist())) for part in PARTS}
+    split.record["counts"] = counts
+    split.record["files_sha256"] = {part: digest_of(collection, split.rows(part)) for part in PARTS}
+    if not counts["train"] or not counts["validation"]:
+        missing = "training" if not counts["train"] else "validation"
+        raise InputError(f"the {missing} part is empty: add crops, or change the shares or the split column.")
+    for part in ("train", "validation", *(["test"] if counts["test"] else [])):
+        absent = [name for name in classes if name in set(labels.tolist()) and not counts[part].get(name)]
+        if absent:
+            message = f"no {absent[0]!r} is in the {part} part (all its crops belong together, or are few)."
+            yield TrainEvent("warning", {"message": message})
+    if crossing:
+        message = f"{len(crossing)} patients or slides are on both sides of the split: figures are too good."
+        yield TrainEvent("warning", {"message": message})
+    yield TrainEvent(
+        "split",
+        {
+            "counts": counts,
+            "classes": list(classes),
+            "grouped_by": split.record["grouped_by"],
+            "units": int(len(np.unique(split.units))),
+            "left_out": len(collection.left_out) + int((split.part < 0).sum()),
+            "leakage": crossing,
+        },
+    )
+
+
+def digest_of(collection: Collection, rows: np.ndarray) -> str:
+    """SHA-256 of the sorted hashes of some files: what names a part in the card."""
+    names = "\n".join(sorted(collection.hashes[row] for row in rows))
+    return hashlib.sha256(names.encode()).hexdigest()

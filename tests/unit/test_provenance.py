@@ -1,0 +1,83 @@
+"""Files that a model was trained on are known again, however its folder names them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_leukocls.classification.dataset import LabelledCrop
+from napari_leukocls.errors import InputError, ModelError
+from napari_leukocls.provenance import file_sha256, refuse_seen, seen_files, used_hashes
+from napari_leukocls.resources import ModelEntry
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> list[LabelledCrop]:
+    for place in range(4):
+        (tmp_path / f"{place}.png").write_bytes(bytes([place]))
+    return [LabelledCrop(f"{place}.png", tmp_path / f"{place}.png", "lymphocyte") for place in range(4)]
+
+
+def a_model(tmp_path: Path, **card: Any) -> ModelEntry:
+    folder = tmp_path / "mine"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.json").write_text(json.dumps({"name": "mine", **card}))
+    return ModelEntry("mine", folder, "user")
+
+
+def joined(names: list[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def test_a_list_in_the_card(tmp_path: Path, crops: list[LabelledCrop]) -> None:
+    hashes = [file_sha256(crop.path) for crop in crops]
+    entry = a_model(tmp_path, split={"train": hashes[:1], "validation": hashes[1:2], "test": hashes[2:]})
+    assert used_hashes(entry) == set(hashes[:2])
+    assert seen_files(entry, crops) == (["0.png", "1.png"], True)
+    assert refuse_seen(entry, crops[2:]) == []
+    with pytest.raises(InputError, match=r"1 of 3 crops were used to train or tune 'mine' \(first 1.png\)"):
+        refuse_seen(entry, crops[1:])
+
+
+def test_a_table_beside_the_card_goes_first_and_a_new_name_does_not_hide_a_file(
+    tmp_path: Path, crops: list[LabelledCrop]
+) -> None:
+    entry = a_model(tmp_path, split={"train": []})
+    rows = [
+        f"old_{crop.file},{file_sha256(crop.path)},x,{part}"
+        for crop, part in zip(crops, ("train", "left out", "test", "validation"), strict=True)
+    ]
+    (entry.path / "split.csv").write_text(
+        "file,sha256,class,part\n" + "\n".join(rows) + "\nlost.png,,x,left out\n"
+    )
+    assert seen_files(entry, crops) == (["0.png", "3.png"], True)
+
+
+@pytest.mark.parametrize("what", ["names", "hashes"])
+def test_a_digest_of_the_whole_list(tmp_path: Path, crops: list[LabelledCrop], what: str) -> None:
+    if what == "names":
+        entry = a_model(tmp_path, training_data={"files_sha256": joined([crop.file for crop in crops])})
+    else:
+        digest = joined([file_sha256(crop.path) for crop in crops])
+        entry = a_model(tmp_path, split={"files_sha256": {"train": digest, "test": "x"}})
+    assert seen_files(entry, crops) == ([crop.file for crop in crops], True)
+    # A part of the list cannot be told by the digest of the whole.
+    assert seen_files(entry, crops[:3]) == ([], False)
+    assert "does not list its training files" in refuse_seen(entry, crops[:3])[0]
+
+
+@pytest.mark.parametrize("card", [{}, {"split": "by name"}, {"split": {}}, {"training_data": "PBC"}])
+def test_a_card_that_says_nothing(tmp_path: Path, crops: list[LabelledCrop], card: dict[str, Any]) -> None:
+    assert len(refuse_seen(a_model(tmp_path, **card), crops)) == 1
+
+
+@pytest.mark.parametrize("text", [b"file,class\na,b\n", b"\xff\xfe\x00"])
+def test_a_damaged_table_is_said(tmp_path: Path, crops: list[LabelledCrop], text: bytes) -> None:
+    entry = a_model(tmp_path)
+    (entry.path / "split.csv").write_bytes(text)
+    with pytest.raises(ModelError, match="split.csv' cannot be read"):
+        refuse_seen(entry, crops)

@@ -1,0 +1,119 @@
+"""A model learns a new laboratory from few crops, and keeps what it knew."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from crops_for_training import COLOURS, disc, make_crops, settings, train
+
+from napari_leukocls.classification.checkpoint import load_classifier, verify
+from napari_leukocls.errors import ModelError
+from napari_leukocls.training.replay import BUDGET, FILE, choose, read_replay, save_replay
+
+#: The new laboratory's stain, and a class that the model has never seen.
+THEIRS = {"neutrophil": (150, 110, 220), "lymphocyte": (60, 30, 120), "blast": (40, 170, 110)}
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("old")
+    data = make_crops(folder / "crops", each=30)
+    return train(settings(data, folder, epochs=20, lr=1e-2, patience=0, test_share=0.0))[0]
+
+
+@pytest.fixture(scope="module")
+def adapted(old, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("new")
+    data = make_crops(folder / "crops", each=15, seed=5, colours=THEIRS)
+    return train(settings(data, folder, from_model=str(old), preset="adapt", feature_views=3))
+
+
+def accuracy(folder, colours, seed):
+    classifier = load_classifier(folder, "cpu")
+    random = np.random.default_rng(seed)
+    crops = np.stack([disc(colour, random) for colour in colours.values() for _ in range(20)])
+    guess = np.array(classifier.classes)[classifier.predict(crops).probabilities.argmax(1)]
+    return (guess == np.repeat(list(colours), 20)).mean()
+
+
+def test_the_new_class_is_learnt_and_the_old_ones_are_kept(old, adapted):
+    folder, events = adapted
+    assert load_classifier(folder, "cpu").classes == (*sorted(COLOURS), "blast")
+    assert accuracy(folder, THEIRS, 70) > accuracy(old, THEIRS, 70) + 0.1
+    assert accuracy(folder, COLOURS, 71) > accuracy(old, COLOURS, 71) - 0.2
+    assert events[-1].kind == "finished" and verify(folder)
+
+
+def test_both_recalls_are_reported(adapted):
+    folder, events = adapted
+    card = json.loads((folder / "model.json").read_text())
+    recall = card["adaptation"]["recall"]
+    assert set(recall) == {"old_classes", "this_laboratory", "new_classes"}
+    assert recall["old_classes"]["before"] > 0.8 and recall["old_classes"]["after"] > 0.7
+    assert recall["new_classes"]["after"] > 0.4
+    assert recall["new_classes"]["before"] is None and recall["new_classes"]["per_class"].keys() == {"blast"}
+    assert recall["this_laboratory"]["n"] == 30 and recall["new_classes"]["n"] == 15
+    assert card["adaptation"]["new_classes"] == ["blast"]
+    assert events[-1].data["adaptation"]["recall"] == recall
+    assert card["test"]["touched"].startswith("never")
+    assert "cross-validated" in card["split"]["method"]
+
+
+def test_an_adapted_model_can_be_adapted_again(adapted, tmp_path):
+    data = make_crops(tmp_path / "crops", each=4, seed=6, colours={"basophil": (20, 20, 60)})
+    folder, _ = train(settings(data, tmp_path, from_model=str(adapted[0]), preset="adapt", feature_views=2))
+    assert load_classifier(folder, "cpu").classes[-2:] == ("blast", "basophil")
+
+
+def test_a_test_part_that_the_table_names_is_measured_and_not_learnt(old, tmp_path):
+    data = make_crops(tmp_path / "crops", each=10, seed=8, colours=THEIRS)
+    table = tmp_path / "crops" / "all.csv"
+    rows = [f"{name}/{k:03}.png,{name},{'test' if k < 3 else 'train'}" for name in THEIRS for k in range(10)]
+    table.write_text("file,class,split\n" + "\n".join(rows) + "\n")
+    folder, _ = train(settings(table, tmp_path, from_model=str(old), preset="adapt", feature_views=2))
+    card = json.loads((folder / "model.json").read_text())
+    assert card["test"]["n"] == 9 and card["adaptation"]["crops"] == 21
+    assert data.is_dir()
+
+
+def test_a_model_without_stored_features_says_so(old, tmp_path):
+    import shutil
+
+    bare = tmp_path / "bare"
+    shutil.copytree(old, bare)
+    (bare / FILE).unlink()
+    data = make_crops(tmp_path / "crops", each=4, colours=THEIRS)
+    with pytest.raises(ModelError, match="keeps no features.*--no-rehearse"):
+        train(settings(data, tmp_path / "out", from_model=str(bare), preset="adapt"))
+
+
+def test_stored_features_belong_to_their_weights_and_stay_small(tmp_path):
+    random = np.random.default_rng(0)
+    many = random.normal(size=(4000, 1280)).astype(np.float32), random.integers(0, 8, 4000)
+    kept = choose(many, (many[0][:900], many[1][:900]))
+    assert 0 < kept.check.mean() < 0.5 and set(kept.classes) == set(range(8))
+    save_replay(tmp_path / FILE, kept, "abc")
+    assert (tmp_path / FILE).stat().st_size < 2_000_000 and BUDGET < 2_000_000
+    again = read_replay(tmp_path, "abc", 8)
+    np.testing.assert_allclose(again.features, kept.features, atol=2e-3)
+    np.testing.assert_array_equal(again.check, kept.check)
+    with pytest.raises(ModelError, match="of other weights"):
+        read_replay(tmp_path, "def", 8)
+    with pytest.raises(ModelError, match="does not have"):
+        read_replay(tmp_path, "abc", 3)
+    (tmp_path / FILE).write_bytes(b"half")
+    with pytest.raises(ModelError, match="damaged"):
+        read_replay(tmp_path, "abc", 8)
+
+
+def test_the_bundled_default_can_be_adapted():
+    from napari_leukocls.classification.checkpoint import read_weights
+    from napari_leukocls.resources import bundled_dir
+
+    folder = bundled_dir("models") / "default"
+    _, digest = read_weights(folder)
+    replay = read_replay(folder, digest, 8)
+    assert set(replay.classes) == set(range(8)) and replay.check.sum() >= 100
+    assert (folder / FILE).stat().st_size < 2_000_000
