@@ -1,0 +1,213 @@
+"""Checks of heatmaps against what the model does: energy in the cell, deletion, insertion, occlusion.
+
+Each takes heatmaps, from whatever explainer, and hides or shows what they point at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_leukocls.explanation.hiding import (
+    FILLS,
+    NIL,
+    Occlusion,
+    area_under,
+    deletion_curve,
+    insertion_curve,
+    occlusion,
+    random_maps,
+)
+from napari_leukocls.types import Steps
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.predict import Classifier
+
+
+def energy_in_cell(heatmaps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Share of each map's mass that lies in the cell.
+
+    Parameters
+    ----------
+    heatmaps : numpy.ndarray, (N, h, w)
+    masks : numpy.ndarray, (N, h, w), bool
+
+    Returns
+    -------
+    numpy.ndarray, (N,)
+        nan where a map is nought, or a mask empty.
+
+    References
+    ----------
+    Wang et al.: Score-CAM (energy-based pointing game). CVPR workshops 2020.
+    """
+    total = heatmaps.sum(axis=(1, 2), dtype=np.float64) * masks.any(axis=(1, 2))
+    inside = (heatmaps * masks).sum(axis=(1, 2), dtype=np.float64)
+    return np.divide(inside, total, out=np.full(len(heatmaps), np.nan), where=total > 0)
+
+
+def interval(differences: np.ndarray) -> tuple[float, float]:
+    """95 % interval of a mean, by Student's t."""
+    from scipy.stats import t
+
+    n = len(differences)
+    if n < 2:
+        return (float("-inf"), float("inf"))
+    half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)
+    return float(differences.mean() - half), float(differences.mean() + half)
+
+
+def occlusion_figures(found: Occlusion) -> dict[str, Any]:
+    """Ratio of the mean drops; where random regions do nothing, the difference's interval decides instead."""
+    mean, by_chance = float(found.drop.mean()), float(found.random_drop.mean())
+    low, high = interval(found.drop - found.random_drop.mean(axis=1))
+    ratio = mean / by_chance if by_chance > NIL else None
+    return {
+        "drop": mean,
+        "random_drop": by_chance,
+        "ratio": ratio,
+        "difference": mean - by_chance,
+        "difference_ci95": [low, high],
+        "passed": bool(ratio > 1) if ratio is not None else bool(low > 0),
+    }
+
+
+def auc_figures(auc: np.ndarray, random_auc: np.ndarray, lower_is_better: bool) -> dict[str, Any]:
+    """Mean AUC against that of random maps; passes where the paired difference's interval says better."""
+    gain = random_auc - auc if lower_is_better else auc - random_auc
+    low, high = interval(gain)
+    return {
+        "auc": float(auc.mean()),
+        "random_auc": float(random_auc.mean()),
+        "gain_ci95": [low, high],
+        "passed": bool(low > 0),
+    }
+
+
+def iter_check_cells(
+    classifier: Classifier,
+    crops: np.ndarray,
+    heatmaps: np.ndarray,
+    targets: np.ndarray,
+    masks: np.ndarray | None = None,
+    seed: int = 0,
+) -> Steps[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Run all checks of single cells' maps.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    crops : numpy.ndarray, (N, h, w, 3), uint8
+    heatmaps : numpy.ndarray, (N, h, w)
+    targets : numpy.ndarray, (N,), int
+    masks : numpy.ndarray, (N, h, w), bool, optional
+        Of the cells.
+    seed : int
+
+    Yields
+    ------
+    tuple of int
+
+    Returns
+    -------
+    figures : dict
+        As a card holds them, without the randomisation.
+    per_cell : dict of numpy.ndarray, (N,)
+        Columns of ``explanations.csv``; nan where a map is nought.
+    """
+    shown = heatmaps.reshape(len(heatmaps), -1).max(axis=1, initial=0) > 0
+    names = [f"occlusion_{part}_{fill}" for fill in FILLS for part in ("drop", "random_drop")]
+    columns = ["deletion_auc", "insertion_auc", *names]
+    per_cell = {name: np.full(len(crops), np.nan) for name in columns}
+    figures: dict[str, Any] = {"n": int(shown.sum()), "n_without_evidence": int((~shown).sum())}
+    if masks is not None:
+        per_cell["energy_in_cell"] = energy_in_cell(heatmaps, masks)
+        area = np.where(np.isfinite(per_cell["energy_in_cell"]), masks.mean(axis=(1, 2)), np.nan)
+        mean = _mean(per_cell["energy_in_cell"])
+        if mean is not None:
+            figures["energy_in_cell"] = {"mean": mean, "area_of_cell": _mean(area)}
+    if not shown.any():
+        return figures, per_cell
+    crops, maps, targets = crops[shown], heatmaps[shown], targets[shown]
+    blind = random_maps(len(maps), maps.shape[1:], seed)
+    total = 2 + len(FILLS)
+    for place, (name, curve) in enumerate((("deletion", deletion_curve), ("insertion", insertion_curve))):
+        yield place, total
+        auc = area_under(curve(classifier, crops, maps, targets))
+        by_chance = area_under(curve(classifier, crops, blind, targets))
+        figures[name] = auc_figures(auc, by_chance, name == "deletion")
+        per_cell[f"{name}_auc"][shown] = auc
+    figures["occlusion"] = {}
+    for place, fill in enumerate(FILLS):
+        yield 2 + place, total
+        found = occlusion(classifier, crops, maps, targets, fill, seed=seed)
+        figures["occlusion"][fill] = occlusion_figures(found)
+        per_cell[f"occlusion_drop_{fill}"][shown] = found.drop
+        per_cell[f"occlusion_random_drop_{fill}"][shown] = found.random_drop.mean(axis=1)
+    return figures, per_cell
+
+
+def check_model(
+    classifier: Classifier,
+    crops: np.ndarray,
+    targets: np.ndarray,
+    method: str,
+    masks: Sequence[np.ndarray | None] | None = None,
+    maps: np.ndarray | None = None,
+    max_randomised: int = 32,
+    seed: int = 0,
+) -> Steps[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Run all checks of a model's maps: those of single cells, and the randomisation.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+    targets : numpy.ndarray, (N,), int
+    method : str
+    masks : sequence of numpy.ndarray, (side_px, side_px), bool, or None, optional
+        Of the cells, where they are known.
+    maps : numpy.ndarray, (N, side_px, side_px), optional
+        Drawn before.
+    max_randomised : int
+        Crops that random networks are shown, taken evenly from all.
+    seed : int
+
+    Yields
+    ------
+    tuple of int
+
+    Returns
+    -------
+    figures : dict
+        As a card holds them; ``state`` is the word for them.
+    per_cell : dict of numpy.ndarray, (N,)
+    """
+    from napari_leukocls.explanation import cam
+    from napari_leukocls.explanation.randomise import iter_randomisation
+    from napari_leukocls.explanation.trust import state_of
+
+    drawn = cam.heatmaps(classifier, crops, targets, method) if maps is None else maps
+    known = None
+    if masks is not None and any(mask is not None for mask in masks):
+        none = np.zeros(drawn.shape[1:], bool)
+        known = np.stack([none if mask is None else mask for mask in masks])
+    figures, per_cell = yield from iter_check_cells(classifier, crops, drawn, targets, known, seed)
+    some = np.unique(np.linspace(0, len(crops) - 1, min(max_randomised, len(crops))).astype(int))
+    figures["randomisation"] = yield from iter_randomisation(
+        classifier,
+        crops[some],
+        targets[some],
+        lambda other, shown, asked: cam.heatmaps(other, shown, asked, method),
+        seed=seed,
+    )
+    figures["layers"] = list(cam.reader(classifier).layers)
+    figures["state"] = state_of(figures)
+    return figures, per_cell
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None

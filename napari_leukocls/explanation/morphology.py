@@ -1,0 +1,200 @@
+"""Morphology in words: the attributes of WBCAtt, read from the features that a classifier decides by.
+
+A small linear head lies beside the classifier's weights (``morphology.safetensors`` and ``morphology.json``).
+It describes; it never decides the class.
+
+References
+----------
+Tsutsui, Pang, Wen: WBCAtt, a white blood cell dataset annotated with detailed morphological attributes.
+NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_leukocls.errors import ModelError
+from napari_leukocls.types import finish
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.predict import Classifier
+
+WEIGHTS_NAME = "morphology.safetensors"
+CARD_NAME = "morphology.json"
+FORMAT_VERSION = 1
+#: Probability below which a value is written with a question mark.
+DOUBTFUL = 0.7
+#: What is said of one cell: attribute to (value, probability).
+Description = dict[str, tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head on the features of one set of weights.
+
+    Attributes
+    ----------
+    attributes : dict of str to tuple of str
+        Values of each attribute, in the order of the outputs.
+    classes : tuple of str
+        Classes of cells that were annotated; others are not described.
+    weight : numpy.ndarray, (K, D)
+        K values of all attributes, one after the other.
+    bias : numpy.ndarray, (K,)
+    weights_sha256 : str
+        Of the classifier's weights that it was fitted on.
+    """
+
+    attributes: dict[str, tuple[str, ...]]
+    classes: tuple[str, ...]
+    weight: np.ndarray
+    bias: np.ndarray
+    weights_sha256: str
+
+    def describe(self, features: np.ndarray) -> list[Description]:
+        """Return the likeliest value of each attribute, and its probability, from features (N, D)."""
+        from scipy.special import softmax
+
+        logits = features.astype(np.float32) @ self.weight.T + self.bias
+        rows: list[Description] = [{} for _ in logits]
+        start = 0
+        for name, values in self.attributes.items():
+            share = softmax(logits[:, start : start + len(values)], axis=1)
+            start += len(values)
+            for row, one in zip(rows, share, strict=True):
+                best = int(one.argmax())
+                row[name] = (values[best], float(one[best]))
+        return rows
+
+
+def read_head(folder: Path) -> Head:
+    """Read the head that lies in a model's folder.
+
+    Raises
+    ------
+    ModelError
+        Where it is damaged.
+    """
+    card, weights = folder / CARD_NAME, folder / WEIGHTS_NAME
+    stamp = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in (card, weights))
+    return _read(folder, stamp)
+
+
+@lru_cache(maxsize=8)
+def _read(folder: Path, stamp: tuple[int, ...]) -> Head:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        card = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
+        tensors = load((folder / WEIGHTS_NAME).read_bytes())
+        head = Head(
+            {str(name): tuple(values) for name, values in card["attributes"].items()},
+            tuple(card["classes"]),
+            tensors["weight"].astype(np.float32),
+            tensors["bias"].astype(np.float32),
+            str(card["weights_sha256"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelError(f"the morphology in {folder} is damaged ({error}): copy the model again.") from error
+    if len(head.weight) != sum(map(len, head.attributes.values())) or len(head.bias) != len(head.weight):
+        raise ModelError(f"the morphology in {folder} does not fit its card: copy the model again.")
+    return head
+
+
+def find_head(classifier: Classifier, folder: Path | None = None) -> Head | None:
+    """Return the head that was fitted on a classifier's weights, or None where there is none.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    folder : Path, optional
+        Of the model, where it is known; by default all models that can be used by name are looked through.
+    """
+    from napari_leukocls.resources import list_models
+
+    for place in [folder] if folder is not None else [entry.path for entry in list_models()]:
+        if (place / CARD_NAME).is_file():
+            head = read_head(place)
+            if head.weights_sha256 == classifier.digest:
+                return head
+    return None
+
+
+def describe(classifier: Classifier, crops: np.ndarray, folder: Path | None = None) -> list[Description]:
+    """Describe the cells of crops.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+        Cut by the card's rule.
+    folder : Path, optional
+        As `find_head` has it.
+
+    Returns
+    -------
+    list of dict
+        One a crop: attribute to (value, probability). Empty where the model has no such head, or the cell
+        looks like a class whose morphology was not annotated.
+    """
+    head = find_head(classifier, folder)
+    if head is None or len(crops) == 0:
+        return [{} for _ in crops]
+    logits, features = finish(classifier.outputs(crops))
+    known = [classifier.classes[place] in head.classes for place in logits.argmax(axis=1)]
+    return [row if kept else {} for row, kept in zip(head.describe(features), known, strict=True)]
+
+
+#: Parts of a sentence: what is spoken of, and the attributes that say something of it.
+_PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("nucleus", ("nucleus_shape",)),
+    ("chromatin", ("chromatin_density",)),
+    ("granules", ("granularity", "granule_type", "granule_colour")),
+    ("cytoplasm", ("cytoplasm_colour", "cytoplasm_texture", "cytoplasm_vacuole")),
+    ("cell", ("cell_size", "cell_shape")),
+    ("nucleus to cytoplasm", ("nuclear_cytoplasmic_ratio",)),
+)
+_SAID = {
+    ("chromatin_density", "densely"): "dense",
+    ("chromatin_density", "loosely"): "loose",
+    ("cytoplasm_vacuole", "yes"): "with vacuoles",
+    ("cytoplasm_vacuole", "no"): "no vacuoles",
+    ("granularity", "yes"): "",
+    ("granularity", "no"): "none",
+    ("granule_type", "nil"): "",
+    ("granule_colour", "nil"): "",
+    ("cell_size", "big"): "large",
+}
+
+
+def words(description: Mapping[str, tuple[str, float]]) -> str:
+    """Put a description in words: "nucleus: segmented, multilobed; granules: coarse, red".
+
+    Values less probable than `DOUBTFUL` have a question mark. Attributes that are not known here are named.
+    """
+    parts: list[str] = []
+    told: set[str] = set()
+    for subject, names in _PARTS:
+        told |= set(names)
+        if description.get("granularity", ("", 0))[0] == "no" and subject == "granules":
+            names = ("granularity",)
+        said = [_said(name, *description[name]) for name in names if name in description]
+        text = ", ".join(part for part in said if part)
+        if text:
+            parts.append(f"{subject}: {text}")
+    rest: Sequence[Any] = [name for name in description if name not in told]
+    parts += [f"{name.replace('_', ' ')}: {_said(name, *description[name])}" for name in rest]
+    return "; ".join(parts)
+
+
+def _said(name: str, value: str, probability: float) -> str:
+    text = _SAID.get((name, value), value.replace("-", ", "))
+    return f"{text}?" if text and probability < DOUBTFUL else text

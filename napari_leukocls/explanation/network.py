@@ -1,0 +1,243 @@
+"""A copy of a network from which activations and gradients of layers are read, many cells at a time.
+
+Up to the layer the network runs without gradients and with its normalisations folded; gradients are taken of
+what comes after it alone. The network that was given is never touched: neither its hooks, nor its mode, nor
+its gradients, even while it is being trained.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_leukocls.classification.predict import fold_batch_norm
+from napari_leukocls.errors import ModelError
+from napari_leukocls.explanation import rules
+
+Reshape = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass gave; lists have one array a layer.
+
+    Attributes
+    ----------
+    activations : list of numpy.ndarray, (N, C, h, w)
+    gradients : list of numpy.ndarray, (N, C, h, w)
+        Empty where none were asked for.
+    logits : numpy.ndarray, (N, K)
+    targets : numpy.ndarray, (N,)
+    """
+
+    activations: list[np.ndarray]
+    gradients: list[np.ndarray]
+    logits: np.ndarray
+    targets: np.ndarray
+
+
+def _norm_after(net: nn.Module, layer: str, example: torch.Tensor) -> str:
+    """Name of the batch normalisation that takes the layer's output as it is; empty where there is none."""
+    names = {module: name for name, module in net.named_modules()}
+    kept: list[Any] = []
+    found: list[str] = []
+
+    def before(module: nn.Module, args: tuple) -> None:
+        if kept and args[0] is kept[0]:
+            found.append(names[module])
+
+    hooks = [net.get_submodule(layer).register_forward_hook(lambda module, args, out: kept.append(out))]
+    hooks += [
+        module.register_forward_pre_hook(before)
+        for module in net.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
+    try:
+        with torch.no_grad():
+            net(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else ""
+
+
+def _put(root: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(root.get_submodule(parent), leaf, module)
+
+
+def folded_copy(net: nn.Module, layers: Sequence[str], example: torch.Tensor) -> nn.Module:
+    """Copy a network and fold its normalisations, save those that would change the layers' own outputs."""
+    plain = copy.deepcopy(net).eval()
+    norms = [(layer, _norm_after(plain, layer, example)) for layer in layers]
+    folded = fold_batch_norm(plain, example)
+    for layer, norm in norms:
+        if norm:
+            _put(folded, layer, plain.get_submodule(layer))
+            _put(folded, norm, plain.get_submodule(norm))
+    return folded.to(memory_format=torch.channels_last)
+
+
+class CamNetwork:
+    """Reads layers of a copy of a network; safe to call from several threads.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        From (N, 3, H, W) to logits (N, K); copied.
+    layers : sequence of str
+        Dotted names of the layers that are read; their maps are averaged.
+    reshape : callable or None
+        Turns the layer's output to (N, C, h, w).
+    example : torch.Tensor, (1, 3, H, W), optional
+        Where given, the copy's normalisations are folded.
+    device : str
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        layers: Sequence[str],
+        reshape: Reshape | None = None,
+        example: torch.Tensor | None = None,
+        device: str = "cpu",
+    ) -> None:
+        made = copy.deepcopy(net).eval() if example is None else folded_copy(net, layers, example)
+        self._net = made.requires_grad_(False).to(device)
+        self._read = {name: self._net.get_submodule(name) for name in layers}
+        self._reshape = reshape
+        self._lock = threading.Lock()
+        self.layers = tuple(layers)
+        self.device = device
+
+    def maps(self, images: torch.Tensor, targets: np.ndarray | None, method: str) -> np.ndarray:
+        """Heatmaps of images.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+        targets : numpy.ndarray, (N,), int, or None
+            Place of the class that each is asked about; None takes the best one.
+        method : str
+            One of `rules.CLASSES`.
+
+        Returns
+        -------
+        numpy.ndarray, (N, H, W), float32
+            0 to 1.
+
+        Raises
+        ------
+        ModelError
+            Where the layer has no places, or leads to no class score.
+        """
+        with self._lock:
+            reading = self.read(images, targets, rules.CLASSES[method][1])
+            if method == "scorecam":
+                seen = self._seen_through(images, reading.targets)
+                coarse = [rules.score_maps(maps, seen) for maps in reading.activations]
+            else:
+                gradients: list[Any] = [*reading.gradients] or [None] * len(reading.activations)
+                pairs = zip(reading.activations, gradients, strict=True)
+                coarse = [rules.coarse_maps(method, maps, slopes) for maps, slopes in pairs]
+        return rules.full_size(coarse, (images.shape[-2], images.shape[-1]))
+
+    def read(self, images: torch.Tensor, targets: np.ndarray | None, gradients: bool) -> Reading:
+        """Run the network once; see `maps`."""
+        leaves: dict[str, torch.Tensor] = {}
+        hooks = [
+            module.register_forward_hook(partial(self._keep, leaves, name, gradients))
+            for name, module in self._read.items()
+        ]
+        try:
+            # The first hook lets gradients begin at its layer; leaving this block puts the mode back.
+            with torch.no_grad():
+                logits = self._net(images.to(self.device))
+                chosen = logits.argmax(1) if targets is None else torch.as_tensor(targets, device=self.device)
+                slopes = self._slopes(logits, chosen, list(leaves.values())) if gradients else []
+        finally:
+            for hook in hooks:
+                hook.remove()
+        missing = [name for name in self.layers if name not in leaves]
+        if missing:
+            raise ModelError(f"the layer {missing[0]} does not run: heatmaps cannot be drawn.")
+        return Reading(
+            [self._placed(leaf.detach()) for leaf in leaves.values()],
+            [self._placed(slope) for slope in slopes],
+            logits.detach().float().cpu().numpy(),
+            chosen.cpu().numpy(),
+        )
+
+    @staticmethod
+    def _keep(
+        leaves: dict[str, torch.Tensor],
+        name: str,
+        gradients: bool,
+        module: nn.Module,
+        args: tuple,
+        output: Any,
+    ) -> torch.Tensor | None:
+        """Keep a layer's output, and let gradients begin there; a forward hook."""
+        if name in leaves:  # a layer that runs again: its first output counts
+            return None
+        if not isinstance(output, torch.Tensor):
+            raise ModelError(f"the layer {name} gives no single map: heatmaps cannot be drawn.")
+        if output.requires_grad:
+            # Behind another of the layers: the way to that one stays.
+            leaves[name] = output
+            return None
+        leaves[name] = output.detach().requires_grad_(gradients)
+        torch.set_grad_enabled(gradients)
+        # A copy, since what follows may write into it.
+        return leaves[name].clone()
+
+    def _slopes(
+        self, logits: torch.Tensor, chosen: torch.Tensor, leaves: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        if not leaves:
+            return []
+        if not logits.requires_grad:
+            raise ModelError(
+                f"the class scores cannot be differentiated by the layer {self.layers[0]}: choose eigencam."
+            )
+        score = logits.gather(1, chosen.long()[:, None]).sum()
+        return list(torch.autograd.grad(score, leaves))
+
+    def _placed(self, output: torch.Tensor) -> np.ndarray:
+        """A layer's output, or its gradient, as (N, C, h, w)."""
+        maps = output
+        if self._reshape is not None and output.ndim > 2:
+            maps = self._reshape(output)
+        if maps.ndim != 4 or maps.shape[2] * maps.shape[3] < 2:
+            raise ModelError(
+                f"the layer {self.layers[0]} has no places (an image gives {tuple(output.shape[1:])}): "
+                "heatmaps need one with height and width; name it in the model's card under gradcam."
+            )
+        return maps.float().cpu().numpy()
+
+    def _seen_through(self, images: torch.Tensor, targets: np.ndarray) -> Callable[..., np.ndarray]:
+        """Class scores of an image that is shown through each channel's map in turn."""
+
+        @torch.no_grad()
+        def scores(place: int, maps: np.ndarray) -> np.ndarray:
+            image = images[place].to(self.device)
+            channels = torch.from_numpy(maps).to(self.device)[None]
+            size = images.shape[-2:]
+            large = nn.functional.interpolate(channels, size=size, mode="bilinear", align_corners=True)[0]
+            low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
+            large = (large - low) / (high - low + 1e-8)
+            parts = [
+                self._net(image[None] * part[:, None])[:, int(targets[place])]
+                for part in large.split(rules.SCORE_BATCH)
+            ]
+            return torch.cat(parts).float().cpu().numpy()
+
+        return scores
