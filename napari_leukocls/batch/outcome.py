@@ -1,0 +1,90 @@
+"""What is known of a slide of a batch: what there is to do, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_leukocls.config import AnalyzeConfig
+    from napari_leukocls.io.inputs import SlideInput
+
+
+@dataclass(frozen=True)
+class SlideOutcome:
+    """How one slide of a run ended: ``done`` or ``failed``, with the one-line error of the latter.
+
+    ``resumed`` is true where an earlier run had done it and nothing has changed since.
+    """
+
+    slide_id: str
+    status: str
+    error: str | None
+    seconds: float
+    n_cells: int
+    n_wbc: int
+    n_review: int
+    warnings: tuple[str, ...] = ()
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One slide to do, as it travels to the process that does it.
+
+    Attributes
+    ----------
+    slide : SlideInput
+        As the user named it, which results quote.
+    base : pathlib.Path
+        What names of fields that are not absolute start from.
+    out_dir : pathlib.Path
+        Folder of the run, absolute.
+    config : AnalyzeConfig
+    models : mapping of str to str or None
+        Role of a model to the SHA-256 of its card and weights, as the run began.
+    version : str
+        Of the program that began the run.
+    resume : bool
+        Leave it where it is done already.
+    threads : int or None
+        That the networks may take; None leaves it to them.
+    """
+
+    slide: SlideInput
+    base: Path
+    out_dir: Path
+    config: AnalyzeConfig
+    models: Mapping[str, str | None]
+    version: str
+    resume: bool = False
+    threads: int | None = None
+
+    @property
+    def fields(self) -> tuple[Path, ...]:
+        """The slide's fields, absolute: the process may stand in another folder."""
+        return tuple(self.base / field for field in self.slide.fields)
+
+
+@dataclass(frozen=True)
+class SlideDone:
+    """An outcome, and the slide's row of ``summary.csv`` where it has one."""
+
+    outcome: SlideOutcome
+    row: Mapping[str, Any] | None = None
+
+
+def failure(slide_id: str, error: str, seconds: float = 0.0) -> SlideDone:
+    """A slide that could not be done, with the line that says why."""
+    return SlideDone(SlideOutcome(slide_id, "failed", error, seconds, 0, 0, 0))
+
+
+def success(
+    row: Mapping[str, Any], warnings: tuple[str, ...], seconds: float, *, resumed: bool = False
+) -> SlideDone:
+    """A slide that is done, by its row of ``summary.csv``."""
+    cells, wbc, review = (int(row[name]) for name in ("n_cells", "n_wbc", "n_review"))
+    outcome = SlideOutcome(str(row["slide_id"]), "done", None, seconds, cells, wbc, review, warnings, resumed)
+    return SlideDone(outcome, row)

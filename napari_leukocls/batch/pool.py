@@ -1,0 +1,173 @@
+"""Several slides at a time: processes of this machine, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from napari_leukocls.batch.outcome import Job, SlideDone, failure
+from napari_leukocls.batch.work import do_job
+from napari_leukocls.errors import ArgumentError, Cancelled, DeviceError
+from napari_leukocls.types import CancelToken
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+
+    from distributed import Client
+
+#: Seconds between two looks at whether the user has stopped the run.
+_LOOK = 0.2
+#: Seconds that a scheduler has to answer.
+_ANSWER = 15
+_DIED = (
+    "the process that analysed it was ended (its memory was full, or a library failed): analyse it alone "
+    "with more memory, or save it smaller."
+)
+
+_stop: Event | None = None
+
+
+def in_processes(jobs: Sequence[Job], workers: int, cancel: CancelToken) -> Iterator[SlideDone]:
+    """Do slides in `workers` processes, each with models of its own; results come as they are done.
+
+    After a process has died, the slides that were under way are done one by one: that costs the slide that
+    ends its process again, and no other.
+
+    Raises
+    ------
+    LeukoclsError
+        As `napari_leukocls.batch.work.do_job`.
+    """
+    left = deque(jobs)
+    while left:
+        suspects = yield from _in_pool(left, workers, cancel)
+        for suspect in suspects:
+            guilty = yield from _in_pool(deque([suspect]), 1, cancel)
+            for job in guilty:
+                yield failure(job.slide.slide_id, _DIED)
+
+
+def _in_pool(left: deque[Job], workers: int, cancel: CancelToken) -> Generator[SlideDone, None, list[Job]]:
+    """Do slides until none is left or a process dies; returns those that were under way then."""
+    lost: list[Job] = []
+    running: dict[Future[SlideDone], Job] = {}
+    with _pool(workers) as pool:
+        while running or (left and not lost):
+            while left and not lost and len(running) < workers:
+                job = left.popleft()
+                try:
+                    running[pool.submit(_in_worker, job)] = job
+                except BrokenProcessPool:
+                    lost.append(job)
+            for future in _ready(running, cancel):
+                job = running.pop(future)
+                try:
+                    yield future.result()
+                except BrokenProcessPool:
+                    lost.append(job)
+    return lost
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    from multiprocessing import get_context
+
+    # Forked threads of torch may hang, so processes are started afresh.
+    context = get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, context, _begin, (stop,))
+    try:
+        yield pool
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def on_cluster(jobs: Sequence[Job], address: str, cancel: CancelToken) -> Iterator[SlideDone]:
+    """Do slides on a Dask cluster; what a worker that dies had under way is done by another.
+
+    Inputs and the output folder are paths that all workers see.
+
+    Raises
+    ------
+    LeukoclsError
+        As `napari_leukocls.batch.work.do_job`; `ArgumentError` where no scheduler answers, `DeviceError`
+        where it is lost.
+    """
+    with _connected(address) as client:
+        from distributed import KilledWorker
+
+        pool = client.get_executor(pure=False)
+        running: dict[Future[SlideDone], Job] = {pool.submit(do_job, job): job for job in jobs}
+        try:
+            while running:
+                for future in _ready(running, cancel):
+                    job = running.pop(future)
+                    try:
+                        yield future.result()
+                    except KilledWorker:
+                        yield failure(job.slide.slide_id, _DIED)
+        except CancelledError as error:
+            raise DeviceError(
+                f"the Dask scheduler at '{address}' was lost: start it again and go on with --resume."
+            ) from error
+        except ImportError as error:
+            raise DeviceError(
+                f"a worker of '{address}' lacks what it needs ({error}): install the same version on all."
+            ) from error
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _connected(address: str) -> Client:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ArgumentError(
+            "--scheduler needs dask.distributed: pip install 'napari-leukocls[cluster]'."
+        ) from error
+    try:
+        return Client(address, timeout=_ANSWER, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ArgumentError(f"no Dask scheduler answers at '{address}'; start one, or correct it.") from error
+
+
+def _ready(running: dict[Future[SlideDone], Job], cancel: CancelToken) -> list[Future[SlideDone]]:
+    """Wait a moment for results; those that are there, once the user has not stopped the run."""
+    ready, _ = wait(running, timeout=_LOOK, return_when=FIRST_COMPLETED)
+    cancel.check()
+    return list(ready)
+
+
+def _begin(stop: Event) -> None:
+    """Set a worker process up: it hears of a stop from its parent, and ends when the parent is gone."""
+    global _stop
+    _stop = stop
+    # Ctrl-C reaches the whole group; the parent tells.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not go on writing beside the run that takes its place."""
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait as wait_for
+
+    parent = parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)
+
+
+def _in_worker(job: Job) -> SlideDone:
+    if _stop is None:
+        raise Cancelled("this process was not set up to analyse slides.")
+    return do_job(job, cancel=CancelToken(_stop))  # type: ignore[arg-type]

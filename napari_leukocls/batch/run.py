@@ -1,0 +1,214 @@
+"""A batch: many slides into one folder, each whole or not begun, and what failed listed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_leukocls._version import __version__
+from napari_leukocls.batch.outcome import Job, SlideDone, SlideOutcome
+from napari_leukocls.batch.receipt import model_hashes
+from napari_leukocls.batch.work import do_job, engine_of, threads_for
+from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.errors import ArgumentError, LeukoclsError
+from napari_leukocls.types import CancelToken, Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from napari_leukocls.io.inputs import SlideInput
+
+MANIFEST = "manifest.json"
+log = logging.getLogger(__name__)
+#: Seconds between two writings of ``summary.csv`` while a run goes on.
+_SUMMARY_EVERY = 2.0
+
+
+def run_batch(
+    slides: Sequence[SlideInput],
+    out_dir: str | Path,
+    config: AnalyzeConfig,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    resume: bool = False,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> list[SlideOutcome]:
+    """Analyse slides into a folder: one folder of results each, ``summary.csv`` and ``manifest.json``.
+
+    The tables are the same to the byte in whatever way they are made.
+
+    Parameters
+    ----------
+    slides : sequence of SlideInput
+    out_dir : path-like
+        Created where it does not exist. On a cluster, a path that every worker sees.
+    config : AnalyzeConfig
+    workers : int
+        Slides at a time on this machine, each in a process with models of its own.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers do the slides.
+    resume : bool
+        Leave alone what an earlier run into the folder has done of the same pixels with the same settings,
+        models and version.
+    progress : callable, optional
+    cancel : CancelToken, optional
+        Asked between slides, and on this machine between the steps of each.
+
+    Returns
+    -------
+    list of SlideOutcome
+        One a slide, in the order of `slides`; a slide that fails does not stop the others.
+
+    Raises
+    ------
+    LeukoclsError
+        Where nothing can be done at all: a model or a device is missing, `out_dir` cannot be written or has
+        another run going on, or the user stopped it. What was done by then stays.
+    """
+    from napari_leukocls.io.atomic import make_folder
+    from napari_leukocls.io.folder import sweep
+
+    if workers < 1:
+        raise ArgumentError("give at least one worker.")
+    if workers > 1 and scheduler:
+        raise ArgumentError("give either workers of this machine or a scheduler, not both.")
+    folder = Path(make_folder(out_dir)).resolve()
+    workers = min(workers, max(1, len(slides)))
+    with _alone(folder):
+        sweep(folder)
+        models = model_hashes(config)
+        threads = threads_for(workers) if workers > 1 else None
+        jobs = [
+            Job(slide, Path.cwd(), folder, config, models, __version__, resume, threads) for slide in slides
+        ]
+        token = cancel or CancelToken()
+        work = _work(jobs, workers, scheduler, progress, token)
+        one_by_one = not scheduler and workers == 1
+        outcomes = _collect(slides, folder, work, None if one_by_one else progress)
+        _write_manifest(folder, slides, config, models)
+        return outcomes
+
+
+def _work(
+    jobs: Sequence[Job],
+    workers: int,
+    scheduler: str | None,
+    progress: ProgressCallback | None,
+    cancel: CancelToken,
+) -> Iterator[SlideDone]:
+    """Where the slides are done: on a cluster, in processes, or here."""
+    if scheduler:
+        from napari_leukocls.batch.pool import on_cluster
+
+        return on_cluster(jobs, scheduler, cancel)
+    if workers > 1:
+        from napari_leukocls.batch.pool import in_processes
+
+        return in_processes(jobs, workers, cancel)
+    return _one_by_one(jobs, progress, cancel)
+
+
+def _one_by_one(
+    jobs: Sequence[Job], progress: ProgressCallback | None, cancel: CancelToken
+) -> Iterator[SlideDone]:
+    if jobs and not jobs[0].resume:
+        # What is wrong with the models is said before any slide is read.
+        engine_of(jobs[0].config)
+    for place, job in enumerate(jobs):
+        if progress is not None:
+            progress(Progress("slides", place, len(jobs), job.slide.slide_id))
+        cancel.check()
+        yield do_job(job, progress, cancel)
+
+
+def _collect(
+    slides: Sequence[SlideInput], folder: Path, work: Iterator[SlideDone], progress: ProgressCallback | None
+) -> list[SlideOutcome]:
+    """Take results as they come; ``summary.csv`` has what was done, however the run ends."""
+    found: dict[str, SlideDone] = {}
+    written = 0.0
+    try:
+        if progress is not None:
+            progress(Progress("slides", 0, len(slides), "starting"))
+        for done in work:
+            found[done.outcome.slide_id] = done
+            if progress is not None:
+                progress(Progress("slides", len(found), len(slides), done.outcome.slide_id))
+            if time.monotonic() - written > _SUMMARY_EVERY:
+                _write_summary(folder, found)
+                written = time.monotonic()
+    except BaseException:
+        if found:
+            # What ends the run is the news; a full disk, say, keeps the summary from being written as well.
+            with suppress(LeukoclsError):
+                _write_summary(folder, found)
+        raise
+    _write_summary(folder, found)
+    return [found[slide.slide_id].outcome for slide in slides]
+
+
+def _write_summary(folder: Path, found: Mapping[str, SlideDone]) -> None:
+    from napari_leukocls.io.results import write_summary
+
+    write_summary([done.row for done in found.values() if done.row is not None], folder / "summary.csv")
+
+
+def _write_manifest(
+    folder: Path,
+    slides: Sequence[SlideInput],
+    config: AnalyzeConfig,
+    models: Mapping[str, str | None],
+) -> None:
+    """Write what the run was; what it has done of each slide stands in the slide's own folder."""
+    from napari_leukocls.io.atomic import atomic_text
+    from napari_leukocls.io.results import plain
+
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "version": __version__,
+        "settings": config.model_dump(mode="json"),
+        "models": dict(models),
+        "slides": [
+            {"slide_id": slide.slide_id, "source": slide.source, "fields": [str(f) for f in slide.fields]}
+            for slide in slides
+        ],
+    }
+    text = json.dumps(plain(manifest), indent=2, sort_keys=True, ensure_ascii=True)
+    atomic_text(folder / MANIFEST, text + "\n")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder for this run; the hold ends with the process, however that ends.
+
+    Raises
+    ------
+    ArgumentError
+        Where another run writes into it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        # Windows has no lock that leaves no file behind.
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArgumentError(
+                f"another run writes into '{folder}'; wait for it, or choose another folder."
+            ) from error
+        except OSError as error:
+            # Some network folders have no locks; there the user sees to it.
+            log.info("'%s' cannot be held for one run alone: %s", folder, error)
+        yield
+    finally:
+        os.close(held)
