@@ -1,19 +1,25 @@
-"""What napari opens: the bundled smears, and the results of an analysis. No Qt."""
+"""What napari opens and saves: smears, whole slides, the results of an analysis, and their tables. No Qt."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
+from napari_leukocls.io.slides import LazyPixels, is_slide, open_slide
 from napari_leukocls.resources import sample_smear
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LayerData = tuple[Any, dict[str, Any], str]
 PathOrPaths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
+#: Side of the pieces of a slide that are decoded together, pixels.
+_CHUNK = 1024
 _LABELS = "labels.tif"
 _CELLS = "cells.csv"
 
@@ -33,10 +39,89 @@ def sample_eosinophilia() -> list[LayerData]:
     return _sample("synthetic_teaching_eosinophilia")
 
 
+def open_neutrophil() -> list[LayerData]:
+    """A real smear with a neutrophil, fetched on first use."""
+    return _open_smear("bccd_neutrophil")
+
+
+def open_eosinophil() -> list[LayerData]:
+    """A real smear with an eosinophil, fetched on first use."""
+    return _open_smear("bccd_eosinophil")
+
+
+def open_lymphocyte() -> list[LayerData]:
+    """A real smear with a lymphocyte, fetched on first use."""
+    return _open_smear("bccd_lymphocyte")
+
+
+def open_monocyte() -> list[LayerData]:
+    """A real smear with a monocyte, fetched on first use."""
+    return _open_smear("bccd_monocyte")
+
+
+def write_cells(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write the table of cells of a labels layer; the paths that were written.
+
+    Raises
+    ------
+    InputError
+        Where the layer has no classes.
+    OutputError
+    """
+    from napari_leukocls.io.results import write_table
+
+    cells, _ = _tables(data, meta)
+    return [str(write_table(cells, path))]
+
+
+def write_counts(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write the counts by class of a labels layer; the paths that were written.
+
+    Raises
+    ------
+    InputError
+        Where the layer has no classes.
+    OutputError
+    """
+    from napari_leukocls.io.results import write_table
+
+    _, counts = _tables(data, meta)
+    return [str(write_table(counts, path))]
+
+
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
-    """The reader of a smear's results, for its folder, its ``labels.tif`` or its ``cells.csv``; else None."""
-    folders = [_results_folder(one) for one in _several(path)]
-    return read_results if folders and all(folder is not None for folder in folders) else None
+    """The reader of a whole slide, or of a smear's results (folder, ``labels.tif`` or ``cells.csv``)."""
+    given = _several(path)
+    if given and all(_results_folder(one) is not None for one in given):
+        return read_results
+    return read_slides if given and all(is_slide(one) for one in given) else None
+
+
+def read_slides(path: PathOrPaths) -> list[LayerData]:
+    """Open whole slides as multiscale images, of which only what is seen is decoded.
+
+    Raises
+    ------
+    InputError
+        Where one is damaged, or needs a package that is not there.
+    """
+    return [_slide_layer(one) for one in _several(path)]
+
+
+def _slide_layer(path: str | os.PathLike[str]) -> LayerData:
+    slide = open_slide(path)
+    levels = [_lazy(LazyPixels(slide, number)) for number in range(len(slide.levels))]
+    scale = {} if slide.um_per_px is None else {"scale": (slide.um_per_px,) * 2, "units": ("um", "um")}
+    settings = {"name": Path(path).name, "rgb": True, "metadata": {"source": slide.source}, **scale}
+    return levels if len(levels) > 1 else levels[0], {**settings, "multiscale": len(levels) > 1}, "image"
+
+
+def _lazy(pixels: LazyPixels) -> Any:
+    """A level as a dask array whose pieces are decoded when they are looked at."""
+    import dask.array
+
+    # Decoders keep a place in the file: one piece at a time.
+    return dask.array.from_array(pixels, chunks=(_CHUNK, _CHUNK, 3), lock=True, asarray=True, name=False)
 
 
 def read_results(path: PathOrPaths) -> list[LayerData]:
@@ -55,11 +140,56 @@ def read_results(path: PathOrPaths) -> list[LayerData]:
 
 
 def _sample(name: str) -> list[LayerData]:
-    image = read_image(sample_smear(name))
-    scale = {} if image.um_per_px is None else {"scale": (image.um_per_px,) * 2, "units": ("um", "um")}
-    return [
-        (image.pixels, {"name": name, "rgb": True, "metadata": {"source": image.source}, **scale}, "image")
-    ]
+    return _image_layer(sample_smear(name), name)
+
+
+def _open_smear(name: str) -> list[LayerData]:
+    from napari_leukocls.samples import fetch
+
+    return _image_layer(fetch(name), name)
+
+
+def _image_layer(path: Path, name: str) -> list[LayerData]:
+    image = read_image(path)
+    options = {"name": name, "rgb": True, "metadata": {"source": image.source, "notes": image.notes}}
+    return [(image.pixels, options | _scaled(image.um_per_px), "image")]
+
+
+def _scaled(um_per_px: float | None) -> dict[str, Any]:
+    return {} if um_per_px is None else {"scale": (um_per_px,) * 2, "units": ("um", "um")}
+
+
+def _tables(data: Any, meta: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells and counts of a labels layer: of the result that it shows, else of its features and its pixels."""
+    import numpy as np
+    import pandas as pd
+
+    from napari_leukocls.measurement.cells import cell_geometry
+    from napari_leukocls.measurement.differential import differential
+    from napari_leukocls.scheme import default_scheme
+    from napari_leukocls.types import SmearResult
+
+    result = meta.get("metadata", {}).get("leukocls")
+    if isinstance(result, SmearResult):
+        return result.cells, result.counts
+    features = pd.DataFrame(meta.get("features", {}))
+    name = str(meta.get("name", "layer"))
+    if "class" not in features or "index" not in features:
+        raise InputError(
+            f"the layer '{name}' has no classes: analyse the smear first, or give its features 'index' and "
+            "'class'."
+        )
+    found = cell_geometry(np.asarray(data))
+    known = features.set_index("index").reindex(found.ids)
+    scheme = default_scheme()
+    classes = [scheme.resolve(str(one)) or "not_classed" for one in known["class"]]
+    cells = pd.DataFrame({"slide_id": name, "cell_id": found.ids, "class": classes})
+    for place, column in enumerate(("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")):
+        cells[column] = found.bbox[:, place]
+    cells["centroid_y"], cells["centroid_x"] = found.centroid.T
+    cells["area_px"] = found.area
+    settled = cells.assign(needs_review=False, corrected_class="")
+    return cells, differential(settled, scheme, sorted(set(classes)), slide_id=name)
 
 
 def _several(path: PathOrPaths) -> list[str | os.PathLike[str]]:
@@ -80,14 +210,32 @@ def _labels_layer(folder: Path) -> LayerData:
     import tifffile
 
     try:
-        labels = tifffile.imread(folder / _LABELS)
+        with tifffile.TiffFile(folder / _LABELS) as file:
+            pyramid = len(file.series[0].levels)
+        labels: Any = _lazy_labels(folder, pyramid) if pyramid > 1 else tifffile.imread(folder / _LABELS)
         cells = pd.read_csv(folder / _CELLS, dtype={"slide_id": str, "class": str})
     except (OSError, ValueError) as error:
         raise InputError(
             f"the results in '{folder}' cannot be read ({error}); analyse the smear again."
         ) from error
-    if "cell_id" not in cells or set(cells["cell_id"]) != set(range(1, int(labels.max()) + 1)):
+    # The labels of a whole slide are not read through for this: its smaller levels lack small cells.
+    top = int(labels.max()) if pyramid == 1 else len(cells)
+    if "cell_id" not in cells or set(cells["cell_id"]) != set(range(1, top + 1)):
         raise InputError(f"the cells.csv in '{folder}' does not fit its labels.tif; analyse the smear again.")
-    cells = cells.drop_duplicates("cell_id").set_index("cell_id").reindex(range(int(labels.max()) + 1))
+    cells = cells.drop_duplicates("cell_id").set_index("cell_id").reindex(range(top + 1))
     features = cells.reset_index(names="index")
     return labels, {"name": f"{folder.name} cells", "features": features, "opacity": 0.5}, "labels"
+
+
+def _lazy_labels(folder: Path, levels: int) -> list[Any]:
+    """The levels of a pyramid of labels, read piece by piece."""
+    import dask.array
+
+    from napari_leukocls.io.label_store import LabelReader
+
+    return [
+        dask.array.from_array(
+            LabelReader(folder / _LABELS, level), chunks=(_CHUNK, _CHUNK), lock=True, asarray=True, name=False
+        )
+        for level in range(levels)
+    ]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import pytest
+from acting import pump
 
 
 @pytest.fixture(autouse=True)
@@ -10,7 +15,60 @@ def _display(display: str) -> None:
     """Every test of this folder has a display."""
 
 
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests neither see nor change what the person who runs them has set in napari."""
+    from napari_leukocls.widgets import preferences
+
+    monkeypatch.setattr(preferences, "_settings", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def qapp_args(display: str) -> list[str]:
     """Make pytest-qt's application wait for the display."""
     return ["leukocls-tests"]
+
+
+@pytest.fixture
+def plugin() -> None:
+    """The plugin as it was installed, by its entry point."""
+    from npe2 import PluginManager
+
+    manager = PluginManager.instance()
+    manager.discover()
+    assert "napari-leukocls" in manager, "install the package first: make env-test"
+
+
+@pytest.fixture(scope="session")
+def field() -> np.ndarray:
+    """A corner of the bundled smear with six leukocytes: small, so that analysing it takes seconds."""
+    from napari_leukocls.io.images import read_image
+    from napari_leukocls.resources import sample_smear
+
+    return read_image(sample_smear()).pixels[:420, :560].copy()
+
+
+@pytest.fixture
+def viewer(plugin: None, make_napari_viewer: Callable[..., Any]) -> Any:
+    """A real napari window."""
+    made = make_napari_viewer(show=True)
+    made.window.resize(1500, 1000)
+    return made
+
+
+@pytest.fixture
+def smear(viewer: Any, field: np.ndarray) -> Any:
+    """The field, opened."""
+    return viewer.add_image(field, name="smear", scale=(0.16, 0.16), units=("um", "um"))
+
+
+@pytest.fixture
+def dock(viewer: Any) -> Callable[[str], Any]:
+    """Open a dock by its name in the menu."""
+
+    def open_dock(name: str) -> Any:
+        opened = viewer.window.add_plugin_dock_widget("napari-leukocls", name)[1]
+        pump(0.2)
+        return opened
+
+    return open_dock

@@ -8,18 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 import tifffile
-
-
-@pytest.fixture
-def plugin() -> None:
-    """The plugin as it was installed, by its entry point."""
-    from npe2 import PluginManager
-
-    manager = PluginManager.instance()
-    manager.discover()
-    assert "napari-leukocls" in manager, "install the package first: make env-test"
 
 
 def test_the_bundled_smear_opens_and_is_drawn(plugin: None, make_napari_viewer: Callable[..., Any]) -> None:

@@ -1,0 +1,147 @@
+"""Long work beside the window: a generator in a thread, its progress in the dock and in napari's activity."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+from napari.qt.threading import create_worker
+from napari.utils import progress as activity
+from qtpy.QtCore import QObject, Signal
+
+from napari_leukocls.errors import Cancelled, LeukoclsError
+from napari_leukocls.types import CancelToken, Progress
+from napari_leukocls.widgets.clock import Clock
+from napari_leukocls.widgets.triton_guard import keep_triton_out
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Steps = Generator[Progress, None, T]
+
+_PARTS = 1000
+
+
+def guarded(steps: Steps[T]) -> Steps[T]:
+    """Let no error but the project's own out: napari's workers swallow some others without a trace."""
+    # Whatever the work is, it may be the first to import torch.
+    keep_triton_out()
+    try:
+        return (yield from steps)
+    except LeukoclsError:
+        raise
+    except OSError as error:
+        raise LeukoclsError(
+            f"{error.strerror or error}: check the disk and the folder, then try again."
+        ) from error
+    except Exception as error:  # every other error is a fault, and the dock must say so
+        log.exception("a job of a dock failed")
+        raise LeukoclsError(
+            f"{type(error).__name__}: {error}; this is a fault of the program: report it with the image."
+        ) from error
+
+
+class Job(QObject):
+    """One piece of work at a time, with a cancel that is felt at once.
+
+    Signals are emitted on the main thread. After `cancel`, `stopped` comes at once and nothing else of that
+    work: the thread itself ends at its next step, and what it returns is thrown away.
+
+    Parameters
+    ----------
+    title : str
+        In napari's activity dock.
+    parent : QObject, optional
+    """
+
+    progressed = Signal(object, float, object)  # Progress, share, seconds left or None
+    done = Signal(object)
+    failed = Signal(str)
+    stopped = Signal()
+    ended = Signal()
+
+    def __init__(self, title: str, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._title = title
+        self._token: CancelToken | None = None
+        self._bar: Any = None
+        self._clock = Clock({"work": 1.0})
+
+    @property
+    def running(self) -> bool:
+        """Whether work goes on that was not cancelled."""
+        return self._token is not None
+
+    def start(
+        self,
+        make: Callable[[CancelToken], Steps[Any]],
+        weights: dict[str, float] | None = None,
+        show_activity: bool = True,
+    ) -> None:
+        """Run ``make(token)`` in a thread; what ran before is cancelled.
+
+        Parameters
+        ----------
+        make : callable
+            Returns the generator; called here, run in the thread.
+        weights : dict of str to float, optional
+            As `Clock` takes them.
+        show_activity : bool
+            Whether napari's activity dock shows a bar.
+        """
+        self.cancel()
+        token = CancelToken()
+        self._token = token
+        self._clock = Clock(weights or {"work": 1.0})
+        if show_activity:
+            self._bar = activity(total=_PARTS, desc=self._title)
+        worker = create_worker(guarded, make(token), _ignore_errors=True)
+        worker.yielded.connect(lambda step: self._on_step(token, step))
+        worker.returned.connect(lambda value: self._on_returned(token, value))
+        worker.errored.connect(lambda error: self._on_errored(token, error))
+        worker.start()
+
+    def cancel(self) -> None:
+        """Ask the work to stop, and forget it."""
+        if self._token is None:
+            return
+        self._token.cancel()
+        self._close()
+        self.stopped.emit()
+        self.ended.emit()
+
+    def abandon(self) -> None:
+        """Cancel without a word: for when the dock that would listen is gone."""
+        if self._token is not None:
+            self._token.cancel()
+            self._close()
+
+    def _on_step(self, token: CancelToken, step: Progress) -> None:
+        if token is not self._token:
+            return
+        share = self._clock.at(step)
+        if self._bar is not None:
+            self._bar.update(round(share * _PARTS) - self._bar.n)
+        self.progressed.emit(step, share, self._clock.seconds_left)
+
+    def _on_returned(self, token: CancelToken, value: Any) -> None:
+        if token is self._token:
+            self._close()
+            self.done.emit(value)
+            self.ended.emit()
+
+    def _on_errored(self, token: CancelToken, error: Exception) -> None:
+        if token is not self._token:
+            return
+        self._close()
+        if isinstance(error, Cancelled):
+            self.stopped.emit()
+        else:
+            self.failed.emit(str(error))
+        self.ended.emit()
+
+    def _close(self) -> None:
+        self._token = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,169 @@
+"""What all docks have in common, and the Explain, Train and Batch docks as a person uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from acting import click, click_tile, control, pick, pump, until, write
+from PIL import Image
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QLineEdit,
+    QMessageBox,
+    QSlider,
+    QWidget,
+)
+
+Opens = Callable[[str], Any]
+DOCKS = ("Analyse", "Review", "Explain", "Train", "Batch")
+KINDS = (QAbstractButton, QComboBox, QLineEdit, QAbstractSpinBox, QSlider, QAbstractItemView)
+
+
+def controls(root: QWidget) -> list[Any]:
+    """What can be used in a dock; the inner parts of such controls left out."""
+    found = [one for one in root.findChildren(QWidget) if isinstance(one, KINDS)]
+    return [one for one in found if not isinstance(one.parentWidget(), KINDS) and _own(one, root)]
+
+
+def _own(one: QWidget, root: QWidget) -> bool:
+    parent = one.parentWidget()
+    while parent is not None and parent is not root:
+        if isinstance(parent, KINDS):
+            return False
+        parent = parent.parentWidget()
+    return True
+
+
+@pytest.mark.parametrize("name", DOCKS)
+def test_every_control_has_a_name_and_a_tip_and_is_reached_by_keyboard(
+    viewer: Any, dock: Opens, name: str
+) -> None:
+    from qtpy.QtCore import Qt
+
+    opened = dock(name)
+    found = controls(opened)
+    assert len(found) >= 4
+    for one in found:
+        what = f"{type(one).__name__} {one.accessibleName()!r} in {name}"
+        assert one.accessibleName(), what
+        assert one.toolTip(), what
+        assert one.focusPolicy() & Qt.FocusPolicy.TabFocus, what
+
+
+@pytest.mark.parametrize("name", ("Review", "Explain"))
+def test_a_dock_without_a_slide_says_what_to_do(viewer: Any, dock: Opens, name: str) -> None:
+    assert "analyse a smear in the Analyse dock first" in dock(name).message.text()
+
+
+def test_a_cell_is_explained_when_it_is_chosen(viewer: Any, smear: Any, dock: Opens) -> None:
+    analysis = dock("Analyse")
+    click(analysis, "Run analysis")
+    until(lambda: analysis.message.text().startswith("Done"), 200)
+    review, explain = dock("Review"), dock("Explain")
+    gallery = control(review, "Gallery of cells")
+    click_tile(gallery, 0)
+    until(lambda: explain.content.isVisible(), 200)
+    heat, cells = viewer.layers["Heatmap"], viewer.layers["smear cells"]
+    # The map lies over its cell: the cell's middle is within the map's extent.
+    cell = gallery.selected_ids()[0]
+    middle = cells.data_to_world(np.argwhere(cells.data == cell).mean(axis=0))
+    place = np.array(heat.world_to_data(middle))
+    assert (place > 0).all() and (place < heat.data.shape).all()
+    assert f"Cell {cell}:" in explain.classes.text() and "%" in explain.classes.text()
+    assert "Heatmaps of this model" in explain.badge.text()
+    # Another class is set beside it, and the choice of a cell is followed.
+    pick(explain, "Why not", "Eosinophil")
+    until(lambda: "Eosinophil" in explain.captions[1].text(), 100)
+    click_tile(gallery, 1)
+    other = gallery.selected_ids()[0]
+    until(lambda: f"Cell {other}:" in explain.classes.text(), 100)
+    # A blind reader is told nothing.
+    write(review, "Reviewer", "A. Reader")
+    click(review, "Second read and signature")
+    write(review, "Second reader", "B. Second")
+    click(review, "Start blind read")
+    assert not explain.content.isVisible() and not viewer.layers["Heatmap"].visible
+
+
+def test_a_folder_is_analysed_and_a_slide_opened_for_review(
+    viewer: Any, field: np.ndarray, dock: Opens, tmp_path: Path
+) -> None:
+    # The density says 0.16 um a pixel, so that the scale need not be measured.
+    Image.fromarray(field[150:370, 180:440]).save(tmp_path / "one.png", dpi=(158750, 158750))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    window = dock("Batch")
+    write(window, "Slides in", str(tmp_path))
+    table = control(window, "Slides of the batch")
+    assert {table.item(i, 0).text() for i in range(table.rowCount())} == {"one", "broken"}
+    click(window, "Start batch")
+    until(lambda: "slides done" in window.message.text(), 300)
+    states = {table.item(i, 0).text(): table.item(i, 1).text() for i in range(table.rowCount())}
+    assert states == {"one": "done", "broken": "failed"}
+    assert (tmp_path / "leukocls-results" / "summary.csv").is_file()
+    row = next(i for i in range(table.rowCount()) if table.item(i, 0).text() == "one")
+    table.setCurrentCell(row, 0)
+    click(window, "Open for review")
+    until(lambda: "one cells" in viewer.layers, 100)
+    assert control(dock("Review"), "Gallery of cells").isEnabled()
+    # Again: what is done is left alone.
+    click(window, "Start batch")
+    until(lambda: not window.progress.isVisible() and "slides done" in window.message.text(), 300)
+
+
+def test_bad_training_data_and_settings_are_said_in_one_line(
+    viewer: Any, dock: Opens, tmp_path: Path
+) -> None:
+    window = dock("Train")
+    click(window, "Start training")
+    assert "choose data first" in window.message.text()
+    window.data.add(str(tmp_path))
+    assert "no labelled crop" in window.message.text()
+    (tmp_path / "neutrophil").mkdir()
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "neutrophil" / "a.png")
+    window.data.refresh_counts()
+    assert "Neutrophil 1" in window.data.counts.text()
+    click(window, "Advanced")
+    write(window, "lr", "fast")
+    click(window, "Start training")
+    assert window.message.text().startswith("lr:")
+
+
+def test_closing_napari_over_a_training_asks(viewer: Any, dock: Opens) -> None:
+    from napari_leukocls.widgets.session import session_of
+
+    class Running:
+        """A training that never ends by itself."""
+
+        running = True
+        killed = False
+
+        def kill(self) -> None:
+            self.killed, self.running = True, False
+
+    dock("Train")
+    training = session_of(viewer).training = Running()
+    asked: list[str] = []
+
+    def answer() -> None:
+        box = QApplication.activeModalWidget()
+        if not isinstance(box, QMessageBox):
+            QTimer.singleShot(50, answer)
+            return
+        asked.append(box.text())
+        box.button(QMessageBox.StandardButton.No).click()
+
+    window = dock("Batch").window()
+    QTimer.singleShot(100, answer)
+    window.close()
+    pump(0.3)
+    assert asked and window.isVisible() and not training.killed
+    training.running = False

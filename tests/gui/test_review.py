@@ -1,0 +1,165 @@
+"""The Review dock, as a person uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from acting import click, click_tile, control, drop, pick, press, pump, until, write
+from qtpy.QtCore import Qt
+
+Opens = Callable[[str], Any]
+
+
+@pytest.fixture
+def review(viewer: Any, smear: Any, dock: Opens) -> Any:
+    """The Review dock of an analysed smear, with a name in it."""
+    analysis = dock("Analyse")
+    click(analysis, "Run analysis")
+    until(lambda: analysis.message.text().startswith("Done"), 120)
+    opened = dock("Review")
+    write(opened, "Reviewer", "A. Reader")
+    return opened
+
+
+def groups(window: Any) -> dict[str, int]:
+    """Number of cells in each group, by the list's words."""
+    box = control(window, "Show")
+    texts = [box.itemText(i).rpartition(" (") for i in range(box.count())]
+    return {name: int(count.rstrip(")")) for name, _, count in texts}
+
+
+def test_cells_are_corrected_with_keys_buttons_and_drags_and_undone(viewer: Any, review: Any) -> None:
+    gallery = control(review, "Gallery of cells")
+    waiting = groups(review)["To review"]
+    assert waiting == gallery.model().rowCount() > 2
+
+    # A click brings the canvas to the cell and rings it; Back returns.
+    before = tuple(viewer.scene.camera.center)
+    click_tile(gallery, 0)
+    first = gallery.selected_ids()[0]
+    cells = viewer.layers["smear cells"]
+    ring = viewer.layers["Selected cell"].data[0]
+    assert cells.data[tuple(ring.round().astype(int))] == first
+    assert tuple(viewer.scene.camera.center) != before
+    click(review, "Back")
+    assert tuple(viewer.scene.camera.center) == before
+
+    # A key of a class: the cell is settled, coloured, and the next one is offered.
+    click_tile(gallery, 0)
+    press(gallery, "5")
+    assert cells.features["class"][first] == cells.features["corrected"][first] == "monocyte"
+    assert groups(review)["To review"] == waiting - 1
+    assert gallery.selected_ids() and gallery.selected_ids()[0] != first
+    assert "Saved" in review.message.text()
+
+    # Return confirms, a button gives its class, a drop on a button too.
+    second = gallery.selected_ids()[0]
+    shown = cells.features["class"][second]
+    press(gallery, Qt.Key.Key_Return)
+    assert cells.features["corrected"][second] == shown
+    third = gallery.selected_ids()[0]
+    click(review, "Class Artefact")
+    assert cells.features["class"][third] == "artefact"
+    pick(review, "Show", "All leukocytes")
+    click_tile(gallery, 0)
+    click_tile(gallery, 1, Qt.KeyboardModifier.ControlModifier)
+    two = gallery.selected_ids()
+    assert len(two) == 2
+    data = gallery.model().mimeData(gallery.selectionModel().selectedIndexes())
+    drop(data, control(review, "Class Lymphocyte"))
+    assert list(cells.features["class"][two]) == ["lymphocyte"] * 2
+
+    # Undo takes both back, redo puts them again, and undo goes on beyond.
+    press(gallery, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert "lymphocyte" not in list(cells.features["corrected"][two])
+    click(review, "Redo")
+    assert list(cells.features["class"][two]) == ["lymphocyte"] * 2
+    click(review, "Undo")
+    click(review, "Undo")
+    assert cells.features["corrected"][third] is None
+
+    # A cell that is clicked on the canvas is chosen in the gallery.
+    from napari_leukocls.widgets.session import session_of
+
+    session_of(viewer).current.select((first,), "canvas")
+    pump()
+    assert gallery.selected_ids() == [first]
+
+
+def test_corrections_come_back_and_a_second_reader_is_blind(
+    viewer: Any, smear: Any, dock: Opens, review: Any
+) -> None:
+    gallery = control(review, "Gallery of cells")
+    n = gallery.model().rowCount()
+    click(review, "Second read and signature")
+    click(review, "Sign the slide")
+    assert "need review" in review.message.text()
+    for _ in range(n):
+        click_tile(gallery, 0)
+        press(gallery, "4")
+    assert gallery.model().rowCount() == 0
+    assert "Nothing is left to review" in review.progress.text()
+
+    # The slide opened anew has its corrections.
+    again = viewer.add_image(smear.data.copy(), name="the same", scale=smear.scale, units=("um", "um"))
+    analysis = dock("Analyse")
+    pick(analysis, "Smear", "the same")
+    click(analysis, "Run analysis")
+    until(lambda: "earlier corrections" in analysis.message.text(), 120)
+    assert (viewer.layers["the same cells"].features["corrected"] == "lymphocyte").sum() == n
+    assert again in viewer.layers
+
+    # The second reader sees no class, in the gallery or on the canvas, and may not be the first.
+    write(review, "Second reader", "A. Reader")
+    click(review, "Start blind read")
+    assert "another person" in review.message.text()
+    write(review, "Second reader", "B. Second")
+    click(review, "Start blind read")
+    assert not viewer.layers["the same cells"].visible
+    left = gallery.model().rowCount()
+    assert {gallery.cells.tile(cell).caption for cell in gallery.cells.ids} == {""}
+    click(review, "Finish read")
+    assert "left to read" in review.message.text()
+    for place in range(left):
+        click_tile(gallery, 0)
+        press(gallery, "4" if place else "1")
+    click(review, "Finish read")
+    assert f"of {left} cells" in review.message.text()
+    assert viewer.layers["the same cells"].visible
+    assert groups(review)["Readers disagree"] >= 1
+    click(review, "Sign the slide")
+    assert "Signed by A. Reader" in review.signed.text()
+
+
+def test_a_goal_ends_the_offer_and_a_name_is_asked_for(viewer: Any, smear: Any, dock: Opens) -> None:
+    analysis = dock("Analyse")
+    click(analysis, "Run analysis")
+    until(lambda: analysis.message.text().startswith("Done"), 120)
+    window = dock("Review")
+    gallery = control(window, "Gallery of cells")
+    click_tile(gallery, 0)
+    press(gallery, "1")
+    assert "Enter your name" in window.message.text()
+    write(window, "Reviewer", "A. Reader")
+    pick(window, "Count", "100")
+    assert "short of 100" in window.progress.text()
+
+
+def test_a_full_disk_is_said_and_nothing_is_pretended(
+    viewer: Any, review: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_leukocls.errors import OutputError
+    from napari_leukocls.review import ReviewStore
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OutputError("the disk is full: make room, then do it again.")
+
+    monkeypatch.setattr(ReviewStore, "correct", full)
+    gallery = control(review, "Gallery of cells")
+    click_tile(gallery, 0)
+    cell = gallery.selected_ids()[0]
+    press(gallery, "5")
+    assert "disk is full" in review.message.text()
+    assert viewer.layers["smear cells"].features["corrected"][cell] is None
