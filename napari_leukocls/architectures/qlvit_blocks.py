@@ -249,6 +249,6 @@ class CLABlock(nn.Module):
         """Map (B, H, W, dim_in) to (B, H / stride, W / stride, dim)."""
         normed = self.norm1(x)
         # Where the width changes the way past the attention is a layer of the normalised map, as in MViTv2.
-        past = x if isinstance(self.skip, nn.Identity) else self.skip(_pooled(normed, self.stride))
+        past = self.skip(_pooled(x if isinstance(self.skip, nn.Identity) else normed, self.stride))
         x = past + self.drop_path(self.attention(self.act(self.conv(normed))))
         return x + self.drop_path(self.mixer(self.norm2(x)))

@@ -23,10 +23,21 @@ class CropSettings(BaseModel):
     side_px: int = Field(ge=16, le=1024)
     margin_um: float | None = Field(default=1.0, ge=0, le=50)
     white: float | None = Field(default=235.0, ge=1, le=255)
+    red_cell: tuple[float, float, float] | None = None
+    red_cell_share: float = Field(default=0.5, ge=0, le=1)
 
     def rule(self) -> CropRule:
         """Return the rule."""
         return CropRule(**self.model_dump())
+
+
+class SecondOpinion(BaseModel):
+    """Another model that is asked about cells that a model is unsure of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class ModelCard(BaseModel):
@@ -40,10 +51,15 @@ class ModelCard(BaseModel):
         In the order of the network's outputs.
     mean, std
         Per channel, of pixels scaled to 0-1.
+    stain
+        Method and reference of the stain normalisation; empty for none.
     temperature
         Divides the logits.
     second_look
-        Largest probability below which a cell's mirror images are shown to the network as well.
+        Largest probability below which a cell is looked at again: its mirror images are shown to the network
+        as well, or where there is a `second_opinion` the cell is shown to that model.
+    second_opinion
+        Name of that model and SHA-256 of its weights; it has the same classes and crops.
     review_threshold
         Largest probability below which a cell needs review.
     ood
@@ -62,8 +78,10 @@ class ModelCard(BaseModel):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop: CropSettings
+    stain: dict[str, Any] = {}
     temperature: float = Field(default=1.0, gt=0)
     second_look: float = Field(default=0.0, ge=0, le=1)
+    second_opinion: SecondOpinion | None = None
     review_threshold: float = Field(default=0.5, ge=0, le=1)
     ood: dict[str, Any] = {}
     licence: str = ""
@@ -106,7 +124,7 @@ def read_card_json(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{folder} has no model.json: it is no model folder; copy the whole folder again."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON ({error}): copy the model again.") from error
     if not isinstance(data, dict):
         raise ModelError(f"{path} is no model card: copy the model again.")

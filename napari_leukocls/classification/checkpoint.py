@@ -135,13 +135,37 @@ def _load(folder: Path, device: str, stamps: tuple[tuple[int, int], ...]) -> Cla
         for name, value in tensors.items()
         if name.startswith(OOD_PREFIX)
     }
+    opinion = None if card.second_opinion is None else _second_opinion(card, folder, device)
     try:
-        return Classifier(card, net, ood, digest, device)
+        return Classifier(card, net, ood, digest, device, opinion)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelError(
             f"the network in {folder} does not take images of {card.input_size} pixels, as its card says "
             f"({error}): copy the model again."
         ) from error
+
+
+def _second_opinion(card: ModelCard, folder: Path, device: str) -> Classifier:
+    """Load the model that a card asks about unsure cells: beside its own folder, else by name."""
+    from napari_leukocls.resources import find_model
+
+    asked = card.second_opinion
+    assert asked is not None
+    beside = folder.parent / asked.model
+    try:
+        place = beside if (beside / "model.json").is_file() else find_model(asked.model).path
+        other = load_classifier(place, device)
+    except ModelError as error:
+        raise ModelError(
+            f"the model {card.name} asks the model {asked.model} about unsure cells, which cannot be used: {error}"
+        ) from error
+    same = other.classes == tuple(card.classes) and other.card.crop == card.crop
+    if other.digest != asked.sha256 or not same or other.card.second_opinion is not None:
+        raise ModelError(
+            f"the model {card.name} asks the model {asked.model} about unsure cells, but {place} is another one: "
+            "copy both again, together."
+        )
+    return other
 
 
 def verify(folder: Path) -> list[str]:

@@ -27,12 +27,19 @@ class CropRule:
         that neighbours and background cannot speak for the cell; None keeps them.
     white : float or None
         Grey level (0-255) that empty glass is brought to in each channel; None leaves colours alone.
+    red_cell : tuple of float or None
+        Optical density of red cells (natural logarithm, RGB) that a smear's stain is drawn towards; None
+        leaves the stain alone.
+    red_cell_share : float
+        How far it is drawn there: 0 not at all, 1 the whole way.
     """
 
     side_um: float = 22.4
     side_px: int = 128
     margin_um: float | None = 1.0
     white: float | None = 235.0
+    red_cell: tuple[float, float, float] | None = None
+    red_cell_share: float = 0.5
 
     @property
     def um_per_px(self) -> float:
@@ -40,8 +47,36 @@ class CropRule:
         return self.side_um / self.side_px
 
 
-def white_balance(pixels: np.ndarray, glass: Sequence[float], white: float | None) -> np.ndarray:
-    """Bring the colour of empty glass to one grey level.
+def stain_power(red_cells: Sequence[float] | None, rule: CropRule) -> np.ndarray:
+    """By what each channel's optical density is multiplied so that red cells look as the rule wants them.
+
+    Red cells are in every smear and take up the eosin alone: they tell a strong or pale stain, and a camera
+    with other filters, as empty glass tells its light.
+
+    Parameters
+    ----------
+    red_cells : sequence of 3 float or None
+        Optical density of the smear's red cells; None or nan where they were not measured.
+    rule : CropRule
+
+    Returns
+    -------
+    numpy.ndarray, (3,)
+        Within 0.6 and 1.7; ones where the rule or the smear says nothing.
+    """
+    if rule.red_cell is None or red_cells is None or not np.isfinite(np.asarray(red_cells)).all():
+        return np.ones(3)
+    ratio = np.asarray(rule.red_cell) / np.maximum(np.asarray(red_cells, dtype=np.float64), 0.02)
+    return np.clip(ratio**rule.red_cell_share, 0.6, 1.7)
+
+
+def white_balance(
+    pixels: np.ndarray,
+    glass: Sequence[float],
+    white: float | None,
+    power: Sequence[float] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Bring the colour of empty glass to one grey level, and the stain's density to another strength.
 
     Parameters
     ----------
@@ -49,6 +84,8 @@ def white_balance(pixels: np.ndarray, glass: Sequence[float], white: float | Non
     glass : sequence of 3 float
         RGB of empty glass, 0-255; nan leaves the pixels as they are.
     white : float or None
+    power : sequence of 3 float, optional
+        Factor of each channel's optical density; by default 1.
 
     Returns
     -------
@@ -57,8 +94,9 @@ def white_balance(pixels: np.ndarray, glass: Sequence[float], white: float | Non
     glass_array = np.asarray(glass, dtype=np.float64)
     if white is None or not np.isfinite(glass_array).all():
         return pixels
-    gain = white / np.maximum(glass_array, 20.0)
-    lookup = np.clip(np.arange(256)[:, None] * gain, 0, 255).round().astype(np.uint8)
+    passed = np.arange(256)[:, None] / np.maximum(glass_array, 20.0)
+    levels = white * passed ** np.asarray(1.0 if power is None else power)
+    lookup = np.clip(levels, 0, 255).round().astype(np.uint8)
     return np.stack([lookup[pixels[..., c], c] for c in range(3)], axis=-1)
 
 
@@ -141,6 +179,7 @@ def cut_crops(
     um_per_px: float,
     glass: Sequence[float],
     rule: CropRule,
+    red_cells: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Cut the crops of outlined cells.
 
@@ -157,6 +196,8 @@ def cut_crops(
     glass : sequence of 3 float
         Colour of empty glass; see `white_balance`.
     rule : CropRule
+    red_cells : sequence of 3 float, optional
+        Optical density of the smear's red cells; see `stain_power`.
 
     Returns
     -------
@@ -165,6 +206,7 @@ def cut_crops(
     crops = np.empty((len(cell_ids), rule.side_px, rule.side_px, 3), np.uint8)
     fill = [235.0] * 3 if not np.isfinite(np.asarray(glass, float)).all() else list(glass)
     reach = rule.side_um / um_per_px / 2 + 2
+    power = stain_power(red_cells, rule)
     for row, (cell, box) in enumerate(zip(cell_ids, boxes, strict=True)):
         centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
         near = tuple(
@@ -175,5 +217,5 @@ def cut_crops(
         window = cut_window(np.ascontiguousarray(pixels[near]), local, um_per_px, rule, fill)
         mask = (labels[near] == cell).astype(np.uint8) * 255
         mask = cut_window(mask, local, um_per_px, rule, [0.0])
-        crops[row] = paint_out(white_balance(window, glass, rule.white), mask, rule)
+        crops[row] = paint_out(white_balance(window, glass, rule.white, power), mask, rule)
     return crops

@@ -27,10 +27,56 @@ METHOD = "cosine distance to the 5th nearest of the training cells + free energy
 
 
 def features_and_logits(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the pooled features (N, D) that feed the head, and the logits (N, C)."""
-    maps = net.forward_features(batch)  # type: ignore[operator]
-    features = net.forward_head(maps, pre_logits=True)  # type: ignore[operator]
-    return features, net.get_classifier()(features)  # type: ignore[operator]
+    """Return the features (N, D) that feed the head, and the logits (N, C).
+
+    Networks that can be asked for both as timm's can are; of others the input of the last layer that gives
+    the logits is taken, averaged over places where it has some.
+    """
+    if _has_parts(net, batch):
+        features = net.forward_head(net.forward_features(batch), pre_logits=True)  # type: ignore[operator]
+        return features, net.get_classifier()(features)  # type: ignore[operator]
+    return _watched(net, batch)
+
+
+def _has_parts(net: nn.Module, batch: torch.Tensor) -> bool:
+    """Whether features and head, asked one after the other, give what the network gives; found out once."""
+    known = net.__dict__.get("_has_parts")
+    if known is None:
+        asked = all(hasattr(net, name) for name in ("forward_features", "forward_head", "get_classifier"))
+        known = asked and _agree(net, batch[:1])
+        net.__dict__["_has_parts"] = known
+    return known
+
+
+def _agree(net: nn.Module, batch: torch.Tensor) -> bool:
+    head = net.get_classifier()  # type: ignore[operator]
+    if not callable(head):
+        return False
+    features = net.forward_head(net.forward_features(batch), pre_logits=True)  # type: ignore[operator]
+    whole = net(batch)
+    parts = head(features) if features.ndim == 2 else features
+    return parts.shape == whole.shape and bool(((parts - whole).abs() <= 1e-3 * (1 + whole.abs())).all())
+
+
+def _watched(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run a network and note what goes into its last layer."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if inputs and hasattr(output, "flatten") and len(output) == len(batch) and hasattr(module, "weight"):
+            seen.append((inputs[0], output))
+
+    leaves = [module for module in net.modules() if not list(module.children())]
+    hooks = [module.register_forward_hook(note) for module in leaves]
+    try:
+        logits = net(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    size = logits[0].numel()
+    fitting = (given for given, output in reversed(seen) if output[0].numel() == size)
+    features = next(fitting, logits)
+    return features.flatten(2).mean(2) if features.ndim > 2 else features, logits
 
 
 def _unit(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:

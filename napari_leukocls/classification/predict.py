@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from napari_leukocls.classification import ood
+from napari_leukocls.classification.stain import normalise
 from napari_leukocls.compute import with_less_memory
 from napari_leukocls.types import CELL_KINDS, Predictions, Steps, finish
 
@@ -125,12 +126,21 @@ class Classifier:
     digest : str
         SHA-256 of the weights file.
     device : str
+    opinion : Classifier, optional
+        Asked about cells that this one is unsure of; same classes, same crops.
     """
 
     def __init__(
-        self, card: ModelCard, net: nn.Module, ood_tensors: dict[str, torch.Tensor], digest: str, device: str
+        self,
+        card: ModelCard,
+        net: nn.Module,
+        ood_tensors: dict[str, torch.Tensor],
+        digest: str,
+        device: str,
+        opinion: Classifier | None = None,
     ) -> None:
         self.card = card
+        self.opinion = opinion
         self.digest = digest
         self.device = device
         self.classes = tuple(card.classes)
@@ -150,31 +160,14 @@ class Classifier:
 
     def tensor(self, crops: np.ndarray) -> torch.Tensor:
         """Normalise crops (N, h, w, 3) uint8 into the network's input (N, 3, h, w), channels last."""
+        crops = normalise(crops, self.card.stain)
         scaled = (crops.astype(np.float32) - self._mean) * self._scale
         return torch.from_numpy(scaled).permute(0, 3, 1, 2)
 
     def _one_view(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
     ) -> Steps[tuple[np.ndarray, np.ndarray]]:
-        """Run the network on crops as they are.
-
-        Parameters
-        ----------
-        crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
-        batch_size : int
-        warn : callable
-            Told in one line where memory ran out and what was done about it.
-
-        Yields
-        ------
-        tuple of int
-            Crops done, and how many there are.
-
-        Returns
-        -------
-        logits, features : numpy.ndarray
-            As `outputs` returns them.
-        """
+        """Run the network on crops as they are; takes, yields and returns what `outputs` does."""
         logits = np.zeros((len(crops), len(self.classes)), np.float32)
         features: list[np.ndarray] = []
         start = 0
@@ -198,10 +191,11 @@ class Classifier:
     def outputs(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
     ) -> Steps[tuple[np.ndarray, np.ndarray]]:
-        """Run the network, and look again from other sides at crops that it is unsure of.
+        """Run the network, and look again at crops that it is unsure of.
 
-        A cell has no upright side: where the best probability is below the card's `second_look`, the crop's
-        mirror images are shown too, and logits and features are averaged over the four.
+        Where the best probability is below the card's `second_look`, the model of its second opinion is asked,
+        and its logits are taken. Without one, the crop's mirror images are shown too, for a cell has no upright
+        side, and logits and features are averaged over the four.
 
         Parameters
         ----------
@@ -225,6 +219,9 @@ class Classifier:
         logits, features = yield from self._one_view(crops, batch_size, warn)
         unsure = np.flatnonzero(_softmax(logits).max(axis=1, initial=0) < self.card.second_look)
         if len(unsure) == 0:
+            return logits, features
+        if self.opinion is not None:
+            logits[unsure], _ = yield from self.opinion.outputs(crops[unsure], batch_size, warn)
             return logits, features
         for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]):
             more, seen = yield from self._one_view(crops[unsure][view], batch_size, warn)
@@ -256,7 +253,13 @@ class Classifier:
         Predictions
         """
         logits, features = yield from self.outputs(crops, batch_size, warn)
-        probabilities = _softmax(logits / self.card.temperature)
+        return self.conclude(logits, features)
+
+    def conclude(
+        self, logits: np.ndarray, features: np.ndarray, temperature: float | None = None
+    ) -> Predictions:
+        """Make predictions of what `outputs` returned, at the card's temperature or another."""
+        probabilities = _softmax(logits / (temperature or self.card.temperature))
         score = ood.score(features, logits, self.ood_tensors)
         threshold = float(self.card.ood.get("threshold", np.inf))
         return Predictions(

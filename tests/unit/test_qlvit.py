@@ -157,6 +157,10 @@ def test_autocast(name: str, dtype: torch.dtype) -> None:
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
 
 
+def test_widths_may_be_equal() -> None:
+    assert small("qlvit", widths=(16, 16, 32, 32))(torch.randn(1, 3, 64, 64)).shape == (1, 4)
+
+
 def test_images_of_other_sizes() -> None:
     net = small("qlvit")
     with torch.no_grad():

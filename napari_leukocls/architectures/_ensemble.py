@@ -1,0 +1,88 @@
+"""The ensemble's network: the members' maps side by side, and one linear layer over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from napari_leukocls.architectures._common import HeadedNet, SizeGuard
+from napari_leukocls.architectures.registry import InputRule
+from napari_leukocls.errors import ModelError
+
+
+class EnsembleNet(HeadedNet):
+    """Networks of one kind; averaging their logits is one linear layer over their features side by side.
+
+    Parameters
+    ----------
+    rule : InputRule
+    num_classes : int
+    member : str
+        A timm name.
+    count : int
+    member_arguments : mapping
+        For timm.
+    """
+
+    def __init__(
+        self, rule: InputRule, num_classes: int, member: str, count: int, member_arguments: Mapping[str, Any]
+    ) -> None:
+        bodies: list[Any] = [
+            timm.create_model(member, pretrained=False, num_classes=0, **member_arguments)
+            for _ in range(count)
+        ]
+        self._width = bodies[0].num_features
+        super().__init__(SizeGuard("ensemble", rule), count * self._width, num_classes)
+        self.members: Any = nn.ModuleList(bodies)
+        self.joined = nn.Identity()
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the members' last maps (N, count x C, h, w), side by side."""
+        self.guard.check(images)
+        return self.joined(torch.cat([body.forward_features(images) for body in self.members], 1))
+
+    def pooled(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return the members' vectors (N, count x C), side by side."""
+        parts = maps.chunk(len(self.members), 1)
+        heads = zip(self.members, parts, strict=True)
+        return torch.cat([body.forward_head(part, pre_logits=True) for body, part in heads], 1)
+
+
+def join_members(
+    states: Sequence[Mapping[str, torch.Tensor]], last: str = "classifier"
+) -> dict[str, torch.Tensor]:
+    """Make an ensemble's state dict of its members'.
+
+    Parameters
+    ----------
+    states : sequence of state dict
+        Of timm networks of one kind, each with one linear layer named `last` at its end.
+    last : str
+
+    Returns
+    -------
+    dict of torch.Tensor
+        For `EnsembleNet`: its logits are the mean of the members'.
+
+    Raises
+    ------
+    ModelError
+        Where a member has no such layer.
+    """
+    names = (f"{last}.weight", f"{last}.bias")
+    if any(name not in state for state in states for name in names):
+        raise ModelError(f"a member has no linear layer {last!r} at its end: name it.")
+    joined = {
+        f"members.{place}.{name}": value
+        for place, state in enumerate(states)
+        for name, value in state.items()
+        if name not in names
+    }
+    weights = torch.cat([state[names[0]].float() for state in states], 1) / len(states)
+    bias = torch.stack([state[names[1]].float() for state in states]).mean(0)
+    dtype = states[0][names[0]].dtype
+    return {**joined, "classifier.weight": weights.to(dtype), "classifier.bias": bias.to(dtype)}

@@ -1,0 +1,40 @@
+"""Several networks of one kind that decide together: the mean of their logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_leukocls.architectures.registry import INCEPTION, InputRule, register
+
+_RULE = InputRule(side=128, smallest=32)
+
+
+def _stages(net: Any) -> tuple[tuple[str, ...], ...]:
+    """The joint layer, then each stage of all members at once, from the last to the stem."""
+    from napari_leukocls.architectures._timm import _stages as of_member
+
+    members = range(len(net.members))
+    parts = of_member(net.members[0])
+    return (
+        ("classifier",),
+        *(tuple(f"members.{place}.{name}" for place in members for name in part) for part in parts),
+    )
+
+
+@register(
+    "ensemble",
+    summary="Networks of one kind whose logits are averaged; slower and more accurate than each",
+    reference="Lakshminarayanan, Pritzel, Blundell: Deep ensembles. NeurIPS 2017.",
+    input=_RULE,
+    mean=INCEPTION,
+    std=INCEPTION,
+    cam_target="joined",
+    stages=_stages,
+    arguments={"member": "mobilenetv2_100", "count": 3, "member_arguments": {"pad_type": "same"}},
+    note="Each member is a timm network with one linear layer at its end; theirs are joined into one.",
+)
+def ensemble(num_classes: int, member: str, count: int, member_arguments: dict[str, Any]) -> Any:
+    """Build an ensemble of `count` timm networks `member`."""
+    from napari_leukocls.architectures._ensemble import EnsembleNet
+
+    return EnsembleNet(_RULE, num_classes, member, count, member_arguments)

@@ -1,0 +1,172 @@
+"""A classifier as a BioImage.IO model package, made, validated and run by bioimageio's own libraries."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_leukocls.errors import ModelError
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.predict import Classifier
+
+
+def write_package(classifier: Classifier, path: Path) -> float:
+    """Write a BioImage.IO package with ONNX weights, and test it as its users' programs will.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    path : Path
+        Of the zip.
+
+    Returns
+    -------
+    float
+        Largest difference of a probability between the exported and the own network.
+
+    Raises
+    ------
+    ModelError
+        Where a library is missing, or the package does not pass bioimageio.core's test.
+    """
+    try:
+        import bioimageio.core as core
+        from bioimageio.spec import save_bioimageio_package
+    except ImportError as error:
+        raise ModelError(
+            f"a BioImage.IO package needs {error.name}: install napari-leukocls[bioimageio] (pip or uv)."
+        ) from error
+    from loguru import logger
+
+    logger.disable("bioimageio")
+    with tempfile.TemporaryDirectory(prefix="leukocls-bioimageio-") as scratch:
+        description, difference = _describe(classifier, Path(scratch))
+        save_bioimageio_package(description, output_path=path)
+        summary = core.test_model(path)
+    if summary.status == "failed":
+        problems = [
+            f"{'.'.join(map(str, e.loc))}: {e.msg}" for detail in summary.details for e in detail.errors
+        ]
+        raise ModelError(f"the package does not pass bioimageio.core's test: {'; '.join(problems[:3])}.")
+    return difference
+
+
+def _describe(classifier: Classifier, folder: Path) -> tuple[Any, float]:
+    """Write the package's files into a folder and describe them."""
+    import onnx
+    from bioimageio.spec.model import v0_5 as spec
+
+    from napari_leukocls import __version__
+    from napari_leukocls.exchange.exporting import example_crops, whole_network, write_onnx
+
+    card = classifier.card
+    difference = write_onnx(classifier, folder / "weights.onnx")
+    (opset,) = [
+        o.version for o in onnx.load(folder / "weights.onnx").opset_import if o.domain in ("", "ai.onnx")
+    ]
+    crops = example_crops(classifier)
+    np.save(folder / "crops.npy", crops)
+    np.save(folder / "probabilities.npy", _run(whole_network(classifier), crops))
+    _cover(crops, folder / "cover.png")
+    (folder / "README.md").write_text(_readme(classifier), encoding="utf-8")
+    side = card.crop.side_px
+    inputs = spec.InputTensorDescr(
+        id=spec.TensorId("crops"),
+        description=f"RGB crops, 0-255, {card.crop.side_um:g} um a side, the cell in the middle",
+        axes=[
+            spec.BatchAxis(),
+            spec.ChannelAxis(channel_names=[spec.Identifier(c) for c in ("red", "green", "blue")]),
+            spec.SpaceInputAxis(id=spec.AxisId("y"), size=side),
+            spec.SpaceInputAxis(id=spec.AxisId("x"), size=side),
+        ],
+        test_tensor=spec.FileDescr(source=folder / "crops.npy"),
+        data=spec.IntervalOrRatioDataDescr(type="float32", range=(0.0, 255.0)),
+    )
+    outputs = spec.OutputTensorDescr(
+        id=spec.TensorId("probabilities"),
+        description="calibrated probability of each class",
+        axes=[
+            spec.BatchAxis(),
+            spec.ChannelAxis(channel_names=[spec.Identifier(_identifier(c)) for c in card.classes]),
+        ],
+        test_tensor=spec.FileDescr(source=folder / "probabilities.npy"),
+        data=spec.IntervalOrRatioDataDescr(type="float32", range=(0.0, 1.0)),
+    )
+    description = spec.ModelDescr(
+        name=f"Leukocyte classifier {card.name}"[:128],
+        description=(card.intended_use or "Classes of leukocytes on stained smears; not for diagnosis.")[
+            :1024
+        ],
+        authors=[spec.Author(name="napari-leukocls contributors")],
+        license=_licence(card.licence),
+        documentation=spec.FileDescr(source=folder / "README.md"),
+        covers=[spec.FileDescr(source=folder / "cover.png")],
+        tags=["classification", "leukocyte", "blood smear", "2d", card.architecture.replace("_", "-")],
+        version=spec.Version(__version__),
+        inputs=[inputs],
+        outputs=[outputs],
+        weights=spec.WeightsDescr(
+            onnx=spec.OnnxWeightsDescr(source=folder / "weights.onnx", opset_version=opset)
+        ),
+    )
+    return description, difference
+
+
+def _run(net: Any, crops: np.ndarray) -> np.ndarray:
+    import torch
+
+    with torch.no_grad():
+        return net(torch.from_numpy(crops)).numpy()
+
+
+def _cover(crops: np.ndarray, path: Path) -> None:
+    from PIL import Image
+
+    row = np.concatenate(list(crops.transpose(0, 2, 3, 1)), axis=1).astype(np.uint8)
+    Image.fromarray(row).resize((row.shape[1] * 2, row.shape[0] * 2)).save(path)
+
+
+def _identifier(name: str) -> str:
+    """A class name as the specification wants identifiers."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
+    return plain if plain[:1].isalpha() else f"c_{plain}"
+
+
+def _licence(text: str) -> Any:
+    """The SPDX identifier that a card's licence names; the project's own where it names none."""
+    for words, identifier in (("CC BY 4.0", "CC-BY-4.0"), ("Apache-2.0", "Apache-2.0"), ("MIT", "MIT")):
+        if words in text:
+            return identifier
+    return "BSD-3-Clause"
+
+
+def _readme(classifier: Classifier) -> str:
+    card = classifier.card
+    data = (card.model_extra or {}).get("training_data", {})
+    sources = "\n".join(f"- {source}" for source in data.get("sources", [])) or "- not stated"
+    limits = "\n".join(f"- {limit}" for limit in card.known_limits) or "- none are stated"
+    return f"""# {card.name}
+
+{card.intended_use}
+
+Architecture: {card.architecture}. Classes, in order: {", ".join(card.classes)}.
+Input: RGB crops of {card.crop.side_px} x {card.crop.side_px} px, {card.crop.side_um:g} um a side, 0-255;
+white-balanced by the glass (to {card.crop.white}), what is farther than {card.crop.margin_um} um from the cell's
+outline painted in that colour (None: nothing is).
+
+Trained on:
+
+{sources}
+
+# Validation
+
+Measured as the model card states; the figures there are on images that were not trained on.
+
+## Known limits
+
+{limits}
+"""

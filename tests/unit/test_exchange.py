@@ -1,0 +1,160 @@
+"""Models in from other programs' files, and out to them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_leukocls.cli import main
+from napari_leukocls.errors import ArgumentError, ModelError, OutputError
+from napari_leukocls.exchange import ImportSettings, export_model, import_model
+from napari_leukocls.resources import find_model
+
+CLASSES = ("neutrophil", "lymphocyte", "other, odd")
+
+
+@pytest.fixture(autouse=True)
+def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LEUKOCLS_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def network() -> Any:
+    import torch
+
+    from napari_leukocls import architectures
+
+    torch.manual_seed(0)
+    return architectures.create("resnet18", len(CLASSES)).eval()
+
+
+SETTINGS = ImportSettings("resnet18", CLASSES, {}, side_px=64)
+
+
+def save_torch(content: Any, path: Path) -> Path:
+    import torch
+
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "module."])
+def test_a_torch_state_dict_predicts_as_its_network(wrap: str, network: Any, tmp_path: Path) -> None:
+    import torch
+
+    from napari_leukocls.classification.checkpoint import load_classifier
+
+    state = network.state_dict()
+    if wrap == "module.":
+        state = {f"module.{key}": value for key, value in state.items()}
+    content = {"state_dict": state, "epoch": 3} if wrap == "state_dict" else state
+    folder = import_model(save_torch(content, tmp_path / "net.pth"), "mine", SETTINGS)
+    classifier = load_classifier(find_model("mine").path, "cpu")
+    crops = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), dtype=np.uint8)
+    with torch.no_grad():
+        wanted = network(classifier.tensor(crops)).softmax(1).numpy()
+    assert folder.name == "mine" and classifier.classes == CLASSES
+    assert np.allclose(classifier.predict(crops).probabilities, wanted, atol=1e-5)
+
+
+def test_safetensors_are_imported(network: Any, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(network.state_dict(), tmp_path / "net.safetensors")
+    assert import_model(tmp_path / "net.safetensors", None, SETTINGS).name == "net"
+
+
+class Evil:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (open, (str(self.path), "w"))
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Evil(trace)}))
+    with pytest.raises(ModelError, match="state_dict"):
+        import_model(tmp_path / "evil.pth", "evil", SETTINGS)
+    assert not trace.exists()
+
+
+def test_what_does_not_fit_says_what_to_change(network: Any, tmp_path: Path) -> None:
+    file = save_torch(network.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(ModelError, match="as many --classes as it has outputs"):
+        import_model(file, "a", ImportSettings("resnet18", ("a", "b"), {}))
+    with pytest.raises(ModelError, match="--arch that it was made with"):
+        import_model(file, "a", ImportSettings("resnet34", CLASSES, {}))
+    with pytest.raises(ArgumentError, match="--arch NAME and --classes"):
+        import_model(file, "a")
+    with pytest.raises(ArgumentError, match="cannot name a model"):
+        import_model(file, "../a", SETTINGS)
+    (tmp_path / "cut.pth").write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ModelError, match="damaged"):
+        import_model(tmp_path / "cut.pth", "a", SETTINGS)
+
+
+def test_a_model_travels_as_a_zip_and_is_not_replaced_unasked(tmp_path: Path) -> None:
+    export_model("default", tmp_path / "d.zip")
+    import_model(tmp_path / "d.zip", "copy")
+    assert find_model("copy").weights.read_bytes() == find_model("default").weights.read_bytes()
+    with pytest.raises(OutputError, match="--replace"):
+        import_model(tmp_path / "d.zip", "copy")
+    import_model(tmp_path / "d.zip", "copy", replace=True)
+
+
+def test_a_zip_cannot_write_elsewhere(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("../../model.json", json.dumps({}))
+        archive.writestr("../../weights.safetensors", b"")
+    with pytest.raises(ModelError):
+        import_model(tmp_path / "z.zip", "z")
+    assert not (tmp_path / "model.json").exists() and not (tmp_path.parent / "model.json").exists()
+
+
+def test_the_command_line_imports_and_exports(
+    network: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = save_torch(network.state_dict(), tmp_path / "net.pth")
+    words = ["models", "import", str(file), "--arch", "resnet18", "--classes", "a,b,c", "--input-size", "64"]
+    assert main(words) == 0
+    assert "--classifier net" in capsys.readouterr().out
+    assert main(["models", "export", "net", str(tmp_path / "net.txt")]) == 2
+    assert "*.onnx" in capsys.readouterr().err
+    assert main(["models", "export", "net", str(tmp_path / "net.zip")]) == 0
+
+
+@pytest.mark.slow
+def test_onnx_gives_the_same_probabilities(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    from napari_leukocls.classification.checkpoint import load_classifier
+    from napari_leukocls.exchange.exporting import example_crops
+
+    result = export_model("default", tmp_path / "d.onnx")
+    assert result["largest_difference"] < 1e-3
+    session = onnxruntime.InferenceSession(tmp_path / "d.onnx", providers=["CPUExecutionProvider"])
+    classifier = load_classifier(find_model("default").path, "cpu")
+    crops = example_crops(classifier, 5)
+    (given,) = session.run(None, {"crops": crops})
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(classifier.classes)
+    assert np.allclose(given.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_bioimage_package_runs_there(tmp_path: Path) -> None:
+    core = pytest.importorskip("bioimageio.core", reason="needs the extra bioimageio")
+    result = export_model("default", tmp_path / "d.bioimageio.zip")
+    assert result["largest_difference"] < 1e-3
+    summary = core.test_model(tmp_path / "d.bioimageio.zip")
+    assert summary.status in ("passed", "valid-format") and not [e for d in summary.details for e in d.errors]

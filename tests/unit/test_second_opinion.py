@@ -1,0 +1,108 @@
+"""Networks that decide together, and a model that asks another one where it is unsure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_leukocls import architectures
+from napari_leukocls.architectures._ensemble import join_members
+from napari_leukocls.classification.checkpoint import load_classifier
+from napari_leukocls.classification.store import write_model
+from napari_leukocls.errors import ModelError
+
+CLASSES = ["lymphocyte", "monocyte", "neutrophil"]
+
+
+def card(name: str, architecture: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "architecture": architecture,
+        "classes": CLASSES,
+        "input_size": [64, 64],
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "crop": {"side_um": 22.4, "side_px": 64},
+        **more,
+    }
+
+
+def members(count: int) -> list[dict[str, torch.Tensor]]:
+    states = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        states.append(architectures.create("mobilenetv2_035", 3).state_dict())
+    return states
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """``one``, which asks ``three`` about all that it is not wholly sure of."""
+    states = members(3)
+    arguments = {"member": "mobilenetv2_035", "count": 3, "member_arguments": {}}
+    three = card("three", "ensemble", arguments=arguments)
+    digest = write_model(tmp_path / "three", three, join_members(states))
+    asks = {"model": "three", "sha256": digest}
+    write_model(
+        tmp_path / "one", card("one", "mobilenetv2_035", second_look=1.0, second_opinion=asks), states[0]
+    )
+    write_model(tmp_path / "alone", card("alone", "mobilenetv2_035"), states[0])
+    return tmp_path
+
+
+def crops() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3), dtype=np.uint8)
+
+
+def test_an_ensembles_logits_are_its_members_mean() -> None:
+    states = members(3)
+    net = architectures.create("ensemble", 3, member="mobilenetv2_035", count=3, member_arguments={})
+    net.load_state_dict(join_members(states))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        apart = []
+        for state in states:
+            single = architectures.create("mobilenetv2_035", 3)
+            single.load_state_dict(state)
+            apart.append(single.eval()(images))
+        assert torch.allclose(net.eval()(images), torch.stack(apart).mean(0), atol=1e-5)
+
+
+def test_a_member_without_a_linear_end_is_refused() -> None:
+    with pytest.raises(ModelError, match="no linear layer"):
+        join_members([{"fc.weight": torch.zeros(3, 4)}])
+
+
+def test_unsure_cells_are_judged_by_the_other_model(folder: Path) -> None:
+    one, three, alone = (load_classifier(folder / name, "cpu") for name in ("one", "three", "alone"))
+    asked = one.predict(crops()).probabilities
+    assert np.allclose(asked, three.predict(crops()).probabilities, atol=1e-5)
+    assert not np.allclose(asked, alone.predict(crops()).probabilities, atol=1e-3)
+
+
+def test_sure_cells_are_not(folder: Path) -> None:
+    path = folder / "one" / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "second_look": 0.0}))
+    one, alone = (load_classifier(folder / name, "cpu") for name in ("one", "alone"))
+    assert np.array_equal(one.predict(crops()).probabilities, alone.predict(crops()).probabilities)
+
+
+def test_the_other_model_must_be_there_and_be_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEUKOCLS_DATA", str(folder / "data"))
+    write_model(
+        folder / "three",
+        card(
+            "three", "ensemble", arguments={"member": "mobilenetv2_035", "count": 2, "member_arguments": {}}
+        ),
+        join_members(members(2)),
+    )
+    with pytest.raises(ModelError, match="another one: copy both again"):
+        load_classifier(folder / "one", "cpu")
+    (folder / "three" / "model.json").unlink()
+    with pytest.raises(ModelError, match="asks the model three about unsure cells"):
+        load_classifier(folder / "one", "cpu")
