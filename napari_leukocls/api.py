@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_leukocls.config import AnalyzeConfig, make_config
-from napari_leukocls.errors import ArgumentError, Cancelled, LeukoclsError, OutputError
+from napari_leukocls.config import make_config
+from napari_leukocls.errors import ArgumentError
 from napari_leukocls.pipeline import Engine, drain, iter_analyze, load_engine
-from napari_leukocls.types import CancelToken, Progress, ProgressCallback, SmearResult
+from napari_leukocls.types import CancelToken, ProgressCallback, SmearResult
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from napari_leukocls.io.inputs import SlideInput
-
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SlideOutcome:
-    """How one slide of a run ended: ``done`` or ``failed``, with the one-line error of the latter."""
-
-    slide_id: str
-    status: str
-    error: str | None
-    seconds: float
-    n_cells: int
-    n_wbc: int
-    n_review: int
-    warnings: tuple[str, ...] = ()
+    from napari_leukocls.explanation.report import Explanation
+    from napari_leukocls.promotion import Promotion
+    from napari_leukocls.training.events import TrainEvent
 
 
 def analyze(
@@ -52,7 +34,8 @@ def analyze(
     Parameters
     ----------
     image_or_path : numpy.ndarray or path-like
-        (H, W, 3) RGB, (H, W, 4) or (H, W); or a file.
+        (H, W, 3) RGB, (H, W, 4) or (H, W); or a file. A whole slide is read at once, where it has no more
+        than 400 megapixels; `napari_leukocls.batch.run_batch` takes larger ones.
     slide_id : str, optional
         By default the file's stem, or ``image``.
     um_per_px : float, optional
@@ -81,6 +64,7 @@ def analyze(
     """
     from napari_leukocls.io.convert import array_to_smear
     from napari_leukocls.io.images import read_image
+    from napari_leukocls.io.slides import is_slide, read_slide_at_once
 
     if engine is not None and settings:
         raise ArgumentError(
@@ -88,108 +72,13 @@ def analyze(
         )
     config = make_config(**settings) if engine is None else None
     if isinstance(image_or_path, (str, Path)):
-        smear = read_image(image_or_path, slide_id)
+        slide = is_slide(image_or_path)
+        smear = (read_slide_at_once if slide else read_image)(image_or_path, slide_id)
     else:
         smear = array_to_smear(image_or_path, slide_id or "image", um_per_px=um_per_px)
     ready = engine if config is None else load_engine(config)
     assert ready is not None
     return drain(iter_analyze(smear, ready, cancel), progress)
-
-
-def analyze_many(
-    slides: Sequence[SlideInput],
-    out_dir: str | Path,
-    config: AnalyzeConfig,
-    progress: ProgressCallback | None = None,
-    cancel: CancelToken | None = None,
-) -> list[SlideOutcome]:
-    """Analyse slides into a folder: one folder of results each, and ``summary.csv``.
-
-    Parameters
-    ----------
-    slides : sequence of SlideInput
-    out_dir : path-like
-    config : AnalyzeConfig
-    progress : callable, optional
-    cancel : CancelToken, optional
-
-    Returns
-    -------
-    list of SlideOutcome
-        One a slide; a slide that fails does not stop the others.
-
-    Raises
-    ------
-    LeukoclsError
-        Where nothing can be done at all: a model or a device is missing, or `out_dir` cannot be written.
-    """
-    from napari_leukocls.io.results import write_summary
-
-    engine = load_engine(config)
-    outcomes: list[SlideOutcome] = []
-    rows: list[dict[str, Any]] = []
-    for place, slide in enumerate(slides):
-        if progress is not None:
-            progress(Progress("slides", place, len(slides), slide.slide_id))
-        started = time.perf_counter()
-        try:
-            row, outcome = _analyze_slide(slide, Path(out_dir), engine, progress, cancel, started)
-        except Cancelled:
-            write_summary(rows, Path(out_dir) / "summary.csv")
-            raise
-        except OutputError:
-            raise
-        except LeukoclsError as error:
-            outcomes.append(_failed(slide, str(error), started))
-            continue
-        except Exception as error:  # noqa: BLE001 - a fault in one slide must not cost the others
-            log.exception("%s failed", slide.slide_id)
-            fault = (
-                f"{type(error).__name__}: {error}; this is a fault of the program: report it with the image."
-            )
-            outcomes.append(_failed(slide, str(LeukoclsError(fault)), started))
-            continue
-        rows.append(row)
-        outcomes.append(outcome)
-        write_summary(rows, Path(out_dir) / "summary.csv")
-    write_summary(rows, Path(out_dir) / "summary.csv")
-    return outcomes
-
-
-def _failed(slide: SlideInput, error: str, started: float) -> SlideOutcome:
-    return SlideOutcome(slide.slide_id, "failed", error, time.perf_counter() - started, 0, 0, 0)
-
-
-def _analyze_slide(
-    slide: SlideInput,
-    out_dir: Path,
-    engine: Engine,
-    progress: ProgressCallback | None,
-    cancel: CancelToken | None,
-    started: float,
-) -> tuple[dict[str, Any], SlideOutcome]:
-    from napari_leukocls.io.results import summary_row, write_result
-    from napari_leukocls.slide import write_slide
-
-    if len(slide.fields) == 1:
-        result = analyze(
-            slide.fields[0], slide_id=slide.slide_id, progress=progress, cancel=cancel, engine=engine
-        )
-        write_result(result, out_dir)
-        row = summary_row(result, seconds=time.perf_counter() - started)
-        warnings = list(result.warnings)
-    else:
-        row, warnings = write_slide(slide, out_dir, engine, progress, cancel, started)
-    return row, SlideOutcome(
-        slide.slide_id,
-        "done",
-        None,
-        time.perf_counter() - started,
-        int(row["n_cells"]),
-        int(row["n_wbc"]),
-        int(row["n_review"]),
-        tuple(warnings),
-    )
 
 
 def evaluate_model(
@@ -201,7 +90,7 @@ def evaluate_model(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> dict[str, Any]:
-    """Measure a classifier on labelled crops and write ``metrics.json``, ``predictions.csv`` and figures.
+    """Measure a classifier on labelled crops; write metrics, predictions, figures and a report.
 
     Parameters
     ----------
@@ -228,9 +117,148 @@ def evaluate_model(
     from napari_leukocls.assessment import assess
     from napari_leukocls.evaluation.report import write_evaluation
 
-    table, metrics = drain(assess(model, data, device, um_per_px, cancel), progress)
-    write_evaluation(out_dir, table, metrics)
+    table, metrics, details = drain(assess(model, data, device, um_per_px, cancel), progress)
+    write_evaluation(out_dir, table, metrics, details)
     return metrics
+
+
+def compare_models(
+    models: Sequence[str],
+    data: str | Path,
+    out_dir: str | Path,
+    device: str = "auto",
+    um_per_px: float | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> dict[str, Any]:
+    """Compare classifiers on the same crops; `napari_leukocls.comparison.iter_compare` in one go.
+
+    Returns
+    -------
+    dict
+        As ``compare.json``.
+    """
+    from napari_leukocls.comparison import iter_compare
+
+    return drain(iter_compare(models, data, out_dir, device, um_per_px, cancel), progress)
+
+
+def promote_model(
+    new: str,
+    data: str | Path,
+    over: str | None = None,
+    out_dir: str | Path = ".",
+    device: str = "auto",
+    um_per_px: float | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Promotion:
+    """Make a new classifier the active one if no class's recall falls by more than chance.
+
+    See `napari_leukocls.promotion.promote`; `napari_leukocls.promotion.decide` decides and does nothing.
+    """
+    from napari_leukocls.promotion import promote
+
+    return promote(new, over, data, out_dir, device, um_per_px, progress, cancel)
+
+
+def explain(
+    model: str,
+    images: Sequence[str | Path],
+    out_dir: str | Path,
+    *,
+    method: str | None = None,
+    check: bool = False,
+    device: str = "auto",
+    um_per_px: float | None = None,
+    kind: str = "auto",
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Explanation:
+    """Draw heatmaps of what a model looks at, check them, and write figure, maps, table and report.
+
+    Parameters
+    ----------
+    model : str
+        A model's name or folder.
+    images : sequence of path-like
+        Files, folders or globs: of a field every leukocyte is explained, of a crop its central cell.
+    out_dir : path-like
+        Replaced as a whole where it is an earlier explanation; somebody's own folder is refused.
+    method, check, device, um_per_px, kind, cancel : optional
+        As `napari_leukocls.explain.iter_explain` has them.
+    progress : callable, optional
+
+    Returns
+    -------
+    napari_leukocls.explanation.report.Explanation
+
+    Raises
+    ------
+    LeukoclsError
+        With one line.
+    """
+    from napari_leukocls.explain import iter_explain
+    from napari_leukocls.explanation.report import write_explanation
+    from napari_leukocls.io.atomic import make_folder
+    from napari_leukocls.io.folder import replacing_folder
+
+    target = Path(out_dir).absolute()
+    make_folder(target.parent)
+    with replacing_folder(target) as folder:
+        steps = iter_explain(model, images, method, check, device, um_per_px, kind, cancel)
+        found = drain(steps, progress)
+        write_explanation(found, folder)
+    return found
+
+
+def train(
+    data: str | Path,
+    out_dir: str | Path,
+    preset: str | None = None,
+    *,
+    tell: Callable[[TrainEvent], None] | None = None,
+    cancel: CancelToken | None = None,
+    **settings: Any,
+) -> Path:
+    """Train or fine-tune a classifier.
+
+    Parameters
+    ----------
+    data : path-like
+        A folder of class folders, or a CSV.
+    out_dir : path-like
+        Of the model, the checkpoint and the records; an interrupted training in it is gone on from.
+    preset : str, optional
+        A recipe; see `napari_leukocls.training.presets`.
+    tell : callable, optional
+        Called with each `TrainEvent`.
+    cancel : CancelToken, optional
+        A soft stop: the best weights so far become the model.
+    **settings
+        Fields of `napari_leukocls.training.config.TrainConfig`; ``from_model`` or ``arch`` is needed where the
+        recipe has neither.
+
+    Returns
+    -------
+    Path
+        The model's folder.
+
+    Raises
+    ------
+    LeukoclsError
+        With one line.
+
+    Examples
+    --------
+    >>> model = train("crops/", "mine", "quick", from_model="default")  # doctest: +SKIP
+    """
+    from napari_leukocls.training.loop import drain as finish_training
+    from napari_leukocls.training.loop import iter_train
+    from napari_leukocls.training.presets import make_train_config
+
+    config = make_train_config(preset, data=str(data), out=str(out_dir), **settings)
+    return finish_training(iter_train(config, cancel), tell)
 
 
 def run_benchmark(quick: bool = False) -> dict[str, Any]:
@@ -240,4 +268,12 @@ def run_benchmark(quick: bool = False) -> dict[str, Any]:
     return measure(quick)
 
 
-__all__ = ["SlideOutcome", "analyze", "analyze_many", "evaluate_model", "run_benchmark"]
+__all__ = [
+    "analyze",
+    "explain",
+    "compare_models",
+    "evaluate_model",
+    "promote_model",
+    "run_benchmark",
+    "train",
+]

@@ -1,58 +1,70 @@
-"""A classifier measured on labelled crops, cut exactly as analysis cuts them."""
+"""Classifiers measured on labelled crops, cut exactly as analysis cuts them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_leukocls.errors import InputError
-from napari_leukocls.types import CancelToken, Predictions, Progress
+from napari_leukocls.gathering import Gathered, gather, truth_of
+from napari_leukocls.types import CancelToken, Predictions, Progress, finish
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from napari_leukocls.classification.dataset import LabelledCrop
+    from napari_leukocls.classification.crops import CropRule
     from napari_leukocls.classification.predict import Classifier
+    from napari_leukocls.evaluation.report import Details
     from napari_leukocls.segmentation.compact import CompactSegmenter
 
 log = logging.getLogger(__name__)
 #: Crops classified together.
 BATCH = 64
+#: Crops that are kept to time models on.
+SAMPLES = 64
 
 
-def readable(crops: list[LabelledCrop]) -> tuple[list[LabelledCrop], list[tuple[int, ...]]]:
-    """Keep the crops whose files are images, with their (height, width).
+@dataclass(frozen=True)
+class Seen:
+    """What one model says of crops.
 
-    Raises
-    ------
-    InputError
-        Where more than 5 % are none.
+    Attributes
+    ----------
+    predictions : Predictions
+    uncalibrated : numpy.ndarray, (N, C)
+        Probabilities without the model's temperature.
+    features : numpy.ndarray, (N, D)
+        Of the layer before the last.
+    needs_review : numpy.ndarray, (N,), bool
     """
-    from PIL import Image
 
-    from napari_leukocls.classification.dataset import MAX_UNREADABLE
+    predictions: Predictions
+    uncalibrated: np.ndarray
+    features: np.ndarray
+    needs_review: np.ndarray
 
-    kept: list[LabelledCrop] = []
-    sizes: list[tuple[int, ...]] = []
-    bad: list[str] = []
-    for crop in crops:
-        try:
-            with Image.open(crop.path) as image:
-                sizes.append((image.height, image.width))
-            kept.append(crop)
-        except (OSError, ValueError, Image.DecompressionBombError):
-            bad.append(crop.file)
-    if len(bad) > MAX_UNREADABLE * len(crops):
-        raise InputError(
-            f"{len(bad)} of {len(crops)} crops cannot be read (first {bad[0]}): check the data's files."
-        )
-    for name in bad:
-        log.warning("%s is no readable image and was skipped.", name)
-    return kept, sizes
+
+@dataclass(frozen=True)
+class Looks:
+    """What several models say of the same crops.
+
+    Attributes
+    ----------
+    seen : list of Seen
+        One a model, in the order of the crops.
+    notes : list of str
+        How the scale was found.
+    samples : list of numpy.ndarray
+        A few crops as each model sees them, taken evenly from all.
+    """
+
+    seen: list[Seen]
+    notes: list[str]
+    samples: list[np.ndarray]
 
 
 def assess(
@@ -61,7 +73,7 @@ def assess(
     device: str,
     um_per_px: float | None,
     cancel: CancelToken | None = None,
-) -> Generator[Progress, None, tuple[pd.DataFrame, dict[str, Any]]]:
+) -> Generator[Progress, None, tuple[pd.DataFrame, dict[str, Any], Details]]:
     """Predict labelled crops and measure the predictions.
 
     Parameters
@@ -83,88 +95,137 @@ def assess(
         As ``predictions.csv``.
     metrics : dict
         As ``metrics.json``, with ``scale_notes`` beside.
+    details : Details
+        What the figures show beside these.
     """
     from napari_leukocls.classification.checkpoint import load_classifier
-    from napari_leukocls.classification.dataset import read_labelled_crops
     from napari_leukocls.compute import resolve_device
-    from napari_leukocls.evaluation.metrics import classification_metrics
-    from napari_leukocls.evaluation.report import predictions_table
     from napari_leukocls.resources import find_model
-    from napari_leukocls.scheme import default_scheme
     from napari_leukocls.segmentation.catalogue import compact
 
     place = resolve_device(device)
     classifier = load_classifier(find_model(model).path, place)
-    scheme = default_scheme()
-    crops, sizes = readable(read_labelled_crops(data, scheme))
-    truth = [scheme.coarsen(crop.class_name, classifier.classes) for crop in crops]
+    gathered = gather(data)
     token = cancel or CancelToken()
-    predictions, notes = yield from predict_crops(crops, sizes, classifier, compact(place), um_per_px, token)
-    probability = predictions.probabilities.max(axis=1)
-    review = (probability < classifier.card.review_threshold) | (
-        predictions.ood_score >= predictions.ood_threshold
-    )
-    groups = [crop.patient or crop.slide for crop in crops]
+    looks = yield from predict_models(gathered, [classifier], compact(place), um_per_px, token)
+    return summarize(gathered, classifier, looks.seen[0], looks.notes)
+
+
+def summarize(
+    gathered: Gathered, classifier: Classifier, seen: Seen, notes: Sequence[str] = ()
+) -> tuple[pd.DataFrame, dict[str, Any], Details]:
+    """Measure a model's predictions; as `assess` returns it."""
+    from napari_leukocls.evaluation.metrics import classification_metrics
+    from napari_leukocls.evaluation.report import details_of, predictions_table
+
+    truth = truth_of(gathered, classifier.classes)
+    predictions = seen.predictions
     metrics = classification_metrics(
         truth,
         predictions.probabilities,
         classifier.classes,
         predictions.ood_score,
-        review,
+        seen.needs_review,
         temperature=classifier.card.temperature,
-        groups=np.array(groups) if all(groups) else None,
+        groups=gathered.groups,
     )
-    metrics |= {"model": classifier.card.name, "weights_sha256": classifier.digest, "scale_notes": notes}
-    files = [crop.file for crop in crops]
+    details = details_of(
+        truth, classifier.classes, predictions.probabilities, seen.uncalibrated, seen.features
+    )
+    metrics |= details.figures
+    metrics |= {
+        "model": classifier.card.name,
+        "weights_sha256": classifier.digest,
+        "scale_notes": list(notes),
+        "skipped": gathered.skipped,
+    }
     table = predictions_table(
-        files, truth, predictions.probabilities, classifier.classes, review, predictions.ood_score
+        [crop.file for crop in gathered.crops],
+        truth,
+        predictions.probabilities,
+        classifier.classes,
+        seen.needs_review,
+        predictions.ood_score,
     )
-    return table, metrics
+    return table, metrics, details
 
 
-def predict_crops(
-    crops: list[LabelledCrop],
-    sizes: list[tuple[int, ...]],
-    classifier: Classifier,
+def predict_models(
+    gathered: Gathered,
+    classifiers: Sequence[Classifier],
     segmenter: CompactSegmenter,
     um_per_px: float | None,
     token: CancelToken,
-) -> Generator[Progress, None, tuple[Predictions, list[str]]]:
-    """Cut and classify crops in batches, so that memory does not grow with their number.
+) -> Generator[Progress, None, Looks]:
+    """Cut crops and show them to models in batches, so that memory does not grow with the images.
+
+    Models with the same crop rule see the very same crops, which are cut once.
 
     Returns
     -------
-    predictions : Predictions
-    notes : list of str
-        How the scale was found.
+    Looks
     """
-    from napari_leukocls.classification.predict import join_kinds
     from napari_leukocls.cutting import common_scales, cut_central
     from napari_leukocls.io.images import read_image
 
-    def load(index: int) -> np.ndarray:
-        return read_image(crops[index].path).pixels
+    rules: list[CropRule] = []
+    for classifier in classifiers:
+        if classifier.card.crop.rule() not in rules:
+            rules.append(classifier.card.crop.rule())
 
-    rule = classifier.card.crop.rule()
+    def load(index: int) -> np.ndarray:
+        return read_image(gathered.crops[index].path).pixels
+
     yield Progress("scale", 0, 1, "reading the scale")
-    given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in crops]
-    scales, notes = common_scales(sizes, load, given, rule.um_per_px, segmenter)
+    given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in gathered.crops]
+    # Where there is no red cell each model falls back on its own scale.
+    scales, notes = common_scales(gathered.sizes, load, given, float("nan"), segmenter)
     for note in notes:
         log.info(note)
-    parts: list[Predictions] = []
-    for start in range(0, len(crops), BATCH):
+    parts: list[list[Seen]] = [[] for _ in classifiers]
+    samples: list[list[np.ndarray]] = [[] for _ in classifiers]
+    step = max(1, len(gathered.crops) // SAMPLES)
+    for start in range(0, len(gathered.crops), BATCH):
         token.check()
-        yield Progress("classify", start, len(crops))
-        batch = [
-            cut_central(load(index), scales[index], segmenter, rule)
-            for index in range(start, min(start + BATCH, len(crops)))
-        ]
-        seen = classifier.predict(np.stack([cell.crop for cell in batch]))
-        parts.append(join_kinds(seen, np.stack([cell.kind for cell in batch])))
-    joined = Predictions(
-        parts[0].classes,
-        np.concatenate([part.probabilities for part in parts]),
-        np.concatenate([part.ood_score for part in parts]),
-        parts[0].ood_threshold,
+        yield Progress("classify", start, len(gathered.crops))
+        rows = range(start, min(start + BATCH, len(gathered.crops)))
+        images = [load(row) for row in rows]
+        for rule in rules:
+            cells = [
+                cut_central(image, scales[row] if scales[row] > 0 else rule.um_per_px, segmenter, rule)
+                for image, row in zip(images, rows, strict=True)
+            ]
+            crops, kinds = np.stack([cell.crop for cell in cells]), np.stack([cell.kind for cell in cells])
+            for place, classifier in enumerate(classifiers):
+                if classifier.card.crop.rule() == rule:
+                    parts[place].append(look(classifier, crops, kinds))
+                    samples[place].append(crops[[row % step == 0 for row in rows]])
+    return Looks(
+        [_joined(part) for part in parts], notes, [np.concatenate(part)[:SAMPLES] for part in samples]
     )
-    return joined, notes
+
+
+def look(classifier: Classifier, crops: np.ndarray, kinds: np.ndarray) -> Seen:
+    """Show crops (N, side, side, 3) with the segmenter's votes (N, 3) to a model."""
+    from napari_leukocls.classification.predict import join_kinds
+
+    logits, features = finish(classifier.outputs(crops))
+    predictions = join_kinds(classifier.conclude(logits, features), kinds)
+    raw = join_kinds(classifier.conclude(logits, features, temperature=1.0), kinds)
+    unsure = predictions.probabilities.max(axis=1) < classifier.card.review_threshold
+    strange = predictions.ood_score >= predictions.ood_threshold
+    return Seen(predictions, raw.probabilities, features, unsure | strange)
+
+
+def _joined(parts: Sequence[Seen]) -> Seen:
+    predictions = replace(
+        parts[0].predictions,
+        probabilities=np.concatenate([part.predictions.probabilities for part in parts]),
+        ood_score=np.concatenate([part.predictions.ood_score for part in parts]),
+    )
+    return Seen(
+        predictions,
+        np.concatenate([part.uncalibrated for part in parts]),
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.needs_review for part in parts]),
+    )

@@ -40,6 +40,26 @@ def resolve_device(asked: str) -> str:
     return asked
 
 
+def use_threads(most: int | None = None) -> None:
+    """Let torch and OpenCV take as many threads as they do by themselves, at most `most`, at least two.
+
+    With a single thread torch computes 1 x 1 convolutions in another way, and probabilities differ in the last
+    digits; with two or more they are the same to the bit, so that a slide's tables are the same in one process
+    and in many.
+
+    Parameters
+    ----------
+    most : int, optional
+    """
+    import cv2
+    import torch
+
+    now = torch.get_num_threads()
+    torch.set_num_threads(max(2, now if most is None else min(most, now)))
+    if most is not None:
+        cv2.setNumThreads(max(1, min(most, cv2.getNumThreads())))
+
+
 #: What torch says where memory is full, of the CPU too, in lower case.
 _MEMORY_WORDS = (
     "out of memory",

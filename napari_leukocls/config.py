@@ -30,6 +30,8 @@ class AnalyzeConfig(BaseModel):
         Probability below which a cell needs review; None takes the model's own threshold.
     heatmaps : int
         Heatmaps per class in the report.
+    formats : tuple of str
+        Exports beside the tables: names of `napari_leukocls.io.exports.FORMATS`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +45,7 @@ class AnalyzeConfig(BaseModel):
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     heatmaps: int = Field(default=0, ge=0, le=1000)
     batch_size: int = Field(default=32, ge=1, le=4096)
+    formats: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _one_scale(self) -> AnalyzeConfig:

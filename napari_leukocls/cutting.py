@@ -36,11 +36,14 @@ class CentralCell:
         False where no cell was outlined there and the middle itself was cut.
     kind : numpy.ndarray, (3,)
         Class-map vote for red cell, leukocyte, platelet; zeros where none was found.
+    mask : numpy.ndarray, (side_px, side_px), bool
+        Of the cell within its crop.
     """
 
     crop: np.ndarray
     found: bool
     kind: np.ndarray
+    mask: np.ndarray
 
 
 def central_window(pixels: np.ndarray, um_per_px: float) -> np.ndarray:
@@ -80,6 +83,7 @@ def cut_central(
     rule : CropRule
     """
     from napari_leukocls.classification.crops import cut_crops
+    from napari_leukocls.segmentation.red_cells import red_cell_density
     from napari_leukocls.segmentation.scale import RED_CELL_UM
 
     window = central_window(pixels, um_per_px)
@@ -94,10 +98,40 @@ def cut_central(
     else:
         box = np.array([[0, 0, *window.shape[:2]]])
         kind = np.zeros(3)
-    crop = cut_crops(
-        window, outlines.labels, np.array([label or -1]), box, um_per_px, outlines.glass_colour, rule
-    )[0]
-    return CentralCell(crop, bool(label), kind)
+    glass = outlines.glass_colour
+    density = red_cell_density(window, outlines.labels, votes[:, 1], glass)
+    ids = np.array([label or -1])
+    crop = cut_crops(window, outlines.labels, ids, box, um_per_px, glass, rule, density)[0]
+    mask = mask_in_crop(outlines.labels, label or -1, box[0].tolist(), um_per_px, rule)
+    return CentralCell(crop, bool(label), kind, mask)
+
+
+def mask_in_crop(
+    labels: np.ndarray, cell: int, box: Sequence[float], um_per_px: float, rule: CropRule
+) -> np.ndarray:
+    """Return the outline of a cell within its crop, (side_px, side_px) bool.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray, (H, W), int32
+    cell : int
+    box : sequence of 4 float
+        Half-open y0, x0, y1, x1 of the cell.
+    um_per_px : float
+        Of `labels`.
+    rule : CropRule
+    """
+    from napari_leukocls.classification.crops import cut_window
+
+    centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
+    reach = rule.side_um / um_per_px / 2 + 2
+    near = tuple(
+        slice(max(0, int(middle - reach)), min(length, int(middle + reach) + 1))
+        for middle, length in zip(centre, labels.shape, strict=True)
+    )
+    mask = (labels[near] == cell).astype(np.uint8) * 255
+    local = (centre[0] - near[0].start, centre[1] - near[1].start)
+    return cut_window(mask, local, um_per_px, rule, [0.0]) > 127
 
 
 def common_scales(

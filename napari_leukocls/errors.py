@@ -49,3 +49,23 @@ class Cancelled(LeukoclsError):
     """The user stopped the work."""
 
     exit_status = 130
+
+
+class ReviewError(LeukoclsError):
+    """The review store cannot do what was asked: a slide is unknown, cells are open, the store is damaged."""
+
+
+class ReviewConflict(ReviewError):
+    """Two people have said different things of one cell; both opinions are kept.
+
+    Parameters
+    ----------
+    message : str
+    mine, theirs : object
+        `napari_leukocls.review.Correction`: what was asked for now, and what stands since it was last looked at.
+    """
+
+    def __init__(self, message: str, mine: object = None, theirs: object = None) -> None:
+        super().__init__(message)
+        self.mine = mine
+        self.theirs = theirs

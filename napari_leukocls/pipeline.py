@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.record import count_warnings, run_record
 from napari_leukocls.types import (
     CELL_KINDS,
     CancelToken,
@@ -24,6 +25,8 @@ from napari_leukocls.types import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from napari_leukocls.classification.predict import Classifier
     from napari_leukocls.measurement.cells import CellGeometry
     from napari_leukocls.segmentation.base import Segmenter
@@ -66,11 +69,12 @@ def load_engine(config: AnalyzeConfig) -> Engine:
         In one line, before any image is read.
     """
     from napari_leukocls.classification.checkpoint import load_classifier
-    from napari_leukocls.compute import resolve_device
+    from napari_leukocls.compute import resolve_device, use_threads
     from napari_leukocls.resources import active_classifier, find_model
     from napari_leukocls.segmentation.catalogue import compact, segmenter
 
     device = resolve_device(config.device)
+    use_threads()
     entry = find_model(config.classifier or active_classifier())
     return Engine(
         config=config,
@@ -118,7 +122,6 @@ def iter_analyze(
     Cancelled
         Where `cancel` was set.
     """
-    from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
     from napari_leukocls.measurement.differential import differential
     from napari_leukocls.scheme import default_scheme
 
@@ -128,36 +131,44 @@ def iter_analyze(
     yield Progress("scale", 0, 1, "reading the scale")
     scale, warnings = find_scale(image, engine)
     token.check()
-    segmentation = yield from _staged("segment", token, outline(image, engine, scale))
+    segmentation = yield from staged("segment", token, outline(image, engine, scale))
     warnings += [*image.notes, *segmentation.warnings]
+    cells = yield from tabulate(image, engine, segmentation, token, warnings.append)
+    yield Progress("count", 0, 1, "counting")
+    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=image.slide_id)
+    warnings += count_warnings(cells, counts)
+    run = run_record(engine, segmentation.scale, time.perf_counter() - started)
+    return SmearResult(image, segmentation, cells, counts, run, tuple(dict.fromkeys(warnings)))
+
+
+def tabulate(
+    image: SmearImage,
+    engine: Engine,
+    segmentation: Segmentation,
+    token: CancelToken,
+    warn: Callable[[str], None],
+) -> Generator[Progress, None, pd.DataFrame]:
+    """Classify the outlined cells of an image and list them, with the columns of ``cells.csv``."""
+    from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
+
     geometry = cell_geometry(segmentation.labels)
     seen = candidates(segmentation, geometry.area)
-    work = classify(image, engine, segmentation, geometry, seen, warnings.append)
-    predictions = yield from _staged("classify", token, work)
-    yield Progress("count", 0, 1, "counting")
-    classes = engine.classifier.classes
+    work = classify(image, engine, segmentation, geometry, seen, warn)
+    predictions = yield from staged("classify", token, work)
     limit = engine.config.min_confidence
-    cells = build_cell_table(
+    return build_cell_table(
         segmentation,
         predictions,
         geometry.ids[seen],
         image.slide_id,
         segmentation.scale.um_per_px,
-        classes,
+        engine.classifier.classes,
         engine.classifier.card.review_threshold if limit is None else limit,
         geometry,
     )
-    counts = differential(cells, default_scheme(), classes, slide_id=image.slide_id)
-    n_wbc = int(counts.loc[counts["in_differential"], "count"].sum())
-    if len(cells) == 0:
-        warnings.append("no cell was found: check that this is a stained smear in focus.")
-    elif n_wbc == 0:
-        warnings.append("no settled leukocyte was found: percentages are empty.")
-    run = _record(engine, segmentation.scale, time.perf_counter() - started)
-    return SmearResult(image, segmentation, cells, counts, run, tuple(dict.fromkeys(warnings)))
 
 
-def _staged(stage: str, token: CancelToken, steps: Steps[T]) -> Generator[Progress, None, T]:
+def staged(stage: str, token: CancelToken, steps: Steps[T]) -> Generator[Progress, None, T]:
     """Name the steps of some work after a stage, and stop between them where that was asked for."""
     while True:
         token.check()
@@ -168,8 +179,17 @@ def _staged(stage: str, token: CancelToken, steps: Steps[T]) -> Generator[Progre
         yield Progress(stage, done, total)
 
 
-def find_scale(image: SmearImage, engine: Engine) -> tuple[Scale, list[str]]:
+def find_scale(
+    image: SmearImage, engine: Engine, fields: Callable[[], Sequence[np.ndarray]] | None = None
+) -> tuple[Scale, list[str]]:
     """Take the scale from the user, else the file, else the red cells; say so where it is unsure.
+
+    Parameters
+    ----------
+    image : SmearImage
+    engine : Engine
+    fields : callable, optional
+        Gives the fields whose red cells are measured, where that is needed; by default the image itself.
 
     Returns
     -------
@@ -185,7 +205,7 @@ def find_scale(image: SmearImage, engine: Engine) -> tuple[Scale, list[str]]:
         return Scale(config.pixel_size_um, RED_CELL_UM / config.pixel_size_um, "user"), []
     if image.um_per_px is not None:
         return Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata"), []
-    reading = estimate_diameter(engine.compact, [image.pixels])
+    reading = estimate_diameter(engine.compact, [image.pixels] if fields is None else fields())
     scale = scale_of(reading, min(80.0, max(15.0, 0.12 * min(image.pixels.shape[:2]))))
     if scale.source == "unknown":
         return scale, ["the scale is unknown (no red cell found): give --diameter-px or --pixel-size-um."]
@@ -200,6 +220,8 @@ def find_scale(image: SmearImage, engine: Engine) -> tuple[Scale, list[str]]:
 
 def outline(image: SmearImage, engine: Engine, scale: Scale) -> Steps[Segmentation]:
     """Outline the cells, sort them into kinds, and drop what is no cell."""
+    from napari_leukocls.segmentation.red_cells import red_cell_density
+
     diameter = scale.red_cell_diameter_px
     found = yield from engine.segmenter.segment(image.pixels, diameter)
     votes = found.kind_votes
@@ -213,7 +235,9 @@ def outline(image: SmearImage, engine: Engine, scale: Scale) -> Steps[Segmentati
         labels = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.int32)[labels]
         votes = votes[keep]
     kinds = votes[:, 1:] / np.maximum(votes[:, 1:].sum(axis=1, keepdims=True), 1e-9)
-    return Segmentation(labels, kinds.astype(np.float32), found.glass_colour, scale, found.warnings)
+    density = red_cell_density(image.pixels, labels, votes[:, 1], found.glass_colour)
+    glass = found.glass_colour
+    return Segmentation(labels, kinds.astype(np.float32), glass, scale, found.warnings, density)
 
 
 def candidates(segmentation: Segmentation, area_px: np.ndarray) -> np.ndarray:
@@ -258,37 +282,7 @@ def classify(
         segmentation.scale.um_per_px,
         segmentation.glass_colour,
         engine.classifier.card.crop.rule(),
+        segmentation.red_cell_density,
     )
     predictions = yield from engine.classifier.iter_predict(crops, engine.config.batch_size, warn)
     return join_kinds(predictions, segmentation.kind_probabilities[seen])
-
-
-def _record(engine: Engine, scale: Scale, seconds: float) -> dict[str, Any]:
-    """What ``run.json`` holds of the engine."""
-    from dataclasses import asdict
-
-    from napari_leukocls import __version__
-
-    return {
-        "settings": engine.config.model_dump(),
-        "device": engine.device,
-        "segmenter": {"name": engine.segmenter.name, "sha256": engine.segmenter.weights_hash},
-        "ruler": {"name": engine.compact.name, "sha256": engine.compact.weights_hash},
-        "classifier": {
-            "name": engine.classifier.card.name,
-            "sha256": engine.classifier.digest,
-            "classes": list(engine.classifier.classes),
-            "temperature": engine.classifier.card.temperature,
-        },
-        "scale": {**asdict(scale), "red_cell_um": 7.5},
-        "seconds": round(seconds, 3),
-        "version": __version__,
-        "versions": _versions(),
-        "not_for_diagnosis": "For research and training; not for diagnosis.",
-    }
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torch", "timm", "cellpose", "numpy", "scikit-image")}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_leukocls.errors import InputError, ModelError
+from napari_leukocls.places import user_data_dir
 
 CARD_NAME = "model.json"
 WEIGHTS_NAME = "weights.safetensors"
@@ -49,16 +50,6 @@ class ModelEntry:
         return read_card(self.path)
 
 
-def user_data_dir() -> Path:
-    """Folder of the user's own models and choices; ``LEUKOCLS_DATA`` overrides it. It may not exist yet."""
-    override = os.environ.get("LEUKOCLS_DATA")
-    if override:
-        return Path(override)
-    from platformdirs import user_data_path
-
-    return user_data_path("leukocls", appauthor=False)
-
-
 def bundled_dir(kind: Literal["models", "sample_data"]) -> Path:
     """What comes with the product: within the package in a wheel, at the root in a checkout."""
     inside = _PACKAGE / "_bundled" / kind
@@ -81,13 +72,14 @@ def list_models() -> list[ModelEntry]:
         if not folder.is_dir():
             continue
         for path in folder.iterdir():
-            if (path / CARD_NAME).is_file():
+            # Hidden folders are copies that are not whole yet.
+            if (path / CARD_NAME).is_file() and not path.name.startswith("."):
                 found.setdefault(path.name, ModelEntry(path.name, path, origin))
     return sorted(found.values(), key=lambda entry: entry.name)
 
 
 def find_model(name: str | os.PathLike[str]) -> ModelEntry:
-    """Find a model by its name, or by the path of its folder.
+    """Find a model by its name, or by the path of its folder, or of a folder that holds it alone.
 
     Raises
     ------
@@ -101,6 +93,12 @@ def find_model(name: str | os.PathLike[str]) -> ModelEntry:
     path = Path(text)
     if (path / CARD_NAME).is_file():
         return ModelEntry(path.resolve().name, path, "environment")
+    inside = [child.parent for child in path.glob(f"[!.]*/{CARD_NAME}")] if path.is_dir() else []
+    if len(inside) == 1:
+        return ModelEntry(inside[0].resolve().name, inside[0], "environment")
+    if len(inside) > 1:
+        names = ", ".join(sorted(child.name for child in inside))
+        raise ModelError(f"'{text}' holds several models ({names}); give the folder of one.")
     if path.is_file():
         raise ModelError(f"'{text}' is a file, not a model; give the folder that holds its {CARD_NAME}.")
     raise ModelError(f"there is no model '{text}'; {_suggestion(text, list(entries))}")
@@ -114,7 +112,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         card = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"the card '{file}' cannot be read ({error.strerror}); {again}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"the card '{file}' is not valid JSON ({error}); {again}.") from error
     if not isinstance(card, dict):
         raise ModelError(f"the card '{file}' is not a JSON object; {again}.")

@@ -1,12 +1,14 @@
 """The class scheme: names, colours, keys, codes and spellings of cell classes, kept as data.
 
-The scheme that ships is ``data/scheme.toml``; a laboratory changes it or adds to it with a file of its own.
+The scheme that ships is ``data/scheme.toml``; a laboratory changes it or adds to it with a file of its own:
+``scheme.toml`` in the user's data folder, or what ``LEUKOCLS_SCHEME`` names.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import tomllib
 import unicodedata
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.places import user_data_dir
 
 SCHEME_FILE = Path(__file__).parent / "data" / "scheme.toml"
 FORMAT_VERSION = 1
@@ -268,7 +271,38 @@ def _load(path: Path | None) -> Scheme:
     return Scheme(tuple(known.values()), spellings)
 
 
-@lru_cache(maxsize=1)
+def lab_scheme_file() -> Path | None:
+    """The laboratory's own classes: the file that ``LEUKOCLS_SCHEME`` names, else the user's ``scheme.toml``.
+
+    Returns
+    -------
+    Path or None
+        None where there is neither.
+    """
+    named = os.environ.get("LEUKOCLS_SCHEME")
+    if named:
+        return Path(named)
+    own = user_data_dir() / "scheme.toml"
+    return own if own.is_file() else None
+
+
 def default_scheme() -> Scheme:
-    """The scheme that ships, loaded once."""
-    return load_scheme()
+    """The scheme that ships, with the laboratory's own classes on top where it has any.
+
+    Raises
+    ------
+    ArgumentError
+        The laboratory's file cannot be read, or an entry in it is wrong.
+    """
+    own = lab_scheme_file()
+    try:
+        state = None if own is None else own.stat().st_mtime_ns
+    except OSError:
+        state = None  # that it is missing is said by the one that reads it
+    return _loaded(own, state)
+
+
+@lru_cache(maxsize=4)
+def _loaded(own: Path | None, state: int | None) -> Scheme:
+    """Load a scheme once for each state of the laboratory's file."""
+    return load_scheme(own)

@@ -86,6 +86,8 @@ class Segmentation:
         Median RGB (0-255) of the empty glass; (nan, nan, nan) where there is none.
     scale : Scale
     warnings : tuple of str
+    red_cell_density : tuple of float or None
+        Median optical density (natural logarithm, RGB) of the red cells; None where too few were found.
     """
 
     labels: np.ndarray
@@ -93,6 +95,7 @@ class Segmentation:
     glass_colour: tuple[float, float, float]
     scale: Scale
     warnings: tuple[str, ...] = ()
+    red_cell_density: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""Make a model folder of trained weights: temperature, thresholds and out-of-distribution score from
-validation.
+"""Make the bundled classifiers of trained weights; temperature, thresholds and out-of-distribution score come
+from validation.
 
-    python -m scripts.finish_default --pack FOLDER --run TRAINED --data ../shared/data --name default
+    python -m scripts.finish_default --pack FOLDER --run A B --join ensemble --mean --name accurate
+    python -m scripts.finish_default --pack FOLDER --run A B --join mean --second-opinion accurate --name default
 
-The test part (the hold-out) is touched by ``leukocls evaluate`` alone, afterwards; ``--metrics`` puts
-its figures
+The test part (the hold-out) is touched by ``leukocls evaluate`` alone, afterwards; ``--metrics`` puts its figures
 into the card.
 """
 
@@ -22,12 +22,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_leukocls import architectures
+from napari_leukocls.architectures._ensemble import join_members
 from napari_leukocls.classification import ood
 from napari_leukocls.classification.card import ModelCard
+from napari_leukocls.classification.checkpoint import load_classifier
 from napari_leukocls.classification.crops import CropRule, cut_window, paint_out
 from napari_leukocls.classification.predict import Classifier
+from napari_leukocls.classification.store import write_model
 from napari_leukocls.evaluation.calibration import ece, fit_temperature
 from napari_leukocls.scheme import default_scheme
+from napari_leukocls.training.finish import review_threshold
 from napari_leukocls.types import finish
 from scripts.pack_crops import RULE, VIEW_UM
 from scripts.train_default import ROUTES, Pack
@@ -37,9 +42,25 @@ log = logging.getLogger("finish_default")
 OOD_SHARE = 0.01
 #: Wrong cells among those that are not reviewed, on validation.
 TARGET_ERROR = 0.003
-TRAINING_CELLS = 400
-#: Cells less certain than this are seen from four sides.
-SECOND_LOOK = 0.95
+TRAINING_CELLS = 250
+#: Cells less certain than this are looked at again.
+SECOND_LOOK = {"mean": 0.95, "ensemble": 0.99}
+#: How much more or less often a class is met in peripheral blood than the training set would have it, as a root
+#: of what would be true: classes that are rare in blood are not called on weak evidence. It is in the bias of the
+#: last layer, so that whoever trains on does away with it.
+PRIOR = {
+    "basophil": 0.4,
+    "eosinophil": 0.4,
+    "erythroblast": 0.2,
+    "immature_granulocyte": 0.4,
+    "lymphocyte": 1.0,
+    "monocyte": 0.85,
+    "neutrophil": 1.2,
+    "platelet": 0.4,
+}
+#: Median optical density of the red cells in 120 training images of PBC, and how far other stains are drawn there.
+RED_CELL = (0.205, 0.292, 0.184)
+RED_CELL_SHARE = 0.5
 
 
 def product_crops(pack: Pack, rows: np.ndarray, rule: CropRule) -> np.ndarray:
@@ -54,8 +75,18 @@ def product_crops(pack: Pack, rows: np.ndarray, rule: CropRule) -> np.ndarray:
     return out
 
 
-def card_of(args: argparse.Namespace, pack: Pack, record: dict[str, Any]) -> dict[str, Any]:
+def gradcam(members: int) -> dict[str, Any]:
+    """Where heatmaps are read: 8 x 8 places of the last stage but two, by the method that checked best there.
+
+    The last map has 4 x 4 places, so that what it points at is as large as a cell.
+    """
+    layers = [f"members.{place}.blocks.4" for place in range(members)]
+    return {"layer": layers or "blocks.4", "reshape": None, "method": "hirescam"}
+
+
+def card_of(args: argparse.Namespace, pack: Pack, records: list[dict[str, Any]]) -> dict[str, Any]:
     """Everything of the card that is known before anything is fitted."""
+    record = records[0]
     settings = record["settings"]
     scheme = default_scheme()
     classes = [scheme.resolve(name) or name for name in record["classes"]]
@@ -63,17 +94,29 @@ def card_of(args: argparse.Namespace, pack: Pack, record: dict[str, Any]) -> dic
     names = "\n".join(sorted(pack.names[trained].tolist()))
     outlined = ROUTES[settings["route"]]["kept"] < 1
     side = int(settings["side"])
+    member = {"architecture": "mobilenetv2_100", "arguments": {"pad_type": "same"}}
+    if args.join == "ensemble":
+        count = len(args.run) + args.mean
+        arguments = {"member": "mobilenetv2_100", "count": count, "member_arguments": {"pad_type": "same"}}
+        member = {"architecture": "ensemble", "arguments": arguments}
     return {
         "name": args.name,
-        "architecture": "mobilenetv2_100",
-        "arguments": {"pad_type": "same"},
+        **member,
         "classes": classes,
         "input_size": [side, side],
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
-        "crop": {"side_um": VIEW_UM, "side_px": side, "margin_um": 1.0 if outlined else None, "white": 235.0},
-        "second_look": SECOND_LOOK,
-        "gradcam": {"layer": "conv_head", "reshape": None},
+        "crop": {
+            "side_um": VIEW_UM,
+            "side_px": side,
+            "margin_um": 1.0 if outlined else None,
+            "white": 235.0,
+            "red_cell": RED_CELL,
+            "red_cell_share": RED_CELL_SHARE,
+        },
+        "second_look": SECOND_LOOK[args.join],
+        "prior": PRIOR,
+        "gradcam": gradcam(member["arguments"].get("count", 0)),
         "training_data": {
             "sources": [
                 "PBC: Acevedo et al., Data in Brief 2020, Hospital Clinic Barcelona; CC BY 4.0 (classes)",
@@ -85,7 +128,7 @@ def card_of(args: argparse.Namespace, pack: Pack, record: dict[str, Any]) -> dic
             "counts": {scheme.resolve(k) or k: v for k, v in Counter(pack.classes[trained].tolist()).items()},
         },
         "split": "by file name: SHA-256 mod 5 = 0 is the test, mod 10 = 6 validation; no patients are named",
-        "training": training(args, record),
+        "training": training(args, records),
         "licence": "weights: CC BY 4.0, after the training data",
         "intended_use": "Sorting leukocytes of stained smears for research and training; not for diagnosis.",
         "known_limits": [
@@ -97,69 +140,51 @@ def card_of(args: argparse.Namespace, pack: Pack, record: dict[str, Any]) -> dic
     }
 
 
-def training(args: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any]:
+def training(args: argparse.Namespace, records: list[dict[str, Any]]) -> dict[str, Any]:
     """How the weights were made."""
-    made = {"settings": record["settings"], "steps": record["steps"], "epochs": round(record["epochs"], 1)}
-    runs = [made]
-    if args.average_with:
-        other = json.loads((args.average_with / "training.json").read_text())
-        runs.append(
-            {"settings": other["settings"], "steps": other["steps"], "epochs": round(other["epochs"], 1)}
-        )
-    for run in runs:
-        run["settings"] = {
-            k: v for k, v in run["settings"].items() if k not in ("pack", "start", "out", "check")
-        }
+    runs = []
+    for record in records:
+        kept = {k: v for k, v in record["settings"].items() if k not in ("pack", "start", "out", "check")}
+        runs.append({"settings": kept, "steps": record["steps"], "epochs": round(record["epochs"], 1)})
+    how = "of the run" if len(runs) == 1 else "mean of the runs"
+    if args.join == "ensemble":
+        how = "the runs side by side" + (", and their mean as a further member" if args.mean else "")
+    return {"runs": runs, "weights": how, "device": args.device}
+
+
+def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Average the weights of runs from one start, which lie in one basin."""
     return {
-        "runs": runs,
-        "weights": "mean of the runs" if len(runs) > 1 else "of the run",
-        "device": args.device,
+        key: torch.stack([state[key].float() for state in states]).mean(0).half()
+        if value.is_floating_point()
+        else value
+        for key, value in states[0].items()
     }
 
 
-def thresholds(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Smallest probability limit at which the cells above it are wrong at most `TARGET_ERROR` of the time."""
-    best, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
-    for limit in np.arange(0.5, 0.99, 0.01):
-        kept = best >= limit
-        if kept.any() and 1 - right[kept].mean() <= TARGET_ERROR:
-            return round(float(limit), 2)
-    return 0.99
+def joined_weights(args: argparse.Namespace, classes: list[str]) -> dict[str, torch.Tensor]:
+    """Join the runs' weights and put the prior into the last layer's bias."""
+    from safetensors.torch import load_file
+
+    states = [load_file(run / "weights.safetensors") for run in args.run]
+    if args.join == "ensemble":
+        weights = join_members([*states, *([mean_of(states)] if args.mean else [])])
+    else:
+        weights = mean_of(states)
+    prior = torch.tensor([PRIOR[name] for name in classes]).log()
+    bias = weights["classifier.bias"]
+    return {**weights, "classifier.bias": (bias.float() + prior).to(bias.dtype)}
 
 
-def main() -> None:
-    """Parse the command line, fit, and write the model folder."""
-    from safetensors.torch import load_file, save_file
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pack", type=Path, required=True)
-    parser.add_argument("--run", type=Path, required=True, help="folder that train_default wrote")
-    parser.add_argument("--average-with", type=Path, help="folder of a second run; weights are averaged")
-    parser.add_argument("--name", default="default")
-    parser.add_argument("--out", type=Path, default=Path("models"))
-    parser.add_argument("--device", default="one NVIDIA H200", help="on which it was trained, for the card")
-    parser.add_argument("--metrics", type=Path, help="metrics.json of the test part, for the card")
-    parser.add_argument("--extra", type=Path, help="JSON of further figures for the card")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    record = json.loads((args.run / "training.json").read_text())
-    pack = Pack(args.pack, "pbc", torch.device("cpu"))
-    card = card_of(args, pack, record)
-    weights = load_file(args.run / "weights.safetensors")
-    if args.average_with:
-        # Two runs from one start lie in one basin: the mean of their weights did better than either alone.
-        second = load_file(args.average_with / "weights.safetensors")
-        weights = {
-            k: ((v.float() + second[k].float()) / 2).half() if v.is_floating_point() else v
-            for k, v in weights.items()
-        }
-    network = build(card, weights)
-    classifier = Classifier(ModelCard(**card), network, {}, "", "cpu")
-    truth = np.array(
-        [record["classes"].index(name) if name in record["classes"] else -1 for name in pack.classes]
-    )
+def fit(
+    card: dict[str, Any], weights: dict[str, torch.Tensor], pack: Pack, opinion: Classifier | None
+) -> dict[str, np.ndarray]:
+    """Fit temperature, threshold and out-of-distribution score into the card; return the latter's tensors."""
+    names = np.array([default_scheme().resolve(name) or name for name in pack.classes])
+    network = architectures.create(card["architecture"], len(card["classes"]), **card["arguments"])
+    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    classifier = Classifier(ModelCard(**card), network.eval(), {}, "", "cpu", opinion)
+    truth = np.array([card["classes"].index(name) if name in card["classes"] else -1 for name in names])
     trained = np.flatnonzero(~pack.heldout.astype(bool) & ~pack.validation & (truth >= 0))
     some = np.concatenate(
         [trained[truth[trained] == k][:TRAINING_CELLS] for k in range(len(card["classes"]))]
@@ -174,7 +199,7 @@ def main() -> None:
     score = ood.score(val_features, val_logits, tensors)
     card |= {
         "temperature": float(temperature),
-        "review_threshold": thresholds(scaled, truth[held_back]),
+        "review_threshold": review_threshold(scaled, truth[held_back], TARGET_ERROR),
         "ood": {"method": ood.METHOD, "threshold": float(np.quantile(score, 1 - OOD_SHARE))},
         "validation": {
             "n": len(held_back),
@@ -182,27 +207,45 @@ def main() -> None:
             "ece": float(ece(scaled, truth[held_back])),
         },
     }
+    return tensors
+
+
+def main() -> None:
+    """Parse the command line, fit, and write the model folder."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pack", type=Path, required=True)
+    parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders that train_default wrote")
+    parser.add_argument("--join", choices=["mean", "ensemble"], default="mean")
+    parser.add_argument("--mean", action="store_true", help="the mean of the runs is a further member")
+    parser.add_argument(
+        "--second-opinion", metavar="NAME", help="a model in --out that unsure cells are shown to"
+    )
+    parser.add_argument("--name", default="default")
+    parser.add_argument("--out", type=Path, default=Path("models"))
+    parser.add_argument("--device", default="one NVIDIA H200", help="on which it was trained, for the card")
+    parser.add_argument("--metrics", type=Path, help="metrics.json of the test part, for the card")
+    parser.add_argument("--extra", type=Path, help="JSON of further figures for the card")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    records = [json.loads((run / "training.json").read_text()) for run in args.run]
+    pack = Pack(args.pack, "pbc", torch.device("cpu"))
+    card = card_of(args, pack, records)
+    opinion = None
+    if args.second_opinion:
+        opinion = load_classifier(args.out / args.second_opinion, "cpu")
+        card["second_opinion"] = {"model": args.second_opinion, "sha256": opinion.digest}
+    weights = joined_weights(args, card["classes"])
+    tensors = fit(card, weights, pack, opinion)
     if args.metrics:
-        card["test"] = {
-            "touched": "once, after everything above was fixed",
-            **json.loads(args.metrics.read_text()),
-        }
+        figures = json.loads(args.metrics.read_text())
+        card["test"] = {"touched": "once, after everything above was fixed", **figures}
     if args.extra:
         card |= json.loads(args.extra.read_text())
-    folder = args.out / args.name
-    folder.mkdir(parents=True, exist_ok=True)
     everything = {**weights, **{f"ood.{k}": torch.from_numpy(v).half() for k, v in tensors.items()}}
-    save_file({k: v.contiguous() for k, v in everything.items()}, folder / "weights.safetensors")
-    card["weights_sha256"] = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-    (folder / "model.json").write_text(json.dumps(card, indent=1) + "\n")
+    write_model(args.out / args.name, card, everything)
     log.info("%s", {key: card[key] for key in ("temperature", "review_threshold", "ood", "validation")})
-
-
-def build(card: dict[str, Any], weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """Build the network with its weights."""
-    from napari_leukocls.classification.checkpoint import build_network
-
-    return build_network(ModelCard(**card), weights, Path(card["name"]))
 
 
 if __name__ == "__main__":

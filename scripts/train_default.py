@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from napari_leukocls.training.folded import unfold_batch_norm
 from scripts import stain_views as views
 
 log = logging.getLogger("train_default")
@@ -83,35 +84,6 @@ def load_start(path: Path, n_classes: int) -> nn.Module:
     net.load_state_dict(load_file(path))
     net.reset_classifier(n_classes)
     return net
-
-
-@torch.no_grad()
-def unfold_batch_norm(net: nn.Module, images: torch.Tensor) -> None:
-    """Give folded batch normalisations the statistics of real crops; what is computed stays the same.
-
-    The weights came with normalisation folded in (mean 0, variance 1), so that training would start by
-    undoing it. One pass measures what reaches each layer; scale and shift then make up for it.
-    """
-    seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
-    hooks = []
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            hooks.append(
-                module.register_forward_pre_hook(
-                    lambda m, x: seen.__setitem__(m, (x[0].mean((0, 2, 3)), x[0].var((0, 2, 3))))
-                )
-            )
-    net.eval()
-    net(images)
-    for hook in hooks:
-        hook.remove()
-    for module, (mean, variance) in seen.items():
-        old_scale = module.weight / torch.sqrt(module.running_var + module.eps)
-        old_shift = module.bias - module.running_mean * old_scale
-        module.running_mean.copy_(mean)
-        module.running_var.copy_(variance)
-        module.weight.copy_(old_scale * torch.sqrt(variance + module.eps))
-        module.bias.copy_(old_shift + mean * old_scale)
 
 
 def see(

@@ -23,6 +23,7 @@ def _no_folders_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEUKOCLS_DATA", str(tmp_path_factory.mktemp("user_data")))
         patch.delenv("LEUKOCLS_MODELS", raising=False)
+        patch.delenv("LEUKOCLS_REVIEW_STORE", raising=False)
         yield
 
 
@@ -31,6 +32,7 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     """Every test starts without models and choices of the user's."""
     monkeypatch.setenv("LEUKOCLS_DATA", str(tmp_path_factory.mktemp("user_data")))
     monkeypatch.delenv("LEUKOCLS_MODELS", raising=False)
+    monkeypatch.delenv("LEUKOCLS_REVIEW_STORE", raising=False)
 
 
 @pytest.fixture(autouse=True, scope="session")

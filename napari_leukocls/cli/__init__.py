@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -12,9 +13,13 @@ import click
 from napari_leukocls._version import __version__
 from napari_leukocls.cli._base import Group, says_debug
 from napari_leukocls.cli.analyze import analyze
-from napari_leukocls.cli.later import LATER
+from napari_leukocls.cli.audit import audit
+from napari_leukocls.cli.compare import compare
+from napari_leukocls.cli.explain import explain
 from napari_leukocls.cli.models import models
+from napari_leukocls.cli.promote import promote
 from napari_leukocls.cli.studies import benchmark, demo, evaluate
+from napari_leukocls.cli.train import train
 from napari_leukocls.errors import LeukoclsError
 
 __all__ = ["cli", "main"]
@@ -29,7 +34,7 @@ def cli() -> None:
     """
 
 
-for _command in (analyze, models, evaluate, benchmark, demo, *LATER):
+for _command in (analyze, models, evaluate, compare, promote, benchmark, demo, audit, train, explain):
     cli.add_command(_command)
 
 
@@ -48,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if not says_debug(words):
+            # What libraries log of damaged files is said in the product's own line.
+            logging.getLogger().addHandler(logging.NullHandler())
         with warnings.catch_warnings():
             if not says_debug(words) and not sys.warnoptions:
                 warnings.simplefilter("ignore")

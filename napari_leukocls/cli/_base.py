@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_leukocls.errors import ArgumentError
-
 if TYPE_CHECKING:
     from napari_leukocls.types import Progress
 
@@ -58,13 +56,6 @@ class Group(click.Group):
             advice = f"; did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"there is no command '{name}'{advice}", ctx)
         return super().resolve_command(ctx, args)
-
-
-def refuse_later(**options: object) -> None:
-    """Raise `ArgumentError` for options that are set and not built yet; the keyword is the option's name."""
-    for name, value in options.items():
-        if value:
-            raise ArgumentError(f"--{name.replace('_', '-')} is not available in this version; leave it out.")
 
 
 def write_json(value: object) -> None:

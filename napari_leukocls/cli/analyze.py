@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, refuse_later, write_json
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
 
 if TYPE_CHECKING:
-    from napari_leukocls.api import SlideOutcome
+    from napari_leukocls.batch import SlideOutcome
     from napari_leukocls.io.inputs import SlideInput
-
-_FORMATS = ("csv",)
 
 
 @click.command(cls=Command)
@@ -34,13 +32,18 @@ _FORMATS = ("csv",)
 @click.option("--pixel-size-um", type=float, metavar="F", help="Micrometres per pixel.")
 @click.option("--min-confidence", type=float, metavar="F", help="Below it, a cell goes to review (0-1).")
 @click.option(
-    "--format", "formats", default="csv", show_default=True, metavar="LIST", help="Exports, comma-separated."
+    "--format",
+    "formats",
+    default="csv",
+    show_default=True,
+    metavar="LIST",
+    help="Exports, comma-separated: csv, geojson, coco, ometiff, anndata, xlsx, fhir, hl7, corrected, positions.",
 )
 @click.option(
     "--heatmaps", type=click.IntRange(0), default=0, metavar="N", help="Heatmaps per class in the report."
 )
 @click.option("--as-slide", metavar="NAME", help="All images are fields of one slide of this name.")
-@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
+@click.option("--resume", is_flag=True, help="Do only what is missing, or changed since.")
 @click.option("--workers", type=click.IntRange(1), default=1, metavar="N", help="Slides analysed at a time.")
 @click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to run on.")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary.")
@@ -49,11 +52,12 @@ def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: b
 
     INPUT is an image, a folder of images, or a glob; each image is one slide.
     """
+    how = {name: options.pop(name) for name in ("resume", "workers", "scheduler")}
     _refuse_unbuilt(options)
     from napari_leukocls.config import make_config
 
     config = make_config(**options)
-    outcomes, slides = run_analysis(inputs, out, config, as_slide)
+    outcomes, slides = run_analysis(inputs, out, config, as_slide, **how)
     failed = report_failures(out, outcomes, slides)
     if as_json:
         write_json(_summary(out, outcomes, slides))
@@ -63,9 +67,12 @@ def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: b
 
 
 def run_analysis(
-    inputs: tuple[str, ...], out: Path, config: Any, as_slide: str | None = None
+    inputs: tuple[str, ...], out: Path, config: Any, as_slide: str | None = None, **how: Any
 ) -> tuple[list[SlideOutcome], list[SlideInput]]:
-    """Analyse what `inputs` stand for into `out`, with progress on standard error."""
+    """Analyse what `inputs` stand for into `out`, with progress on standard error.
+
+    `how` goes to `napari_leukocls.batch.run_batch`.
+    """
     from napari_leukocls.io.atomic import make_folder
     from napari_leukocls.io.inputs import expand_inputs, group_as_slide
 
@@ -74,11 +81,11 @@ def run_analysis(
         slides = [group_as_slide(slides, as_slide)]
     # Before the engine is loaded: a folder that cannot be written to is said at once.
     make_folder(out)
-    from napari_leukocls.api import analyze_many
+    from napari_leukocls.batch import run_batch
 
     progress = ProgressLine()
     try:
-        return analyze_many(slides, out, config, progress=progress), slides
+        return run_batch(slides, out, config, progress=progress, **how), slides
     finally:
         progress.close()
 
@@ -110,16 +117,10 @@ def report_failures(out: Path, outcomes: list[SlideOutcome], slides: list[SlideI
 
 
 def _refuse_unbuilt(options: dict[str, Any]) -> None:
-    """Take out of `options` those that are no settings of the analysis, after refusing what is not built."""
-    formats = {name.strip().lower() for name in options.pop("formats").split(",")} - {""}
-    more = sorted(formats - set(_FORMATS))
-    refuse_later(
-        resume=options.pop("resume"),
-        workers=options.pop("workers") > 1,
-        scheduler=options.pop("scheduler"),
-        heatmaps=options["heatmaps"],
-        **({f"format {','.join(more)}": True} if more else {}),
-    )
+    """Check the names of exports."""
+    from napari_leukocls.io.exports import parse_formats
+
+    options["formats"] = parse_formats(options["formats"])
 
 
 def _summary(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) -> dict[str, Any]:
@@ -143,9 +144,9 @@ def _print_outcomes(out: Path, outcomes: list[SlideOutcome], failed: int) -> Non
         if outcome.status != "done":
             continue
         review = f", {outcome.n_review} to review" if outcome.n_review else ""
+        when = "done before" if outcome.resumed else f"{outcome.seconds:.1f} s"
         click.echo(
-            f"{outcome.slide_id}: {outcome.n_cells} cells, {outcome.n_wbc} leukocytes{review} "
-            f"({outcome.seconds:.1f} s)"
+            f"{outcome.slide_id}: {outcome.n_cells} cells, {outcome.n_wbc} leukocytes{review} ({when})"
         )
         for warning in outcome.warnings:
             click.echo(f"leukocls: {outcome.slide_id}: warning: {warning}", err=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from napari_leukocls.cli._base import Group, write_json
-from napari_leukocls.cli.later import later
 
 _FIRST = ("name", "task", "architecture", "classes", "intended_use", "known_limits", "licence")
 
@@ -33,14 +34,15 @@ def list_command(as_json: bool) -> None:
         except ModelError as error:
             row["error"] = str(error)
         else:
-            row |= {"architecture": _architecture(card), "classes": list(card.get("classes", []))}
+            row |= {"kind": card.get("kind", "classifier"), "architecture": _architecture(card)}
+            row["classes"] = list(card.get("classes", []))
         rows.append(row)
     if as_json:
         write_json(rows)
         return
     for row in rows:
         mark = "*" if row["active"] else " "
-        what = row.get("error") or f"{row['architecture']}, {len(row['classes'])} classes"
+        what = row.get("error") or _summary(row)
         click.echo(f"{mark} {row['name']:<24} {row['origin']:<12} {what}")
     if not rows:
         click.echo("no models are installed; set LEUKOCLS_MODELS to a folder of models", err=True)
@@ -87,8 +89,98 @@ def verify(name: str, as_json: bool) -> None:
     click.echo(f"{entry.name} is whole")
 
 
-models.add_command(later("import", "Install a model from a file"))
-models.add_command(later("export", "Save a model as one file"))
+@models.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the installed model; by default the file's.")
+@click.option("--arch", metavar="NAME", help="Of a state dict: the architecture that it belongs to.")
+@click.option(
+    "--classes", metavar="A,B,...", help="Of a state dict: its classes, in the order of its outputs."
+)
+@click.option(
+    "--argument", "arguments", multiple=True, metavar="KEY=VALUE", help="For the architecture; VALUE as JSON."
+)
+@click.option(
+    "--input-size", "side_px", type=click.IntRange(16, 1024), metavar="PX", help="Side of its input."
+)
+@click.option(
+    "--side-um",
+    type=float,
+    default=22.4,
+    show_default=True,
+    metavar="F",
+    help="What that side is on the slide.",
+)
+@click.option(
+    "--margin-um",
+    type=float,
+    metavar="F",
+    help="Paint out what is farther from the cell; nothing by default.",
+)
+@click.option("--licence", default="", help="Of the weights.")
+@click.option("--replace", is_flag=True, help="Replace a model of that name.")
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
+def import_command(path: Path, name: str | None, as_json: bool, replace: bool, **options: Any) -> None:
+    """Install the model at PATH: a model folder, its zip, or a state dict (.safetensors, .pth).
+
+    A torch file is read without running anything that it holds.
+    """
+    from napari_leukocls.exchange import import_model
+
+    installed = import_model(path, name, _import_settings(options), replace)
+    if as_json:
+        write_json({"name": installed.name, "path": str(installed)})
+        return
+    click.echo(f"{installed.name} is installed; use it with --classifier {installed.name}")
+
+
+@models.command("export")
+@click.argument("name")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
+def export_command(name: str, path: Path, as_json: bool) -> None:
+    """Save the model NAME as PATH: *.onnx, *.bioimageio.zip, or *.zip of its folder."""
+    from napari_leukocls.exchange import export_model
+
+    result = export_model(name, path)
+    if as_json:
+        write_json(result)
+        return
+    checked = result.get("largest_difference")
+    more = "" if checked is None else f" (run and compared: probabilities differ by {checked:.1g} at most)"
+    click.echo(f"{name} is saved as {result['path']}{more}")
+
+
+def _import_settings(options: dict[str, Any]) -> Any:
+    """What was said of a state dict; None where nothing was."""
+    from napari_leukocls.errors import ArgumentError
+    from napari_leukocls.exchange import ImportSettings
+
+    if not options["arch"] and not options["classes"]:
+        return None
+    arguments = {}
+    for word in options["arguments"]:
+        key, separator, value = word.partition("=")
+        try:
+            arguments[key] = json.loads(value)
+        except ValueError:
+            arguments[key] = value
+        if not separator or not key:
+            raise ArgumentError(f"--argument {word!r}: write KEY=VALUE.")
+    return ImportSettings(
+        architecture=options["arch"] or "",
+        classes=tuple(part.strip() for part in (options["classes"] or "").split(",") if part.strip()),
+        arguments=arguments,
+        side_px=options["side_px"],
+        side_um=options["side_um"],
+        margin_um=options["margin_um"],
+        licence=options["licence"],
+    )
+
+
+def _summary(row: dict[str, Any]) -> str:
+    if row["kind"] == "segmenter":
+        return "segmenter"
+    return f"{row['architecture']}, {len(row['classes'])} classes"
 
 
 def _architecture(card: dict[str, Any]) -> str:
@@ -100,7 +192,5 @@ def _architecture(card: dict[str, Any]) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, str):
         return value
-    import json
-
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 400 else f"{text[:400]}... (--json shows all)"

@@ -8,9 +8,19 @@ from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, write_json
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
 
 _HEADLINE = ("n", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "auc_macro", "ece", "review_rate")
+
+
+def need_data(data: Path) -> None:
+    """Refuse labelled crops that are not there."""
+    from napari_leukocls.errors import InputError
+
+    if not data.exists():
+        raise InputError(
+            f"there is no '{data}'; give a folder of class folders, or a CSV with columns file,class."
+        )
 
 
 @click.command(cls=Command)
@@ -29,27 +39,27 @@ def evaluate(model: str, data: Path, out: Path, device: str, um_per_px: float | 
 
     DATA is a folder of class folders, or a CSV with columns file,class.
     """
-    from napari_leukocls.errors import InputError
     from napari_leukocls.io.atomic import make_folder
     from napari_leukocls.resources import find_model
 
     # What is cheap to check is checked before torch is loaded.
     find_model(model)
-    if not data.exists():
-        raise InputError(
-            f"there is no '{data}'; give a folder of class folders, or a CSV with columns file,class."
-        )
+    need_data(data)
     make_folder(out)
     from napari_leukocls.api import evaluate_model
 
-    metrics = evaluate_model(model, data, out, device, um_per_px)
+    progress = ProgressLine()
+    try:
+        metrics = evaluate_model(model, data, out, device, um_per_px, progress)
+    finally:
+        progress.close()
     if as_json:
         write_json(metrics)
         return
     for name in _HEADLINE:
         if name in metrics:
             click.echo(f"{name:<20} {_figure(metrics[name])}{_limits(metrics.get(f'{name}_ci95'))}")
-    click.echo(f"details are in {out}")
+    click.echo(f"the report is {out / 'report.html'}")
 
 
 @click.command(cls=Command)

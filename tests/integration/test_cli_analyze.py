@@ -87,7 +87,7 @@ def test_every_slide_has_all_its_files_and_nothing_is_left_over(
     for slide in ("=1+1", "good", "good_2", "white"):
         assert {path.name for path in (out / slide).iterdir()} == SLIDE_FILES
     assert {path.name for path in out.iterdir()} == {
-        *("=1+1", "good", "good_2", "white", "summary.csv", "failures.csv")
+        *("=1+1", "good", "good_2", "white", "summary.csv", "failures.csv", "manifest.json")
     }
 
 

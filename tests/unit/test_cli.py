@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -78,17 +77,6 @@ def test_nothing_heavy_is_imported(what: str) -> None:
     assert not modules & set(HEAVY)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("models", "list")])
-def test_help_is_quick(words: tuple[str, ...]) -> None:
-    def seconds() -> float:
-        started = time.perf_counter()
-        leukocls(*words)
-        return time.perf_counter() - started
-
-    # The best of several: the machine may be busy with something else.
-    assert min(seconds() for _ in range(7)) <= 0.3
-
-
 def test_help_names_every_command() -> None:
     text = leukocls("--help").stdout
     for command in "analyze models train evaluate compare promote audit explain benchmark demo".split():
@@ -103,42 +91,6 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        ("train", "data", "--arch", "qlvit", "--out", "x"),
-        ("compare", "a", "b", "--data", "d", "--out", "x"),
-        ("promote", "new", "--data", "d"),
-        ("audit", "verify"),
-        ("explain", "default", "a.png", "--out", "x"),
-        ("models", "import", "a.zip"),
-        ("models", "export", "default", "a.zip"),
-    ],
-)
-def test_commands_that_are_not_built_say_so(words: tuple[str, ...]) -> None:
-    done = leukocls(*words)
-    assert done.returncode == 2 and done.stdout == ""
-    assert "is not available in version" in one_line(done.stderr)
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (("--resume",), "--resume"),
-        (("--workers", "2"), "--workers"),
-        (("--scheduler", "tcp://127.0.0.1:8786"), "--scheduler"),
-        (("--heatmaps", "3"), "--heatmaps"),
-        (("--format", "csv,geojson"), "--format geojson"),
-    ],
-)
-def test_options_that_are_not_built_say_so(tmp_path: Path, words: tuple[str, ...], named: str) -> None:
-    out = tmp_path / "out"
-    done = leukocls("analyze", "a.png", "--out", str(out), *words)
-    assert done.returncode == 2
-    assert f"{named} is not available in this version" in one_line(done.stderr)
-    assert not out.exists()
-
-
-@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("analyse", "a.png"), "did you mean 'analyze'?"),
@@ -146,6 +98,7 @@ def test_options_that_are_not_built_say_so(tmp_path: Path, words: tuple[str, ...
         (("analyze", "--out", "x"), "Missing argument 'INPUT...'"),
         (("analyze", "a.png", "--out", "x", "--device", "tpu"), "'tpu' is not one of"),
         (("analyze", "a.png", "--out", "x", "--min-confidence", "2"), "min_confidence"),
+        (("analyze", "a.png", "--out", "x", "--format", "csv,geojsn"), "did you mean 'geojson'?"),
         (("analyze", "a.png", "--out", "x", "--diameter-px", "80", "--pixel-size-um", "0.1"), "not both"),
         (("models", "info", "nix"), "there is no model 'nix'"),
         (("evaluate", "nix", "data", "--out", "x"), "there is no model 'nix'"),

@@ -49,6 +49,21 @@ def test_a_model_is_found_by_the_path_of_its_folder(tmp_path: Path) -> None:
         find_model(folder / "model.json")
 
 
+def test_a_folder_that_holds_one_model_stands_for_it(tmp_path: Path) -> None:
+    """Training writes the model into a folder of its own within the folder that it was given."""
+    folder = _add(tmp_path / "out", "mine", classes=["a", "b"])
+    _add(tmp_path / "out", ".leukocls-half-written")
+    assert find_model(tmp_path / "out").path == folder and find_model(tmp_path / "out").name == "mine"
+    _add(tmp_path / "out", "other")
+    with pytest.raises(ModelError, match=r"holds several models \(mine, other\); give the folder of one"):
+        find_model(tmp_path / "out")
+
+
+def test_a_copy_that_is_not_whole_yet_is_not_listed() -> None:
+    _add(user_data_dir() / "models", ".leukocls-0123.partial")
+    assert not [entry for entry in list_models() if entry.name.startswith(".")]
+
+
 def test_an_unknown_name_suggests_the_nearest() -> None:
     _add(user_data_dir() / "models", "convnext_tiny")
     with pytest.raises(ModelError, match="did you mean 'convnext_tiny'?"):

@@ -6,7 +6,10 @@ import csv
 import errno
 import json
 import os
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +20,7 @@ import tifffile
 from PIL import Image
 
 from napari_leukocls.errors import OutputError
-from napari_leukocls.io.folder import replacing_folder
+from napari_leukocls.io.folder import replacing_folder, sweep
 from napari_leukocls.io.overlay import draw_overlay, paint_outlines
 from napari_leukocls.io.report import NOT_FOR_DIAGNOSIS
 from napari_leukocls.io.results import (
@@ -241,7 +244,7 @@ def test_a_folder_of_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
     theirs = tmp_path / "field 2"
     theirs.mkdir()
     (theirs / "thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(OutputError, match="no earlier result"):
+    with pytest.raises(OutputError, match="nothing that was written here before"):
         write_result(smear("field 2"), tmp_path)
     assert contents(theirs) == {"thesis.txt": b"mine"}
 
@@ -255,6 +258,31 @@ def test_what_a_dead_run_left_is_swept(tmp_path: Path) -> None:
     os.utime(hidden, (1, 1))
     write_result(smear(), tmp_path)
     assert os.listdir(tmp_path) == ["field 1"]
+
+
+def test_what_a_process_that_is_gone_left_is_swept_at_once(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, pathlib; from napari_leukocls.io.folder import replacing_folder, sweep\n"
+        "with replacing_folder(pathlib.Path(sys.argv[1])) as hidden: os._exit(9)"
+    )
+    gone = subprocess.run([sys.executable, "-c", program, str(tmp_path / "field 1")], check=False)
+    assert gone.returncode == 9 and len(os.listdir(tmp_path)) == 1
+    with replacing_folder(tmp_path / "field 2") as hidden:
+        (hidden / "run.json").write_text("{}", encoding="utf-8")
+        sweep(tmp_path)
+        assert hidden.exists()
+    assert os.listdir(tmp_path) == ["field 2"]
+
+
+def test_two_that_finish_the_same_folder_at_once_leave_one_whole(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        for _ in range(30):
+            with replacing_folder(tmp_path / "field") as hidden:
+                (hidden / "run.json").write_text(str(number), encoding="utf-8")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert os.listdir(tmp_path) == ["field"] and os.listdir(tmp_path / "field") == ["run.json"]
 
 
 def test_long_and_foreign_names_become_folders(tmp_path: Path) -> None:

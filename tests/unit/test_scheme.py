@@ -154,3 +154,27 @@ def test_a_missing_file_and_an_unknown_class_say_what_to_do(tmp_path: Path) -> N
         load_scheme(tmp_path / "nowhere.toml")
     with pytest.raises(ArgumentError, match="did you mean 'monocyte'"):
         default_scheme()["monocite"]
+
+
+def test_the_laboratorys_file_is_found_in_the_data_folder_and_read_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LEUKOCLS_SCHEME", raising=False)
+    monkeypatch.setenv("LEUKOCLS_DATA", str(tmp_path))
+    assert default_scheme().resolve("hairy_cell") is None
+    entry = """format_version = 1
+[[classes]]
+name = "hairy_cell"
+short = "HCL"
+display = "Hairy cell"
+colour = "#123456"
+key = "h"
+kind = "leukocyte"
+counted_in_differential = true
+"""
+    (tmp_path / "scheme.toml").write_text(entry)
+    assert default_scheme().resolve("Hairy cells") == "hairy_cell"
+    (tmp_path / "lab.toml").write_text("format_version = 1\n[[classes]]\nname = 3\n")
+    monkeypatch.setenv("LEUKOCLS_SCHEME", str(tmp_path / "lab.toml"))
+    with pytest.raises(ArgumentError, match="lab.toml"):
+        default_scheme()

@@ -1,0 +1,62 @@
+"""``leukocls compare``: models on the same crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
+
+
+@click.command(cls=Command)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), metavar="DATA", help="Labelled crops."
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results."
+)
+@click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the networks run.")
+@click.option(
+    "--um-per-px", type=float, metavar="F", help="Scale of the crops, where the table does not say it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def compare(
+    models: tuple[str, ...], data: Path, out: Path, device: str, um_per_px: float | None, as_json: bool
+) -> None:
+    """Compare models: accuracy, speed, significance.
+
+    MODEL is a model's name or folder. DATA is a folder of class folders, or a CSV with columns file,class;
+    where its column split names a test part, that alone is used.
+    """
+    from napari_leukocls.cli.studies import need_data
+    from napari_leukocls.comparison import distinct_names, iter_compare
+    from napari_leukocls.resources import find_model
+
+    # What is cheap to check is checked before torch is loaded.
+    distinct_names([find_model(model) for model in models])
+    need_data(data)
+    from napari_leukocls.pipeline import drain
+
+    progress = ProgressLine()
+    try:
+        result = drain(iter_compare(models, data, out, device, um_per_px), progress)
+    finally:
+        progress.close()
+    if as_json:
+        from napari_leukocls.io.results import plain
+
+        write_json(plain(result))
+        return
+    click.echo(f"{'model':<28}{'accuracy':>9}{'macro F1':>10}{'ms/image':>10}{'images/s':>10}")
+    for row in result["models"]:
+        mark = " *" if row["pareto"] else ""
+        click.echo(
+            f"{row['model'] + mark:<28}{row['accuracy']:>9.4f}{row['macro_f1']:>10.4f}"
+            f"{row['ms_per_image']:>10.2f}{row['images_per_s']:>10.1f}"
+        )
+    for row in result["pairs"]:
+        said = f"{row['better']} is better" if row["better"] else "no telling them apart"
+        click.echo(f"{row['first']} and {row['second']}: {said} (p = {row['p_holm']:.2g})")
+    click.echo(f"* no other is as quick and as good; the report is {out / 'report.html'}")

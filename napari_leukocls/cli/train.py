@@ -1,0 +1,225 @@
+"""``leukocls train``: every field of `TrainConfig` is an option."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from napari_leukocls.cli._base import Command, ProgressLine, write_json
+from napari_leukocls.errors import ArgumentError, LeukoclsError
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.events import TrainEvent
+
+#: Fields that have an argument or an option of their own, and what is no setting.
+_OWN = frozenset({"version", "data", "from_model", "preset", "out"})
+
+
+class _TrainCommand(Command):
+    """Makes its options from the settings when it is asked for them, so that other commands start quickly."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._made = False
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        if not self._made:
+            from napari_leukocls.training.config import TrainConfig
+
+            for name, field in TrainConfig.model_fields.items():
+                if name not in _OWN:
+                    self.params.append(_option(name, field))
+            self._made = True
+        return super().get_params(ctx)
+
+
+def _option(name: str, field: Any) -> click.Option:
+    """The option of one field."""
+    flag = f"--{name.replace('_', '-')}"
+    kind = _plain_type(field.annotation)
+    given = "" if field.default in (None, "", (), {}) else f"[default: {_shown(field.default)}]"
+    text = f"{field.description or ''} {given}".strip()
+    if kind is bool:
+        return click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=text)
+    settings: dict[str, Any] = {"default": None, "help": text}
+    if typing.get_origin(kind) is Literal:
+        settings["type"] = click.Choice(list(typing.get_args(kind)))
+    elif kind is tuple or typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        if Ellipsis in inner:
+            settings |= {"multiple": True, "default": (), "metavar": "CLASS"}
+        else:
+            settings |= {"type": float, "nargs": len(inner)}
+    elif kind in (int, float, str):
+        settings |= {"type": kind, "metavar": {int: "N", float: "F", str: "TEXT"}[kind]}
+    else:
+        settings |= {"type": str, "metavar": "JSON", "callback": _json}
+    return click.Option([flag], **settings)
+
+
+def _plain_type(annotation: Any) -> Any:
+    """What a field takes where it is set: ``Annotated[float, ...] | None`` takes a float."""
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return annotation
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _json(ctx: click.Context, option: click.Parameter, value: str | None) -> Any:
+    if value is None:
+        return None
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is not JSON ({error}).") from error
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings from a TOML or JSON file.
+
+    Raises
+    ------
+    ArgumentError
+        Where it cannot be read.
+    """
+    import tomllib
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"the settings {path} cannot be read as TOML or JSON ({error}).") from error
+    if not isinstance(raw, dict):
+        raise ArgumentError(f"the settings {path} are no table: write one setting a line.")
+    return raw
+
+
+@click.command(cls=_TrainCommand)
+@click.argument("data", required=False, default="")
+@click.option("--from", "from_model", metavar="NAME", help="Model to start from: a name or a folder.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the model and records."
+)
+@click.option("--preset", metavar="NAME", help="Recipe to start from; --preset list shows them.")
+@click.option(
+    "--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="Settings, TOML or JSON."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def train(
+    data: str,
+    from_model: str | None,
+    out: Path | None,
+    preset: str | None,
+    file: Path | None,
+    as_json: bool,
+    **fields: Any,
+) -> int:
+    """Train or fine-tune a classifier on labelled crops.
+
+    DATA is a folder of class folders, or a CSV with columns file,class and optionally patient, slide, split,
+    um_per_px. Give --arch or --from. An interrupted training goes on when the same command is given again.
+    """
+    from napari_leukocls.training.presets import make_train_config, preset_names, preset_summary
+
+    if preset == "list":
+        for name in preset_names():
+            click.echo(f"{name:<10} {preset_summary(name)}")
+        return 0
+    settings = read_settings(file) if file is not None else {}
+    given = {"data": data, "from_model": from_model, "out": str(out) if out is not None else None, **fields}
+    settings |= {name: value for name, value in given.items() if value not in (None, "", ())}
+    if "out" not in settings:
+        raise ArgumentError("say where the model goes: --out DIR.")
+    preset = preset or settings.pop("preset", None)
+    settings.pop("preset", None)
+    config = make_train_config(preset or None, **settings)
+    if config.data and not Path(config.data).exists():
+        raise ArgumentError(
+            f"there is no '{config.data}'; give a folder of class folders, or a CSV with columns file,class."
+        )
+    last = _run(config)
+    if as_json:
+        write_json({"status": last.kind, **last.data})
+    else:
+        _print_result(last.data)
+    return 0
+
+
+def _run(config: Any) -> TrainEvent:
+    """Train, show what happens on standard error, and return the last event; Ctrl-C is a soft stop."""
+    import signal
+
+    from napari_leukocls.training.loop import iter_train
+    from napari_leukocls.types import CancelToken, Progress
+
+    cancel, line = CancelToken(), ProgressLine()
+
+    def stop(number: int, frame: object) -> None:
+        if cancel.cancelled:
+            raise KeyboardInterrupt
+        click.echo(
+            "\nstopping softly: the best weights so far are kept; Ctrl-C again ends at once.", err=True
+        )
+        cancel.cancel()
+
+    before = signal.signal(signal.SIGINT, stop)
+    last = None
+    try:
+        for event in iter_train(config, cancel):
+            last = event
+            if event.kind == "progress":
+                line(Progress(event.data["stage"], event.data["done"], event.data["total"]))
+            else:
+                line.close()
+                _show(event)
+    finally:
+        line.close()
+        signal.signal(signal.SIGINT, before)
+    if last is None:
+        raise LeukoclsError("the training ended without a word: report it.")
+    return last
+
+
+def _show(event: TrainEvent) -> None:
+    """One event as a line on standard error; the last one is printed by the caller."""
+    data = event.data
+    if event.kind == "epoch":
+        again = f"repeat {data['repeat']} " if "repeat" in data else ""
+        text = (
+            f"{again}epoch {data['epoch']}/{data['epochs']}: loss {data['loss']:.4f}, validation macro-F1 "
+            f"{data['val_macro_f1']:.4f}, loss {data['val_loss']:.4f}{' *' if data['best'] else ''}"
+        )
+    elif event.kind == "split":
+        parts = (f"{name} {sum(counts.values())}" for name, counts in data["counts"].items())
+        text = f"{', '.join(parts)} crops; grouped by {data['grouped_by']}, {data['left_out']} left out"
+    elif event.kind == "started":
+        text = f"{data['crops']} crops of {len(data['classes'])} classes, on {data['device']}"
+    elif event.kind in ("warning", "log"):
+        text = ("warning: " if event.kind == "warning" else "") + data["message"]
+    else:
+        return
+    click.echo(text, err=True)
+
+
+def _print_result(data: dict[str, Any]) -> None:
+    for part in ("validation", "test"):
+        figures = data.get(part, {})
+        if "accuracy" in figures:
+            click.echo(
+                f"{part:<12} n {figures['n']}, accuracy {figures['accuracy']:.4f}, macro-F1 "
+                f"{figures['macro_f1']:.4f}"
+            )
+    for name, figures in data.get("adaptation", {}).get("recall", {}).items():
+        old, new = (f"{figures[k]:.3f}" if figures.get(k) is not None else "-" for k in ("before", "after"))
+        click.echo(f"{name:<12} recall before {old}, after {new} (n {figures['n']})")
+    click.echo(f"the model is {data['model']}: use it with --classifier {data['model']}")

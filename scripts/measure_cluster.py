@@ -1,0 +1,61 @@
+"""Time a batch on Dask clusters of different sizes on this machine.
+
+Run from the root of the project: ``python scripts/measure_cluster.py --workers 1 --workers 4``. Workers are
+processes with one thread; models are loaded before the clock starts, by a slide for each worker.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import click
+from PIL import Image
+
+from napari_leukocls.batch import run_batch
+from napari_leukocls.config import make_config
+from napari_leukocls.io.inputs import expand_inputs
+from napari_leukocls.resources import sample_smear
+
+
+def make_fields(folder: Path, count: int, side: int) -> Path:
+    """Cut fields out of the bundled smear."""
+    folder.mkdir()
+    smear = Image.open(sample_smear())
+    rng = random.Random(5)
+    for number in range(count):
+        left, top = rng.randrange(smear.width - side), rng.randrange(smear.height - side)
+        smear.crop((left, top, left + side, top + side)).save(folder / f"{number:04d}.png")
+    return folder
+
+
+@click.command()
+@click.option("--workers", "sizes", type=int, multiple=True, default=(1, 4))
+@click.option("--slides", default=16)
+@click.option("--side", default=600, help="Pixels of a field.")
+def main(sizes: tuple[int, ...], slides: int, side: int) -> None:
+    """Print one JSON line a cluster."""
+    from distributed import LocalCluster
+
+    config = make_config(pixel_size_um=0.16, device="cpu")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        fields = expand_inputs([make_fields(folder / "fields", slides, side)])
+        for size in sizes:
+            with LocalCluster(n_workers=size, threads_per_worker=1, dashboard_address=None) as cluster:
+                warm = expand_inputs([make_fields(folder / f"warm{size}", 3 * size, 100)])
+                run_batch(warm, folder / f"warm_out{size}", config, scheduler=cluster.scheduler_address)
+                began = time.perf_counter()
+                out = folder / f"out{size}"
+                outcomes = run_batch(fields, out, config, scheduler=cluster.scheduler_address)
+                seconds = time.perf_counter() - began
+            work = sum(outcome.seconds for outcome in outcomes)
+            figures = {"workers": size, "slides": slides, "seconds": round(seconds, 2)}
+            click.echo(json.dumps({**figures, "seconds_within_slides": round(work, 2)}))
+
+
+if __name__ == "__main__":
+    main()

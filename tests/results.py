@@ -1,0 +1,60 @@
+"""Results of analyses that never ran: small, exact, and quick to make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from napari_leukocls.measurement.cells import build_cell_table
+from napari_leukocls.measurement.differential import differential
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.types import Predictions, Scale, Segmentation, SmearImage, SmearResult
+
+CLASSES = (
+    "neutrophil eosinophil basophil lymphocyte monocyte immature_granulocyte erythroblast platelet".split()
+)
+
+
+def make_result(
+    slide_id: str = "field 1",
+    shape: tuple[int, int] = (240, 360),
+    pitch: int = 40,
+    *,
+    seed: int = 0,
+    source: str = "/data/field 1.png",
+    classifier_hash: str = "cd",
+    every: int = 2,
+) -> SmearResult:
+    """Discs on a grid; every `every`-th is a leukocyte, and every fifth of those is unsure.
+
+    Cells are numbered in reading order; `seed` changes the pixels alone.
+    """
+    height, width = shape
+    y, x = np.mgrid[:height, :width]
+    disc = (y % pitch - pitch // 2) ** 2 + (x % pitch - pitch // 2) ** 2 < (0.4 * pitch) ** 2
+    labels = np.where(disc, (y // pitch) * (width // pitch + 1) + x // pitch + 1, 0)
+    ids, labels = np.unique(labels, return_inverse=True)
+    labels = labels.reshape(shape).astype(np.int32)
+    n = len(ids) - 1
+    pixels = np.random.default_rng(seed).integers(225, 245, (*shape, 3), dtype=np.uint8)
+    pixels[labels > 0] = (210, 150, 160)
+    classified = np.arange(every, n + 1, every)
+    kinds = np.tile(np.array([0.98, 0.01, 0.01], np.float32), (n, 1))
+    kinds[classified - 1] = (0.1, 0.9, 0)
+    probabilities = np.full((len(classified), len(CLASSES)), 0.01, np.float32)
+    probabilities[np.arange(len(classified)), np.arange(len(classified)) % len(CLASSES)] = 0.93
+    probabilities[4::5] = 1 / len(CLASSES)
+    predicted = Predictions(tuple(CLASSES), probabilities, np.full(len(classified), 0.1, np.float32), 1.0)
+    scale = Scale(7.5 / (0.8 * pitch), 0.8 * pitch, "red_cell_ruler", n, 0.01)
+    found = Segmentation(labels, kinds, (235.0, 235.0, 235.0), scale)
+    cells = build_cell_table(found, predicted, classified, slide_id, scale.um_per_px, CLASSES, 0.5)
+    counts = differential(cells, default_scheme(), CLASSES, slide_id=slide_id)
+    run = {
+        "version": "0.1.0",
+        "seconds": 0.5,
+        "segmenter": {"name": "compact", "sha256": "ab" * 32},
+        "classifier": {"name": "default", "sha256": classifier_hash * 32, "classes": list(CLASSES)},
+        "settings": {"segmenter": "compact", "min_confidence": None, "where": Path("x")},
+    }
+    return SmearResult(SmearImage(pixels, slide_id, source), found, cells, counts, run, ("look",))

@@ -1,0 +1,276 @@
+"""What the docks do, without a window: slides, review, data of a training, batches, results opened again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.errors import ArgumentError, InputError
+from napari_leukocls.layers import cell_features, colours, result_layers
+from napari_leukocls.regions import Region, region_of_box, region_of_polygons
+from napari_leukocls.remeasure import find_edit
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.types import Progress, SmearResult
+from napari_leukocls.widgets import batch_model, review_model, train_model, train_settings
+from napari_leukocls.widgets.review_model import ReviewModel
+from napari_leukocls.widgets.session import Session
+from napari_leukocls.widgets.slide_model import SlideModel
+from tests.results import make_result
+
+
+@pytest.fixture
+def result() -> SmearResult:
+    return make_result()
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Session:
+    made = Session()
+    made.reviewer = "A. Reader"
+    return made
+
+
+@pytest.fixture
+def slide(session: Session, result: SmearResult) -> SlideModel:
+    made = SlideModel(result, session.store.add_slide(result), AnalyzeConfig())
+    session.show(made)
+    return made
+
+
+@pytest.fixture
+def review(session: Session, slide: SlideModel) -> ReviewModel:
+    return ReviewModel(session, slide)
+
+
+def test_the_models_of_the_docks_need_no_qt() -> None:
+    names = (
+        "analyse_model batch_model explain_model review_model session slide_model train_model training_run"
+    )
+    code = "; ".join(f"import napari_leukocls.widgets.{name}" for name in names.split())
+    code += "; import sys; assert not {'qtpy', 'PyQt6', 'PySide6', 'napari', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_features_have_a_row_for_every_label_and_for_the_background(result: SmearResult) -> None:
+    cells = result.cells[result.cells["cell_id"] != 5]
+    features = cell_features(cells, 60)
+    assert list(features["index"]) == list(range(61))
+    # What is empty is None, which the status bar leaves out.
+    assert features["class"][0] is None and features["class"][5] is None and features["class"][60] is None
+    assert features["class"][4] == cells.set_index("cell_id")["class"][4]
+
+
+def test_labels_have_the_colours_of_their_classes_and_hidden_ones_none(result: SmearResult) -> None:
+    table = colours(result.cells, default_scheme(), shown=[2, 3])
+    rows = result.cells.set_index("cell_id")
+    np.testing.assert_allclose(
+        np.array(table[2][:3]) * 255, default_scheme()[rows["class"][2]].rgb, atol=1e-6
+    )
+    assert table[4][3] == 0 and table[0][3] == 0
+    ((labels, options, kind),) = result_layers(result, "field")
+    assert kind == "labels" and options["name"] == "field cells"
+    assert labels is not result.labels
+
+
+def test_regions_are_clipped_and_too_small_ones_refused() -> None:
+    assert region_of_box((-5, 10.2, 200, 900), (100, 300)) == Region((0, 10, 100, 300))
+    with pytest.raises(ArgumentError, match="smaller than"):
+        region_of_box((0, 0, 10, 10), (100, 300))
+    with pytest.raises(ArgumentError, match="no closed shape"):
+        region_of_polygons([], (100, 300))
+
+
+def test_an_edit_names_the_cells_that_changed() -> None:
+    before = np.zeros((30, 40), np.int32)
+    before[2:8, 2:8], before[10:20, 10:20] = 1, 2
+    assert find_edit(before, before.copy()) is None
+    after = before.copy()
+    after[5:12, 7:12] = 7
+    edit = find_edit(before, after)
+    assert edit is not None and edit.cell_ids == (1, 2, 7) and edit.box == (5, 7, 12, 12)
+
+
+def test_counts_say_how_many_more_to_count(slide: SlideModel) -> None:
+    rows = {row.name: row for row in slide.count_rows()}
+    assert rows["red_cell"].percent is None
+    assert (rows["neutrophil"].more or 0) > 100
+    assert slide.more_to_count() >= (rows["neutrophil"].more or 0)
+    assert slide.totals().to_review == int(slide.result.cells["needs_review"].sum())
+
+
+def test_the_gallery_is_ordered_and_grouped(review: ReviewModel, slide: SlideModel) -> None:
+    groups = {group.name: group.count for group in review.groups()}
+    assert groups[review_model.WAITING] == slide.totals().to_review
+    assert groups["red_cell"] == int((slide.cells["class"] == "red_cell").sum())
+    rows = slide.cells.set_index("cell_id")
+    everyone = review.order(review_model.NUCLEATED, review_model.BY_DOUBT)
+    assert not set(rows["class"][everyone]) & {"red_cell", "platelet"}
+    # Grouped by class, and within a class what waits comes first.
+    names = list(rows["class"][everyone])
+    assert sorted(names, key=default_scheme().names.index) == names
+    by_place = review.order("red_cell", review_model.BY_PLACE)
+    assert list(by_place) == sorted(by_place)
+
+
+def test_corrections_are_kept_counted_undone_and_redone(review: ReviewModel, slide: SlideModel) -> None:
+    cells = list(review.order(review_model.WAITING, review_model.BY_DOUBT))
+    review.correct(cells[:3], "monocyte")
+    kept = review.session.store.corrections(slide.key)
+    assert {kept[cell].corrected_class for cell in cells[:3]} == {"monocyte"}
+    assert slide.totals().to_review == len(cells) - 3
+    # Three were done at once, and three are undone at once.
+    assert sorted(review.undo()) == sorted(cells[:3])
+    assert slide.totals().to_review == len(cells)
+    assert (slide.cells["corrected_class"] == "").all()
+    assert sorted(review.redo()) == sorted(cells[:3])
+    assert slide.totals().to_review == len(cells) - 3
+    assert review.class_of_key("5") == "monocyte" and review.class_of_key(" ") is None
+
+
+def test_a_correction_needs_a_name(review: ReviewModel) -> None:
+    review.session.reviewer = ""
+    with pytest.raises(ArgumentError, match="name"):
+        review.correct([2], "monocyte")
+
+
+def test_what_a_blind_reader_sees_says_nothing(review: ReviewModel) -> None:
+    review.start_reading("B. Second")
+    cells = review.order(review_model.NUCLEATED, review_model.BY_DOUBT)
+    tile = review.tile(int(cells[0]))
+    assert tile is not None and (tile.class_name, tile.caption) == ("", "")
+    for cell in cells:
+        review.correct([int(cell)], "neutrophil")
+    assert "agree on" in review.finish_reading()
+
+
+def test_results_open_again_as_they_were(tmp_path: Path, field_result: SmearResult) -> None:
+    from napari_leukocls.io.results import write_result
+    from napari_leukocls.reopen import reopen
+
+    folder = write_result(field_result, tmp_path)["folder"]
+    again = reopen(folder)
+    np.testing.assert_array_equal(again.labels, field_result.labels)
+    assert list(again.cells["class"]) == list(field_result.cells["class"])
+    assert list(again.counts["count"]) == list(field_result.counts["count"])
+    assert again.segmentation.scale == field_result.segmentation.scale
+    (folder / "run.json").unlink()
+    with pytest.raises(InputError, match=r"has no run\.json"):
+        reopen(folder)
+    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(field_result.image.source)
+
+
+@pytest.fixture
+def field_result(tmp_path: Path) -> SmearResult:
+    """A result whose image lies on the disk, and whose scale is in its record."""
+    from dataclasses import asdict, replace
+
+    path = tmp_path / "field.png"
+    made = make_result("field", source=str(path))
+    Image.fromarray(made.image.pixels).save(path)
+    return replace(made, run={**made.run, "scale": asdict(made.segmentation.scale)})
+
+
+def test_an_image_that_is_another_one_is_refused(tmp_path: Path, field_result: SmearResult) -> None:
+    from napari_leukocls.io.results import write_result
+    from napari_leukocls.reopen import reopen
+
+    folder = write_result(field_result, tmp_path)["folder"]
+    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(field_result.image.source)
+    with pytest.raises(InputError, match="not the one of the results"):
+        reopen(folder)
+
+
+def crops(folder: Path, counts: dict[str, int]) -> Path:
+    for name, n in counts.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = np.random.default_rng(i).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+def test_corrections_and_folders_become_one_table(
+    review: ReviewModel, slide: SlideModel, tmp_path: Path
+) -> None:
+    from napari_leukocls.classification.dataset import read_labelled_crops
+
+    session = review.session
+    cells = [int(cell) for cell in review.order(review_model.WAITING, review_model.BY_DOUBT)]
+    review.correct(cells[:2], "monocyte")
+    folder = crops(tmp_path / "crops", {"lymphocyte": 3})
+    sources = train_model.Sources((slide.key,), (folder,))
+    assert train_model.class_counts(session, sources) == {"lymphocyte": 3, "monocyte": 2}
+    table = train_model.gather_data(session, sources, tmp_path / "out")
+    found = read_labelled_crops(table, default_scheme())
+    assert sorted(crop.class_name for crop in found) == ["lymphocyte"] * 3 + ["monocyte"] * 2
+    assert all(crop.path.is_file() for crop in found)
+    # Crops of one slide stay together when they are split.
+    assert len({crop.slide for crop in found if crop.class_name == "monocyte"}) == 1
+    with pytest.raises(ArgumentError, match="choose data first"):
+        train_model.gather_data(session, train_model.Sources(), tmp_path / "none")
+
+
+def test_few_crops_keep_a_third_for_the_comparison(session: Session, tmp_path: Path) -> None:
+    from napari_leukocls.classification.dataset import read_labelled_crops
+
+    folder = crops(tmp_path / "crops", {"lymphocyte": 6, "monocyte": 7})
+    table = train_model.with_test_part(session, folder, tmp_path / "out")
+    found = read_labelled_crops(table, default_scheme())
+    kept = [crop.class_name for crop in found if crop.split == "test"]
+    assert sorted(kept) == ["lymphocyte"] * 2 + ["monocyte"] * 2
+    # A table that names its parts is left as it is.
+    assert train_model.with_test_part(session, table, tmp_path / "other") == table
+
+
+def test_all_settings_of_a_training_have_a_control() -> None:
+    from napari_leukocls.training.config import TrainConfig
+
+    settings = {setting.name: setting for setting in train_settings.advanced_settings()}
+    assert set(settings) | train_settings.PLAIN == set(TrainConfig.model_fields)
+    assert settings["optimiser"].choices == ("adamw", "sgd")
+    assert settings["near_duplicates"].choices == (False, True)
+    assert train_settings.parsed(settings["leave_out"], "platelet, red_cell") == ("platelet", "red_cell")
+
+
+def test_a_batch_shows_what_is_at_work_and_what_failed(tmp_path: Path) -> None:
+    from napari_leukocls.batch import SlideOutcome
+
+    for name in "ab":
+        Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    slides = batch_model.find_slides(tmp_path)
+    table = batch_model.Table()
+    table.begin(batch_model.rows_of(slides, tmp_path / "out"), tmp_path / "out")
+    table.on_progress(Progress("slides", 0, 2, "a"))
+    assert [row.state for row in table.rows] == ["working", "waiting"]
+    table.on_progress(Progress("segment", 0, 2))
+    table.on_progress(Progress("slides", 1, 2, "b"))
+    assert [row.state for row in table.rows] == ["failed", "working"]
+    table.on_outcomes(
+        [SlideOutcome("a", "failed", "broken", 0, 0, 0, 0), SlideOutcome("b", "done", None, 1, 9, 2, 1)]
+    )
+    assert [(row.state, row.leukocytes, row.note) for row in table.rows] == [
+        ("failed", 0, "broken"),
+        ("done", 2, ""),
+    ]
+    with pytest.raises(InputError, match="holds no image"):
+        (tmp_path / "empty").mkdir()
+        batch_model.find_slides(tmp_path / "empty")
+
+
+def test_the_time_left_shrinks_and_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_leukocls.widgets.clock import Clock
+
+    now = [0.0]
+    monkeypatch.setattr("napari_leukocls.widgets.clock.monotonic", lambda: now[0])
+    clock = Clock({"a": 1.0, "b": 3.0})
+    assert clock.at(Progress("a", 1, 1)) == 0.25 and clock.seconds_left is None
+    now[0] = 10.0
+    assert clock.seconds_left == pytest.approx(30)
+    assert clock.at(Progress("b", 1, 2)) == pytest.approx(0.625)
+    assert clock.at(Progress("a", 0, 1)) == pytest.approx(0.625)
