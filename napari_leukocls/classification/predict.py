@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,17 @@ from torch import nn
 
 from napari_leukocls.classification import ood
 from napari_leukocls.classification.stain import normalise
-from napari_leukocls.compute import with_less_memory
+from napari_leukocls.compute import side_by_side, with_less_memory
 from napari_leukocls.types import CELL_KINDS, Predictions, Steps, finish
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.card import ModelCard
 
 log = logging.getLogger(__name__)
+#: Logits (N, C) and features (N, D), float32.
+Raw = tuple[np.ndarray, np.ndarray]
+#: Crops that one thread of the processor takes at a time: more no longer fit its cache.
+CPU_BATCH = 8
 #: Least share that the class map leaves to platelet and to leukocyte.
 KIND_FLOOR = 0.03
 
@@ -164,33 +169,62 @@ class Classifier:
         scaled = (crops.astype(np.float32) - self._mean) * self._scale
         return torch.from_numpy(scaled).permute(0, 3, 1, 2)
 
-    def _one_view(
-        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
-    ) -> Steps[tuple[np.ndarray, np.ndarray]]:
-        """Run the network on crops as they are; takes, yields and returns what `outputs` does."""
-        logits = np.zeros((len(crops), len(self.classes)), np.float32)
-        features: list[np.ndarray] = []
-        start = 0
-        size, device = batch_size, self.device
+    @torch.inference_mode()
+    def _run(self, crops: np.ndarray, device: str) -> Raw:
+        batch = self.tensor(crops).to(device)
+        seen, output = ood.features_and_logits(self.fast_network(device), batch)
+        return output.float().cpu().numpy(), seen.float().cpu().numpy()
 
-        @torch.inference_mode()
-        def run(size: int, device: str) -> tuple[np.ndarray, np.ndarray, int, str]:
-            batch = self.tensor(crops[start : start + size]).to(device)
-            seen, output = ood.features_and_logits(self.fast_network(device), batch)
-            return seen.float().cpu().numpy(), output.float().cpu().numpy(), size, device
+    def _in_turn(
+        self, crops: np.ndarray, batch_size: int, device: str, warn: Callable[[str], None]
+    ) -> Steps[Raw]:
+        """Run the network on one batch after the other."""
+        done: list[Raw] = []
+        start = 0
+
+        def work(size: int, device: str) -> tuple[Raw, int, str]:
+            return self._run(crops[start : start + size], device), size, device
 
         while start < len(crops):
             yield start, len(crops)
             # What memory sufficed for is kept for the batches that follow.
-            seen, output, size, device = with_less_memory(run, size, device, warn)
-            logits[start : start + len(output)] = output
-            features.append(seen)
-            start += len(output)
-        return logits, np.concatenate(features) if features else np.zeros((0, 1), np.float32)
+            raw, batch_size, device = with_less_memory(work, batch_size, device, warn)
+            done.append(raw)
+            start += len(raw[0])
+        return self._joined(done)
+
+    def _side_by_side(self, crops: np.ndarray, batch_size: int, warn: Callable[[str], None]) -> Steps[Raw]:
+        """Run the network on the processor, several small batches at a time."""
+        size = min(batch_size, CPU_BATCH)
+        parts = [crops[start : start + size] for start in range(0, len(crops), size)]
+        self.fast_network("cpu")  # made here once, and not by each thread
+        done: list[Raw] = []
+        count = 0
+        results = side_by_side(lambda part: finish(self._in_turn(part, size, "cpu", warn)), parts)
+        with closing(results):
+            while count < len(crops):
+                yield count, len(crops)
+                done.append(next(results))
+                count += len(done[-1][0])
+        return self._joined(done)
+
+    def _joined(self, parts: list[Raw]) -> Raw:
+        if not parts:
+            return np.zeros((0, len(self.classes)), np.float32), np.zeros((0, 1), np.float32)
+        logits, features = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(features)
+
+    def _one_view(
+        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
+    ) -> Steps[Raw]:
+        """Run the network on crops as they are; takes, yields and returns what `outputs` does."""
+        if self.device == "cpu":
+            return (yield from self._side_by_side(crops, batch_size, warn))
+        return (yield from self._in_turn(crops, batch_size, self.device, warn))
 
     def outputs(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
-    ) -> Steps[tuple[np.ndarray, np.ndarray]]:
+    ) -> Steps[Raw]:
         """Run the network, and look again at crops that it is unsure of.
 
         Where the best probability is below the card's `second_look`, the model of its second opinion is asked,
@@ -201,6 +235,7 @@ class Classifier:
         ----------
         crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
         batch_size : int
+            At most; on the processor `CPU_BATCH`, several at a time.
         warn : callable
             Told in one line where memory ran out and what was done about it.
 

@@ -120,8 +120,6 @@ def reader(
     classifier: Classifier, layer: str | Sequence[str] | None = None, device: str | None = None
 ) -> CamNetwork:
     """Return the copy of a classifier's network that heatmaps are read from; made once, then kept."""
-    import torch
-
     from napari_leukocls.explanation.network import CamNetwork
 
     place = device or classifier.device
@@ -129,8 +127,7 @@ def reader(
     key = (layer if isinstance(layer, str) else tuple(layer or ()), place)
     if key not in kept:
         names, reshape = target_layers(classifier.card, classifier.net, layer)
-        example = torch.zeros(1, 3, *classifier.card.input_size)
-        kept[key] = CamNetwork(classifier.net, names, reshape, example, place)
+        kept[key] = CamNetwork(classifier.net, names, reshape, place)
     return kept[key]
 
 

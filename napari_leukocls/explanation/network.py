@@ -1,8 +1,10 @@
 """A copy of a network from which activations and gradients of layers are read, many cells at a time.
 
-Up to the layer the network runs without gradients and with its normalisations folded; gradients are taken of
-what comes after it alone. The network that was given is never touched: neither its hooks, nor its mode, nor
-its gradients, even while it is being trained.
+Up to the layer the network runs without gradients; gradients are taken of what comes after it alone. The network
+that was given is never touched: neither its hooks, nor its mode, nor its gradients, even while it is being trained.
+
+Normalisations stay unfolded, as in the network that was given: a fold rounds otherwise, which a bend of the
+activations (ReLU at 0, ReLU6 at 6) can blow up to a visible difference in a map.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from napari_leukocls.classification.predict import fold_batch_norm
 from napari_leukocls.errors import ModelError
 from napari_leukocls.explanation import rules
 
@@ -44,48 +45,6 @@ class Reading:
     targets: np.ndarray
 
 
-def _norm_after(net: nn.Module, layer: str, example: torch.Tensor) -> str:
-    """Name of the batch normalisation that takes the layer's output as it is; empty where there is none."""
-    names = {module: name for name, module in net.named_modules()}
-    kept: list[Any] = []
-    found: list[str] = []
-
-    def before(module: nn.Module, args: tuple) -> None:
-        if kept and args[0] is kept[0]:
-            found.append(names[module])
-
-    hooks = [net.get_submodule(layer).register_forward_hook(lambda module, args, out: kept.append(out))]
-    hooks += [
-        module.register_forward_pre_hook(before)
-        for module in net.modules()
-        if isinstance(module, nn.BatchNorm2d)
-    ]
-    try:
-        with torch.no_grad():
-            net(example)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found[0] if found else ""
-
-
-def _put(root: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(root.get_submodule(parent), leaf, module)
-
-
-def folded_copy(net: nn.Module, layers: Sequence[str], example: torch.Tensor) -> nn.Module:
-    """Copy a network and fold its normalisations, save those that would change the layers' own outputs."""
-    plain = copy.deepcopy(net).eval()
-    norms = [(layer, _norm_after(plain, layer, example)) for layer in layers]
-    folded = fold_batch_norm(plain, example)
-    for layer, norm in norms:
-        if norm:
-            _put(folded, layer, plain.get_submodule(layer))
-            _put(folded, norm, plain.get_submodule(norm))
-    return folded.to(memory_format=torch.channels_last)
-
-
 class CamNetwork:
     """Reads layers of a copy of a network; safe to call from several threads.
 
@@ -97,8 +56,6 @@ class CamNetwork:
         Dotted names of the layers that are read; their maps are averaged.
     reshape : callable or None
         Turns the layer's output to (N, C, h, w).
-    example : torch.Tensor, (1, 3, H, W), optional
-        Where given, the copy's normalisations are folded.
     device : str
     """
 
@@ -107,11 +64,9 @@ class CamNetwork:
         net: nn.Module,
         layers: Sequence[str],
         reshape: Reshape | None = None,
-        example: torch.Tensor | None = None,
         device: str = "cpu",
     ) -> None:
-        made = copy.deepcopy(net).eval() if example is None else folded_copy(net, layers, example)
-        self._net = made.requires_grad_(False).to(device)
+        self._net = copy.deepcopy(net).eval().requires_grad_(False).to(device)
         self._read = {name: self._net.get_submodule(name) for name in layers}
         self._reshape = reshape
         self._lock = threading.Lock()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
 
-from napari_leukocls.compute import resolve_device, with_less_memory
+from napari_leukocls.compute import resolve_device, side_by_side, with_less_memory
 from napari_leukocls.errors import DeviceError
 from napari_leukocls.segmentation.catalogue import compact
 from napari_leukocls.segmentation.compact import CompactSegmenter
@@ -116,3 +119,27 @@ def test_the_segmenter_goes_on_with_smaller_batches_and_says_so(monkeypatch):
     assert outlines.warnings == tuple(f"the memory of cpu is full: batch halved to {n}." for n in (2, 1))
     assert outlines.labels.max() == expected.labels.max()
     assert np.mean(outlines.labels != expected.labels) < 1e-3
+
+
+def test_parts_are_computed_by_one_thread_each_and_come_in_order():
+    threads = torch.get_num_threads()
+    results = list(side_by_side(lambda part: (part, torch.get_num_threads()), range(20)))
+    assert results == [(part, 1) for part in range(20)]
+    assert torch.get_num_threads() == threads
+
+
+def test_what_a_part_raises_is_raised_and_the_rest_is_dropped():
+    begun, go_on = [], threading.Event()
+
+    def work(part: int) -> int:
+        begun.append(part)
+        if part == 1:
+            raise ValueError("no")
+        if part > 1:
+            go_on.wait(10)
+        return part
+
+    with closing(side_by_side(work, range(100))) as results, pytest.raises(ValueError, match="no"):
+        list(results)
+    go_on.set()
+    assert len(begun) < 100

@@ -6,11 +6,12 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
 from napari_leukocls.classification.checkpoint import load_classifier
 from napari_leukocls.classification.predict import join_kinds
 from napari_leukocls.resources import find_model
-from napari_leukocls.types import Predictions
+from napari_leukocls.types import Predictions, finish
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,18 @@ def test_same_answer_in_batches_and_one_by_one(default, crops):
     together = default.predict(crops, batch_size=3)
     alone = np.concatenate([default.predict(crop[None]).probabilities for crop in crops])
     np.testing.assert_allclose(together.probabilities, alone, atol=1e-4)
+
+
+def test_the_number_of_threads_changes_no_bit(default, crops):
+    before, logits = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            logits.append(finish(default.outputs(crops.repeat(4, axis=0)))[0])
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(logits[0], logits[1])
+    np.testing.assert_array_equal(logits[0], logits[2])
 
 
 def test_unsure_cell_is_judged_alike_when_mirrored(default, crops):
