@@ -97,7 +97,7 @@ def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
     times = take_turns(works, 5 if quick else 15)
     rates = {batch: len(crops) / times[str(batch)] for batch in BATCHES}
     best = max(rates, key=lambda batch: rates[batch])
-    net = classifier.fast_network("cpu")
+    net = classifier.net
     gflop = gflop_of(net, classifier.tensor(crops[:1]))
     other_seconds = times["efficientnet_b0"]
     return {

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from napari_leukocls.classification import ood
+from napari_leukocls.classification.folding import fold_batch_norm, fuse_for_processor
 from napari_leukocls.classification.stain import normalise
 from napari_leukocls.compute import side_by_side, with_less_memory
 from napari_leukocls.types import CELL_KINDS, Predictions, Steps, finish
@@ -28,58 +29,6 @@ Raw = tuple[np.ndarray, np.ndarray]
 CPU_BATCH = 8
 #: Least share that the class map leaves to platelet and to leukocyte.
 KIND_FLOOR = 0.03
-
-
-@torch.no_grad()
-def fold_batch_norm(net: nn.Module, example: torch.Tensor) -> nn.Module:
-    """Return a copy whose batch normalisations are folded into the convolutions that feed them.
-
-    Which convolution feeds which normalisation is seen by running `example` through once, so that it
-    works for any network whose normalisations follow convolutions; others are left as they are.
-
-    Parameters
-    ----------
-    net : torch.nn.Module
-        In evaluation mode.
-    example : torch.Tensor, (1, 3, h, w)
-    """
-    net = copy.deepcopy(net).eval()
-    names = {module: name for name, module in net.named_modules()}
-    made_by: dict[int, nn.Conv2d] = {}
-    kept: list[torch.Tensor] = []
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-    hooks = []
-
-    def after_conv(module: nn.Conv2d, args: tuple, output: torch.Tensor) -> None:
-        made_by[id(output)] = module
-        kept.append(output)  # held, so that no later tensor gets the same id
-
-    def before_norm(module: nn.BatchNorm2d, args: tuple) -> None:
-        if id(args[0]) in made_by:
-            pairs.append((made_by[id(args[0])], module))
-
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            hooks.append(module.register_forward_hook(after_conv))
-        elif isinstance(module, nn.BatchNorm2d):
-            hooks.append(module.register_forward_pre_hook(before_norm))
-    net(example)
-    for hook in hooks:
-        hook.remove()
-    for conv, norm in pairs:
-        fused = nn.utils.fuse_conv_bn_eval(conv, norm)
-        _replace(net, names[conv], fused)
-        # timm's normalisations carry the activation that follows them.
-        rest = [
-            part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None
-        ]
-        _replace(net, names[norm], nn.Sequential(*rest) if rest else nn.Identity())
-    return net
-
-
-def _replace(root: nn.Module, name: str, new: nn.Module) -> None:
-    parent_name, _, leaf = name.rpartition(".")
-    setattr(root.get_submodule(parent_name), leaf, new)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -158,9 +107,13 @@ class Classifier:
         self._placed: dict[str, nn.Module] = {}
 
     def fast_network(self, device: str) -> nn.Module:
-        """Return the folded network on a device."""
+        """Return the network on a device, folded, and made quick for it."""
         if device not in self._placed:
-            self._placed[device] = copy.deepcopy(self._fast).to(device)
+            folded = copy.deepcopy(self._fast)
+            example = torch.zeros(1, 3, *self.card.input_size)
+            self._placed[device] = (
+                fuse_for_processor(folded, example) if device == "cpu" else folded.to(device)
+            )
         return self._placed[device]
 
     def tensor(self, crops: np.ndarray) -> torch.Tensor:

@@ -45,7 +45,7 @@ def last_layer(net: nn.Module) -> nn.Linear | None:
 
 def frozen_copy(start: Start, place: Place) -> nn.Module:
     """A copy of a network for its features alone, its normalisations folded: the same numbers, sooner."""
-    from napari_leukocls.classification.predict import fold_batch_norm
+    from napari_leukocls.classification.folding import fold_batch_norm
 
     side = start.rule.side_px
     net = fold_batch_norm(start.net.cpu().eval(), torch.zeros(1, 3, side, side))

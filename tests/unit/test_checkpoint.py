@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from napari_leukocls.classification.card import FORMAT_VERSION
 from napari_leukocls.classification.checkpoint import load_classifier, read_weights, verify
-from napari_leukocls.classification.predict import fold_batch_norm
+from napari_leukocls.classification.folding import FusedConv, fold_batch_norm, fuse_for_processor
 from napari_leukocls.errors import ModelError
 
 CLASSES = ["lymphocyte", "monocyte", "neutrophil"]
@@ -132,6 +132,35 @@ def test_folding_normalisation_changes_nothing_but_the_time(name, arguments):
     assert torch.allclose(before, after, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("mobilenetv2_035", {"pad_type": "same"}), ("resnet10t", {}), ("efficientnet_b0", {})],
+)
+def test_fusing_activations_changes_nothing_but_the_time(name, arguments):
+    images = torch.randn(3, 3, SIDE, SIDE)
+    folded = fold_batch_norm(random_network(name, **arguments), images[:1])
+    fused = fuse_for_processor(folded, images[:1])
+    if torch.backends.mkldnn.is_available():
+        assert any(isinstance(module, FusedConv) for module in fused.modules())
+    with torch.no_grad():
+        before, after = folded(images), fused(images)
+    assert torch.allclose(before, after, atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_that_looks_at_a_map_before_its_activation_too_is_not_fused():
+    class Peeking(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act = torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen = self.conv(images)
+            return (seen + self.act(seen)).mean((2, 3))
+
+    net = Peeking().eval()
+    assert fuse_for_processor(net, torch.zeros(1, 3, 16, 16)) is net
+
+
 def test_a_full_memory_halves_the_batch_once_for_all_and_is_told(model):
     classifier = load_classifier(model, "cpu")
     images, told, seen = crops(10), [], []
@@ -143,7 +172,9 @@ def test_a_full_memory_halves_the_batch_once_for_all_and_is_told(model):
             raise torch.OutOfMemoryError("out of memory")
 
     first = next(
-        part for part in classifier.fast_network("cpu").modules() if isinstance(part, torch.nn.Conv2d)
+        part
+        for part in classifier.fast_network("cpu").modules()
+        if isinstance(part, (torch.nn.Conv2d, FusedConv))
     )
     hook = first.register_forward_pre_hook(little_memory)
     steps = classifier.iter_predict(images, 8, told.append)
