@@ -18,28 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_leukocls.benchmark._images import leukocyte_crops
 from napari_leukocls.classification.checkpoint import load_classifier
 from napari_leukocls.classification.predict import Classifier
 from napari_leukocls.config import make_config
 from napari_leukocls.explanation import cam, rules
 from napari_leukocls.explanation.checks import check_model
-from napari_leukocls.explanation.smear import crops_of, surest_cells
-from napari_leukocls.io.images import read_image
-from napari_leukocls.pipeline import drain, iter_analyze, load_engine
-from napari_leukocls.resources import find_model, sample_smears
+from napari_leukocls.pipeline import load_engine
+from napari_leukocls.resources import find_model
 from napari_leukocls.types import finish
 
 BATCHES = (4, 8, 16, 32, 64)
-
-
-def some_cells(model: str, count: int) -> np.ndarray:
-    """Crops of leukocytes of the bundled smears, repeated where there are too few."""
-    engine = load_engine(make_config(classifier=model, device="cpu"))
-    path = next(iter(sample_smears().values()))
-    result = drain(iter_analyze(read_image(path), engine))
-    rows = surest_cells(result.cells, count, engine.classifier.classes)
-    crops = crops_of(result, engine.classifier, rows)
-    return crops[np.arange(count) % len(crops)]
 
 
 def one_by_one(classifier: Classifier, crops: np.ndarray, targets: np.ndarray, method: str) -> np.ndarray:
@@ -70,7 +59,7 @@ def measure(model: str, count: int, turns: int, method: str | None) -> dict[str,
     """All figures; seconds are of this machine at this hour, ratios are what counts."""
     classifier = load_classifier(find_model(model).path, "cpu")
     named = method or cam.default_method(classifier.card)
-    crops = some_cells(model, count)
+    crops = leukocyte_crops(load_engine(make_config(classifier=model, device="cpu")), count)
     targets = classifier.predict(crops).probabilities.argmax(axis=1)
     theirs = one_by_one(classifier, crops, targets, named)
     mine = cam.heatmaps(classifier, crops, targets, named)

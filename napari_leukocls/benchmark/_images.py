@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Of the rendered fields: red cells are 47 px across.
 UM_PER_PX = 0.16
-#: Rows and columns of a 1024 x 1024 field side by side: 4, 12 and 48 megapixels, set against one alone.
+#: Rows and columns of a 1024 x 1024 field side by side: 4, 12 and 48 megapixels, set against one
 #: alone.
 LAYOUTS = ((2, 2), (3, 4), (6, 8))
 COMMAND = (sys.executable, "-m", "napari_leukocls")
@@ -86,6 +86,18 @@ def small_field(engine: Engine, repeats: int) -> dict[str, Any]:
     whole = [sum(pair) for pair in zip(*times.values(), strict=True)]
     parts = {name: statistics.median(values) for name, values in times.items()}
     return {"cells": len(result.cells), **parts, "whole_s": statistics.median(whole)}
+
+
+def leukocyte_crops(engine: Engine, count: int) -> np.ndarray:
+    """Crops (count, side, side, 3) of the leukocytes of a bundled smear, again from the first where they end."""
+    from napari_leukocls.explanation.smear import crops_of, surest_cells
+    from napari_leukocls.io.images import read_image
+    from napari_leukocls.pipeline import drain, iter_analyze
+    from napari_leukocls.resources import sample_smears
+
+    result = drain(iter_analyze(read_image(next(iter(sample_smears().values()))), engine))
+    rows = surest_cells(result.cells, count, engine.classifier.classes)
+    return crops_of(result, engine.classifier, rows)[np.arange(count) % len(rows)]
 
 
 def sizes(engine: Engine, quick: bool) -> dict[str, Any]:

@@ -167,13 +167,17 @@ class Classifier:
         logits, features = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(features)
 
-    def _one_view(
+    def first_look(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
     ) -> Steps[Raw]:
-        """Run the network on crops as they are; takes, yields and returns what `outputs` does."""
+        """Run the network on crops as they are, once; takes, yields and returns what `outputs` does."""
         if self.device == "cpu":
             return (yield from self._side_by_side(crops, batch_size, warn))
         return (yield from self._in_turn(crops, batch_size, self.device, warn))
+
+    def unsure(self, logits: np.ndarray) -> np.ndarray:
+        """Say of which crops (N,), by what `first_look` gave (N, C), there is a second look or opinion."""
+        return _softmax(logits).max(axis=1, initial=0) < self.card.second_look
 
     def outputs(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
@@ -204,15 +208,15 @@ class Classifier:
         features : numpy.ndarray, (N, D), float32
             What the out-of-distribution score looks at.
         """
-        logits, features = yield from self._one_view(crops, batch_size, warn)
-        unsure = np.flatnonzero(_softmax(logits).max(axis=1, initial=0) < self.card.second_look)
+        logits, features = yield from self.first_look(crops, batch_size, warn)
+        unsure = np.flatnonzero(self.unsure(logits))
         if len(unsure) == 0:
             return logits, features
         if self.opinion is not None:
             logits[unsure], _ = yield from self.opinion.outputs(crops[unsure], batch_size, warn)
             return logits, features
         for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]):
-            more, seen = yield from self._one_view(crops[unsure][view], batch_size, warn)
+            more, seen = yield from self.first_look(crops[unsure][view], batch_size, warn)
             logits[unsure] += more
             features[unsure] += seen
         logits[unsure] /= 4
