@@ -4,6 +4,10 @@ The score joins two views of a network. In feature space: the cosine distance to
 of training cells (k nearest neighbours, Sun et al. 2022) after projection on the principal directions of
 the training features. In output space: the free energy of the logits (Liu et al. 2020). Each is put on the
 scale of held-back training cells (0 is their median, 1 their 95th percentile) and the two are added.
+
+Few crops are allowed for: which neighbour counts is a matter of the smallest class, for the fifth nearest of
+a class of four is a cell of another class, and every known cell would look strange; and a handful of held-back
+cells gives no scale, so that training cells, each judged by the others, help them out.
 """
 
 from __future__ import annotations
@@ -21,9 +25,11 @@ if TYPE_CHECKING:
 KEPT_PER_CLASS = 120
 #: Principal directions kept.
 DIRECTIONS = 64
-#: Which neighbour's distance counts.
+#: Which neighbour's distance counts where classes are large enough, and in models that do not say.
 NEIGHBOUR = 5
-METHOD = "cosine distance to the 5th nearest of the training cells + free energy of the logits"
+#: Fewer held-back cells than this are helped out by training cells when the scale is set.
+FEW_HELD_BACK = 50
+METHOD = "cosine distance to the 5th nearest of the training cells (fewer in small classes) + free energy"
 
 
 def features_and_logits(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,10 +91,24 @@ def _unit(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _distance(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
-    """Cosine distance (N,) to the `NEIGHBOUR`-th nearest kept training cell."""
-    similarity = _unit(features, tensors) @ tensors["kept"].T
-    rank = similarity.shape[1] - min(NEIGHBOUR, similarity.shape[1])
+    """Cosine distance (N,) to the kept training cell that is the so-and-so-many-th nearest."""
+    return _nearest(_unit(features, tensors) @ tensors["kept"].T, _neighbour(tensors))
+
+
+def _neighbour(tensors: dict[str, np.ndarray]) -> int:
+    return int(tensors["neighbour"][0]) if "neighbour" in tensors else NEIGHBOUR
+
+
+def _nearest(similarity: np.ndarray, neighbour: int) -> np.ndarray:
+    rank = similarity.shape[1] - min(neighbour, similarity.shape[1])
     return 1 - np.partition(similarity, rank, axis=1)[:, rank]
+
+
+def _among_themselves(tensors: dict[str, np.ndarray]) -> np.ndarray:
+    """Distance (K,) of each kept training cell to the others."""
+    similarity = tensors["kept"] @ tensors["kept"].T
+    others = ~np.eye(len(similarity), dtype=bool)
+    return _nearest(similarity[others].reshape(len(similarity), -1), _neighbour(tensors))
 
 
 def fit(
@@ -112,19 +132,30 @@ def fit(
         Stored as ``ood.*`` in the weights.
     """
     centre = features.mean(axis=0)
-    _, _, rows = np.linalg.svd(features - centre, full_matrices=False)
-    tensors = {"centre": centre, "directions": rows[:DIRECTIONS].T}
+    _, _, axes = np.linalg.svd(features - centre, full_matrices=False)
+    tensors = {"centre": centre, "directions": axes[:DIRECTIONS].T}
     unit = _unit(features, tensors)
-    kept = [unit[classes == k][:KEPT_PER_CLASS] for k in np.unique(classes)]
-    tensors["kept"] = np.concatenate(kept)
-    for name, values in _parts(*held_back, tensors).items():
+    kept = [np.flatnonzero(classes == k)[:KEPT_PER_CLASS] for k in np.unique(classes)]
+    rows = np.concatenate(kept)
+    tensors["kept"] = unit[rows]
+    smallest = min(len(one) for one in kept)
+    tensors["neighbour"] = np.array([np.clip(smallest // 2, 1, NEIGHBOUR)])
+    scale = _parts(*held_back, tensors)
+    if len(held_back[0]) < FEW_HELD_BACK and len(rows) > 1:
+        known = {"distance": _among_themselves(tensors), "energy": _energy(logits[rows])}
+        scale = {name: np.concatenate([values, known[name]]) for name, values in scale.items()}
+    for name, values in scale.items():
         low, high = np.quantile(values, [0.5, 0.95])
         tensors[f"{name}_scale"] = np.array([low, max(high - low, 1e-6)])
     return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
 
 
 def _parts(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"distance": _distance(features, tensors), "energy": -logsumexp(logits, axis=1)}
+    return {"distance": _distance(features, tensors), "energy": _energy(logits)}
+
+
+def _energy(logits: np.ndarray) -> np.ndarray:
+    return -logsumexp(logits, axis=1)
 
 
 def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:

@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from crops_for_training import COLOURS, disc, make_crops, settings, train
+from crops_for_training import disc, make_crops, settings, train
+from PIL import Image
 
 from napari_leukocls.classification.checkpoint import load_classifier, verify
 from napari_leukocls.errors import ModelError
+from napari_leukocls.resources import bundled_dir
 from napari_leukocls.training.replay import BUDGET, FILE, choose, read_replay, save_replay
 
 #: The new laboratory's stain, and a class that the model has never seen.
@@ -24,25 +26,29 @@ def old(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def adapted(old, tmp_path_factory):
+def adapted(tmp_path_factory):
+    """The bundled model, whose features are the same on every machine, adapted to discs."""
     folder = tmp_path_factory.mktemp("new")
     data = make_crops(folder / "crops", each=15, seed=5, colours=THEIRS)
-    return train(settings(data, folder, from_model=str(old), preset="adapt", feature_views=3))
+    return train(settings(data, folder, from_model="default", preset="adapt", feature_views=3))
 
 
-def accuracy(folder, colours, seed):
+def accuracy(folder):
+    """Accuracy on other discs of the new laboratory."""
     classifier = load_classifier(folder, "cpu")
-    random = np.random.default_rng(seed)
-    crops = np.stack([disc(colour, random) for colour in colours.values() for _ in range(20)])
+    random = np.random.default_rng(70)
+    discs = [disc(colour, random) for colour in THEIRS.values() for _ in range(20)]
+    crops = np.stack([np.asarray(Image.fromarray(image).resize((128, 128))) for image in discs])
     guess = np.array(classifier.classes)[classifier.predict(crops).probabilities.argmax(1)]
-    return (guess == np.repeat(list(colours), 20)).mean()
+    return (guess == np.repeat(list(THEIRS), 20)).mean()
 
 
-def test_the_new_class_is_learnt_and_the_old_ones_are_kept(old, adapted):
+def test_the_new_class_is_learnt_and_the_old_ones_are_kept(adapted):
     folder, events = adapted
-    assert load_classifier(folder, "cpu").classes == (*sorted(COLOURS), "blast")
-    assert accuracy(folder, THEIRS, 70) > accuracy(old, THEIRS, 70) + 0.1
-    assert accuracy(folder, COLOURS, 71) > accuracy(old, COLOURS, 71) - 0.2
+    default = bundled_dir("models") / "default"
+    assert load_classifier(folder, "cpu").classes == (*load_classifier(default, "cpu").classes, "blast")
+    before, after = accuracy(default), accuracy(folder)
+    assert before < 0.3 and after > 0.6
     assert events[-1].kind == "finished" and verify(folder)
 
 
@@ -51,8 +57,9 @@ def test_both_recalls_are_reported(adapted):
     card = json.loads((folder / "model.json").read_text())
     recall = card["adaptation"]["recall"]
     assert set(recall) == {"old_classes", "this_laboratory", "new_classes"}
-    assert recall["old_classes"]["before"] > 0.8 and recall["old_classes"]["after"] > 0.7
-    assert recall["new_classes"]["after"] > 0.4
+    assert recall["old_classes"]["before"] > 0.95 and recall["old_classes"]["after"] > 0.9
+    assert recall["this_laboratory"]["after"] > recall["this_laboratory"]["before"] + 0.2
+    assert recall["new_classes"]["after"] > 0.6
     assert recall["new_classes"]["before"] is None and recall["new_classes"]["per_class"].keys() == {"blast"}
     assert recall["this_laboratory"]["n"] == 30 and recall["new_classes"]["n"] == 15
     assert card["adaptation"]["new_classes"] == ["blast"]
@@ -62,9 +69,9 @@ def test_both_recalls_are_reported(adapted):
 
 
 def test_an_adapted_model_can_be_adapted_again(adapted, tmp_path):
-    data = make_crops(tmp_path / "crops", each=4, seed=6, colours={"basophil": (20, 20, 60)})
+    data = make_crops(tmp_path / "crops", each=4, seed=6, colours={"smudge_cell": (20, 20, 60)})
     folder, _ = train(settings(data, tmp_path, from_model=str(adapted[0]), preset="adapt", feature_views=2))
-    assert load_classifier(folder, "cpu").classes[-2:] == ("blast", "basophil")
+    assert load_classifier(folder, "cpu").classes[-2:] == ("blast", "smudge_cell")
 
 
 def test_a_test_part_that_the_table_names_is_measured_and_not_learnt(old, tmp_path):
@@ -110,7 +117,6 @@ def test_stored_features_belong_to_their_weights_and_stay_small(tmp_path):
 
 def test_the_bundled_default_can_be_adapted():
     from napari_leukocls.classification.checkpoint import read_weights
-    from napari_leukocls.resources import bundled_dir
 
     folder = bundled_dir("models") / "default"
     _, digest = read_weights(folder)
