@@ -44,7 +44,7 @@ OOD_SHARE = 0.01
 TARGET_ERROR = 0.003
 TRAINING_CELLS = 250
 #: Cells less certain than this are looked at again.
-SECOND_LOOK = {"mean": 0.95, "ensemble": 0.99}
+SECOND_LOOK = {"mean": 0.0, "ensemble": 0.99}
 #: How much more or less often a class is met in peripheral blood than the training set would have it, as a root
 #: of what would be true: classes that are rare in blood are not called on weak evidence. It is in the bias of the
 #: last layer, so that whoever trains on does away with it.
