@@ -63,7 +63,7 @@ def iter_compare(
     from napari_leukocls.assessment import predict_models
     from napari_leukocls.classification.checkpoint import load_classifier
     from napari_leukocls.compute import resolve_device
-    from napari_leukocls.evaluation.comparison import compare, write_comparison
+    from napari_leukocls.evaluation.comparison import write_comparison
     from napari_leukocls.gathering import gather
     from napari_leukocls.io.atomic import make_folder
     from napari_leukocls.resources import find_model
@@ -81,21 +81,43 @@ def iter_compare(
     ground = common_ground(gathered, classifiers)
     speeds = timings(names, classifiers, looks)
     token.check()
+    result = _compared(names, entries, classifiers, gathered, looks, ground, speeds)
+    result |= {"data": str(data), "device": place}
+    write_comparison(out_dir, result)
+    return result
+
+
+def _compared(
+    names: Sequence[str],
+    entries: Sequence[ModelEntry],
+    classifiers: Sequence[Classifier],
+    gathered: Gathered,
+    looks: Looks,
+    ground: Ground,
+    speeds: dict[str, Speed],
+) -> dict[str, Any]:
+    """The models' figures on the crops that all can be asked for, and what of the data was left out."""
+    from napari_leukocls.evaluation.comparison import compare
+
     contestants = [
         _contestant(name, entry, classifier, looks, number, ground, speeds[name])
         for number, (name, entry, classifier) in enumerate(zip(names, entries, classifiers, strict=True))
     ]
     groups = gathered.groups
     result = compare(ground, contestants, None if groups is None else groups[ground.rows])
-    left_out = len(gathered.crops) - len(ground.rows)
-    notes = list(looks.notes)
-    if left_out:
-        notes.append(f"{left_out} crops are of classes that not every model knows and were left out.")
+    notes = [*looks.notes, *_left_out(gathered, ground)]
+    return {**result, "notes": notes, "skipped": gathered.skipped}
+
+
+def _left_out(gathered: Gathered, ground: Ground) -> list[str]:
+    """What of the data no model was measured on, in words."""
+    notes = []
+    unknown = len(gathered.crops) - len(ground.rows)
+    if unknown:
+        notes.append(f"{unknown} crops are of classes that not every model knows and were left out.")
     if gathered.skipped:
         notes.append(f"{len(gathered.skipped)} files could not be read and were skipped.")
-    result |= {"data": str(data), "device": place, "notes": notes, "skipped": gathered.skipped}
-    write_comparison(out_dir, result)
-    return result
+    return notes
 
 
 def distinct_names(entries: Sequence[ModelEntry]) -> list[str]:

@@ -77,7 +77,7 @@ def iter_explain(
     LeukoclsError
     """
     from napari_leukocls.config import make_config
-    from napari_leukocls.explanation import badge, cam
+    from napari_leukocls.explanation import cam
     from napari_leukocls.io.inputs import expand_inputs
     from napari_leukocls.resources import find_model
 
@@ -88,35 +88,61 @@ def iter_explain(
     if method is not None:
         method = cam.method_named(method)
     engine = load_engine(make_config(classifier=model, device=device, pixel_size_um=um_per_px))
-    card = engine.classifier.card
-    chosen = method or cam.default_method(card)
+    chosen = method or cam.default_method(engine.classifier.card)
     # Before any image: a model without places is refused at once.
-    source = cam.reader(engine.classifier)
+    facts = _facts(engine, chosen)
     given, failures, notes = _sort(expand_inputs(images), engine, um_per_px, kind)
+    done = yield from _each(given, engine, chosen, entry.path, token, notes, failures)
+    checks = None
+    if check:
+        done, checks = yield from _checked(done, engine, chosen, token, notes)
+    rows = [{"slide_id": slide.slide_id, "source": slide.source, "error": why} for slide, why in failures]
+    return Explanation(facts, done, checks, notes, _run(engine, chosen, check, um_per_px, kind), rows)
+
+
+def _facts(engine: Engine, method: str) -> dict[str, Any]:
+    """Which model is explained and how, and whether its heatmaps were found to be worth anything.
+
+    Raises
+    ------
+    LeukoclsError
+        Where the model has no places that a heatmap could be of.
+    """
+    from napari_leukocls.explanation import badge, cam
+
+    card = engine.classifier.card
+    layers = list(cam.reader(engine.classifier).layers)
+    state, figures = badge(card, method)
+    return {
+        "name": card.name,
+        "sha256": engine.classifier.digest,
+        "method": method,
+        "layers": layers,
+        "badge": state,
+        "figures": figures,
+    }
+
+
+def _each(
+    given: Sequence[Given],
+    engine: Engine,
+    method: str,
+    folder: Path,
+    token: CancelToken,
+    notes: list[str],
+    failures: list[tuple[SlideInput, str]],
+) -> Generator[Progress, None, list[ExplainedImage]]:
+    """Explain one image after the other; what goes wrong with one is added to `failures`."""
     done: list[ExplainedImage] = []
     for place, one in enumerate(given):
         token.check()
         yield Progress("explain", place, len(given), one.slide.slide_id)
         try:
             explain = _field if one.kind == "field" else _crop
-            done.append((yield from explain(one, engine, chosen, entry.path, token, notes)))
+            done.append((yield from explain(one, engine, method, folder, token, notes)))
         except InputError as error:
             failures.append((one.slide, str(error)))
-    checks = None
-    if check:
-        done, checks = yield from _checked(done, engine, chosen, token, notes)
-    state, figures = badge(card, chosen)
-    facts = {
-        "name": card.name,
-        "sha256": engine.classifier.digest,
-        "method": chosen,
-        "layers": list(source.layers),
-        "badge": state,
-        "figures": figures,
-    }
-    rows = [{"slide_id": slide.slide_id, "source": slide.source, "error": why} for slide, why in failures]
-    run = _run(engine, chosen, check, um_per_px, kind)
-    return Explanation(facts, done, checks, notes, run, rows)
+    return done
 
 
 def _run(engine: Engine, method: str, check: bool, um_per_px: float | None, kind: str) -> dict[str, Any]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_leukocls.pipeline import Engine, drain, iter_analyze
-from napari_leukocls.types import CancelToken, Progress, ProgressCallback
+from napari_leukocls.types import CancelToken, Progress, ProgressCallback, SmearResult
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from napari_leukocls.io.inputs import SlideInput
     from napari_leukocls.io.results import ExtraWriter
 
@@ -50,57 +52,88 @@ def write_slide(
     list of str
         Warnings, each with its field.
     """
-    import pandas as pd
-
-    from napari_leukocls.explanation import for_report
     from napari_leukocls.io.atomic import make_folder
-    from napari_leukocls.io.exports import write_exports
     from napari_leukocls.io.folder import replacing_folder
-    from napari_leukocls.io.images import read_image
     from napari_leukocls.io.inputs import expand_inputs
-    from napari_leukocls.io.results import run_json, table_bytes, write_result
-    from napari_leukocls.io.slides import is_slide, read_slide_at_once
-    from napari_leukocls.measurement.differential import differential
-    from napari_leukocls.scheme import default_scheme
+    from napari_leukocls.io.results import run_json, table_bytes
 
-    warnings: list[str] = []
-    tables, scales = [], []
-    result = None
     started = time.perf_counter()
     fields = expand_inputs(paths)
-    # A slide's count is exported once, by `finish`; the outlines are those of its fields.
-    of_cells = partial(write_exports, formats=engine.config.formats, level="cells")
+    known: list[_Known] = []
     with replacing_folder(make_folder(out_dir) / slide.slide_id) as folder:
         for place, field in enumerate(fields):
             if progress is not None:
                 progress(Progress("fields", place, len(fields), field.slide_id))
-            path = field.fields[0]
-            image = (read_slide_at_once if is_slide(path) else read_image)(path, field.slide_id)
-            result = drain(iter_analyze(image, engine, cancel), progress)
-            heatmaps = for_report(result, engine, engine.config.heatmaps)
-            write_result(result, folder / FIELDS, extra=[of_cells], heatmaps=heatmaps)
-            tables.append(result.cells.assign(field=field.slide_id, slide_id=slide.slide_id))
-            scales.append(result.segmentation.scale.um_per_px)
-            warnings += [f"{field.slide_id}: {warning}" for warning in result.warnings]
-        assert result is not None
-        cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
-        counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=slide.slide_id)
-        seconds = time.perf_counter() - started
-        joined = replace(
-            result,
-            image=replace(result.image, slide_id=slide.slide_id, source=slide.source),
-            cells=cells,
-            counts=counts,
-            run={
-                **result.run,
-                "seconds": round(seconds, 3),
-                "fields": [f.slide_id for f in fields],
-                "um_per_px": scales,
-            },
-            warnings=tuple(warnings),
-        )
-        (folder / "cells.csv").write_bytes(table_bytes(cells))
-        (folder / "counts.csv").write_bytes(table_bytes(counts))
+            result = _write_field(field, folder / FIELDS, engine, progress, cancel)
+            known.append(_Known.of(result))
+        joined = _joined(slide, known, result, engine, time.perf_counter() - started)
+        (folder / "cells.csv").write_bytes(table_bytes(joined.cells))
+        (folder / "counts.csv").write_bytes(table_bytes(joined.counts))
         (folder / "run.json").write_text(run_json(joined), encoding="utf-8", newline="\n")
         finish(joined, folder)
-    return warnings
+    return list(joined.warnings)
+
+
+def _write_field(
+    field: SlideInput,
+    folder: Path,
+    engine: Engine,
+    progress: ProgressCallback | None,
+    cancel: CancelToken | None,
+) -> SmearResult:
+    """Analyse one field and write its own results."""
+    from napari_leukocls.explanation import for_report
+    from napari_leukocls.io.exports import write_exports
+    from napari_leukocls.io.images import read_image
+    from napari_leukocls.io.results import write_result
+    from napari_leukocls.io.slides import is_slide, read_slide_at_once
+
+    path = field.fields[0]
+    image = (read_slide_at_once if is_slide(path) else read_image)(path, field.slide_id)
+    result = drain(iter_analyze(image, engine, cancel), progress)
+    heatmaps = for_report(result, engine, engine.config.heatmaps)
+    # A slide's count is exported once, by `finish`; the outlines are those of its fields.
+    of_cells = partial(write_exports, formats=engine.config.formats, level="cells")
+    write_result(result, folder, extra=[of_cells], heatmaps=heatmaps)
+    return result
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What of a field goes into the slide's count; its pixels and labels are not held."""
+
+    name: str
+    cells: pd.DataFrame
+    um_per_px: float
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: SmearResult) -> _Known:
+        return cls(result.image.slide_id, result.cells, result.segmentation.scale.um_per_px, result.warnings)
+
+
+def _joined(
+    slide: SlideInput, fields: Sequence[_Known], last: SmearResult, engine: Engine, seconds: float
+) -> SmearResult:
+    """One result of all fields, counted together; image and outlines are those of the last."""
+    import pandas as pd
+
+    from napari_leukocls.measurement.differential import differential
+    from napari_leukocls.scheme import default_scheme
+
+    tables = [field.cells.assign(field=field.name, slide_id=slide.slide_id) for field in fields]
+    cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+    run = {
+        **last.run,
+        "seconds": round(seconds, 3),
+        "fields": [field.name for field in fields],
+        "um_per_px": [field.um_per_px for field in fields],
+    }
+    return replace(
+        last,
+        image=replace(last.image, slide_id=slide.slide_id, source=slide.source),
+        cells=cells,
+        counts=differential(cells, default_scheme(), engine.classifier.classes, slide_id=slide.slide_id),
+        run=run,
+        warnings=tuple(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
+    )

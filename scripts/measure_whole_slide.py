@@ -52,11 +52,11 @@ def mosaic_tile(drawn: list[np.ndarray], row: int, column: int, glass_share: flo
 
 
 def write_slide(path: Path, shape: tuple[int, int], drawn: list[np.ndarray], glass_share: float) -> None:
-    """Write a tiled TIFF, whose sides are multiples of the tile's, without ever holding it whole."""
+    """Write a tiled TIFF without ever holding it whole; what its last tiles have too much is cut by the reader."""
 
     def tiles() -> Iterator[np.ndarray]:
-        for row in range(shape[0] // TILE):
-            for column in range(shape[1] // TILE):
+        for row in range(-(-shape[0] // TILE)):
+            for column in range(-(-shape[1] // TILE)):
                 yield mosaic_tile(drawn, row, column, glass_share)
 
     tifffile.imwrite(
@@ -109,15 +109,16 @@ def main(sides: tuple[int, ...], glass: float, count: int, field: bool) -> None:
         place = Path(folder)
         write_slide(place / "field.tif", FIELD, drawn, 0.0)
         todo = [("field", FIELD)] if field else []
-        todo += [(f"slide{side}", (side // TILE * TILE, side // TILE * TILE)) for side in sides]
+        todo += [(f"slide{side}", (side, side)) for side in sides]
         for name, shape in todo:
             image = place / f"{name}.tif"
             write_slide(image, shape, drawn, glass if name != "field" else 0.0)
             figures = measure(image, place / "out")
             megapixels = shape[0] * shape[1] / 1e6
             each = {f"{name}_per_mp": figures[name] / megapixels for name in ("seconds", "processor_seconds")}
-            figures |= {"megapixels": megapixels, **each}
+            figures |= {"megapixels": megapixels, **each, "load": os.getloadavg()[0]}
             click.echo(json.dumps({"image": image.stem, **figures}))
+            image.unlink()
 
 
 if __name__ == "__main__":

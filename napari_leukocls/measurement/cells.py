@@ -138,36 +138,69 @@ def build_cell_table(
 
     cells = geometry if geometry is not None else cell_geometry(segmentation.labels)
     limits = ReviewThresholds(thresholds) if isinstance(thresholds, (int, float)) else thresholds
-    names, probability = _from_kinds(segmentation.kind_probabilities, cells.ids)
-    reason = np.where(names == NOT_CLASSED, NO_CLASSIFICATION, "").astype(object)
-    class_probabilities = np.full((len(cells.ids), len(model_classes)), np.nan)
-    ood_score = np.full(len(cells.ids), np.nan)
+    found = _Verdicts.of_segmenter(segmentation.kind_probabilities, cells.ids, len(model_classes))
     if predictions is not None and len(cell_ids_classified):
         at = _rows_of(cells.ids, cell_ids_classified, predictions, model_classes)
-        class_probabilities[at] = predictions.probabilities
-        ood_score[at] = predictions.ood_score
-        best = class_probabilities[at].argmax(axis=1)
-        names[at] = np.asarray(model_classes, dtype=object)[best]
-        probability[at] = class_probabilities[at, best]
-        reason[at] = review_reasons(
-            names[at], probability[at], ood_score[at], predictions.ood_threshold, limits
-        )
+        found.take(at, predictions, limits)
     empty = np.full(len(cells.ids), "", dtype=object)
     data: dict[str, Any] = {
         "slide_id": np.full(len(cells.ids), slide_id, dtype=object),
         "cell_id": cells.ids,
-        "class": names,
-        "probability": probability,
-        **{f"prob_{name}": class_probabilities[:, column] for column, name in enumerate(model_classes)},
-        "needs_review": reason != "",
-        "review_reason": reason,
-        "ood_score": ood_score,
+        "class": found.names,
+        "probability": found.probability,
+        **{f"prob_{name}": found.probabilities[:, column] for column, name in enumerate(model_classes)},
+        "needs_review": found.reason != "",
+        "review_reason": found.reason,
+        "ood_score": found.ood_score,
         **_geometry_columns(cells, um_per_px),
-        "predicted_class": names.copy(),
+        "predicted_class": found.names.copy(),
         "corrected_class": empty,
         "reviewer": empty.copy(),
     }
     return pd.DataFrame(data)
+
+
+@dataclass(frozen=True)
+class _Verdicts:
+    """What is held of each cell; all of its arrays have one row a cell and are filled in place.
+
+    Attributes
+    ----------
+    names : numpy.ndarray, (N,), str
+    probability : numpy.ndarray, (N,)
+        Of the class in `names`.
+    reason : numpy.ndarray, (N,), str
+        Why a person should look at it; "" for no reason.
+    probabilities : numpy.ndarray, (N, C)
+        Of the classifier's classes; nan where it did not see the cell.
+    ood_score : numpy.ndarray, (N,)
+    """
+
+    names: np.ndarray
+    probability: np.ndarray
+    reason: np.ndarray
+    probabilities: np.ndarray
+    ood_score: np.ndarray
+
+    @classmethod
+    def of_segmenter(cls, kinds: np.ndarray, ids: np.ndarray, n_classes: int) -> _Verdicts:
+        """What the segmenter alone says."""
+        names, probability = _from_kinds(kinds, ids)
+        reason = np.where(names == NOT_CLASSED, NO_CLASSIFICATION, "").astype(object)
+        return cls(
+            names, probability, reason, np.full((len(ids), n_classes), np.nan), np.full(len(ids), np.nan)
+        )
+
+    def take(self, at: np.ndarray, predictions: Predictions, limits: ReviewThresholds) -> None:
+        """Let the classifier's word stand for the cells in the rows `at`."""
+        self.probabilities[at] = predictions.probabilities
+        self.ood_score[at] = predictions.ood_score
+        best = self.probabilities[at].argmax(axis=1)
+        self.names[at] = np.asarray(predictions.classes, dtype=object)[best]
+        self.probability[at] = self.probabilities[at, best]
+        self.reason[at] = review_reasons(
+            self.names[at], self.probability[at], self.ood_score[at], predictions.ood_threshold, limits
+        )
 
 
 def review_reasons(

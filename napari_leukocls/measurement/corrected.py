@@ -76,28 +76,41 @@ def corrected_differential(
     scheme = scheme or default_scheme()
     table = np.asarray(matrix, dtype=float)
     _check(table, classes)
-    seen = cells[[f"prob_{name}" for name in classes]].notna().all(axis=1)
-    predicted = cells.loc[seen, "predicted_class"].astype(str)
-    count = np.array([(predicted == name).sum() for name in classes], dtype=float)
+    count = _predictions(cells, classes)
     order = [name for name in scheme.ordered(classes) if scheme[name].counted_in_differential]
     inside = [list(classes).index(name) for name in order]
     if slide_id is None:
         slide_id = str(cells["slide_id"].iloc[0]) if len(cells) else ""
     n_wbc = count[inside].sum()
-    share = low = high = plain = np.full(len(order), np.nan)
-    if n_wbc:
-        plain = count[inside] / n_wbc
-        share = _within(true_shares(count[None], _rates(table)[None]), inside)[0]
-        draws = _within(_resampled(count, table, n_boot, np.random.default_rng(seed)), inside)
-        low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-        # The likeliest shares may lie on the edge, where nearly all resamples are beside them.
-        low, high = np.minimum(low, share), np.maximum(high, share)
+    plain = count[inside] / n_wbc if n_wbc else np.full(len(order), np.nan)
+    share, low, high = _shares_with_limits(count, table, inside, n_boot, seed)
     n_test = table.sum(axis=1)[inside].astype(int)
     columns = (
         *([slide_id] * len(order), order, count[inside].astype(int), 100 * plain),
         *(100 * share, 100 * low, 100 * high, n_test),
     )
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+
+
+def _predictions(cells: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """How many of the cells that the classifier saw it called each class, (C,) float."""
+    seen = cells[[f"prob_{name}" for name in classes]].notna().all(axis=1)
+    predicted = cells.loc[seen, "predicted_class"].astype(str)
+    return np.array([(predicted == name).sum() for name in classes], dtype=float)
+
+
+def _shares_with_limits(
+    count: np.ndarray, table: np.ndarray, inside: list[int], n_boot: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Likeliest shares of the classes of the differential, and their 95 % limits; nan where none was counted."""
+    if not count[inside].sum():
+        unknown = np.full(len(inside), np.nan)
+        return unknown, unknown, unknown
+    share = _within(true_shares(count[None], _rates(table)[None]), inside)[0]
+    draws = _within(_resampled(count, table, n_boot, np.random.default_rng(seed)), inside)
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    # The likeliest shares may lie on the edge, where nearly all resamples are beside them.
+    return share, np.minimum(low, share), np.maximum(high, share)
 
 
 def true_shares(counts: np.ndarray, rates: np.ndarray) -> np.ndarray:

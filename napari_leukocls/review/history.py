@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -42,18 +43,36 @@ def class_of(connection: Connection, cell: Row[Any]) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Statement:
+    """What is said of a cell.
+
+    Attributes
+    ----------
+    action : str
+        As in the table ``corrections``.
+    from_class, to_class : str
+        `to_class` is "" where the prediction is to stand again.
+    reviewer, reason, at : str
+    target : int, optional
+        The correction that an undo or redo is of.
+    """
+
+    action: str
+    from_class: str
+    to_class: str
+    reviewer: str
+    reason: str
+    at: str
+    target: int | None = None
+
+
 def record(
     connection: Connection,
     slide: str,
     cell: Row[Any],
+    said: Statement,
     *,
-    action: str,
-    from_class: str,
-    to_class: str,
-    reviewer: str,
-    reason: str,
-    at: str,
-    target: int | None = None,
     in_force: int | None = None,
 ) -> Correction:
     """Add to the history and to the log, and make it what stands (unless it is ``contested``).
@@ -66,60 +85,70 @@ def record(
         Key.
     cell : Row
         As it is in this transaction.
-    target : int, optional
-        The correction that an undo or redo is of.
+    said : Statement
     in_force : int, optional
-        The correction that stands afterwards; by default the one added, or none where `to_class` is "".
+        The correction that stands afterwards; by default the one added, or none where nothing is said.
     """
-    contested = action == "contested"
-    revision = cell.revision + (0 if contested else 1)
     values = {
         "analysis": cell.analysis,
         "cell_id": cell.cell_id,
-        "action": action,
-        "revision": revision,
-        "from_class": from_class,
-        "to_class": to_class,
-        "reviewer": reviewer,
-        "reason": reason,
-        "at": at,
-        "target": target,
+        "revision": cell.revision + (said.action != "contested"),
         "before": cell.in_force,
+        **asdict(said),
     }
-    row_id = int(connection.execute(corrections.insert().values(**values)).inserted_primary_key[0])  # type: ignore[index]
-    stands = (
-        cell.in_force if contested else in_force if in_force is not None else row_id if to_class else None
+    inserted = connection.execute(corrections.insert().values(**values))
+    row_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+    if said.action == "contested":
+        stands = cell.in_force
+    else:
+        own = row_id if said.to_class else None
+        stands = own if in_force is None else in_force
+        _put_in_force(connection, cell, values["revision"], stands)
+    _tell_log(connection, slide, cell, values, row_id, stands)
+    return Correction(
+        slide,
+        cell.cell_id,
+        said.from_class,
+        said.to_class,
+        said.reviewer,
+        said.reason,
+        said.at,
+        cell.predicted_class,
+        said.action,
+        values["revision"],
     )
-    if not contested:
-        connection.execute(
-            cells.update()
-            .where(cells.c.analysis == cell.analysis, cells.c.cell_id == cell.cell_id)
-            .values(revision=revision, in_force=stands)
-        )
+
+
+def _put_in_force(connection: Connection, cell: Row[Any], revision: int, stands: int | None) -> None:
+    """Make a correction, or the prediction (None), what stands of a cell."""
+    connection.execute(
+        cells.update()
+        .where(cells.c.analysis == cell.analysis, cells.c.cell_id == cell.cell_id)
+        .values(revision=revision, in_force=stands)
+    )
+
+
+def _tell_log(
+    connection: Connection,
+    slide: str,
+    cell: Row[Any],
+    values: dict[str, Any],
+    row_id: int,
+    stands: int | None,
+) -> None:
+    """Write a row of the history into the log, with what it was said against and what stands now."""
     told = {name: value for name, value in values.items() if name not in ("reviewer", "at", "action")}
     log.append(
         connection,
-        reviewer,
-        action,
-        at,
+        values["reviewer"],
+        values["action"],
+        values["at"],
         **told,
         slide=slide,
         id=row_id,
         stands=stands,
         predicted=cell.predicted_class,
         probability=cell.probability,
-    )
-    return Correction(
-        slide,
-        cell.cell_id,
-        from_class,
-        to_class,
-        reviewer,
-        reason,
-        at,
-        cell.predicted_class,
-        action,
-        revision,
     )
 
 
@@ -148,17 +177,8 @@ def correct(
     """
     standing = class_of(connection, cell)
     clash = cell.revision != seen and standing != to_class
-    mine = record(
-        connection,
-        slide,
-        cell,
-        action="contested" if clash else "correct",
-        from_class=standing,
-        to_class=to_class,
-        reviewer=reviewer,
-        reason=reason,
-        at=at,
-    )
+    action = "contested" if clash else "correct"
+    mine = record(connection, slide, cell, Statement(action, standing, to_class, reviewer, reason, at))
     return mine, last_said(connection, slide, cell) if clash else None
 
 
@@ -186,6 +206,28 @@ def standing(connection: Connection, slide: str, analysis: int) -> dict[int, Cor
         .order_by(cells.c.cell_id)
     )
     return {row.cell_id: as_correction(slide, row, row.predicted_class) for row in rows}
+
+
+def stacks(connection: Connection, analysis: int) -> dict[int, list[Row[Any]]]:
+    """By cell, the corrections that undoing would come upon one after the other; what stands is the last."""
+    rows = {
+        row.id: row
+        for row in connection.execute(sa.select(corrections).where(corrections.c.analysis == analysis))
+    }
+    changed = connection.execute(
+        sa.select(cells.c.cell_id, cells.c.in_force).where(
+            cells.c.analysis == analysis, cells.c.in_force.is_not(None)
+        )
+    )
+    found = {}
+    for cell_id, in_force in changed:
+        stack = []
+        at = in_force
+        while at is not None:
+            stack.append(rows[at])
+            at = rows[at].before
+        found[cell_id] = stack[::-1]
+    return found
 
 
 def everything(connection: Connection, slide: str, analysis: int) -> list[Correction]:

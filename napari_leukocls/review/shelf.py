@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from napari_leukocls.review import counting, pictures, slides
 from napari_leukocls.review import schema as tables
 from napari_leukocls.review.base import StoreBase, revisions
+from napari_leukocls.review.carrying import carry
 from napari_leukocls.review.records import SlideRecord
 from napari_leukocls.types import SmearResult
 
@@ -48,7 +49,7 @@ class SlideShelf(StoreBase):
                 analysis = slides.insert_analysis(connection, slide, digest, result, found)
             if slide.current_analysis != analysis:
                 if slide.current_analysis is not None:
-                    slides.carry(connection, key, slide.current_analysis, analysis)
+                    carry(connection, key, slide.current_analysis, analysis)
                 connection.execute(
                     tables.slides.update()
                     .where(tables.slides.c.id == slide.id)

@@ -1,4 +1,4 @@
-"""Slides in the store: known by their pixels, analysed any number of times, corrections carried along."""
+"""Slides in the store: known by their pixels, and analysed any number of times."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import ReviewError
 from napari_leukocls.review import log
-from napari_leukocls.review.schema import analyses, cells, corrections, crops, slides
+from napari_leukocls.review.schema import analyses, cells, crops, slides
 from napari_leukocls.review.text import canonical, now, sha256, storable
 from napari_leukocls.types import SmearResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Overlap (intersection over union of the boxes) from which a cell is the same one in another analysis.
-SAME_CELL = 0.5
 #: Settings that change where and how fast an analysis runs, and not what it finds.
 _NO_MATTER = ("device", "batch_size", "heatmaps", "formats", "version")
 _ROWS = 1024
@@ -170,106 +168,12 @@ def cells_digest(rows: list[dict[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def carry(connection: Connection, slide_key: str, source: int, target: int) -> int:
-    """Bring what stands in one analysis of a slide over to another, cell by cell; how many changed.
-
-    Cells are matched by their boxes, each with the one that it overlaps most and at least by `SAME_CELL`.
-    """
-    at = now()
-    old = boxes(connection, source)
-    new = boxes(connection, target)
-    standing = _standing(connection, source)
-    already = _standing(connection, target)
-    changed = 0
-    for cell_id, other in match(old, new):
-        mine, theirs = standing.get(cell_id), already.get(other)
-        if (mine is None and theirs is None) or (mine and theirs and mine[:2] == theirs[:2]):
-            continue
-        row = connection.execute(
-            sa.select(cells).where(cells.c.analysis == target, cells.c.cell_id == other)
-        ).one()
-        to_class, reviewer, reason = mine if mine else ("", theirs[1] if theirs else "", "")
-        _write_carried(connection, slide_key, row, (to_class, reviewer, reason), theirs, at)
-        changed += 1
-    return changed
-
-
-def _write_carried(
-    connection: Connection,
-    slide_key: str,
-    row: Any,
-    said: tuple[str, str, str],
-    before: tuple[str, str, str] | None,
-    at: str,
-) -> None:
-    from napari_leukocls.review.history import record
-
-    record(
-        connection,
-        slide_key,
-        row,
-        action="carry",
-        from_class=before[0] if before else row.predicted_class,
-        to_class=said[0],
-        reviewer=said[1],
-        reason=said[2],
-        at=at,
-    )
-
-
-def match(old: dict[int, np.ndarray], new: dict[int, np.ndarray]) -> list[tuple[int, int]]:
-    """Pairs of cells that are the same in two analyses.
-
-    Parameters
-    ----------
-    old, new : dict of int to numpy.ndarray
-        Boxes y0, x0, y1, x1, half-open, by cell_id.
-    """
-    from scipy.spatial import cKDTree
-
-    if not old or not new:
-        return []
-    new_ids = np.array(list(new))
-    new_boxes = np.array([new[cell] for cell in new], float)
-    tree = cKDTree((new_boxes[:, :2] + new_boxes[:, 2:]) / 2)
-    best: dict[int, tuple[float, int]] = {}
-    for cell_id, box in old.items():
-        centre = (box[:2] + box[2:]) / 2
-        reach = float(np.hypot(*(box[2:] - box[:2])))
-        near = tree.query_ball_point(centre, reach)
-        if not near:
-            continue
-        overlap = _iou(np.asarray(box, float), new_boxes[near])
-        place = int(overlap.argmax())
-        other = int(new_ids[near[place]])
-        if overlap[place] >= SAME_CELL and overlap[place] > best.get(other, (0.0, 0))[0]:
-            best[other] = (float(overlap[place]), cell_id)
-    return sorted((cell_id, other) for other, (_, cell_id) in best.items())
-
-
-def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    top = np.maximum(box[:2], others[:, :2])
-    bottom = np.minimum(box[2:], others[:, 2:])
-    both = np.clip(bottom - top, 0, None).prod(axis=1)
-    return both / (np.prod(box[2:] - box[:2]) + (others[:, 2:] - others[:, :2]).prod(axis=1) - both)
-
-
 def boxes(connection: Connection, analysis: int, corrected: bool = False) -> dict[int, np.ndarray]:
     """Boxes y0, x0, y1, x1 of an analysis' cells, or of the corrected ones alone."""
     query = sa.select(cells.c.cell_id, *(cells.c[name] for name in _BOX)).where(cells.c.analysis == analysis)
     if corrected:
         query = query.where(cells.c.in_force.is_not(None))
     return {row[0]: np.array(row[1:], float) for row in connection.execute(query)}
-
-
-def _standing(connection: Connection, analysis: int) -> dict[int, tuple[str, str, str]]:
-    """Class, reviewer and reason that stand, by cell."""
-    rows = connection.execute(
-        sa.select(cells.c.cell_id, corrections.c.to_class, corrections.c.reviewer, corrections.c.reason)
-        .join(corrections, corrections.c.id == cells.c.in_force)
-        .where(cells.c.analysis == analysis)
-    )
-    return {row[0]: (row[1], row[2], row[3]) for row in rows}
 
 
 def _classes(table: pd.DataFrame) -> list[str]:

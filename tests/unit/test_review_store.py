@@ -171,6 +171,35 @@ def test_corrections_come_along_to_another_analysis_of_the_slide(store: ReviewSt
     assert verify(store).whole
 
 
+def test_undo_reaches_across_another_analysis(store: ReviewStore) -> None:
+    first = make_result()
+    second = replace(first, run={**first.run, "classifier": {"name": "other", "sha256": "ef" * 32}})
+    slide = store.add_slide(first)
+    store.correct(slide, 6, "blast", "Ada")
+    store.correct(slide, 2, "monocyte", "Ben")
+    store.correct(slide, 2, "basophil", "Ada")
+    store.correct(slide, 4, "artefact", "Ada")
+
+    def classes() -> dict[int, str]:
+        return {cell: said.corrected_class for cell, said in store.corrections(slide).items()}
+
+    store.add_slide(second)
+    assert classes() == {2: "basophil", 4: "artefact", 6: "blast"}
+    taken_back = [store.undo(slide, "Ada") for _ in range(3)]
+    assert [said.cell_id for said in taken_back if said] == [4, 2, 6], "the last one said comes first"
+    assert classes() == {2: "monocyte"}, "what Ben said before stands again"
+    assert store.undo(slide, "Ada") is None
+    assert store.redo(slide, "Ada").cell_id == 6  # type: ignore[union-attr]
+    # Back to the first analysis: what was undone in the second is not there either, and can be undone further.
+    store.add_slide(first)
+    assert classes() == {2: "monocyte", 6: "blast"}
+    assert store.undo(slide, "Ada").cell_id == 6  # type: ignore[union-attr]
+    assert store.undo(slide, "Ada") is None
+    assert store.undo(slide, "Ben").cell_id == 2  # type: ignore[union-attr]
+    assert classes() == {}
+    assert verify(store).whole
+
+
 def test_the_same_field_from_another_folder_is_the_same_slide(store: ReviewStore) -> None:
     slide = store.add_slide(make_result(source="/a/x.png"))
     assert store.add_slide(make_result(source="/b/y.png")) == slide

@@ -237,5 +237,6 @@ def test_a_stores_corrections_are_gathered_and_cut(tmp_path):
     config = settings("", tmp_path / "out", corrections=str(tmp_path / "r.sqlite3"), ready_crops=False)
     collection, _ = finished(gather(config))
     assert collection.labels.count("blast") == list(said.values()).count("blast") >= 2
+    assert not (tmp_path / "r.sqlite3-wal").exists(), "the store is closed again"
     made, _ = finished(cut(collection, config, CropRule(side_px=64), "cpu", CancelToken()))
     assert made.pixels.shape == (len(said), 64, 64, 3) and made.not_found == 0
