@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tifffile import TiffPage, TiffPageSeries
 
 #: Bytes of decoded tiles that are kept: neighbouring parts share them.
-_CACHE_BYTES = 192_000_000
+_CACHE_BYTES = 96_000_000
 _AS_RGB = "save it as 8-bit RGB"
 
 

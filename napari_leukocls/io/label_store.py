@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: Side of a tile, pixels.
 TILE = 512
-#: Tiles that are kept decoded: 96 MB.
-_OPEN_TILES = 96
+#: Tiles that are kept decoded: 48 MB.
+_OPEN_TILES = 48
 #: A pyramid ends at a level whose longer side is at most this, pixels.
 _SMALLEST = 1024
 _LEVEL = 3
@@ -57,8 +57,8 @@ class LabelStore:
                 out[there] = tile[inside]
         return out
 
-    def paint(self, y0: int, x0: int, labels: NDArray[np.int32]) -> None:
-        """Put the labels that are not 0 of a part at (y0, x0) into the image."""
+    def paint(self, y0: int, x0: int, labels: NDArray[np.int32], add: int = 0) -> None:
+        """Put the labels that are not 0 of a part at (y0, x0) into the image, raised by `add`."""
         height, width = labels.shape
         for key, inside, there in self._parts(y0, y0 + height, x0, x0 + width):
             part = labels[there]
@@ -69,7 +69,7 @@ class LabelStore:
             if tile is None:
                 tile = np.zeros((TILE, TILE), np.int32)
                 self._keep(key, tile)
-            tile[inside][drawn] = part[drawn]
+            tile[inside][drawn] = part[drawn] + np.int32(add)
             self._changed.add(key)
 
     def encoded(self, key: tuple[int, int]) -> bytes | None:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from napari_leukocls.errors import ModelError
-from napari_leukocls.io.atomic import atomic_path
+from napari_leukocls.io.atomic import atomic_bytes
 
 FILE = "checkpoint.safetensors"
 FORMAT = 1
@@ -46,7 +46,7 @@ def save_checkpoint(
     OutputError
         Where it cannot be written; the one before stays as it was.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {
         f"{name}/{key}": value for name, net in networks.items() for key, value in net.state_dict().items()
@@ -59,8 +59,8 @@ def save_checkpoint(
         tensors["random/cuda"] = torch.cuda.get_rng_state()
     state = {**state, "format": FORMAT, "optimiser": settings}
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(whole, temporary, metadata={"state": json.dumps(state)})
+    # Not by safetensors' own writing to a file: its errors do not tell a full disk from another fault.
+    atomic_bytes(path, save(whole, metadata={"state": json.dumps(state)}))
 
 
 def _optimiser_parts(optimiser: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

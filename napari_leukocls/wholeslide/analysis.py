@@ -185,10 +185,9 @@ def _analyse(
             if progress is not None:
                 progress(Progress("tiles", done, len(tiles), f"{ground.n_cells} cells"))
             token.check()
-            pixels = ground.slide.read(*tile.window)
-            if not _mark_blurred(ground, tile, pixels, sharp, least):
+            cells = _analyse_one(ground, tile, token, warnings, sharp, least)
+            if cells is None:
                 continue
-            cells = drain(analyse_tile(ground, tile, pixels, token, warnings.append))
             text = table_bytes(cells)
             file.write(text if not kept else text[text.index(b"\n") + 1 :])
             kept.append(cells[list(KEPT)])
@@ -196,6 +195,16 @@ def _analyse(
             kept.append(_no_cells(ground))
             file.write(table_bytes(kept[0]))
     return sharp, kept
+
+
+def _analyse_one(
+    ground: Ground, tile: Tile, token: CancelToken, warnings: list[str], sharp: np.ndarray, least: float
+) -> pd.DataFrame | None:
+    """The cells of one tile; None where all of it is out of focus."""
+    pixels = ground.slide.read(*tile.window)
+    if not _mark_blurred(ground, tile, pixels, sharp, least):
+        return None
+    return drain(analyse_tile(ground, tile, pixels, token, warnings.append))
 
 
 def _mark_blurred(ground: Ground, tile: Tile, pixels: np.ndarray, sharp: np.ndarray, least: float) -> bool:

@@ -132,9 +132,11 @@ def analyse_tile(
     for line in found.warnings:
         warn(line)
     mine = _owned(ground, tile, found)
+    # A label image of a whole tile is what memory is made of here: one at a time.
+    del found
     cells = yield from tabulate(image, ground.engine, mine, token, warn)
     y0, _, x0, _ = tile.window
-    ground.labels.paint(y0, x0, np.where(mine.labels > 0, mine.labels + ground.n_cells, 0).astype(np.int32))
+    ground.labels.paint(y0, x0, mine.labels, ground.n_cells)
     cells = _moved(cells, y0, x0, ground)
     ground.n_cells += len(cells)
     return cells
@@ -154,13 +156,13 @@ def _owned(ground: Ground, tile: Tile, found: Segmentation) -> Segmentation:
     columns = ground.survey.columns
     column = np.clip(np.searchsorted(columns, centre_x, "right") - 1, 0, len(columns) - 2)
     keep &= ~np.isin(ground.states[row, column].astype(str), (THICK, BLURRED))
-    there = ground.labels.read(y0, y1, x0, x1)
-    covered = np.bincount(found.labels[there > 0], minlength=int(found.labels.max(initial=0)) + 1)
+    taken = ground.labels.read(y0, y1, x0, x1) > 0
+    covered = np.bincount(found.labels[taken], minlength=int(found.labels.max(initial=0)) + 1)
     keep &= covered[geometry.ids] <= SAME_CELL * geometry.area
     lookup = np.zeros(len(covered), np.int32)
     lookup[geometry.ids[keep]] = np.arange(1, int(keep.sum()) + 1)
     labels = lookup[found.labels]
-    labels[there > 0] = 0
+    labels[taken] = 0
     glass = found.glass_colour if np.isfinite(found.glass_colour).all() else ground.survey.glass_colour
     kinds = found.kind_probabilities[geometry.ids[keep] - 1]
     return replace(found, labels=labels, kind_probabilities=kinds, glass_colour=glass, warnings=())

@@ -16,11 +16,15 @@ from PIL import Image
 
 from napari_leukocls.batch import run_batch
 from napari_leukocls.config import make_config
-from napari_leukocls.errors import OutputError
+from napari_leukocls.errors import OutputError, ReviewError
+from napari_leukocls.io.exports import FORMATS, write_exports
+from napari_leukocls.io.folder import replacing_folder
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.resources import find_model, sample_smear
+from tests.results import make_result
 
 SIZE = 3_000_000
+PAGE = 4096
 
 
 @pytest.fixture
@@ -125,7 +129,47 @@ def _active(disk: Path) -> None:
     set_active_classifier("default")
 
 
-@pytest.mark.parametrize("write", [_summary, _failures, _evaluation, _model, _active])
+def _checkpoint(disk: Path) -> None:
+    import torch
+
+    from napari_leukocls.training.state import save_checkpoint
+
+    net = torch.nn.Linear(100, 100)
+    save_checkpoint(
+        disk / "checkpoint.safetensors", {"net": net}, torch.optim.SGD(net.parameters()), {}, {"epoch": 1}
+    )
+
+
+def _model_export(disk: Path) -> None:
+    from napari_leukocls.exchange.exporting import export_model
+
+    export_model("default", disk / "mine.zip")
+
+
+def _audit_export(disk: Path) -> None:
+    from napari_leukocls.review import open_store
+    from napari_leukocls.review.audit import export
+
+    with open_store(disk.parent / "review.sqlite3") as store:
+        store.add_slide(make_result())
+        export(store, disk / "log.jsonl")
+
+
+def _corrected_crops(disk: Path) -> None:
+    from napari_leukocls.review import open_store
+
+    with open_store(disk.parent / "review.sqlite3") as store:
+        store.correct(store.add_slide(make_result()), 2, "blast", "Ada")
+        store.crop_table().write(disk / "crops")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        *(_summary, _failures, _evaluation, _model, _active),
+        *(_checkpoint, _model_export, _audit_export, _corrected_crops),
+    ],
+)
 def test_each_kind_of_file_says_that_the_disk_is_full(
     disk: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
 ) -> None:
@@ -138,3 +182,47 @@ def test_each_kind_of_file_says_that_the_disk_is_full(
         write(disk)
     assert sorted(path for path in disk.rglob("*") if path.is_file()) == before
     assert (disk / "summary.csv").read_text() == "the older one"
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["nothing left", "half left"])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("corrected", "positions")])
+def test_an_export_that_fills_the_disk_leaves_the_older_one(disk: Path, name: str, half: bool) -> None:
+    result = make_result(shape=(480, 720))
+
+    def write() -> None:
+        with replacing_folder(disk / "field 1") as folder:
+            (folder / "run.json").write_text("{}")
+            write_exports(result, folder, [name])
+
+    write()
+    file = disk / "field 1" / FORMATS[name].file
+    before = file.read_bytes()
+    # What is left is counted in pages, and the first is of the file that is written before.
+    fill(disk, PAGE * (1 + len(before) // 2 // PAGE) if half else 0)
+    with pytest.raises(OutputError, match="the disk is full"):
+        write()
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in disk.iterdir()) == ["field 1", "filler"]
+
+
+def test_a_correction_that_finds_no_room_is_not_acknowledged_and_harms_no_other(disk: Path) -> None:
+    from napari_leukocls.review import open_store
+    from napari_leukocls.review.audit import verify
+
+    result = make_result(shape=(400, 400), every=1)
+    with open_store(disk / "review.sqlite3") as store:
+        slide = store.add_slide(result)
+        filler = fill(disk, 60_000)
+        acknowledged = {}
+        with pytest.raises(ReviewError, match="the disk is full"):
+            for cell in range(1, 101):
+                store.correct(slide, cell, "blast", "Ada", "reason " * 40)
+                acknowledged[cell] = "blast"
+        assert acknowledged
+    filler.unlink()
+    with open_store(disk / "review.sqlite3") as store:
+        store.add_slide(result)
+        assert {cell: said.corrected_class for cell, said in store.corrections(slide).items()} == acknowledged
+        assert verify(store).whole
+        store.correct(slide, 100, "monocyte", "Ada")
+        assert len(store.corrections(slide)) == len(acknowledged) + 1

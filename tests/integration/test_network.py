@@ -34,11 +34,14 @@ COMMANDS = """
 import sys
 from napari_leukocls.cli import main
 field, crops, out = sys.argv[1:]
+formats = "geojson,coco,ometiff,anndata,xlsx,fhir,hl7,corrected,positions"
 statuses = [
     main(["models", "list"]),
     main(["models", "verify", "default"]),
-    main(["analyze", field, "--out", out + "/analyze"]),
+    main(["analyze", field, "--out", out + "/analyze", "--format", formats, "--heatmaps", "1"]),
     main(["evaluate", "default", crops, "--out", out + "/evaluate", "--um-per-px", "0.16"]),
+    main(["explain", "default", field, "--out", out + "/explain", "--pixel-size-um", "0.16"]),
+    main(["audit", "verify"]),
 ]
 print(statuses)
 sys.exit(max(statuses))
@@ -62,6 +65,7 @@ def test_commands_run_with_every_socket_blocked(tmp_path: Path) -> None:
             **os.environ,
             "CAUGHT": str(tmp_path / "caught"),
             "PYTHONPATH": os.pathsep.join([str(tmp_path / "guard"), str(ROOT)]),
+            "LEUKOCLS_REVIEW_STORE": str(tmp_path / "review.sqlite3"),
             # No cache of an earlier download, either.
             "HF_HOME": str(tmp_path / "hf"),
             "TORCH_HOME": str(tmp_path / "torch"),
@@ -75,3 +79,5 @@ def test_commands_run_with_every_socket_blocked(tmp_path: Path) -> None:
     caught = tmp_path / "caught"
     assert not caught.exists(), caught.read_text()
     assert (tmp_path / "evaluate" / "metrics.json").is_file()
+    assert (tmp_path / "analyze" / "field" / "report.fhir.json").is_file()
+    assert (tmp_path / "explain" / "report.html").is_file()

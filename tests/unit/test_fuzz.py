@@ -1,4 +1,4 @@
-"""Headers, cards and tables with anything in them: a right answer or one line, never a traceback or a hang."""
+"""Headers, cards, tables and outlines with anything in them: a right answer or one line, no traceback, no hang."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import geojson
 import numpy as np
 import pytest
+import shapely
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,10 +20,15 @@ from PIL import Image
 from napari_leukocls.classification.card import read_card
 from napari_leukocls.classification.dataset import read_labelled_crops
 from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.io.exports import write_exports
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.slides import is_slide, open_slide
+from napari_leukocls.measurement.cells import build_cell_table
+from napari_leukocls.measurement.differential import differential
 from napari_leukocls.resources import find_model
 from napari_leukocls.scheme import default_scheme, load_scheme
+from napari_leukocls.types import Scale, Segmentation, SmearImage, SmearResult
+from tests.results import CLASSES
 
 QUICK, THOROUGH = 40, 2000
 RNG = np.random.default_rng(1)
@@ -134,6 +141,41 @@ def csv_of(names: list[str], body: list[list[str]]) -> bytes:
     return "\n".join(",".join(line) for line in [names, *body]).encode("utf-8", "surrogatepass")
 
 
+@st.composite
+def smears(draw: st.DrawFn) -> SmearResult:
+    """Cells of any shape, in any number of parts and with any holes, in a slide of any name."""
+    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    flat = draw(st.lists(st.integers(0, 3), min_size=height * width, max_size=height * width))
+    labels = np.array(flat, np.int32).reshape(height, width)
+    probabilities = st.floats(0, 1, width=32)
+    kinds = np.array(draw(st.lists(probabilities, min_size=9, max_size=9)), np.float32).reshape(3, 3)
+    name, um_per_px = draw(st.text(max_size=20)), draw(st.floats(0.01, 10) | st.just(float("nan")))
+    found = Segmentation(labels, kinds, (235.0,) * 3, Scale(um_per_px, 7.5 / um_per_px, "user"))
+    cells = build_cell_table(found, None, [], name, um_per_px, CLASSES)
+    counts = differential(cells, default_scheme(), CLASSES, slide_id=name)
+    pixels = np.zeros((height, width, 3), np.uint8)
+    return SmearResult(SmearImage(pixels, name, draw(st.text(max_size=20))), found, cells, counts, {})
+
+
+def refused_constant(text: str) -> None:
+    raise AssertionError(f"{text} is no JSON")
+
+
+def check_geojson(folder: Path, result: SmearResult) -> None:
+    (path,) = write_exports(result, folder, ["geojson"])
+    text = path.read_text(encoding="utf-8")
+    features = json.loads(text, parse_constant=refused_constant)["features"]
+    collection = geojson.loads(text)
+    assert collection.is_valid, collection.errors()
+    again = np.zeros_like(result.labels)
+    y, x = np.mgrid[: again.shape[0], : again.shape[1]] + 0.5
+    for feature in features:
+        shape = shapely.from_geojson(json.dumps(feature["geometry"]))
+        assert shape.is_valid
+        again[shapely.contains_xy(shape, x, y)] = int(feature["properties"]["name"])
+    assert np.array_equal(again, result.labels)
+
+
 def properties(examples: int) -> tuple[Callable[..., None], ...]:
     """The properties, each with a number of examples."""
     many = settings(
@@ -166,12 +208,21 @@ def properties(examples: int) -> tuple[Callable[..., None], ...]:
     def table_bytes(tmp_path: Path, raw: bytes) -> None:
         check_table(tmp_path, b"file,class\n" + raw)
 
-    return images, cards, card_bytes, tables, table_bytes
+    @many
+    @given(result=smears())
+    def outlines(tmp_path: Path, result: SmearResult) -> None:
+        check_geojson(tmp_path, result)
+
+    return images, cards, card_bytes, tables, table_bytes, outlines
 
 
-test_images, test_cards, test_card_bytes, test_tables, test_table_bytes = properties(QUICK)
+test_images, test_cards, test_card_bytes, test_tables, test_table_bytes, test_outlines = properties(QUICK)
 _THOROUGH = dict(
-    zip(("images", "cards", "card_bytes", "tables", "table_bytes"), properties(THOROUGH), strict=True)
+    zip(
+        ("images", "cards", "card_bytes", "tables", "table_bytes", "outlines"),
+        properties(THOROUGH),
+        strict=True,
+    )
 )
 
 

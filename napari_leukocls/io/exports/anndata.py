@@ -14,6 +14,7 @@ from napari_leukocls.types import SmearResult
 
 if TYPE_CHECKING:
     import pandas as pd
+    from anndata import AnnData
 
 
 def write(result: SmearResult, path: Path) -> None:
@@ -47,7 +48,23 @@ def write(result: SmearResult, path: Path) -> None:
             "notice": "For research and for training. Not for diagnosis.",
         },
     )
-    table.write_h5ad(path, compression="gzip")
+    path.write_bytes(_hdf5(table))
+
+
+def _hdf5(table: AnnData) -> bytes:
+    """The bytes of a table's file.
+
+    They are made in memory: where HDF5 finds no room on a disk its errors do not tell that from another fault,
+    and come again when its half-written file is given up.
+    """
+    import h5py
+    from anndata.io import write_elem
+
+    with h5py.File("cells.h5ad", "w", driver="core", backing_store=False) as file:
+        write_elem(file, "/", table, dataset_kwargs={"compression": "gzip"})
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
 
 
 def _storable(table: pd.DataFrame, index: np.ndarray) -> pd.DataFrame:

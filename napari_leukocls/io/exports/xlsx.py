@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,10 @@ def write(result: SmearResult, path: Path) -> None:
         part = result.cells.iloc[start : start + step]
         _sheet(book, "Cells" if number == 1 else f"Cells {number}", part.columns, _rows(part))
     _sheet(book, "Run", ("what", "value"), _run_rows(result))
-    book.save(path)
+    # By way of memory: a workbook whose file finds no room leaves generators behind that fail once more.
+    whole = BytesIO()
+    book.save(whole)
+    path.write_bytes(whole.getvalue())
 
 
 def _rows(table: pd.DataFrame) -> Iterable[Iterable[Any]]:
