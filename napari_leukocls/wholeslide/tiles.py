@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 HALO_UM = 20.0
 #: Pixels of a tile with its halo at most: what bounds memory.
 MAX_WINDOW_PIXELS = 24_000_000
-#: Side of a tile with its halo at most, micrometres: two blocks of the segmenter's. Three take 3 % less time
-#: and twice the memory.
+#: Side of a tile with its halo at most, micrometres: two blocks of the segmenter's.
 MAX_WINDOW_UM = 480.0
 #: Two tiles see a cell on their seam a little differently: both may claim it this far out, micrometres.
 CLAIM_UM = 0.75

@@ -33,8 +33,10 @@ for name in ("getaddrinfo", "gethostbyname", "create_connection"):
 COMMANDS = """
 import sys
 from napari_leukocls.cli import main
+from napari_leukocls.review import open_store
 field, crops, out = sys.argv[1:]
 formats = "geojson,coco,ometiff,anndata,xlsx,fhir,hl7,corrected,positions"
+open_store().close()
 statuses = [
     main(["models", "list"]),
     main(["models", "verify", "default"]),
