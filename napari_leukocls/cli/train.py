@@ -129,8 +129,10 @@ def train(
     DATA is a folder of class folders, or a CSV with columns file,class and optionally patient, slide, split,
     um_per_px. Give --arch or --from. An interrupted training goes on when the same command is given again.
     """
+    from napari_leukocls.compute import share_processor
     from napari_leukocls.training.presets import make_train_config, preset_names, preset_summary
 
+    share_processor()
     if preset == "list":
         for name in preset_names():
             click.echo(f"{name:<10} {preset_summary(name)}")

@@ -13,6 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
+from napari_leukocls.compute import share_processor
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.training.config import TrainConfig, make_checked
 from napari_leukocls.training.events import TrainEvent
@@ -38,6 +39,7 @@ def read_config(path: Path) -> TrainConfig:
 
 def main(arguments: list[str]) -> int:
     """Train; return the exit status."""
+    share_processor()
     from napari_leukocls.training.loop import drain, iter_train
     from napari_leukocls.training.process import listen
 

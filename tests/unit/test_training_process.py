@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import subprocess
@@ -62,6 +63,19 @@ def test_a_process_that_fails_says_why_once(tmp_path):
     process.kill()
     process.stop()
     assert process.poll() == [] and process.returncode == 1
+
+
+@pytest.mark.parametrize("asked", [None, "ACTIVE"])
+def test_threads_that_wait_leave_the_processor_to_others_unless_told_otherwise(asked):
+    code = (
+        "import os, sys; from napari_leukocls.training.__main__ import main; main([]); "
+        "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    own = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    own |= {"OMP_WAIT_POLICY": asked} if asked else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=own)
+    # OpenMP reads it when torch is loaded.
+    assert (done.stdout + done.stderr).split()[-2:] == [asked or "PASSIVE", "False"], done.stderr
 
 
 @pytest.mark.slow
