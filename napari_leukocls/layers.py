@@ -127,14 +127,23 @@ def result_layers(
         "metadata": {METADATA_KEY: result},
         **placement,
     }
-    # The layer's pixels are edited by hand; the result keeps its own to compare them with.
-    return [(result.labels.copy(), options, "labels")]
+    return [(pixels_of(result.labels), options, "labels")]
+
+
+def pixels_of(labels: np.ndarray) -> np.ndarray:
+    """Copy labels for a layer, whose pixels are edited by hand; the result keeps its own to compare them with.
+
+    In 16 bits where they fit: napari looks their colours up on the graphics side, and goes through all larger
+    ones anew, pixel by pixel, with every change of colour.
+    """
+    small = int(labels.max(initial=0)) <= MAX_COLOURED
+    return labels.astype(np.uint16 if small else np.int32)
 
 
 def update_layer(layer: Labels, result: SmearResult, scheme: Scheme | None = None) -> None:
     """Show a result in a layer that showed another: pixels, features and colours, all in place."""
     if layer.data.shape != result.labels.shape or not np.array_equal(layer.data, result.labels):
-        layer.data = result.labels.copy()
+        layer.data = pixels_of(result.labels)
     update_features(layer, result)
     layer.colormap = label_colormap(result.cells, scheme or default_scheme())
 
@@ -194,8 +203,9 @@ def smear_of(layer: Image) -> SmearImage:
         )
     source = str(layer.metadata.get("source") or layer.source.path or layer.name)
     notes = tuple(layer.metadata.get("notes", ()))
+    # The copy is made there.
     return array_to_smear(
-        np.array(data), safe_id(layer.name), source=source, um_per_px=pixel_size_um(layer), notes=notes
+        np.asarray(data), safe_id(layer.name), source=source, um_per_px=pixel_size_um(layer), notes=notes
     )
 
 

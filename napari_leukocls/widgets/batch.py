@@ -9,11 +9,9 @@ from napari.viewer import Viewer
 from qtpy.QtCore import Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QCheckBox,
     QFileDialog,
     QHBoxLayout,
-    QHeaderView,
     QLineEdit,
     QSpinBox,
     QTableWidget,
@@ -33,13 +31,14 @@ from napari_leukocls.widgets.controls import (
     Folded,
     Message,
     ProgressLine,
+    as_list,
     button,
     form,
     label,
     named,
     row,
 )
-from napari_leukocls.widgets.listening import Subscriptions
+from napari_leukocls.widgets.listening import Leaving, Subscriptions
 from napari_leukocls.widgets.session import real_viewer, session_of
 from napari_leukocls.widgets.slide_model import SlideModel
 from napari_leukocls.widgets.texts import Batch, Common
@@ -59,6 +58,7 @@ class BatchDock(QWidget):
         self._session = session_of(self._viewer)
         self._canvas = canvas_of(self._viewer)
         self._subscriptions = Subscriptions(self)
+        Leaving(self)
         self._job = self._subscriptions.job(Batch.TITLE)
         self._open_job = self._subscriptions.job(Batch.OPEN)
         self._model = Table()
@@ -88,17 +88,7 @@ class BatchDock(QWidget):
         self.summary = label()
         self.table = named(QTableWidget(0, len(Batch.COLUMNS)), Batch.TABLE, Batch.TABLE_TIP)
         self.table.setHorizontalHeaderLabels(Batch.COLUMNS)
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.setTabKeyNavigation(False)
-        self.table.setShowGrid(False)
-        self.table.setWordWrap(False)
-        self.table.verticalHeader().hide()
-        self.table.verticalHeader().setDefaultSectionSize(round(self.fontMetrics().height() * 1.6))
-        header = self.table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        as_list(self.table)
         self.open = button(Batch.OPEN, Batch.OPEN_TIP, self._open)
         self.show_folder = button(Batch.SHOW, Batch.SHOW_TIP, self._show_folder)
 

@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_leukocls.layers import (
     cells_layer_name,
     label_colormap,
+    pixels_of,
     placement_of,
     result_layers,
     result_of,
@@ -22,7 +23,7 @@ from napari_leukocls.remeasure import find_edit
 from napari_leukocls.types import SmearResult
 from napari_leukocls.widgets.analyse_model import Analysed, edited
 from napari_leukocls.widgets.jobs import Job
-from napari_leukocls.widgets.marking import camera_of, ring_around
+from napari_leukocls.widgets.marking import Jumps, ring_around
 from napari_leukocls.widgets.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.slide_model import SlideModel
 from napari_leukocls.widgets.texts import Canvas as Texts
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 EDIT_PAUSE_MS = 400
 #: Pixels of the largest image whose cells are outlined rather than filled, unless that is asked for.
 MOST_OUTLINED = 4_000_000
-#: Pixels of a canvas of ordinary size; zoom is in these.
-CANVAS_PX = 600
-#: The window shows this many red-cell diameters across after a jump.
-JUMP_WIDTH_CELLS = 14
 
 
 class Canvas(QObject):
@@ -62,8 +59,10 @@ class Canvas(QObject):
         self._slide: SlideModel | None = None
         self._filter: tuple[str | None, bool] = (None, False)
         self._filled = False
+        #: What the layer is coloured by: itself, cells, their classes, and those that are shown.
+        self._coloured: tuple[Any, ...] = ()
         self._blind = False
-        self._back: tuple[tuple[float, ...], float] | None = None
+        self._jumps = Jumps()
         self._ours = False
         self._job = Job(Texts.MEASURING)
         self._job.done.connect(self._on_measured)
@@ -119,6 +118,8 @@ class Canvas(QObject):
         self._filled = self._filled or result.labels.size > MOST_OUTLINED
         options |= {"opacity": 0.5 if self._filled else 0.9}
         layer = viewer.add_labels(data, **options)
+        cells = result.cells
+        self._coloured = (weakref.ref(layer), cells["cell_id"].tolist(), cells["class"].tolist(), None)
         if not self._filled:
             layer.contour = self._contour(result)
         layer.brush_size = max(3, round(result.segmentation.scale.red_cell_diameter_px / 4))
@@ -145,7 +146,7 @@ class Canvas(QObject):
         try:
             labels = slide.result.labels
             if layer.data.shape != labels.shape or not np.array_equal(layer.data, labels):
-                layer.data = labels.copy()
+                layer.data = pixels_of(labels)
                 layer.selected_label = int(labels.max(initial=0)) + 1
             update_features(layer, slide.result)
         finally:
@@ -160,7 +161,16 @@ class Canvas(QObject):
         self._ours = True
         try:
             shown = slide.visible(*self._filter)
+            wanted = (
+                weakref.ref(layer),
+                slide.cells["cell_id"].tolist(),
+                slide.cells["class"].tolist(),
+                shown,
+            )
+            if wanted == self._coloured:
+                return
             layer.colormap = label_colormap(slide.cells, self._session.scheme, shown)
+            self._coloured = wanted
         finally:
             self._ours = False
 
@@ -276,24 +286,14 @@ class Canvas(QObject):
 
     def _jump(self, cell: Any) -> None:
         viewer, layer, slide = self._viewer(), self.layer, self._slide
-        if viewer is None or layer is None or slide is None:
-            return
-        camera = camera_of(viewer)
-        if self._back is None:
-            self._back = (tuple(camera.center), float(camera.zoom))
-        centre = layer.data_to_world((cell["centroid_y"], cell["centroid_x"]))
-        camera.center = tuple(centre[-2:])
-        pixel = float(np.abs(np.asarray(layer.scale)[-1]))
-        across = JUMP_WIDTH_CELLS * slide.result.segmentation.scale.red_cell_diameter_px * pixel
-        camera.zoom = max(camera.zoom, CANVAS_PX / across)
+        if viewer is not None and layer is not None and slide is not None:
+            self._jumps.to(viewer, layer, cell, slide.result.segmentation.scale.red_cell_diameter_px)
 
     def go_back(self) -> None:
         """Return to the view before the first jump."""
         viewer = self._viewer()
-        if viewer is not None and self._back is not None:
-            camera = camera_of(viewer)
-            camera.center, camera.zoom = self._back
-            self._back = None
+        if viewer is not None:
+            self._jumps.back(viewer)
 
 
 _canvases: weakref.WeakKeyDictionary[Any, Canvas] = weakref.WeakKeyDictionary()

@@ -26,8 +26,10 @@ class CloseGuard(QObject):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Ask where a training would be lost."""
-        training = self._session.training
-        if event.type() != QEvent.Type.Close or training is None or not training.running:
+        # PySide6 empties the Python side of an object before Qt has let go of it.
+        session: Session | None = getattr(self, "_session", None)
+        training = None if session is None else session.training
+        if event.type() != QEvent.Type.Close or session is None or training is None or not training.running:
             return False
         buttons = QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No
         answer = QMessageBox.question(
@@ -37,7 +39,7 @@ class CloseGuard(QObject):
             event.ignore()
             return True
         training.kill()
-        self._session.training = None
+        session.training = None
         return False
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette, QPen, QPixmap
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QSizePolicy, QTableView, QWidget
+from qtpy.QtWidgets import QSizePolicy, QTableView, QWidget
 
-from napari_leukocls.widgets.controls import named
+from napari_leukocls.widgets.controls import as_list, named
 from napari_leukocls.widgets.slide_model import CountRow
 from napari_leukocls.widgets.texts import Analyse
 
@@ -88,18 +88,7 @@ class CountsView(QTableView):
         named(self, Analyse.TABLE_NAME, Analyse.TABLE_NAME)
         self.counts = CountsTable()
         self.setModel(self.counts)
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setTabKeyNavigation(False)
-        self.setShowGrid(False)
-        self.setWordWrap(False)
-        self.verticalHeader().hide()
-        self.verticalHeader().setDefaultSectionSize(round(self.fontMetrics().height() * 1.5))
-        header = self.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        header.setHighlightSections(False)
+        as_list(self)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 

@@ -28,7 +28,7 @@ from napari_leukocls.widgets.controls import (
     row,
 )
 from napari_leukocls.widgets.explain_model import TOP, Answer, Question, answer, heat_over, methods
-from napari_leukocls.widgets.listening import Subscriptions
+from napari_leukocls.widgets.listening import Leaving, Subscriptions
 from napari_leukocls.widgets.session import real_viewer, session_of
 from napari_leukocls.widgets.slide_model import SlideModel
 from napari_leukocls.widgets.texts import Canvas, Common, Explain
@@ -98,6 +98,7 @@ class ExplainDock(Scrolling):
         self._session = session_of(self._viewer)
         self._canvas = canvas_of(self._viewer)
         self._subscriptions = Subscriptions(self)
+        Leaving(self)
         self._job = self._subscriptions.job(Explain.TITLE)
         self._slide: SlideModel | None = None
         self._layer: weakref.ref[Image] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
+from time import monotonic
 from typing import Any, TypeVar
 
 from napari.qt.threading import create_worker
@@ -20,6 +21,8 @@ T = TypeVar("T")
 Steps = Generator[Progress, None, T]
 
 _PARTS = 1000
+#: Seconds between two steps of a stage that are told.
+TELL_EVERY_S = 0.15
 
 
 def guarded(steps: Steps[T]) -> Steps[T]:
@@ -66,6 +69,8 @@ class Job(QObject):
         self._token: CancelToken | None = None
         self._bar: Any = None
         self._clock = Clock({"work": 1.0})
+        #: Stage and time of the step that was told last.
+        self._told = ("", 0.0)
 
     @property
     def running(self) -> bool:
@@ -92,6 +97,7 @@ class Job(QObject):
         self.cancel()
         token = CancelToken()
         self._token = token
+        self._told = ("", 0.0)
         self._clock = Clock(weights or {"work": 1.0})
         if show_activity:
             self._bar = activity(total=_PARTS, desc=self._title)
@@ -120,6 +126,11 @@ class Job(QObject):
         if token is not self._token:
             return
         share = self._clock.at(step)
+        # Every step told is a window drawn anew: a few a second are enough.
+        now = monotonic()
+        if step.stage == self._told[0] and now - self._told[1] < TELL_EVERY_S:
+            return
+        self._told = (step.stage, now)
         if self._bar is not None:
             self._bar.update(round(share * _PARTS) - self._bar.n)
         self.progressed.emit(step, share, self._clock.seconds_left)

@@ -5,9 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_leukocls.widgets.jobs import Job
+
+
+class Leaving(QObject):
+    """Destroys a dock that napari has taken out of its window, which napari leaves to whoever made it.
+
+    Parameters
+    ----------
+    owner : QWidget
+    """
+
+    def __init__(self, owner: QWidget) -> None:
+        super().__init__(owner)
+        self._owner = owner
+        self._after = QTimer(self)
+        self._after.setSingleShot(True)
+        self._after.timeout.connect(self._destroy)
+        owner.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Look at who holds the dock when that changes."""
+        # PySide6 empties the Python side of an object before Qt has let go of it.
+        after: QTimer | None = getattr(self, "_after", None)
+        if event.type() == QEvent.Type.ParentChange and after is not None:
+            # Not at once: napari is still at it, and a script may put the dock elsewhere.
+            after.start()
+        return False
+
+    def _destroy(self) -> None:
+        if self._owner.parent() is None:
+            self._owner.deleteLater()
 
 
 class Subscriptions:
@@ -21,7 +52,8 @@ class Subscriptions:
     def __init__(self, owner: QWidget) -> None:
         self._signals: list[tuple[Any, Callable[..., Any]]] = []
         self._jobs: list[Job] = []
-        owner.destroyed.connect(self.clear)
+        # A function of its own holds on to this object for as long as the owner is there.
+        owner.destroyed.connect(lambda *_: self.clear())
 
     def listen(self, signal: Any, callback: Callable[..., Any]) -> None:
         """Connect a psygnal signal or a napari event."""
@@ -40,7 +72,7 @@ class Subscriptions:
         self._jobs.append(made)
         return made
 
-    def clear(self, _gone: object = None) -> None:
+    def clear(self) -> None:
         """Disconnect everything."""
         for job in self._jobs:
             job.abandon()

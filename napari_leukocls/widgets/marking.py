@@ -12,6 +12,10 @@ from napari_leukocls.widgets.texts import Canvas as Texts
 
 #: Diameter of a ring in those of its cell.
 _WIDER = 1.5
+#: Pixels of a canvas of ordinary size; zoom is in these.
+CANVAS_PX = 600
+#: The window shows this many red-cell diameters across after a jump.
+JUMP_WIDTH_CELLS = 14
 
 
 def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]) -> Points | None:
@@ -62,3 +66,27 @@ def camera_of(viewer: Any) -> Any:
     """Return the camera of a viewer, where this napari has it: on the scene since 0.9."""
     scene = getattr(viewer, "scene", None)
     return viewer.camera if scene is None else scene.camera
+
+
+class Jumps:
+    """The camera's way to chosen cells, and back to where it was before the first."""
+
+    def __init__(self) -> None:
+        self._back: tuple[tuple[float, ...], float] | None = None
+
+    def to(self, viewer: Any, layer: Labels, cell: Any, red_cell_px: float) -> None:
+        """Bring a cell (a row of ``cells.csv``) into the middle, near enough to be looked at."""
+        camera = camera_of(viewer)
+        if self._back is None:
+            self._back = (tuple(camera.center), float(camera.zoom))
+        centre = layer.data_to_world((cell["centroid_y"], cell["centroid_x"]))
+        camera.center = tuple(centre[-2:])
+        pixel = float(np.abs(np.asarray(layer.scale)[-1]))
+        camera.zoom = max(camera.zoom, CANVAS_PX / (JUMP_WIDTH_CELLS * red_cell_px * pixel))
+
+    def back(self, viewer: Any) -> None:
+        """Return to the view before the first jump."""
+        if self._back is not None:
+            camera = camera_of(viewer)
+            camera.center, camera.zoom = self._back
+            self._back = None

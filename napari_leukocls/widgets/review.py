@@ -8,7 +8,7 @@ from typing import Any
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent, QKeySequence
-from qtpy.QtWidgets import QGridLayout, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.canvas import canvas_of
@@ -17,18 +17,15 @@ from napari_leukocls.widgets.controls import (
     NARROWEST_CHARS,
     Message,
     button,
-    combo,
     fill,
     find,
-    form,
-    label,
-    named,
-    row,
 )
 from napari_leukocls.widgets.gallery import Gallery
-from napari_leukocls.widgets.listening import Subscriptions
+from napari_leukocls.widgets.listening import Leaving, Subscriptions
+from napari_leukocls.widgets.review_head import ReviewHead
 from napari_leukocls.widgets.review_model import NUCLEATED, ReviewModel
 from napari_leukocls.widgets.second_panel import SecondPanel
+from napari_leukocls.widgets.section_line import SectionLine
 from napari_leukocls.widgets.session import real_viewer, session_of
 from napari_leukocls.widgets.slide_model import SlideModel
 from napari_leukocls.widgets.texts import Common, Review
@@ -48,6 +45,7 @@ class ReviewDock(QWidget):
         self._session = session_of(viewer)
         self._canvas = canvas_of(viewer)
         self._subscriptions = Subscriptions(self)
+        Leaving(self)
         self._model: ReviewModel | None = None
         self._following = False
         self._acting = False
@@ -57,16 +55,12 @@ class ReviewDock(QWidget):
         self._on_slide(self._session.current)
 
     def _build(self) -> None:
-        self.reviewer = named(QLineEdit(self._session.reviewer), Common.REVIEWER, Common.REVIEWER_TIP)
-        self.reviewer.setPlaceholderText(Common.REVIEWER_HINT)
-        self.goal = combo(Review.GOAL, Review.GOAL_TIP, [(text, n) for n, text in Review.GOALS.items()])
-        self.group = combo(Review.SHOW, Review.SHOW_TIP)
-        self.sort = combo(Review.SORT, Review.SORT_TIP, [(text, key) for key, text in Review.SORTS.items()])
-        self.bar = named(QProgressBar(), Review.PROGRESS_NAME, Review.PROGRESS_NAME)
-        self.bar.setTextVisible(False)
-        self.progress = label()
+        self.head = head = ReviewHead(self._session.reviewer)
+        self.reviewer, self.goal, self.group, self.sort = head.reviewer, head.goal, head.group, head.sort
+        self.bar, self.progress = head.bar, head.progress
         self.gallery = Gallery()
         self.gallery.cells.tile = lambda cell: self._model.tile(cell) if self._model is not None else None
+        self.section = SectionLine(self.gallery, self._section_of)
         self.classes = ClassButtons()
         self.message = Message()
         self.confirm = button(Review.CONFIRM, Review.CONFIRM_TIP, self._confirm)
@@ -78,19 +72,13 @@ class ReviewDock(QWidget):
         self.start, self.finish, self.leave = self.second.start, self.second.finish, self.second.leave
 
     def _lay_out(self) -> None:
-        lines = form()
-        row(lines, Common.REVIEWER, self.reviewer)
-        row(lines, Review.GOAL, self.goal)
-        row(lines, Review.SHOW, self.group)
-        row(lines, Review.SORT, self.sort)
         actions = QGridLayout()
         actions.setSpacing(2)
         for place, one in enumerate((self.confirm, self.undo, self.redo, self.back)):
             actions.addWidget(one, 0, place)
         column = QVBoxLayout(self)
-        column.addLayout(lines)
-        column.addWidget(self.bar)
-        column.addWidget(self.progress)
+        column.addWidget(self.head)
+        column.addWidget(self.section)
         column.addWidget(self.gallery, 1)
         column.addWidget(self.classes)
         column.addLayout(actions)
@@ -200,6 +188,9 @@ class ReviewDock(QWidget):
             return
         ids = self._model.order(self.group.currentData() or NUCLEATED, self.sort.currentData())
         self.gallery.show_cells([int(cell) for cell in ids], selected)
+
+    def _section_of(self, cell: int) -> str:
+        return self._model.section(cell, self.group.currentData()) if self._model is not None else ""
 
     def _on_chosen(self, ids: list[int]) -> None:
         if self._model is not None and not self._following:

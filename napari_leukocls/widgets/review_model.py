@@ -9,7 +9,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_leukocls.errors import ArgumentError, LeukoclsError
-from napari_leukocls.widgets.review_items import Group, Tile
+from napari_leukocls.widgets.review_items import Group, Tile, Tiles
 from napari_leukocls.widgets.texts import Review
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class ReviewModel:
         self._answers: dict[int, str] = {}
         self._done: list[int] = []
         self._undone: list[int] = []
+        self._tiles = Tiles(slide)
 
     # What is shown -------------------------------------------------------------------------------------
 
@@ -108,18 +109,11 @@ class ReviewModel:
 
     def tile(self, cell_id: int) -> Tile | None:
         """Return what to write on a cell; in a blind read nothing of what others said."""
-        row = self.slide.row(cell_id)
-        if row is None:
-            return None
-        if self.reading is not None:
-            return Tile("", "", "#888888", False, False)
-        entry = self.slide.scheme[row["class"]]
-        corrected = bool(row["corrected_class"])
-        waiting = bool(row["needs_review"]) and not corrected
-        probability = float(row["probability"])
-        sure = "" if corrected or not math.isfinite(probability) else f" {100 * probability:.0f}%"
-        mark = "✓" if corrected else "?" if waiting else ""
-        return Tile(entry.name, f"{entry.short}{mark}{sure}", entry.colour, waiting, corrected)
+        return self._tiles.of(cell_id, self.reading is not None)
+
+    def section(self, cell_id: int, group: str) -> str:
+        """Return the class in which a cell lies, where the gallery shows a group class by class; else ""."""
+        return self._tiles.class_of(cell_id) if self.reading is None and group == NUCLEATED else ""
 
     def classes(self) -> list[str]:
         """Classes that have a button: the model's, and what every person needs."""

@@ -186,8 +186,12 @@ class Review:
     BACK = _("Back")
     BACK_TIP = _("Return to the view of the smear before the jump to a cell")
     NOTHING_CHOSEN = _("Choose one or more cells in the gallery first.")
-    NOTHING_TO_UNDO = _("There is nothing to undo.")
+    NOTHING_TO_UNDO = _(
+        "There is nothing to undo. What was said before the last analysis stands: class such a cell again to change it."
+    )
     NOTHING_TO_REDO = _("There is nothing to redo.")
+    SECTION = _("{display}: {place} of {n}")
+    SECTION_NAME = _("Class at the top of the gallery")
     NAME_FIRST = _("Enter your name at 'Reviewer' first: every correction carries it.")
     READER_FIRST = _("Enter the second reader's name first.")
     NO_READING = _("No second read is under way.")

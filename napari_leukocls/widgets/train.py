@@ -14,7 +14,7 @@ from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.close_guard import guard
 from napari_leukocls.widgets.controls import Folded, Message, ProgressLine, Scrolling, button, label, named
 from napari_leukocls.widgets.curves import Curves
-from napari_leukocls.widgets.listening import Subscriptions
+from napari_leukocls.widgets.listening import Leaving, Subscriptions
 from napari_leukocls.widgets.session import real_viewer, session_of
 from napari_leukocls.widgets.texts import Train
 from napari_leukocls.widgets.train_form import DataForm, SettingsForm
@@ -29,7 +29,7 @@ from napari_leukocls.widgets.train_model import (
     results,
     with_test_part,
 )
-from napari_leukocls.widgets.train_results import ResultsPage, fill_table, split_rows, table
+from napari_leukocls.widgets.train_results import ResultsPage, fill_table, split_rows, table, why
 from napari_leukocls.widgets.training_run import TrainingRun
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class TrainDock(Scrolling):
         super().__init__()
         self._session = session_of(real_viewer(napari_viewer))
         self._subscriptions = Subscriptions(self)
+        Leaving(self)
         self._check_job = self._subscriptions.job(Train.CHECK)
         self._results_job = self._subscriptions.job(Train.RESULTS)
         self._promote_job = self._subscriptions.job(Train.PROMOTE)
@@ -297,7 +298,7 @@ class TrainDock(Scrolling):
         if decision.promote:
             self.message.tell(Train.PROMOTED.format(name=active_classifier()))
         else:
-            self.message.warn(Train.REFUSED.format(reason=decision.reason))
+            self.message.warn(Train.REFUSED.format(reason=why(decision.reason)))
         self._session.models_changed.emit()
 
     def _keep(self) -> None:

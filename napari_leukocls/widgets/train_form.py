@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
+    QFormLayout,
     QHBoxLayout,
     QLineEdit,
     QListWidget,
@@ -199,6 +200,8 @@ class SettingsForm(QWidget):
         if not opened or self._settings:
             return
         lines = form()
+        # Some names are long: their controls go under them where the dock is narrow.
+        lines.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         for setting in advanced_settings():
             tip = setting.help or setting.name
             if setting.choices:

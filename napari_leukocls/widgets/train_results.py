@@ -9,9 +9,7 @@ from typing import Any
 from qtpy.QtCore import Qt, QUrl, Signal
 from qtpy.QtGui import QDesktopServices, QPixmap, QResizeEvent
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QSizePolicy,
     QTableWidget,
@@ -21,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_leukocls.scheme import Scheme
-from napari_leukocls.widgets.controls import Folded, button, label, named
+from napari_leukocls.widgets.controls import Folded, as_list, button, label, named
 from napari_leukocls.widgets.session import Session
 from napari_leukocls.widgets.texts import Train
 from napari_leukocls.widgets.train_model import Preview, Results
@@ -31,16 +29,7 @@ def table(name: str, columns: tuple[str, ...]) -> QTableWidget:
     """Make a table of results that is as high as its rows."""
     made: QTableWidget = named(QTableWidget(0, len(columns)), name, name)
     made.setHorizontalHeaderLabels(columns)
-    made.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    made.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-    made.setTabKeyNavigation(False)
-    made.setShowGrid(False)
-    made.setWordWrap(False)
-    made.verticalHeader().hide()
-    made.verticalHeader().setDefaultSectionSize(round(made.fontMetrics().height() * 1.5))
-    header = made.horizontalHeader()
-    header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+    as_list(made)
     return made
 
 
@@ -68,6 +57,11 @@ def split_rows(found: Preview, scheme: Scheme) -> list[list[str]]:
         ]
         for name in found.classes
     ]
+
+
+def why(reason: str) -> str:
+    """Return the gate's reason without its verdict: nothing is promoted before the button is pressed."""
+    return reason.removeprefix("not promoted: ").removeprefix("promoted: ")
 
 
 class Figure(QLabel):
@@ -144,7 +138,7 @@ class ResultsPage(QWidget):
         self._results = found
         decision = found.decision
         yes = decision is not None and decision.promote
-        reason = html.escape(decision.reason if decision is not None else found.problem)
+        reason = html.escape(why(decision.reason) if decision is not None else found.problem)
         colour = "#2da44e" if yes else "#e5484d"
         text = (Train.YES if yes else Train.NO).format(reason=reason)
         self.verdict.setText(f'<b style="color:{colour}">{text}</b>')

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QEvent, QMimeData, QPoint, QPointF, Qt
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QTimer
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QWheelEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QComboBox, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QDockWidget,
+    QFileDialog,
+    QLabel,
+    QLineEdit,
+    QScrollArea,
+    QTabBar,
+    QWidget,
+)
 
 
 def pump(seconds: float = 0.05) -> None:
@@ -60,18 +70,75 @@ def press(target: QWidget, key: Any, modifier: Any = Qt.KeyboardModifier.NoModif
 
 
 def pick(root: QWidget, name: str, text: str) -> None:
-    """Choose the entry of a list that begins with a text, with the keyboard."""
+    """Open a list of choices with the mouse, and choose the entry that begins with a text with the keys."""
     box: QComboBox = control(root, name)
     texts = [box.itemText(i) for i in range(box.count())]
     wanted = [i for i, one in enumerate(texts) if one.startswith(text)]
     assert wanted, f"{name!r} has no {text!r}, but {texts}"
-    _bring_into_view(box)
-    box.setFocus()
-    QTest.keyClick(box, Qt.Key.Key_Home)
+    for _ in range(5):
+        click(root, name)
+        pump(0.1)
+        if QApplication.activePopupWidget() is not None:
+            break
+        # A list that has just closed takes the next click for the one that closed it.
+        pump(0.5)
+    opened = QApplication.activePopupWidget()
+    assert opened is not None, f"{name!r} did not open"
+    keys = opened.focusWidget() or opened
+    QTest.keyClick(keys, Qt.Key.Key_Home)
     for _ in range(wanted[0]):
-        QTest.keyClick(box, Qt.Key.Key_Down)
-    assert box.currentIndex() == wanted[0]
+        QTest.keyClick(keys, Qt.Key.Key_Down)
+    QTest.keyClick(keys, Qt.Key.Key_Return)
     pump()
+    assert box.currentIndex() == wanted[0]
+
+
+def menu(window: QWidget, *path: str) -> None:
+    """Go through the menus of a window with the mouse, by the words that their entries begin with."""
+    at: Any = window.menuBar()
+    for words in path:
+        entry = next(one for one in at.actions() if one.text().replace("&", "").startswith(words))
+        place = at.actionGeometry(entry).center()
+        QTest.mouseClick(at, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+        pump(0.2)
+        if words != path[-1]:
+            before = at
+            until(lambda before=before: QApplication.activePopupWidget() not in (None, before), 20)
+            at = QApplication.activePopupWidget()
+
+
+def front(dock: QWidget) -> None:
+    """Click the tab of a dock that lies behind others; nothing where it is seen already."""
+    if dock.isVisible():
+        return
+    title = _frame(dock).windowTitle()
+    for bar in dock.window().findChildren(QTabBar):
+        for place in range(bar.count()):
+            if bar.isVisible() and bar.tabText(place).replace("&", "") == title:
+                middle = bar.tabRect(place).center()
+                QTest.mouseClick(bar, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, middle)
+                pump(0.2)
+                return
+    raise AssertionError(f"there is no tab {title!r}")
+
+
+def _frame(dock: QWidget) -> QDockWidget:
+    parent = dock.parentWidget()
+    while not isinstance(parent, QDockWidget):
+        assert parent is not None, "the dock is in no window"
+        parent = parent.parentWidget()
+    return parent
+
+
+def says(root: QWidget, name: str = "Details") -> str:
+    """The words of a label with an accessible name, "" while it is hidden."""
+    found = [one for one in root.findChildren(QLabel) if one.accessibleName() == name and one.isVisible()]
+    return found[0].text() if found else ""
+
+
+def is_there(root: QWidget, name: str) -> bool:
+    """Whether a control with an accessible name is seen."""
+    return any(one.accessibleName() == name and one.isVisible() for one in root.findChildren(QWidget))
 
 
 def click_tile(gallery: Any, row: int, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:
@@ -90,34 +157,43 @@ def drop(data: QMimeData, target: QWidget) -> None:
     pump()
 
 
-def stalls(seconds: float, done: Callable[[], bool]) -> Iterator[float]:
-    """Run the event loop until something is done, and say how long each turn took."""
-    from time import perf_counter
-
-    began = perf_counter()
-    while not done() and perf_counter() - began < seconds:
-        before = perf_counter()
-        QApplication.processEvents()
-        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-        yield perf_counter() - before
-        QTest.qSleep(1)
-
-
 def _bring_into_view(target: QWidget) -> None:
-    from qtpy.QtWidgets import QScrollArea
-
+    """Turn the wheel over the dock until a control is seen whole."""
     parent = target.parentWidget()
     while parent is not None:
         if isinstance(parent, QScrollArea):
-            parent.ensureWidgetVisible(target)
+            for _ in range(200):
+                port = parent.viewport()
+                seen = port.rect()
+                place = QRect(target.mapTo(port, QPoint(0, 0)), target.size())
+                if place.bottom() > seen.bottom() and place.top() > seen.top():
+                    _wheel(port, -120)
+                elif place.top() < seen.top():
+                    _wheel(port, 120)
+                else:
+                    break
         parent = parent.parentWidget()
     pump(0.02)
 
 
+def _wheel(target: QWidget, delta: int) -> None:
+    middle = QPointF(target.rect().center())
+    event = QWheelEvent(
+        middle,
+        QPointF(target.mapToGlobal(target.rect().center())),
+        QPoint(),
+        QPoint(0, delta),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    QApplication.sendEvent(target, event)
+    pump(0.01)
+
+
 def answer_file_dialog(path: Any) -> None:
     """Type a path into the file dialog that opens next, and accept it."""
-    from qtpy.QtCore import QTimer
-    from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QLineEdit
 
     def answer() -> None:
         dialog = QApplication.activeModalWidget()
@@ -125,11 +201,14 @@ def answer_file_dialog(path: Any) -> None:
             QTimer.singleShot(100, answer)
             return
         field = next(one for one in dialog.findChildren(QLineEdit) if one.isVisible())
-        field.selectAll()
-        QTest.keyClicks(field, str(path))
-        buttons = dialog.findChild(QDialogButtonBox).buttons()
-        accept = QDialogButtonBox.ButtonRole.AcceptRole
-        box = dialog.findChild(QDialogButtonBox)
-        QTest.mouseClick(next(b for b in buttons if box.buttonRole(b) == accept), Qt.MouseButton.LeftButton)
+        for _ in range(10):
+            # The dialog reads its folder beside the window, and may take what was typed before it is done.
+            pump(0.3)
+            QTest.keyClick(field, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+            QTest.keyClicks(field, str(path))
+            if field.text() == str(path):
+                QTest.keyClick(field, Qt.Key.Key_Return)
+                return
+        QTest.keyClick(dialog, Qt.Key.Key_Escape)
 
     QTimer.singleShot(200, answer)

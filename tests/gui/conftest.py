@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,15 @@ def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_leukocls.widgets import preferences
 
     monkeypatch.setattr(preferences, "_settings", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    """Threads of docks end before the next test begins, as they do before napari quits."""
+    yield
+    from superqt.utils import WorkerBase
+
+    WorkerBase.await_workers(60_000)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acting import click, click_tile, control, pick, pump, until, write
+from acting import click, click_tile, control, menu, pick, pump, until, write
 from PIL import Image
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
@@ -57,6 +57,25 @@ def test_every_control_has_a_name_and_a_tip_and_is_reached_by_keyboard(
         assert one.accessibleName(), what
         assert one.toolTip(), what
         assert one.focusPolicy() & Qt.FocusPolicy.TabFocus, what
+
+
+def test_a_closed_dock_is_gone(viewer: Any, dock: Opens) -> None:
+    gone: list[str] = []
+    for name in DOCKS:
+        opened = dock(name)
+        opened.destroyed.connect(lambda *_, name=name: gone.append(name))
+        viewer.window.remove_dock_widget(opened)
+        pump(0.3)
+    assert gone == list(DOCKS)
+
+
+def test_the_workplace_and_the_menu_open_the_same_docks(viewer: Any) -> None:
+    window = viewer.window._qt_window
+    menu(window, "Layers", "Classify", "Open the docks")
+    menu(window, "Layers", "Classify", "Open the docks")
+    menu(window, "Plugins", "Leukocls", "Batch")
+    names = [f"{name} (Leukocls)" for name in ("Analyse", "Review", "Explain", "Batch")]
+    assert list(viewer.window.dock_widgets) == names
 
 
 @pytest.mark.parametrize("name", ("Review", "Explain"))
