@@ -267,6 +267,8 @@ def memory(viewer: Any, name: str) -> None:
             held[n] = _resident()
     what = f"{name} dock: MiB held after 50 cycles less those after 10 ({held[10]:.0f})"
     say(what, held[50] - held[10], "MiB", "no growth")
+    kept = sum(type(one).__name__ == f"{name}Dock" for one in gc.get_objects())
+    say("    closed docks that are still held", kept, "", "at most 1")
 
 
 def _resident() -> float:

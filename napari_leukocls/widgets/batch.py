@@ -222,7 +222,7 @@ class BatchDock(QWidget):
         if item is None:
             item = QTableWidgetItem()
             if j > 1:
-                item.setTextAlignment(int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             self.table.setItem(i, j, item)
         if item.text() != text:
             item.setText(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -42,6 +43,21 @@ def guarded(steps: Steps[T]) -> Steps[T]:
         raise LeukoclsError(
             f"{type(error).__name__}: {error}; this is a fault of the program: report it with the image."
         ) from error
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The error that ended some work; an error that is returned bare is raised by the worker."""
+
+    error: LeukoclsError
+
+
+def outcome(steps: Steps[T]) -> Steps[T | Failure]:
+    """Return what work returns, or the error that ends it: napari's own handler of errors fails with PySide6."""
+    try:
+        return (yield from guarded(steps))
+    except LeukoclsError as error:
+        return Failure(error)
 
 
 class Job(QObject):
@@ -101,10 +117,9 @@ class Job(QObject):
         self._clock = Clock(weights or {"work": 1.0})
         if show_activity:
             self._bar = activity(total=_PARTS, desc=self._title)
-        worker = create_worker(guarded, make(token), _ignore_errors=True)
+        worker = create_worker(outcome, make(token))
         worker.yielded.connect(lambda step: self._on_step(token, step))
         worker.returned.connect(lambda value: self._on_returned(token, value))
-        worker.errored.connect(lambda error: self._on_errored(token, error))
         worker.start()
 
     def cancel(self) -> None:
@@ -136,19 +151,15 @@ class Job(QObject):
         self.progressed.emit(step, share, self._clock.seconds_left)
 
     def _on_returned(self, token: CancelToken, value: Any) -> None:
-        if token is self._token:
-            self._close()
-            self.done.emit(value)
-            self.ended.emit()
-
-    def _on_errored(self, token: CancelToken, error: Exception) -> None:
         if token is not self._token:
             return
         self._close()
-        if isinstance(error, Cancelled):
+        if not isinstance(value, Failure):
+            self.done.emit(value)
+        elif isinstance(value.error, Cancelled):
             self.stopped.emit()
         else:
-            self.failed.emit(str(error))
+            self.failed.emit(str(value.error))
         self.ended.emit()
 
     def _close(self) -> None:

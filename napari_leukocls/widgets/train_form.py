@@ -182,7 +182,6 @@ class SettingsForm(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(lines)
         column.addWidget(self.advanced)
-        self.refresh_models()
 
     def refresh_models(self) -> None:
         """Offer the models that are there, and the networks that can be begun."""

@@ -40,7 +40,7 @@ def fill_table(made: QTableWidget, rows: list[list[str]], tips: list[str] | None
         for j, text in enumerate(cells):
             item = QTableWidgetItem(text)
             if j:
-                item.setTextAlignment(int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             if tips is not None:
                 item.setToolTip(tips[i])
             made.setItem(i, j, item)

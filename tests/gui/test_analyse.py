@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -178,16 +181,47 @@ def test_a_smear_or_a_dock_that_goes_while_it_works_harms_nobody(
     assert list(viewer.layers) == [again]
 
 
-def test_closing_napari_while_it_analyses_ends_the_work(viewer: Any, smear: Any, dock: Opens) -> None:
-    from superqt.utils import WorkerBase
+CLOSED_AT_WORK = """
+import sys
+import napari
+import numpy as np
+from qtpy.QtCore import QTimer
 
-    window = dock("Analyse")
-    click(window, "Run analysis")
-    until(lambda: control(window, "Cancel").isVisible())
-    viewer.window._qt_window.close()
-    pump(0.5)
-    # napari waits for its threads before it quits.
-    WorkerBase.await_workers(60_000)
+viewer = napari.Viewer()
+viewer.add_image(np.load(sys.argv[1]), name="smear", scale=(0.16, 0.16), units=("um", "um"))
+dock = viewer.window.add_plugin_dock_widget("napari-leukocls", "Analyse")[1]
+timer = QTimer()
+
+
+def look():
+    if dock.progress.isVisible():
+        timer.stop()
+        viewer.window._qt_window.close()
+
+
+timer.timeout.connect(look)
+timer.start(300)
+QTimer.singleShot(1000, dock.run.click)
+napari.run()
+print("napari has ended")
+"""
+
+
+def test_closing_napari_while_it_analyses_ends_it(field: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "field.npy", field)
+    script = tmp_path / "script.py"
+    script.write_text(CLOSED_AT_WORK)
+    ran = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "field.npy")],
+        env={**os.environ, "NAPARI_CONFIG": str(tmp_path / "settings.yaml")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "napari has ended" in ran.stdout
+    assert "Traceback" not in ran.stderr
 
 
 def test_an_export_to_a_full_disk_is_said(
