@@ -7,7 +7,10 @@ from torch import nn
 
 
 def is_folded(net: nn.Module) -> bool:
-    """Whether all batch normalisations have mean 0 and variance 1: their scale went into the convolutions."""
+    """Whether all batch normalisations have mean 0 and variance 1: their scale went into the convolutions.
+
+    Exporters write the variance as 1, or as 1 less the normalisation's epsilon.
+    """
     norms = [
         module
         for module in net.modules()
@@ -15,7 +18,8 @@ def is_folded(net: nn.Module) -> bool:
     ]
     means = [norm.running_mean for norm in norms if norm.running_mean is not None]
     variances = [norm.running_var for norm in norms if norm.running_var is not None]
-    return bool(norms) and all(not m.any() for m in means) and all(bool((v == 1).all()) for v in variances)
+    ones = all(bool(((v - 1).abs() <= 2e-3).all()) for v in variances)
+    return bool(norms) and ones and all(not m.any() for m in means)
 
 
 @torch.no_grad()

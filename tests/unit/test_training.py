@@ -18,7 +18,7 @@ from napari_leukocls.architectures import registry
 from napari_leukocls.classification.checkpoint import load_classifier, verify
 from napari_leukocls.errors import Cancelled, ModelError, OutputError
 from napari_leukocls.training import network
-from napari_leukocls.training.folded import unfold_batch_norm
+from napari_leukocls.training.folded import is_folded, unfold_batch_norm
 from napari_leukocls.training.loop import iter_train
 from napari_leukocls.types import CancelToken
 
@@ -388,6 +388,18 @@ def test_weights_from_a_file(tmp_path, crops):
                 config.model_copy(update={"weights": str(tmp_path / "pickle.pt")}), ["a", "b"]
             )
         )
+
+
+@pytest.mark.parametrize("less", [0.0, 1e-5, 1e-3])
+def test_folded_weights_are_noticed_however_their_variance_was_written(less):
+    net = registry.create("resnet10t", 3)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_var.fill_(1 - less)
+        assert is_folded(net)
+        net.bn1.running_mean[0] = 0.1
+    assert not is_folded(net)
 
 
 def test_unfolding_changes_no_output():
