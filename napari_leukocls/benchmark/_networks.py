@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Memory (bytes) below which cellpose's network, 1.2 GB of weights and as much again, is not built.
 ROOM_FOR_CPSAM = 4_000_000_000
 BATCHES = (8, 16, 32, 64)
+#: One after the other in a turn, since the first after other work finds cold caches.
+OTHER_IMAGES = 16
 
 
 def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
@@ -94,7 +96,8 @@ def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
 
     @torch.inference_mode()
     def run_other() -> None:
-        other(image)
+        for _ in range(OTHER_IMAGES):
+            other(image)
 
     def run(some: np.ndarray, batch: int) -> Callable[[], object]:
         return lambda: classifier.predict(some, batch)
@@ -105,7 +108,7 @@ def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
     rates = {batch: len(crops) / times[str(batch)] for batch in BATCHES}
     best = max(rates, key=lambda batch: rates[batch])
     gflop = gflop_of(classifier.net, classifier.tensor(crops[:1]))
-    other_seconds = times["efficientnet_b0"]
+    other_seconds = times["efficientnet_b0"] / OTHER_IMAGES
     return {
         "name": classifier.card.name,
         "architecture": classifier.card.architecture,
