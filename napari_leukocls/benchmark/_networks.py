@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_leukocls.benchmark._timing import (
     free_memory,
     gflop_of,
@@ -16,7 +14,6 @@ from napari_leukocls.benchmark._timing import (
     share_of_matmul,
     take_turns,
 )
-from napari_leukocls.types import finish
 
 if TYPE_CHECKING:
     from napari_leukocls.pipeline import Engine
@@ -79,8 +76,7 @@ def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
 def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
     """The classifier as analysis runs it, at its best batch, against EfficientNet-B0 one image at a time.
 
-    On leukocytes of a bundled smear: those that the classifier is sure of, and all with the second opinion that
-    the others get.
+    On leukocytes of a bundled smear.
     """
     import torch
 
@@ -89,8 +85,6 @@ def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
 
     classifier = engine.classifier
     crops = leukocyte_crops(engine, max(BATCHES))
-    unsure = classifier.unsure(finish(classifier.first_look(crops))[0])
-    sure = crops[~unsure][np.arange(len(crops)) % np.count_nonzero(~unsure)]
     other = create("efficientnet_b0", 1000).eval()
     image = torch.rand(1, 3, 224, 224)
 
@@ -99,11 +93,11 @@ def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
         for _ in range(OTHER_IMAGES):
             other(image)
 
-    def run(some: np.ndarray, batch: int) -> Callable[[], object]:
-        return lambda: classifier.predict(some, batch)
+    def run(batch: int) -> Callable[[], object]:
+        return lambda: classifier.predict(crops, batch)
 
     works: dict[str, Callable[[], object]] = {"efficientnet_b0": run_other, "matmul": matmul()}
-    works |= {"all": run(crops, max(BATCHES))} | {str(batch): run(sure, batch) for batch in BATCHES}
+    works |= {str(batch): run(batch) for batch in BATCHES}
     times = take_turns(works, 5 if quick else 15)
     rates = {batch: len(crops) / times[str(batch)] for batch in BATCHES}
     best = max(rates, key=lambda batch: rates[batch])
@@ -118,12 +112,9 @@ def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
         "best_batch": best,
         "best_images_per_s": rates[best],
         "share_of_matmul": share_of_matmul(gflop, 1 / rates[best], times["matmul"]),
-        "unsure_share": float(unsure.mean()),
-        "images_per_s_with_unsure": len(crops) / times["all"],
         "efficientnet_b0_images_per_s": 1 / other_seconds,
         "efficientnet_b0_share_of_matmul": share_of_matmul(
             gflop_of(other, image), other_seconds, times["matmul"]
         ),
         "ratio_to_efficientnet_b0": rates[best] * other_seconds,
-        "ratio_to_efficientnet_b0_with_unsure": len(crops) / times["all"] * other_seconds,
     }

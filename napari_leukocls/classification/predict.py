@@ -175,10 +175,6 @@ class Classifier:
             return (yield from self._side_by_side(crops, batch_size, warn))
         return (yield from self._in_turn(crops, batch_size, self.device, warn))
 
-    def unsure(self, logits: np.ndarray) -> np.ndarray:
-        """Say of which crops (N,), by what `first_look` gave (N, C), there is a second look or opinion."""
-        return _softmax(logits).max(axis=1, initial=0) < self.card.second_look
-
     def outputs(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
     ) -> Steps[Raw]:
@@ -209,7 +205,7 @@ class Classifier:
             What the out-of-distribution score looks at.
         """
         logits, features = yield from self.first_look(crops, batch_size, warn)
-        unsure = np.flatnonzero(self.unsure(logits))
+        unsure = np.flatnonzero(_softmax(logits).max(axis=1, initial=0) < self.card.second_look)
         if len(unsure) == 0:
             return logits, features
         if self.opinion is not None:

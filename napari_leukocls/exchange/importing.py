@@ -131,7 +131,7 @@ def _unzip(file: Path, scratch: Path) -> Path:
             folder.mkdir()
             for place, info in found.items():
                 (folder / place).write_bytes(archive.read(info))
-    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
         raise ModelError(f"{file.name} cannot be unpacked ({error}): copy it again.") from error
     return folder
 
