@@ -2,7 +2,7 @@
 from validation.
 
     python -m scripts.finish_default --pack FOLDER --run A B --join ensemble --mean --name accurate
-    python -m scripts.finish_default --pack FOLDER --run A B --join mean --second-opinion accurate --name default
+    python -m scripts.finish_default --pack FOLDER --run A B --join mean --name default
 
 The test part (the hold-out) is touched by ``leukocls evaluate`` alone, afterwards; ``--metrics`` puts its figures
 into the card.
