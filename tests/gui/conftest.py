@@ -57,6 +57,12 @@ def field() -> np.ndarray:
     return read_image(sample_smear()).pixels[:420, :560].copy()
 
 
+@pytest.fixture(scope="session")
+def large(field: np.ndarray) -> np.ndarray:
+    """The field many times over: its analysis is at work for seconds on the fastest machine."""
+    return np.tile(field, (6, 6, 1))
+
+
 @pytest.fixture
 def viewer(plugin: None, make_napari_viewer: Callable[..., Any]) -> Any:
     """A real napari window."""

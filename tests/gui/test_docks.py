@@ -65,7 +65,7 @@ def test_a_closed_dock_is_gone(viewer: Any, dock: Opens) -> None:
         opened = dock(name)
         opened.destroyed.connect(lambda *_, name=name: gone.append(name))
         viewer.window.remove_dock_widget(opened)
-        pump(0.3)
+        until(lambda name=name: name in gone, 20)
     assert gone == list(DOCKS)
 
 
