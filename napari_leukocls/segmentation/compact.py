@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 
 #: Side of the blocks in which dynamics run, network pixels; bounds memory whatever the image's size.
 BLOCK = 960
-#: Seen around a block on each side: more than the largest leukocyte (30 um is 120 px here).
-HALO = 128
+#: Seen around a block on each side. A block owns the cells whose middle it holds: the largest leukocyte
+#: (30 um, 120 px here) reaches 60 px beyond, and the rest is what the network wants to see around it. Every
+#: pixel of it is computed twice.
+HALO = 80
 #: A cell smaller than this (network pixels; a disc of 1.2 um) is no platelet but a grain.
 MIN_AREA = 18
 #: Pixels that get in on less evidence than cellpose's default of 0: thin rims of pale red cells.
