@@ -131,7 +131,9 @@ def iter_analyze(
     yield Progress("scale", 0, 1, "reading the scale")
     scale, warnings = find_scale(image, engine)
     token.check()
-    segmentation = yield from staged("segment", token, outline(image, engine, scale))
+    segmentation = yield from staged(
+        "segment", token, outline(image, engine, scale, steady_diameter(image, scale))
+    )
     warnings += [*image.notes, *segmentation.warnings]
     cells = yield from tabulate(image, engine, segmentation, token, warnings.append)
     yield Progress("count", 0, 1, "counting")
@@ -218,11 +220,31 @@ def find_scale(
     return scale, []
 
 
-def outline(image: SmearImage, engine: Engine, scale: Scale) -> Steps[Segmentation]:
-    """Outline the cells, sort them into kinds, and drop what is no cell."""
+def steady_diameter(image: SmearImage, scale: Scale) -> float:
+    """Return the red cell's diameter (pixels) to outline a field by: a measured one is rounded to a steady one."""
+    from napari_leukocls.segmentation.scale import working_diameter
+
+    if scale.source != "red_cell_ruler":
+        return scale.red_cell_diameter_px
+    return working_diameter(scale.red_cell_diameter_px, image.pixels.shape[:2])
+
+
+def outline(
+    image: SmearImage, engine: Engine, scale: Scale, diameter_px: float | None = None
+) -> Steps[Segmentation]:
+    """Outline the cells, sort them into kinds, and drop what is no cell.
+
+    Parameters
+    ----------
+    image : SmearImage
+    engine : Engine
+    scale : Scale
+    diameter_px : float, optional
+        Of a red cell, as the segmenter should expect it; by default the scale's.
+    """
     from napari_leukocls.segmentation.red_cells import red_cell_density
 
-    diameter = scale.red_cell_diameter_px
+    diameter = scale.red_cell_diameter_px if diameter_px is None else diameter_px
     found = yield from engine.segmenter.segment(image.pixels, diameter)
     votes = found.kind_votes
     if votes is None:
