@@ -5,7 +5,8 @@
 The pack (``scripts/pack_crops.py``) holds crops with their outlines, classes and hold-out flags. Held-out
 crops are never trained on, nor are those of the validation part, on which temperature and thresholds are
 fitted afterwards (``scripts/finish_default.py``). ``--leave-out CLASS`` trains without a class, for the
-out-of-distribution check.
+out-of-distribution check. ``--start MODEL_FOLDER`` goes on from a bundled model, and ``--labelled SET CSV`` adds
+cells of another laboratory whose classes a table names (``scripts/raabin_classes.csv``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import logging
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from napari_leukocls.scheme import default_scheme
 from napari_leukocls.training.folded import unfold_batch_norm
 from scripts import stain_views as views
 
@@ -76,14 +79,44 @@ class Pack:
 
 
 def load_start(path: Path, n_classes: int) -> nn.Module:
-    """Build MobileNetV2 on the given ImageNet weights, with a new head."""
+    """Build MobileNetV2 on ImageNet weights, with a new head; or on a bundled model, without its prior."""
     import timm
     from safetensors.torch import load_file
 
-    net = timm.create_model("mobilenetv2_100", num_classes=1001, pad_type="same")
-    net.load_state_dict(load_file(path))
-    net.reset_classifier(n_classes)
+    if not path.is_dir():
+        net = timm.create_model("mobilenetv2_100", num_classes=1001, pad_type="same")
+        net.load_state_dict(load_file(path))
+        net.reset_classifier(n_classes)
+        return net
+    card = json.loads((path / "model.json").read_text())
+    net = timm.create_model(card["architecture"], num_classes=n_classes, **card["arguments"])
+    weights = load_file(path / "weights.safetensors")
+    net.load_state_dict({name: value for name, value in weights.items() if not name.startswith("ood.")})
+    with torch.no_grad():
+        net.classifier.bias -= torch.tensor([card["prior"][name] for name in card["classes"]]).log()
     return net
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Training cells of another laboratory, with their classes, and how often each is drawn."""
+
+    pack: Pack
+    rows: np.ndarray
+    target: np.ndarray
+    draw: np.ndarray
+
+    @classmethod
+    def read(cls, folder: Path, name: str, table: Path, classes: list[str], device: torch.device) -> Labelled:
+        """Read a pack and a table of file and class; held-out cells stay out."""
+        pack = Pack(folder, name, device)
+        with table.open(newline="") as stream:
+            known = {row["file"]: row["class"] for row in csv.DictReader(stream)}
+        names = [default_scheme().resolve(one) or one for one in classes]
+        target = np.array([names.index(known[file]) if file in known else -1 for file in pack.names])
+        rows = np.flatnonzero(~pack.heldout.astype(bool) & (target >= 0))
+        draw = 1 / np.sqrt(np.bincount(target[rows], minlength=len(classes)).clip(min=1))[target[rows]]
+        return cls(pack, rows, target, draw / draw.sum())
 
 
 def see(
@@ -147,9 +180,10 @@ def prepare(
     """Build the network on its start, with normalisation statistics of real crops, and its moving average."""
     device = pack.crops.device
     net = load_start(Path(args.start), n_classes).to(device).to(memory_format=torch.channels_last)
-    first = torch.from_numpy(rows[:: max(1, len(rows) // 512)][:512]).to(device)
-    view = plain_view(pack.crops[first], pack.masks[first], route["kept"] < 1, pack.ratio, args.side)
-    unfold_batch_norm(net, view)
+    if not Path(args.start).is_dir():
+        first = torch.from_numpy(rows[:: max(1, len(rows) // 512)][:512]).to(device)
+        view = plain_view(pack.crops[first], pack.masks[first], route["kept"] < 1, pack.ratio, args.side)
+        unfold_batch_norm(net, view)
     average = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.997), use_buffers=True
     )
@@ -171,6 +205,10 @@ def train(args: argparse.Namespace) -> None:
     weights = 1 / np.sqrt(np.bincount(target[rows], minlength=len(classes)))
     draw = weights[target[rows]] / weights[target[rows]].sum()
     net, average = prepare(args, pack, rows, len(classes), route)
+    others_known = None
+    if args.labelled:
+        name, table = args.labelled
+        others_known = Labelled.read(Path(args.pack), name, Path(table), classes, device)
     optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.02)
     start, history, step = time.time(), [], 0
     while (share := (time.time() - start) / (60 * args.minutes)) < 1:
@@ -178,11 +216,11 @@ def train(args: argparse.Namespace) -> None:
         for group in optimiser.param_groups:
             group["lr"] = args.rate * min(1.0, (step + 1) / 150) * decay
         net.train()
-        index = torch.from_numpy(random.choice(rows, args.batch, p=draw)).to(device)
-        view = see(pack.crops[index], pack.masks[index], route, pack.ratio, args.side, bank)
+        crops, masks, wanted = batch_of(pack, labels, rows, draw, others_known, args, random)
+        view = see(crops, masks, route, pack.ratio, args.side, bank)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             logits = net(view)
-        loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=args.smoothing)
+        loss = F.cross_entropy(logits.float(), wanted, label_smoothing=args.smoothing)
         if route["pseudo"] and share > 0.3:
             other = others[args.borrow_from[0]]
             loss = loss + route["pseudo"] * _pseudo_loss(
@@ -200,6 +238,32 @@ def train(args: argparse.Namespace) -> None:
             log.info("%s %s", args.out, now)
     report = {"steps": step, "epochs": step * args.batch / len(rows), "history": history, "classes": classes}
     write(args, average.module.eval(), pack, target, route, report)
+
+
+def batch_of(
+    pack: Pack,
+    labels: torch.Tensor,
+    rows: np.ndarray,
+    draw: np.ndarray,
+    known: Labelled | None,
+    args: argparse.Namespace,
+    random: np.random.Generator,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draw crops, masks and classes of one batch; a share of it from another laboratory."""
+    device = pack.crops.device
+    elsewhere = round(args.labelled_share * args.batch) if known is not None else 0
+    index = torch.from_numpy(random.choice(rows, args.batch - elsewhere, p=draw)).to(device)
+    crops, masks, wanted = pack.crops[index], pack.masks[index], labels[index]
+    if known is None:
+        return crops, masks, wanted
+    there = random.choice(known.rows, elsewhere, p=known.draw)
+    index = torch.from_numpy(there).to(device)
+    theirs = torch.from_numpy(known.target[there]).to(device)
+    return (
+        torch.cat([crops, known.pack.crops[index]]),
+        torch.cat([masks, known.pack.masks[index]]),
+        torch.cat([wanted, theirs]),
+    )
 
 
 def write(
@@ -265,7 +329,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pack", required=True)
-    parser.add_argument("--start", required=True)
+    parser.add_argument("--start", required=True, help="ImageNet weights, or the folder of a bundled model")
+    parser.add_argument("--labelled", nargs=2, metavar=("SET", "CSV"), help="cells of another laboratory")
+    parser.add_argument("--labelled-share", type=float, default=0.2, help="of each batch")
     parser.add_argument("--out", required=True)
     parser.add_argument("--route", choices=list(ROUTES), default="borrowed")
     parser.add_argument("--borrow-from", nargs="*", default=[])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.pipeline import Engine, find_scale
 from napari_leukocls.segmentation.catalogue import compact
-from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter
+from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter, working_diameter
 from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, SyntheticSmear, render_smear
 from napari_leukocls.types import Scale, SmearImage
 
@@ -27,10 +30,10 @@ def smear(factor: float, count: int = 60, **changes: object) -> SyntheticSmear:
     return render_smear(recipe, seed=4)
 
 
-def find(pixels: np.ndarray, metadata: float | None = None, **settings: object) -> tuple[Scale, list[str]]:
+def find(pixels: np.ndarray, metadata: float | None = None, **asked: object) -> tuple[Scale, list[str]]:
     """What analysis takes for the scale of a field."""
     ruler = compact("cpu")
-    engine = Engine(AnalyzeConfig(**settings), "cpu", ruler, ruler, classifier=None)
+    engine = Engine(AnalyzeConfig(**asked), "cpu", ruler, ruler, classifier=None)
     return find_scale(SmearImage(pixels, "field", "test", metadata), engine)
 
 
@@ -45,6 +48,33 @@ def test_the_ruler_reads_red_cells_of_any_size(factor):
     assert scale.n_cells >= 6
     assert scale.sure
     assert warnings == []
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.75, 1.7, 2.5])
+def test_a_picture_that_is_enlarged_or_reduced_is_read_and_outlined_as_before(factor):
+    # Drawn large, so that the reduced picture still has all that the network sees.
+    large = smear(2.0).pixels
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    other = cv2.resize(large, None, fx=factor, fy=factor, interpolation=method)
+    own, changed = find(large)[0], find(other)[0]
+    assert changed.red_cell_diameter_px / factor == pytest.approx(own.red_cell_diameter_px, rel=0.015)
+    seen = [
+        diameter / max(pixels.shape)
+        for diameter, pixels in (
+            (working_diameter(own.red_cell_diameter_px, large.shape[:2]), large),
+            (working_diameter(changed.red_cell_diameter_px, other.shape[:2]), other),
+        )
+    ]
+    assert seen[0] == pytest.approx(seen[1], rel=1e-3)
+
+
+@settings(max_examples=100)
+@given(
+    diameter=st.floats(2, 500),
+    shape=st.tuples(st.integers(20, 20_000), st.integers(20, 20_000)),
+)
+def test_the_diameter_to_outline_by_is_near_the_measured_one(diameter, shape):
+    assert working_diameter(diameter, shape) == pytest.approx(diameter, rel=0.08)
 
 
 def test_several_crops_of_one_camera_are_measured_together():
