@@ -35,7 +35,7 @@ from napari_leukocls.scheme import default_scheme
 from napari_leukocls.training.finish import review_threshold
 from napari_leukocls.types import finish
 from scripts.pack_crops import RULE, VIEW_UM
-from scripts.train_default import ROUTES, Pack
+from scripts.train_default import ROUTES, Labelled, Pack
 
 log = logging.getLogger("finish_default")
 #: Share of validation cells that the out-of-distribution threshold sends to review.
@@ -43,6 +43,8 @@ OOD_SHARE = 0.01
 #: Wrong cells among those that are not reviewed, on validation.
 TARGET_ERROR = 0.003
 TRAINING_CELLS = 250
+#: The same of another laboratory's cells, if its classes were trained on.
+ELSEWHERE = 60
 #: Cells less certain than this are looked at again.
 SECOND_LOOK = {"mean": 0.0, "ensemble": 0.99}
 #: How much more or less often a class is met in peripheral blood than the training set would have it, as a root
@@ -84,7 +86,9 @@ def gradcam(members: int) -> dict[str, Any]:
     return {"layer": layers or "blocks.4", "reshape": None, "method": "hirescam"}
 
 
-def card_of(args: argparse.Namespace, pack: Pack, records: list[dict[str, Any]]) -> dict[str, Any]:
+def card_of(
+    args: argparse.Namespace, pack: Pack, records: list[dict[str, Any]], known: Labelled | None
+) -> dict[str, Any]:
     """Everything of the card that is known before anything is fitted."""
     record = records[0]
     settings = record["settings"]
@@ -120,12 +124,18 @@ def card_of(args: argparse.Namespace, pack: Pack, records: list[dict[str, Any]])
         "training_data": {
             "sources": [
                 "PBC: Acevedo et al., Data in Brief 2020, Hospital Clinic Barcelona; CC BY 4.0 (classes)",
-                "TXL-PBC / Raabin-WBC crops; MIT (colours only, no classes)",
+                "TXL-PBC / Raabin-WBC crops; MIT ("
+                + (
+                    "colours, and classes told by eye by this project's authors)"
+                    if known
+                    else "colours only)"
+                ),
                 *(["BCCD; MIT (colours only, no classes)"] if "bccd" in settings["borrow_from"] else []),
                 "ImageNet weights of MobileNetV2: google-coral/test_data, Apache-2.0 (start)",
             ],
             "files_sha256": hashlib.sha256(names.encode()).hexdigest(),
             "counts": {scheme.resolve(k) or k: v for k, v in Counter(pack.classes[trained].tolist()).items()},
+            **({"counts_raabin": known.counts(classes)} if known else {}),
         },
         "split": "by file name: SHA-256 mod 5 = 0 is the test, mod 10 = 6 validation; no patients are named",
         "training": training(args, records),
@@ -145,11 +155,12 @@ def training(args: argparse.Namespace, records: list[dict[str, Any]]) -> dict[st
     runs = []
     for record in records:
         kept = {k: v for k, v in record["settings"].items() if k not in ("pack", "start", "out", "check")}
-        runs.append({"settings": kept, "steps": record["steps"], "epochs": round(record["epochs"], 1)})
+        run = {"settings": kept, "steps": record["steps"], "epochs": round(record["epochs"], 1)}
+        runs.append({**run, "device": record.get("device", args.device)})
     how = "of the run" if len(runs) == 1 else "mean of the runs"
     if args.join == "ensemble":
         how = "the runs side by side" + (", and their mean as a further member" if args.mean else "")
-    return {"runs": runs, "weights": how, "device": args.device}
+    return {"runs": runs, "weights": how, "started_from": records[0].get("started_from", "ImageNet weights")}
 
 
 def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -177,7 +188,11 @@ def joined_weights(args: argparse.Namespace, classes: list[str]) -> dict[str, to
 
 
 def fit(
-    card: dict[str, Any], weights: dict[str, torch.Tensor], pack: Pack, opinion: Classifier | None
+    card: dict[str, Any],
+    weights: dict[str, torch.Tensor],
+    pack: Pack,
+    opinion: Classifier | None,
+    known: Labelled | None,
 ) -> dict[str, np.ndarray]:
     """Fit temperature, threshold and out-of-distribution score into the card; return the latter's tensors."""
     names = np.array([default_scheme().resolve(name) or name for name in pack.classes])
@@ -191,11 +206,18 @@ def fit(
     )
     held_back = np.flatnonzero(pack.validation & (truth >= 0))
     rule = classifier.card.crop.rule()
-    logits, features = finish(classifier.outputs(product_crops(pack, some, rule), 64))
+    crops, classes = product_crops(pack, some, rule), truth[some]
+    if known is not None:
+        # First, because the score keeps the first of each class.
+        theirs = [known.rows[known.target[known.rows] == k][:ELSEWHERE] for k in range(len(card["classes"]))]
+        rows = np.concatenate(theirs)
+        crops = np.concatenate([product_crops(known.pack, rows, rule), crops])
+        classes = np.concatenate([known.target[rows], classes])
+    logits, features = finish(classifier.outputs(crops, 64))
     val_logits, val_features = finish(classifier.outputs(product_crops(pack, held_back, rule), 64))
     temperature = fit_temperature(val_logits, truth[held_back])
     scaled = torch.softmax(torch.from_numpy(val_logits / temperature), 1).numpy()
-    tensors = ood.fit(features, logits, truth[some], (val_features, val_logits))
+    tensors = ood.fit(features, logits, classes, (val_features, val_logits))
     score = ood.score(val_features, val_logits, tensors)
     card |= {
         "temperature": float(temperature),
@@ -217,6 +239,7 @@ def main() -> None:
     )
     parser.add_argument("--pack", type=Path, required=True)
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders that train_default wrote")
+    parser.add_argument("--labelled", nargs=2, metavar=("SET", "CSV"), help="as train_default was given")
     parser.add_argument("--join", choices=["mean", "ensemble"], default="mean")
     parser.add_argument("--mean", action="store_true", help="the mean of the runs is a further member")
     parser.add_argument(
@@ -231,13 +254,17 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     records = [json.loads((run / "training.json").read_text()) for run in args.run]
     pack = Pack(args.pack, "pbc", torch.device("cpu"))
-    card = card_of(args, pack, records)
+    known = None
+    if args.labelled:
+        name, table = args.labelled
+        known = Labelled.read(args.pack, name, Path(table), records[0]["classes"], torch.device("cpu"))
+    card = card_of(args, pack, records, known)
     opinion = None
     if args.second_opinion:
         opinion = load_classifier(args.out / args.second_opinion, "cpu")
         card["second_opinion"] = {"model": args.second_opinion, "sha256": opinion.digest}
     weights = joined_weights(args, card["classes"])
-    tensors = fit(card, weights, pack, opinion)
+    tensors = fit(card, weights, pack, opinion, known)
     if args.metrics:
         figures = json.loads(args.metrics.read_text())
         card["test"] = {"touched": "once, after everything above was fixed", **figures}

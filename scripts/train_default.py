@@ -118,6 +118,11 @@ class Labelled:
         draw = 1 / np.sqrt(np.bincount(target[rows], minlength=len(classes)).clip(min=1))[target[rows]]
         return cls(pack, rows, target, draw / draw.sum())
 
+    def counts(self, classes: list[str]) -> dict[str, int]:
+        """Training cells of each class that there is."""
+        numbers = np.bincount(self.target[self.rows], minlength=len(classes))
+        return {name: int(n) for name, n in zip(classes, numbers, strict=True) if n}
+
 
 def see(
     crops: torch.Tensor, masks: torch.Tensor, route: dict, ratio: float, side: int, bank: torch.Tensor | None
@@ -283,6 +288,10 @@ def write(
         out / "weights.safetensors",
     )
     settings = {key: str(value) for key, value in vars(args).items()}
+    card = Path(args.start) / "model.json"
+    if card.is_file():
+        before = json.loads(card.read_text())
+        report["started_from"] = {key: before[key] for key in ("name", "weights_sha256", "training")}
     report |= {
         "settings": settings,
         "heldout_accuracy": accuracy,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Training cells kept for the neighbour search, per class.
-KEPT_PER_CLASS = 120
+KEPT_PER_CLASS = 180
 #: Principal directions kept.
 DIRECTIONS = 64
 #: Which neighbour's distance counts where classes are large enough, and in models that do not say.

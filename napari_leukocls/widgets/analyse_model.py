@@ -32,6 +32,7 @@ _SLOW_IMPORTS = (
     "napari_leukocls.measurement.cells",
     "napari_leukocls.segmentation.compact_net",
     "napari_leukocls.review",
+    "skimage.color",  # by the first labels layer of napari
 )
 
 
