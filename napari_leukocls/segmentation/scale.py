@@ -24,6 +24,8 @@ CANDIDATES_PX = (15.0, 25.0, 42.0, 71.0, 120.0, 202.0, 340.0)
 GUESS_SIDE = 512
 #: Ratio between the sizes at which an image is looked at. The network bears several times as much.
 STEP = 1.15
+#: A look measures what it expected within this many octaves.
+AGREES = 0.25
 #: Looks at most before a guess is given up.
 MAX_LOOKS = 5
 #: Quality from which a reading is taken at once: held-out fields read 0.05 to 0.3, wrong sizes under 0.03.
@@ -203,7 +205,13 @@ def _settle(segmenter: CompactSegmenter, images: Sequence[np.ndarray], start: fl
             return _between(reading, expected, row[place + step], _diameter_at(place + step, side))
         there = _place(reading.diameter_px, side)
         place = there if there not in row and (there - place) * step > 1 else place + step
-    return Reading(0.0, 1.0, 0, 0.0)
+    # Nothing on one side: a look that measured about what it expected will do.
+    good = [
+        reading
+        for at, reading in row.items()
+        if reading.quality and abs(np.log2(reading.diameter_px / _diameter_at(at, side))) < AGREES
+    ]
+    return max(good, key=lambda reading: reading.quality, default=Reading(0.0, 1.0, 0, 0.0))
 
 
 def _between(one: Reading, one_px: float, other: Reading, other_px: float) -> Reading:
