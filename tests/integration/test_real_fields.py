@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from pathlib import Path
 
@@ -45,3 +46,18 @@ def test_counts_do_not_depend_on_the_camera(engine, factor):
         analyze(cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=method), engine=engine).cells
     )
     assert other == pytest.approx(own, rel=0.08)
+
+
+def test_small_dark_lymphocytes_of_another_microscope_are_no_immature_granulocytes(engine):
+    # The first model called two thirds of them so.
+    table = Path(__file__).parents[2] / "scripts" / "raabin_classes.csv"
+    with table.open(newline="") as stream:
+        lymphocytes = {row["file"] for row in csv.DictReader(stream) if row["class"] == "lymphocyte"}
+    files = [file for file in _held_out(DATA / "boxes" / "images") if file.name in lymphocytes]
+    called = []
+    for file in files:
+        cells = analyze(file, engine=engine).cells
+        leukocytes = cells[~cells["class"].isin(["red_cell", "platelet"])]
+        called.append(leukocytes.loc[leukocytes["area_px"].idxmax(), "predicted_class"])
+    assert len(files) == 19
+    assert called.count("lymphocyte") >= 16, called
