@@ -43,7 +43,7 @@ class Replay:
     def _take(self, entry: dict[str, Any]) -> None:
         action, actor, at = entry["action"], entry["actor"], entry["at"]
         if action == "analysis":
-            self._analyses[entry["analysis"]] = entry
+            self._analyses[entry["analysis"]] = {name: entry[name] for name in _MODEL}
         elif action in _CHANGES:
             said = (action, actor, at, *(entry[name] for name in _SAID))
             self._said[entry["id"]] = said

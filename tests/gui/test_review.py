@@ -16,6 +16,8 @@ Opens = Callable[[str], Any]
 def review(viewer: Any, smear: Any, dock: Opens) -> Any:
     """The Review dock of an analysed smear, with a name in it."""
     analysis = dock("Analyse")
+    # Every leukocyte waits for review, however sure the model is that ships.
+    write(analysis, "Sure from", "100")
     click(analysis, "Run analysis")
     until(lambda: analysis.message.text().startswith("Done"), 120)
     opened = dock("Review")
