@@ -136,7 +136,8 @@ def extract(pack_folder: Path, run: Path, left_out: str, out: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from scripts.train_default import Pack, plain_view
+    from scripts.packs import Pack
+    from scripts.train_default import plain_view
 
     pack = Pack(pack_folder, "pbc", torch.device("cpu"))
     record = json.loads((run / "training.json").read_text())

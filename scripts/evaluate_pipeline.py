@@ -5,14 +5,13 @@
 
 BCCD's subtypes name the one leukocyte of a field and were never trained on. Of Raabin's cells
 (``raabin_classes.csv``: told apart by eye, by the authors of this project, not by haematologists) the held-out fifth
-is measured. With ``--scales`` each held-out
-field is enlarged and reduced, and counts and classes are compared with those at its own scale.
+is measured. With ``--scales`` each held-out field is enlarged and reduced, and counts and classes are compared with
+those at its own scale.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 from collections import Counter
@@ -30,6 +29,7 @@ from napari_leukocls.evaluation.detection import box_ious
 from napari_leukocls.pipeline import Engine, load_engine
 from scripts.evaluate_segmentation import read_pixels
 from scripts.pack_crops import is_heldout
+from scripts.packs import read_classes
 
 log = logging.getLogger("evaluate_pipeline")
 FACTORS = (0.4, 0.63, 1.6, 2.5)
@@ -45,12 +45,6 @@ def main_leukocyte(cells: pd.DataFrame, size: tuple[int, int]) -> pd.Series | No
         return None
     rank = leukocytes["area_px"] * np.where(leukocytes["touches_border"], 0.7, 1.0)
     return leukocytes.loc[rank.idxmax()]
-
-
-def read_classes(table: Path) -> dict[str, str]:
-    """Class by file name of a table of both."""
-    with table.open(newline="") as stream:
-        return {row["file"]: row["class"] for row in csv.DictReader(stream)}
 
 
 def one_leukocyte(folder: Path, truth: dict[str, str], engine: Engine) -> dict[str, Any]:

@@ -35,7 +35,8 @@ from napari_leukocls.scheme import default_scheme
 from napari_leukocls.training.finish import review_threshold
 from napari_leukocls.types import finish
 from scripts.pack_crops import RULE, VIEW_UM
-from scripts.train_default import ROUTES, Labelled, Pack
+from scripts.packs import Labelled, Pack
+from scripts.train_default import ROUTES
 
 log = logging.getLogger("finish_default")
 #: Share of validation cells that the out-of-distribution threshold sends to review.

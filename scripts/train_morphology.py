@@ -30,7 +30,7 @@ from napari_leukocls.io.atomic import atomic_bytes, atomic_text
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import finish
 from scripts.finish_default import product_crops
-from scripts.train_default import Pack, is_validation
+from scripts.packs import Pack, is_validation
 
 log = logging.getLogger("train_morphology")
 PENALTIES = (0.1, 0.3, 1.0, 3.0)

@@ -41,7 +41,8 @@ from napari_leukocls.widgets.controls import (
 from napari_leukocls.widgets.listening import Leaving, Subscriptions
 from napari_leukocls.widgets.session import real_viewer, session_of
 from napari_leukocls.widgets.slide_model import SlideModel
-from napari_leukocls.widgets.texts import Batch, Common
+from napari_leukocls.widgets.texts import Common
+from napari_leukocls.widgets.texts_of_long_work import Batch
 
 
 class BatchDock(QWidget):

@@ -6,7 +6,7 @@ from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QMessageBox, QWidget
 
 from napari_leukocls.widgets.session import Session
-from napari_leukocls.widgets.texts import Train
+from napari_leukocls.widgets.texts_of_long_work import Train
 
 
 class CloseGuard(QObject):

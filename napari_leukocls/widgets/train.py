@@ -16,7 +16,7 @@ from napari_leukocls.widgets.controls import Folded, Message, ProgressLine, Scro
 from napari_leukocls.widgets.curves import Curves
 from napari_leukocls.widgets.listening import Leaving, Subscriptions
 from napari_leukocls.widgets.session import real_viewer, session_of
-from napari_leukocls.widgets.texts import Train
+from napari_leukocls.widgets.texts_of_long_work import Train
 from napari_leukocls.widgets.train_form import DataForm, SettingsForm
 from napari_leukocls.widgets.train_model import (
     Preview,

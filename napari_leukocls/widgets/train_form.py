@@ -25,7 +25,7 @@ from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.controls import Folded, button, combo, fill, form, label, named, row
 from napari_leukocls.widgets.listening import Subscriptions
 from napari_leukocls.widgets.session import Session, classifiers
-from napari_leukocls.widgets.texts import Train
+from napari_leukocls.widgets.texts_of_long_work import Train
 from napari_leukocls.widgets.train_model import Sources, class_counts, listed, new_folder
 from napari_leukocls.widgets.train_settings import Setting, advanced_settings, parsed
 

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.widgets.controls import Folded, as_list, button, label, named
 from napari_leukocls.widgets.session import Session
-from napari_leukocls.widgets.texts import Train
+from napari_leukocls.widgets.texts_of_long_work import Train
 from napari_leukocls.widgets.train_model import Preview, Results
 
 
