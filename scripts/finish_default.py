@@ -258,7 +258,8 @@ def main() -> None:
     known = None
     if args.labelled:
         name, table = args.labelled
-        known = Labelled.read(args.pack, name, Path(table), records[0]["classes"], torch.device("cpu"))
+        theirs = Pack(args.pack, name, torch.device("cpu"))
+        known = Labelled.read(theirs, Path(table), records[0]["classes"])
     card = card_of(args, pack, records, known)
     opinion = None
     if args.second_opinion:

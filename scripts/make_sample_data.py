@@ -48,7 +48,10 @@ SMEARS: dict[str, tuple[int, SmearRecipe]] = {
             platelets=48,
             debris=12,
             stain=StainRecipe(
-                nucleus=(0.66, 0.82, 0.28), haemoglobin=(0.13, 0.17, 0.10), eosin=(0.06, 0.30, 0.20)
+                nucleus=(0.50, 0.78, 0.19),
+                basophilia=(0.30, 0.33, 0.12),
+                eosin=(0.06, 0.30, 0.20),
+                haemoglobin=(0.13, 0.17, 0.10),
             ),
             camera=CameraRecipe(glass=(252, 236, 206), vignette=0.03, defocus_um=0.1, noise=1.2),
         ),

@@ -66,12 +66,13 @@ class Labelled:
     draw: np.ndarray
 
     @classmethod
-    def read(cls, folder: Path, name: str, table: Path, classes: list[str], device: torch.device) -> Labelled:
-        """Read a pack and a table of file and class; held-out cells stay out."""
-        pack = Pack(folder, name, device)
+    def read(cls, pack: Pack, table: Path, classes: list[str]) -> Labelled:
+        """Join a pack and a table of file and class; held-out cells and other classes stay out."""
         known = read_classes(table)
         names = [default_scheme().resolve(one) or one for one in classes]
-        target = np.array([names.index(known[file]) if file in known else -1 for file in pack.names])
+        target = np.array(
+            [names.index(known[file]) if known.get(file) in names else -1 for file in pack.names]
+        )
         rows = np.flatnonzero(~pack.heldout.astype(bool) & (target >= 0))
         draw = 1 / np.sqrt(np.bincount(target[rows], minlength=len(classes)).clip(min=1))[target[rows]]
         return cls(pack, rows, target, draw / draw.sum())

@@ -103,13 +103,22 @@ def predict(net: nn.Module, pack: Pack, rows: np.ndarray, outlined: bool, side: 
     return np.concatenate(out)
 
 
-def colour_bank(packs: list[Pack]) -> torch.Tensor:
-    """Optical-density statistics (M, 2, 3) inside the cells of other laboratories' crops."""
+def colour_bank(packs: list[Pack], known: Labelled | None, leave_out: str | None) -> torch.Tensor:
+    """Optical-density statistics (M, 2, 3) inside the cells of other laboratories' crops.
+
+    Where a class is left out, only cells that are known to be of another one are asked.
+    """
     rows = []
     for pack in packs:
         density = -torch.log((pack.crops.float() / 255).clamp(1 / 255, 1))
         mean, std = views.density_statistics(density, pack.masks.float() / 255)
-        rows.append(torch.stack([mean[:, :, 0, 0], std[:, :, 0, 0]], 1))
+        found = torch.stack([mean[:, :, 0, 0], std[:, :, 0, 0]], 1)
+        if leave_out is None:
+            rows.append(found)
+        elif known is not None and known.pack is pack:
+            rows.append(found[torch.from_numpy(known.rows).to(found.device)])
+    if not rows:
+        raise SystemExit("With --leave-out, colours are borrowed from the --labelled set alone: name it.")
     return torch.cat(rows)
 
 
@@ -136,18 +145,19 @@ def train(args: argparse.Namespace) -> None:
     device, route = torch.device(args.device), ROUTES[args.route]
     pack = Pack(Path(args.pack), "pbc", device)
     others = {name: Pack(Path(args.pack), name, device) for name in args.borrow_from}
-    bank = colour_bank(list(others.values())) if others else None
     classes = [name for name in sorted(set(pack.classes.tolist())) if name != args.leave_out]
+    others_known = None
+    if args.labelled:
+        name, table = args.labelled
+        theirs = others.get(name) or Pack(Path(args.pack), name, device)
+        others_known = Labelled.read(theirs, Path(table), classes)
+    bank = colour_bank(list(others.values()), others_known, args.leave_out) if others else None
     target = np.array([classes.index(name) if name in classes else -1 for name in pack.classes])
     rows = np.flatnonzero(~pack.heldout.astype(bool) & ~pack.validation & (target >= 0))
     labels = torch.from_numpy(target).to(device)
     weights = 1 / np.sqrt(np.bincount(target[rows], minlength=len(classes)))
     draw = weights[target[rows]] / weights[target[rows]].sum()
     net, average = prepare(args, pack, rows, len(classes), route)
-    others_known = None
-    if args.labelled:
-        name, table = args.labelled
-        others_known = Labelled.read(Path(args.pack), name, Path(table), classes, device)
     optimiser = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.02)
     start, history, step = time.time(), [], 0
     while (share := (time.time() - start) / (60 * args.minutes)) < 1:

@@ -54,7 +54,7 @@ class LeukocyteStyle:
 
 
 _FINE = Granules((1.2, 3.5), (0.10, 0.17), {EOSIN: (0.1, 0.35), AZURE: (0.08, 0.3)}, 0.15)
-_AZUROPHIL = Granules((0.5, 2.2), (0.14, 0.24), {AZURE: (0.3, 0.9)}, 0.2)
+_AZUROPHIL = Granules((0.3, 1.4), (0.11, 0.18), {AZURE: (0.25, 0.7)}, 0.2)
 
 STYLES: dict[str, LeukocyteStyle] = {
     "segmented_neutrophil": LeukocyteStyle(
@@ -100,26 +100,26 @@ STYLES: dict[str, LeukocyteStyle] = {
     "lymphocyte": LeukocyteStyle(
         (7.8, 11.5),
         nuclei.round_large,
-        {BASOPHILIA: (0.35, 1.0)},
-        (0.15, 0.4),
-        "mid",
+        {BASOPHILIA: (0.3, 0.75)},
+        (0.15, 0.35),
+        "coarse",
         nucleus_density=(0.85, 1.2),
-        roughness=0.04,
-        ragged=0.015,
+        roughness=0.03,
+        ragged=0.012,
         elongation=(1.0, 1.22),
     ),
     "monocyte": LeukocyteStyle(
         (13.5, 18.5),
         nuclei.kidney,
-        {BASOPHILIA: (0.28, 0.65), AZURE: (0.03, 0.15)},
-        (0.2, 0.45),
-        "mid",
-        granules=(Granules((0.6, 2.0), (0.09, 0.14), {AZURE: (0.1, 0.35)}, 0.0),),
-        nucleus_density=(0.55, 0.95),
+        {BASOPHILIA: (0.2, 0.45), AZURE: (0.02, 0.08)},
+        (0.15, 0.35),
+        "coarse",
+        granules=(Granules((0.6, 2.0), (0.09, 0.14), {AZURE: (0.1, 0.3)}, 0.0),),
+        nucleus_density=(0.6, 0.95),
         roughness=0.07,
         ragged=0.012,
         elongation=(1.0, 1.35),
-        cytoplasm_texture=0.28,
+        cytoplasm_texture=0.18,
         vacuoles=(0, 9),
         tail=0.15,
     ),
@@ -203,7 +203,7 @@ def _chromatin(
     grain = textures.cut("fine", shape, rng)
     depth = rng.uniform(*style.chromatin)
     return np.asarray(
-        np.clip(1 + depth * (0.55 * np.tanh(clumps) + 0.25 * grain) - 0.9 * depth * lines, 0.2, 1.8)
+        np.clip(1 + depth * (0.55 * np.tanh(clumps) + 0.25 * grain) - 0.35 * depth * lines, 0.2, 1.8)
     )
 
 

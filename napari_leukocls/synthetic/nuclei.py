@@ -115,15 +115,15 @@ def indented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 def round_large(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
     """The nucleus of a lymphocyte: it fills nearly all of the cell, sometimes with a dent."""
-    fill = rng.choice([rng.uniform(0.84, 0.94), rng.uniform(0.68, 0.84)], p=[0.65, 0.35])
+    fill = rng.choice([rng.uniform(0.86, 0.95), rng.uniform(0.78, 0.86)], p=[0.7, 0.3])
     ratio = rng.uniform(1.0, 1.18)
     angle, side = rng.uniform(0, 2 * np.pi, 2)
     off = (1 - fill) * r * rng.uniform(0.2, 0.95)
     cy, cx = off * np.sin(side), off * np.cos(side)
     body = ellipse_field(patch, cy, cx, fill * r * ratio**0.5, fill * r / ratio**0.5, angle)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         out = fill * r * rng.uniform(1.0, 1.15)
-        dent = ellipse_field(patch, cy - out * np.sin(side), cx - out * np.cos(side), 0.3 * r, 0.2 * r, side)
+        dent = ellipse_field(patch, cy - out * np.sin(side), cx - out * np.cos(side), 0.3 * r, 0.12 * r, side)
         body = -smooth_union([-body, dent], 0.3)
     return body
 
