@@ -1,0 +1,208 @@
+"""Take the pictures of the documentation anew: the docks at work on the bundled smears, in a real napari window.
+
+    xvfb-run -a -s "-screen 0 1600x1300x24" python -m scripts.take_pictures docs/images
+
+Does what a person would do, by the helpers of the window tests, and looks at nothing: look at the pictures
+afterwards. The user's own data folder is not touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "gui"))
+
+#: Zoom at which a heatmap is looked at.
+CLOSE = 9.0
+#: Keys of the classes in the Review dock.
+KEYS = {"neutrophil": "1", "eosinophil": "2", "basophil": "3", "lymphocyte": "4", "monocyte": "5"}
+
+
+def save(widget: Any, file: Path) -> None:
+    """Save what a widget shows."""
+    from acting import pump
+
+    pump(0.6)
+    widget.grab().save(str(file))
+    with Image.open(file) as picture:
+        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(file, optimize=True)
+
+
+def true_key(viewer: Any, cell: int) -> str:
+    """The key of the class that a cell of the sample was drawn as."""
+    import numpy as np
+    import pandas as pd
+    import tifffile
+
+    from napari_leukocls.resources import sample_smear
+
+    drawn = sample_smear()
+    truth = pd.read_csv(drawn.with_name(f"{drawn.stem}_truth.csv")).set_index("cell_id")["class"]
+    labels = tifffile.imread(drawn.with_name(f"{drawn.stem}_labels.tif"))
+    found = next(layer for layer in viewer.layers if layer.name.endswith(" cells")).data
+    under = truth[int(np.bincount(labels[found == cell]).argmax())]
+    return KEYS[under.removeprefix("segmented_").removeprefix("band_")]
+
+
+def analyse(viewer: Any, window: Any, out: Path) -> None:
+    """The sample as the menu opens it, analysed."""
+    from acting import click, pump, until
+
+    viewer.open_sample("napari-leukocls", "synthetic_normal")
+    dock = window("Analyse")
+    until(lambda: not dock._warm_job.running, 300)
+    click(dock, "Run analysis")
+    until(lambda: dock.message.text().startswith("Done"), 600)
+    viewer.reset_view()
+    pump(0.5)
+    save(viewer.window._qt_window, out / "plugin-analyse.png")
+
+
+def review(viewer: Any, window: Any, out: Path) -> Any:
+    """Some cells settled, one chosen; then read a second time."""
+    from acting import click, click_tile, control, pick, press, pump, write
+    from qtpy.QtCore import Qt
+
+    dock = window("Review")
+    write(dock, "Reviewer", "A. Reader")
+    gallery = control(dock, "Gallery of cells")
+    click_tile(gallery, 0)
+    for _ in range(3):
+        press(gallery, true_key(viewer, gallery.selected_ids()[0]))
+    pick(dock, "Show", "All leukocytes")
+    gallery = control(dock, "Gallery of cells")
+    click_tile(gallery, 1)
+    pump(0.5)
+    save(viewer.window._qt_window, out / "plugin-review.png")
+    click(dock, "Second read and signature")
+    write(dock, "Second reader", "B. Second")
+    click(dock, "Start blind read")
+    click_tile(gallery, 2)
+    save(viewer.window._qt_window, out / "plugin-second-read.png")
+    click(dock, "Interrupt")
+    press(gallery, Qt.Key.Key_Home)
+    return gallery
+
+
+def explain(viewer: Any, window: Any, out: Path, gallery: Any) -> None:
+    """Why an unsure cell is named as it is."""
+    from acting import click_tile, pump, until
+
+    dock = window("Explain")
+    click_tile(gallery, 0)
+    until(lambda: dock.content.isVisible(), 300)
+    viewer.scene.camera.zoom = CLOSE
+    pump(1.0)
+    save(viewer.window._qt_window, out / "plugin-explain.png")
+
+
+def train(viewer: Any, window: Any, out: Path, folder: Path) -> None:
+    """An adaptation to crops of the drawn smears, with its verdict."""
+    from acting import click, is_there, pick, pump, says, until, write
+    from test_day import labelled_crops
+
+    dock = window("Train")
+    dock.data.add(str(labelled_crops(folder / "crops")))
+    pick(dock, "Recipe", "adapt")
+    write(dock, "Name", "ours")
+    click(dock, "Start training")
+    until(lambda: is_there(dock, "Promote") or says(dock), 1500)
+    viewer.window._qt_window.resize(1400, 1260)
+    pump(1.0)
+    save(dock, out / "plugin-train.png")
+    viewer.window._qt_window.resize(1400, 900)
+
+
+def batch(viewer: Any, window: Any, out: Path, folder: Path) -> None:
+    """Three slides, one of them opened."""
+    from acting import click, control, pump, until, write
+
+    from napari_leukocls.resources import sample_smears
+
+    slides = folder / "slides"
+    slides.mkdir()
+    for number, file in enumerate(sample_smears().values(), 1):
+        (slides / f"slide_{number}.jpg").write_bytes(file.read_bytes())
+    dock = window("Batch")
+    write(dock, "Slides in", str(slides))
+    click(dock, "Start batch")
+    until(lambda: "slides done" in dock.message.text(), 900)
+    control(dock, "Slides of the batch").setCurrentCell(0, 0)
+    click(dock, "Open for review")
+    until(lambda: "slide_1 cells" in viewer.layers, 100)
+    pump(1.0)
+    save(viewer.window._qt_window, out / "plugin-batch.png")
+
+
+def demo(out: Path, folder: Path) -> None:
+    """The overlay that ``leukocls demo`` writes, at a size for a first screen."""
+    from napari_leukocls.cli import main as leukocls
+
+    if leukocls(["demo", "--out", str(folder / "demo")]):
+        raise SystemExit("The demo failed.")
+    with Image.open(next((folder / "demo").glob("*/overlay.png"))) as picture:
+        small = picture.convert("RGB")
+        small.thumbnail((1200, 1200), Image.Resampling.LANCZOS)
+        small.save(out / "demo.png", optimize=True)
+
+
+def take(parts: list[str], out: Path) -> None:
+    """Open a window and take the pictures of some parts."""
+    import napari
+    from acting import pump
+    from superqt.utils import WorkerBase
+
+    from napari_leukocls.widgets import preferences
+
+    preferences._settings = lambda: None  # type: ignore[assignment]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if "demo" in parts:
+            demo(out, folder)
+        viewer = napari.Viewer(show=True)
+        viewer.window._qt_window.resize(1400, 900)
+        pump(2)
+
+        def window(dock: str) -> Any:
+            opened = viewer.window.add_plugin_dock_widget("napari-leukocls", dock, tabify=True)[1]
+            pump(0.5)
+            return opened
+
+        if "window" in parts:
+            analyse(viewer, window, out)
+            explain(viewer, window, out, review(viewer, window, out))
+        if "batch" in parts:
+            viewer.layers.clear()
+            batch(viewer, window, out, folder)
+        if "train" in parts:
+            train(viewer, window, out, folder)
+        viewer.close()
+        WorkerBase.await_workers(60_000)
+
+
+def main() -> None:
+    """Parse the command line and take the pictures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    choices = ["demo", "window", "batch", "train"]
+    parser.add_argument("--only", nargs="+", choices=choices, default=choices)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as data:
+        os.environ["LEUKOCLS_DATA"] = data
+        take(args.only, args.out.resolve())
+
+
+if __name__ == "__main__":
+    main()
