@@ -26,6 +26,8 @@ class AnalyzeConfig(BaseModel):
         Diameter of a red cell in pixels, overriding the ruler.
     pixel_size_um : float or None
         Micrometres per pixel, overriding the file's metadata and the ruler.
+    even_light : bool
+        Even out light that falls towards the edges of a field before it is looked at.
     min_confidence : float or None
         Probability below which a cell needs review; None takes the model's own threshold.
     heatmaps : int
@@ -42,6 +44,7 @@ class AnalyzeConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     diameter_px: float | None = Field(default=None, gt=1, lt=5000)
     pixel_size_um: float | None = Field(default=None, gt=0.001, lt=20)
+    even_light: bool = True
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     heatmaps: int = Field(default=0, ge=0, le=1000)
     batch_size: int = Field(default=32, ge=1, le=4096)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_leukocls.measurement.cells import CellGeometry
     from napari_leukocls.segmentation.base import Segmenter
     from napari_leukocls.segmentation.compact import CompactSegmenter
+    from napari_leukocls.segmentation.light import Light
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ def drain(steps: Generator[Progress, None, T], progress: ProgressCallback | None
 def iter_analyze(
     image: SmearImage, engine: Engine, cancel: CancelToken | None = None
 ) -> Generator[Progress, None, SmearResult]:
-    """Analyse one field: scale, outlines, kinds, classes, table, differential.
+    """Analyse one field: light, scale, outlines, kinds, classes, table, differential.
 
     Parameters
     ----------
@@ -129,18 +130,28 @@ def iter_analyze(
     started = time.perf_counter()
     token.check()
     yield Progress("scale", 0, 1, "reading the scale")
-    scale, warnings = find_scale(image, engine)
+    seen, light = under_even_light(image, engine)
+    scale, warnings = find_scale(seen, engine)
     token.check()
     segmentation = yield from staged(
-        "segment", token, outline(image, engine, scale, steady_diameter(image, scale))
+        "segment", token, outline(seen, engine, scale, steady_diameter(image, scale))
     )
-    warnings += [*image.notes, *segmentation.warnings]
-    cells = yield from tabulate(image, engine, segmentation, token, warnings.append)
+    warnings += [*image.notes, *([light.note] if light else []), *segmentation.warnings]
+    cells = yield from tabulate(seen, engine, segmentation, token, warnings.append)
     yield Progress("count", 0, 1, "counting")
     counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=image.slide_id)
     warnings += count_warnings(cells, counts)
-    run = run_record(engine, segmentation.scale, time.perf_counter() - started)
+    segmentation = replace(segmentation, light=light)
+    run = run_record(engine, segmentation.scale, time.perf_counter() - started, light)
     return SmearResult(image, segmentation, cells, counts, run, tuple(dict.fromkeys(warnings)))
+
+
+def under_even_light(image: SmearImage, engine: Engine) -> tuple[SmearImage, Light | None]:
+    """Return a field as the networks see it, and how it was lit; itself and None where the light is even."""
+    from napari_leukocls.segmentation.light import as_seen, measure_light
+
+    light = measure_light(image.pixels) if engine.config.even_light else None
+    return replace(image, pixels=as_seen(image.pixels, light)), light
 
 
 def tabulate(

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_leukocls.pipeline import Engine
+    from napari_leukocls.segmentation.light import Light
 
 
 def count_warnings(cells: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
@@ -21,8 +22,8 @@ def count_warnings(cells: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
     return []
 
 
-def run_record(engine: Engine, scale: Scale, seconds: float) -> dict[str, Any]:
-    """What ``run.json`` holds of the engine."""
+def run_record(engine: Engine, scale: Scale, seconds: float, light: Light | None = None) -> dict[str, Any]:
+    """What ``run.json`` holds of the engine, the scale and the light."""
     from dataclasses import asdict
 
     from napari_leukocls import __version__
@@ -43,6 +44,7 @@ def run_record(engine: Engine, scale: Scale, seconds: float) -> dict[str, Any]:
             else {"name": opinion.card.name, "sha256": opinion.digest},
         },
         "scale": {**asdict(scale), "red_cell_um": 7.5},
+        "light": None if light is None else asdict(light),
         "seconds": round(seconds, 3),
         "version": __version__,
         "versions": _versions(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,8 +110,13 @@ def _placed(found: SmearResult, image: SmearImage, region: Region) -> SmearResul
     cells["cell_id"] = np.arange(1, len(cells) + 1, dtype=np.int32)
     classes = found.run["classifier"]["classes"]
     counts = differential(cells, default_scheme(), classes, slide_id=image.slide_id)
-    segmentation: Segmentation = replace(found.segmentation, labels=labels, kind_probabilities=kinds)
-    run = {**found.run, "region": list(region.box)}
+    light = found.segmentation.light
+    if light is not None:
+        light = replace(light, box=region.box)
+    segmentation: Segmentation = replace(
+        found.segmentation, labels=labels, kind_probabilities=kinds, light=light
+    )
+    run = {**found.run, "region": list(region.box), "light": None if light is None else asdict(light)}
     return replace(found, image=image, segmentation=segmentation, cells=cells, counts=counts, run=run)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_leukocls.errors import InputError
+from napari_leukocls.segmentation.light import Light, as_seen
+from napari_leukocls.segmentation.red_cells import red_cell_density
 from napari_leukocls.types import CELL_KINDS, Scale, Segmentation, SmearImage, SmearResult
 
 if TYPE_CHECKING:
@@ -53,14 +55,16 @@ def reopen(folder: str | Path, image: SmearImage | None = None) -> SmearResult:
         )
     try:
         scale = _scale(run["scale"])
+        light = _light(run.get("light"))
         classes = [str(name) for name in run["classifier"]["classes"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"the run.json in '{path}' is damaged ({error!r}): analyse the slide again."
         ) from error
-    segmentation = Segmentation(
-        labels, _kinds(cells, int(labels.max(initial=0))), _glass(image, labels), scale
-    )
+    seen = as_seen(np.asarray(image.pixels), light)
+    kinds, glass = _kinds(cells, int(labels.max(initial=0))), _glass(seen, labels)
+    density = red_cell_density(seen, labels, kinds[:, CELL_KINDS.index("red_cell")], glass)
+    segmentation = Segmentation(labels, kinds, glass, scale, (), density, light)
     counts = differential(cells, default_scheme(), classes, slide_id=slide_id)
     warnings = tuple(str(one) for one in run.pop("warnings", []))
     return SmearResult(image, segmentation, cells, counts, run, warnings)
@@ -115,12 +119,20 @@ def _kinds(cells: pd.DataFrame, top: int) -> np.ndarray:
     return kinds
 
 
-def _glass(image: SmearImage, labels: np.ndarray) -> tuple[float, float, float]:
+def _light(record: dict[str, Any] | None) -> Light | None:
+    if record is None:
+        return None
+    y0, x0, y1, x1 = (int(place) for place in record["box"])
+    coefficients = tuple(float(value) for value in record["coefficients"])
+    return Light(coefficients, float(record["fall"]), float(record["surround"]), (y0, x0, y1, x1))
+
+
+def _glass(pixels: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
     """Median colour of what is no cell; nan where there is too little of it."""
-    pixels = np.asarray(image.pixels)[labels == 0]
-    if len(pixels) < 100:
+    empty = pixels[labels == 0]
+    if len(empty) < 100:
         return (float("nan"),) * 3
-    red, green, blue = np.median(pixels[:: max(1, len(pixels) // 100_000)], axis=0)
+    red, green, blue = np.median(empty[:: max(1, len(empty) // 100_000)], axis=0)
     return float(red), float(green), float(blue)
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from napari_leukocls.segmentation.light import Light
+
 #: What the segmenter's side can tell apart, in the order of its probabilities.
 CELL_KINDS = ("red_cell", "leukocyte", "platelet")
 
@@ -88,6 +90,8 @@ class Segmentation:
     warnings : tuple of str
     red_cell_density : tuple of float or None
         Median optical density (natural logarithm, RGB) of the red cells; None where too few were found.
+    light : Light or None
+        How the field was lit, where that was evened out before anything was looked at.
     """
 
     labels: np.ndarray
@@ -96,6 +100,7 @@ class Segmentation:
     scale: Scale
     warnings: tuple[str, ...] = ()
     red_cell_density: tuple[float, float, float] | None = None
+    light: Light | None = None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def read_pixels(path: Path) -> np.ndarray:
 def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.ndarray, np.ndarray, float]:
     """Outline one field with a segmenter: labels, kind of each cell (index into KINDS), red-cell diameter."""
     from napari_leukocls.config import AnalyzeConfig
-    from napari_leukocls.pipeline import Engine, find_scale, outline, steady_diameter
+    from napari_leukocls.pipeline import Engine, find_scale, outline, steady_diameter, under_even_light
     from napari_leukocls.segmentation.catalogue import compact, segmenter
     from napari_leukocls.types import SmearImage, finish
 
@@ -47,7 +47,7 @@ def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.n
         segmenter(name, "cpu"),
         None,
     )
-    image = SmearImage(pixels, "field", "field")
+    image, _ = under_even_light(SmearImage(pixels, "field", "field"), engine)
     scale, _ = find_scale(image, engine)
     segmentation = finish(outline(image, engine, scale, steady_diameter(image, scale)))
     kinds = (

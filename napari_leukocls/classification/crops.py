@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from napari_leukocls.segmentation.light import SeenPixels
 
 #: Half-width of the soft edge where a neighbour is painted out, micrometres.
 SOFT_EDGE_UM = 0.35
@@ -172,7 +176,7 @@ def paint_out(crop: np.ndarray, mask: np.ndarray, rule: CropRule) -> np.ndarray:
 
 
 def cut_crops(
-    pixels: np.ndarray,
+    pixels: np.ndarray | SeenPixels,
     labels: np.ndarray,
     cell_ids: np.ndarray,
     boxes: np.ndarray,
@@ -185,7 +189,7 @@ def cut_crops(
 
     Parameters
     ----------
-    pixels : numpy.ndarray, (H, W, 3), uint8
+    pixels : numpy.ndarray or SeenPixels, (H, W, 3), uint8
     labels : numpy.ndarray, (H, W), int32
     cell_ids : numpy.ndarray, (N,)
         Labels to cut.
@@ -207,15 +211,16 @@ def cut_crops(
     fill = [235.0] * 3 if not np.isfinite(np.asarray(glass, float)).all() else list(glass)
     reach = rule.side_um / um_per_px / 2 + 2
     power = stain_power(red_cells, rule)
-    for row, (cell, box) in enumerate(zip(cell_ids, boxes, strict=True)):
+    for place, (cell, box) in enumerate(zip(cell_ids, boxes, strict=True)):
         centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
-        near = tuple(
+        rows, columns = (
             slice(max(0, int(middle - reach)), min(length, int(middle + reach) + 1))
             for middle, length in zip(centre, labels.shape, strict=True)
         )
-        local = (centre[0] - near[0].start, centre[1] - near[1].start)
+        near = (rows, columns)
+        local = (centre[0] - rows.start, centre[1] - columns.start)
         window = cut_window(np.ascontiguousarray(pixels[near]), local, um_per_px, rule, fill)
         mask = (labels[near] == cell).astype(np.uint8) * 255
         mask = cut_window(mask, local, um_per_px, rule, [0.0])
-        crops[row] = paint_out(white_balance(window, glass, rule.white, power), mask, rule)
+        crops[place] = paint_out(white_balance(window, glass, rule.white, power), mask, rule)
     return crops

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 @click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the networks run.")
 @click.option("--diameter-px", type=float, metavar="F", help="Red-cell diameter in pixels.")
 @click.option("--pixel-size-um", type=float, metavar="F", help="Micrometres per pixel.")
+@click.option(
+    "--even-light/--light-as-is",
+    default=True,
+    show_default=True,
+    help="Even out light that falls to the edges.",
+)
 @click.option("--min-confidence", type=float, metavar="F", help="Below it, a cell goes to review (0-1).")
 @click.option(
     "--format",

@@ -52,10 +52,11 @@ def crops_of(
         Where the result does not hold them, as for a whole slide.
     """
     from napari_leukocls.classification.crops import cut_crops
+    from napari_leukocls.segmentation.light import SeenPixels
 
     segmentation = result.segmentation
     return cut_crops(
-        result.image.pixels,
+        SeenPixels(result.image.pixels, segmentation.light),
         segmentation.labels if labels is None else labels,
         rows["cell_id"].to_numpy(),
         rows[_BOX].to_numpy(),

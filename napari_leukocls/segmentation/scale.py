@@ -22,6 +22,8 @@ RED_CELL_UM = 7.5
 CANDIDATES_PX = (15.0, 25.0, 42.0, 71.0, 120.0, 202.0, 340.0)
 #: Side that an image is reduced to for the first guess, pixels.
 GUESS_SIDE = 512
+#: Largest pale middle of a cell there, pixels: a disc of 64.
+MAX_HOLE = 3200
 #: Ratio between the sizes at which an image is looked at. The network bears several times as much.
 STEP = 1.15
 #: A look measures what it expected within this many octaves.
@@ -137,18 +139,28 @@ def _look(segmenter: CompactSegmenter, images: Sequence[np.ndarray], candidate: 
     return replace(reading, quality=covered * float(np.concatenate(certainties).mean()) * float(fit))
 
 
+def _without_pallor(stained: np.ndarray) -> np.ndarray:
+    """Fill the pale middles of cells; a field within the dark ring of an eyepiece is no hole."""
+    _, parts, found, _ = cv2.connectedComponentsWithStats((~stained).astype(np.uint8), connectivity=4)
+    hole = found[:, cv2.CC_STAT_AREA] <= MAX_HOLE
+    for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        hole[edge] = False
+    return stained | hole[parts]
+
+
 def _guess(pixels: np.ndarray) -> float | None:
     """Guess the diameter (pixels) from the width of what is stained; None where nothing is.
 
     Heaps make it too large and pallor too small, by less than the network bears.
     """
-    from scipy import ndimage
     from skimage.filters import threshold_otsu
 
     factor = min(1.0, GUESS_SIDE / max(pixels.shape[:2]))
     small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     stain = cv2.GaussianBlur(absorbance(small).mean(axis=2), (0, 0), 1.5)
-    stained = ndimage.binary_fill_holes(stain > threshold_otsu(stain))
+    stained = _without_pallor(stain > threshold_otsu(stain))
+    if stained.all():
+        return None
     depth = cv2.distanceTransform(stained.astype(np.uint8), cv2.DIST_L2, 5)
     ridge = np.sort(depth[(depth == cv2.dilate(depth, np.ones((7, 7)))) & (depth > 2)])
     if len(ridge) == 0:
