@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_leukocls.config import make_config
+from napari_leukocls.config import check_um_per_px, make_config
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.pipeline import Engine, drain, iter_analyze, load_engine
 from napari_leukocls.types import CancelToken, ProgressCallback, SmearResult
@@ -39,7 +40,7 @@ def analyze(
     slide_id : str, optional
         By default the file's stem, or ``image``.
     um_per_px : float, optional
-        Pixel size of an array, micrometres, as a file's metadata would give it.
+        Pixel size, micrometres, in place of what a file's metadata gives.
     progress : callable, optional
         Called with a `Progress` between steps.
     cancel : CancelToken, optional
@@ -71,11 +72,14 @@ def analyze(
             f"an engine has its settings already: leave {', '.join(sorted(settings))} out, or load another."
         )
     config = make_config(**settings) if engine is None else None
+    check_um_per_px(um_per_px)
     if isinstance(image_or_path, (str, Path)):
         slide = is_slide(image_or_path)
         smear = (read_slide_at_once if slide else read_image)(image_or_path, slide_id)
     else:
-        smear = array_to_smear(image_or_path, slide_id or "image", um_per_px=um_per_px)
+        smear = array_to_smear(image_or_path, slide_id or "image")
+    if um_per_px is not None:
+        smear = replace(smear, um_per_px=um_per_px)
     ready = engine if config is None else load_engine(config)
     assert ready is not None
     return drain(iter_analyze(smear, ready, cancel), progress)

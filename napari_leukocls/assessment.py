@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_leukocls.config import check_um_per_px
 from napari_leukocls.gathering import Gathered, gather, truth_of
 from napari_leukocls.types import CancelToken, Predictions, Progress, finish
 
@@ -176,6 +177,7 @@ def predict_models(
     def load(index: int) -> np.ndarray:
         return read_image(gathered.crops[index].path).pixels
 
+    check_um_per_px(um_per_px)
     yield Progress("scale", 0, 1, "reading the scale")
     given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in gathered.crops]
     # Where there is no red cell each model falls back on its own scale.

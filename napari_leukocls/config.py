@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX
 
 CONFIG_VERSION: Literal[1] = 1
 
@@ -40,10 +41,10 @@ class AnalyzeConfig(BaseModel):
 
     version: Literal[1] = CONFIG_VERSION
     segmenter: str = "compact"
-    classifier: str | None = None
+    classifier: str | None = Field(default=None, min_length=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    diameter_px: float | None = Field(default=None, gt=1, lt=5000)
-    pixel_size_um: float | None = Field(default=None, gt=0.001, lt=20)
+    diameter_px: float | None = Field(default=None, ge=5, lt=5000)
+    pixel_size_um: float | None = Field(default=None, gt=LEAST_UM_PER_PX, lt=MOST_UM_PER_PX)
     even_light: bool = True
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     heatmaps: int = Field(default=0, ge=0, le=1000)
@@ -57,11 +58,28 @@ class AnalyzeConfig(BaseModel):
         return self
 
 
+def check_um_per_px(value: float | None) -> None:
+    """Refuse a pixel size that no microscope's camera has.
+
+    Raises
+    ------
+    ArgumentError
+        Where it is given and not above `LEAST_UM_PER_PX` and below `MOST_UM_PER_PX`.
+    """
+    if value is not None and not LEAST_UM_PER_PX < value < MOST_UM_PER_PX:
+        raise ArgumentError(
+            f"a pixel of {value:g} um is none of a microscope's picture ({LEAST_UM_PER_PX:g} to "
+            f"{MOST_UM_PER_PX:g} um): give the size in the slide's plane, not that of the camera's chip."
+        )
+
+
 def make_config(**options: object) -> AnalyzeConfig:
     """Build an `AnalyzeConfig`, with a one-line `ArgumentError` where an option is wrong."""
     try:
         return AnalyzeConfig(**options)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        where = ".".join(str(part) for part in first["loc"])
+        if not where:
+            raise ArgumentError(f"{first['msg'].removeprefix('Value error, ')}.") from error
         raise ArgumentError(f"{where}: {first['msg']} (got {first.get('input')!r}).") from error

@@ -173,7 +173,7 @@ def common_scales(
         what = f"{len(members)} images (first {width}x{height})"
         if reading.n_cells == 0:
             notes.append(
-                f"no red cell in {what}: the model's own scale is used; give --um-per-px if you know it."
+                f"no red cell in {what}: the model's own scale is used; give the pixel size if you know it."
             )
             continue
         for index in members:

@@ -45,6 +45,10 @@ class OutputError(LeukoclsError):
     """A result could not be written."""
 
 
+class PlaceTaken(OutputError):
+    """Where one result should go lies something that was not written here."""
+
+
 class Cancelled(LeukoclsError):
     """The user stopped the work."""
 

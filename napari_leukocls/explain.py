@@ -93,6 +93,8 @@ def iter_explain(
     facts = _facts(engine, chosen)
     given, failures, notes = _sort(expand_inputs(images), engine, um_per_px, kind)
     done = yield from _each(given, engine, chosen, entry.path, token, notes, failures)
+    if failures and not done:
+        raise InputError(f"{failures[0][1]} None of {len(failures)} images could be explained.")
     checks = None
     if check:
         done, checks = yield from _checked(done, engine, chosen, token, notes)

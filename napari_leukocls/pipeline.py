@@ -40,6 +40,8 @@ SURE_PLATELET_UM = 4.5
 SURE_PLATELET = 0.6
 #: An object whose class map says glass more than this is no cell.
 MAX_BACKGROUND = 0.5
+#: A given scale that is this many times off what the width of the stained parts suggests is doubted.
+FAR = 3.5
 #: Leukocytes and platelets smaller than this (micrometres) are grains of stain.
 MIN_CELL_UM = 1.2
 
@@ -72,17 +74,23 @@ def load_engine(config: AnalyzeConfig) -> Engine:
     from napari_leukocls.classification.checkpoint import load_classifier
     from napari_leukocls.compute import resolve_device, use_threads
     from napari_leukocls.resources import active_classifier, find_model
+    from napari_leukocls.scheme import default_scheme
     from napari_leukocls.segmentation.catalogue import compact, segmenter
 
     device = resolve_device(config.device)
     use_threads()
     entry = find_model(config.classifier or active_classifier())
+    classifier = load_classifier(entry.path, device)
+    scheme = default_scheme()
+    for name in classifier.classes:
+        # A class that nothing is known of cannot be counted: said before any image is read.
+        scheme[name]
     return Engine(
         config=config,
         device=device,
         compact=compact(device),
         segmenter=segmenter(config.segmenter, device),
-        classifier=load_classifier(entry.path, device),
+        classifier=classifier,
     )
 
 
@@ -211,13 +219,15 @@ def find_scale(
     """
     from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter, scale_of
 
-    config = engine.config
+    config, said = engine.config, None
     if config.diameter_px is not None:
-        return Scale(RED_CELL_UM / config.diameter_px, config.diameter_px, "user"), []
-    if config.pixel_size_um is not None:
-        return Scale(config.pixel_size_um, RED_CELL_UM / config.pixel_size_um, "user"), []
-    if image.um_per_px is not None:
-        return Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata"), []
+        said = Scale(RED_CELL_UM / config.diameter_px, config.diameter_px, "user")
+    elif config.pixel_size_um is not None:
+        said = Scale(config.pixel_size_um, RED_CELL_UM / config.pixel_size_um, "user")
+    elif image.um_per_px is not None:
+        said = Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata")
+    if said is not None:
+        return said, _doubts(said, image) if fields is None else []
     reading = estimate_diameter(engine.compact, [image.pixels] if fields is None else fields())
     scale = scale_of(reading, min(80.0, max(15.0, 0.12 * min(image.pixels.shape[:2]))))
     if scale.source == "unknown":
@@ -229,6 +239,19 @@ def find_scale(
         )
         return scale, [note]
     return scale, []
+
+
+def _doubts(said: Scale, image: SmearImage) -> list[str]:
+    """A warning where a scale that was given is far from what the picture shows."""
+    from napari_leukocls.segmentation.scale import guess_diameter
+
+    guess = guess_diameter(image.pixels)
+    if guess is None or 1 / FAR < guess / said.red_cell_diameter_px < FAR:
+        return []
+    return [
+        f"the scale ({said.um_per_px:.3g} um a pixel, from the {said.source}) makes red cells "
+        f"{said.red_cell_diameter_px:.0f} px across, but what is stained here is about {guess:.0f} px wide: check it."
+    ]
 
 
 def steady_diameter(image: SmearImage, scale: Scale) -> float:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from napari_leukocls.segmentation.light import Light
 
+#: Pixel sizes, micrometres, between which a microscope's picture lies: beyond, a red cell is under 5 pixels wide.
+LEAST_UM_PER_PX, MOST_UM_PER_PX = 0.001, 1.5
+
 #: What the segmenter's side can tell apart, in the order of its probabilities.
 CELL_KINDS = ("red_cell", "leukocyte", "platelet")
 

@@ -14,7 +14,7 @@ from napari_leukocls._version import __version__
 from napari_leukocls.batch.outcome import Job, SlideDone, failure, success
 from napari_leukocls.batch.receipt import add_receipt, content_hash, finished
 from napari_leukocls.config import AnalyzeConfig
-from napari_leukocls.errors import ArgumentError, Cancelled, LeukoclsError, OutputError
+from napari_leukocls.errors import ArgumentError, Cancelled, LeukoclsError, OutputError, PlaceTaken
 from napari_leukocls.types import CancelToken, ProgressCallback
 
 if TYPE_CHECKING:
@@ -96,7 +96,10 @@ def _analyse(
 ) -> SlideDone:
     try:
         row, warnings = _write(job, content, engine, progress, cancel, started)
+    except PlaceTaken as error:
+        return failure(job.slide.slide_id, str(error), time.perf_counter() - started)
     except (Cancelled, OutputError):
+        # A full disk, or one that cannot be written to, ends the whole run.
         raise
     except LeukoclsError as error:
         return failure(job.slide.slide_id, str(error), time.perf_counter() - started)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.scheme import Scheme
+from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX
 
 #: Share of unreadable crops above which the data is refused: something is wrong with all of it.
 MAX_UNREADABLE = 0.05
@@ -124,6 +125,6 @@ def _pixel_size(text: str, table_file: Path) -> float | None:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not 0.001 < value < 20:
+    if not LEAST_UM_PER_PX < value < MOST_UM_PER_PX:
         raise InputError(f"{table_file}: um_per_px {text!r} is no pixel size in micrometres.")
     return value

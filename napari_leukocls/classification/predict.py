@@ -17,6 +17,7 @@ from napari_leukocls.classification import ood
 from napari_leukocls.classification.folding import fold_batch_norm, fuse_for_processor
 from napari_leukocls.classification.stain import normalise
 from napari_leukocls.compute import side_by_side, with_less_memory
+from napari_leukocls.errors import ModelError
 from napari_leukocls.types import CELL_KINDS, Predictions, Steps, finish
 
 if TYPE_CHECKING:
@@ -164,8 +165,12 @@ class Classifier:
     def _joined(self, parts: list[Raw]) -> Raw:
         if not parts:
             return np.zeros((0, len(self.classes)), np.float32), np.zeros((0, 1), np.float32)
-        logits, features = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(features)
+        logits, features = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if not (np.isfinite(logits).all() and np.isfinite(features).all()):
+            raise ModelError(
+                f"the model {self.card.name} gives no finite numbers: its weights are damaged; copy it again."
+            )
+        return logits, features
 
     def first_look(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning

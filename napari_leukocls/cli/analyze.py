@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
+from napari_leukocls.errors import ArgumentError
 
 if TYPE_CHECKING:
     from napari_leukocls.batch import SlideOutcome
@@ -84,6 +85,8 @@ def run_analysis(
 
     slides = expand_inputs(inputs)
     if as_slide is not None:
+        if not as_slide.strip():
+            raise ArgumentError("--as-slide is empty: give the slide a name.")
         slides = [group_as_slide(slides, as_slide)]
     # Before the engine is loaded: a folder that cannot be written to is said at once.
     make_folder(out)

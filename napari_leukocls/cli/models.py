@@ -35,7 +35,8 @@ def list_command(as_json: bool) -> None:
             row["error"] = str(error)
         else:
             row |= {"kind": card.get("kind", "classifier"), "architecture": _architecture(card)}
-            row["classes"] = list(card.get("classes", []))
+            classes = card.get("classes")
+            row["classes"] = list(classes) if isinstance(classes, list) else []
         rows.append(row)
     if as_json:
         write_json(rows)

@@ -133,6 +133,7 @@ def classification_metrics(
     mine_groups = None if groups is None else np.asarray(groups)[known]
     if n_boot:
         limits, recalls = _intervals(mine, n_boot, seed, mine_groups)
+        _widen_where_all_are_right(limits, result)
         result |= limits
         if mine_groups is not None:
             for name, low_high in zip(classes, recalls, strict=True):
@@ -259,6 +260,17 @@ def _intervals(
     limits = {f"{name}_ci95": list(interval(np.concatenate(values[name]))) for name in HEADLINE}
     recall = np.concatenate([block["recall"] for block in blocks] or [np.empty((0, known.n_classes))])
     return limits, [list(interval(column)) for column in recall.T]
+
+
+def _widen_where_all_are_right(limits: dict[str, list[float]], result: dict[str, Any]) -> None:
+    """Give shares of which none is wrong the exact lower limit: resamples of perfect crops are all perfect."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    if result["n"] == 0 or result["accuracy"] != 1:
+        return
+    low = float(proportion_confint(result["n"], result["n"], method="beta")[0])
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        limits[f"{name}_ci95"] = [low, 1.0]
 
 
 def _nan_to_none(value: Any) -> Any:

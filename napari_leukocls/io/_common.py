@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_leukocls.errors import InputError
+from napari_leukocls.types import MOST_UM_PER_PX
 
 #: What decoders raise on bytes that are not what they should be.
 DAMAGE = (
@@ -28,8 +29,8 @@ DAMAGE = (
 
 
 def plausible_um_per_px(x: float | None, y: float | None, notes: list[str]) -> float | None:
-    """Pixel size in um where it can be a microscope's: 0.02 to 5 um, and square within 5 %."""
-    sizes = [value for value in (x, y) if value is not None and 0.02 <= value <= 5]
+    """Pixel size in um where it can be a microscope's: 0.02 to 1.5 um, and square within 5 %."""
+    sizes = [value for value in (x, y) if value is not None and 0.02 <= value < MOST_UM_PER_PX]
     if len(sizes) < 2:
         return None
     if max(sizes) > 1.05 * min(sizes):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from napari_leukocls.errors import OutputError
+from napari_leukocls.errors import PlaceTaken
 from napari_leukocls.io.atomic import output_error, sync_folder
 
 #: Hidden folders of a run that died on another machine are swept once they are this old, seconds.
@@ -65,7 +65,7 @@ def _refuse_foreign(target: Path, mark: str) -> None:
     except NotADirectoryError:
         names = None
     if names is None or (names and mark not in names):
-        raise OutputError(
+        raise PlaceTaken(
             f"'{target}' exists and is nothing that was written here before; "
             "move it or choose another output folder."
         )

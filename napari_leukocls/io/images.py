@@ -1,7 +1,7 @@
 """One smear field from a file: PNG, JPEG, TIFF and the other common kinds, to 8-bit RGB.
 
 Pixel size is taken from OME, ImageJ and Aperio metadata and from the resolution that other files state, and
-believed only between 0.02 and 5 um: the 72, 96 or 300 dpi that screens and printers leave behind mean
+believed only between 0.02 and 1.5 um: the 72, 96 or 300 dpi that screens and printers leave behind mean
 pixels of 85 um and more.
 """
 
@@ -51,6 +51,9 @@ IMAGE_SUFFIXES = frozenset(
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SAVE_AS = "save it as PNG, JPEG or TIFF"
+
+#: Lines of one colour at the end of a JPEG that are no picture; a block of the format has 8 or 16.
+FLAT_LINES = 16
 
 _pillow_limit = threading.Lock()
 
@@ -135,11 +138,26 @@ def _read_pillow(file: Path, head: bytes) -> tuple[np.ndarray, float | None, lis
             orientation = int(image.getexif().get(0x0112, 1))
             deep = image.format == "PNG" and head[24:25] == b"\x10"
             array = _decode_deep_png(file) if deep else _pillow_array(image, file, notes)
+            if image.format == "JPEG":
+                notes += _flat_end(array)
     except UnidentifiedImageError as error:
         raise _not_an_image(file, head) from error
     except DAMAGE as error:
         raise damaged(file, error) from error
     return upright(array, orientation), um_per_px, notes
+
+
+def _flat_end(pixels: np.ndarray) -> list[str]:
+    """Say where a JPEG ends in lines of one colour: decoders fill up so what is missing of a damaged file."""
+    last = pixels[-1:].astype(int)
+    flat = (np.abs(pixels - last[:, :1]) <= 2).reshape(len(pixels), -1).all(axis=1)
+    lines = int(np.argmin(flat[::-1])) if not flat.all() else 0
+    # White and black ends are of pictures that were fitted into a larger frame.
+    if lines < FLAT_LINES or not 8 < last[0, 0].mean() < 247:
+        return []
+    return [
+        f"the last {lines} lines are of one colour: the file may be damaged; compare it with the original"
+    ]
 
 
 def _open(file: Path) -> Image:

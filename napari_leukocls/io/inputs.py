@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from napari_leukocls.errors import ArgumentError
 from napari_leukocls.io.images import IMAGE_SUFFIXES
 from napari_leukocls.io.slides import SCANNER_SUFFIXES, is_zarr
 
 # Names that Windows keeps for devices, and those of the files that stand beside the slides' folders.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
-_TAKEN = {"summary.csv", "failures.csv"}
+_TAKEN = {"summary.csv", "failures.csv", "manifest.json"}
 _MAX_ID_BYTES = 120
 
 
@@ -95,6 +96,8 @@ def _paths(item: str) -> list[Path]:
     """Images that one argument stands for; itself where there are none, for the reader to say so."""
     from natsort import natsorted, ns
 
+    if not item:
+        raise ArgumentError("an input is empty: name an image, a folder or a glob.")
     path = Path(item)
     if is_zarr(path) or not path.is_dir() and (os.path.lexists(path) or not glob.has_magic(item)):
         return [path]
@@ -112,7 +115,7 @@ def _is_image(path: Path) -> bool:
     kind = path.suffix.lower()
     if path.is_dir():
         return kind == ".zarr" and is_zarr(path)
-    return kind in IMAGE_SUFFIXES | SCANNER_SUFFIXES | {".btf"} and path.is_file()
+    return kind in IMAGE_SUFFIXES | SCANNER_SUFFIXES | {".btf"} and (path.is_file() or path.is_symlink())
 
 
 def _stem(path: Path) -> str:

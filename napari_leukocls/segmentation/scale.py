@@ -148,7 +148,7 @@ def _without_pallor(stained: np.ndarray) -> np.ndarray:
     return stained | hole[parts]
 
 
-def _guess(pixels: np.ndarray) -> float | None:
+def guess_diameter(pixels: np.ndarray) -> float | None:
     """Guess the diameter (pixels) from the width of what is stained; None where nothing is.
 
     Heaps make it too large and pallor too small, by less than the network bears.
@@ -254,7 +254,7 @@ def estimate_diameter(segmenter: CompactSegmenter, images: Sequence[np.ndarray])
         `n_cells` is 0 where no red cell was found at any size.
     """
     nothing = Reading(0.0, 1.0, 0, 0.0)
-    guesses = [guess for guess in map(_guess, images) if guess is not None]
+    guesses = [guess for guess in map(guess_diameter, images) if guess is not None]
     if not guesses:
         return nothing
     reading = _settle(segmenter, images, float(np.median(guesses)))

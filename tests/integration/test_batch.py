@@ -256,3 +256,17 @@ def _group_lives(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_a_folder_of_somebody_elses_costs_one_slide_only(
+    fields: Path, config: AnalyzeConfig, tmp_path: Path
+) -> None:
+    inputs = expand_inputs([fields])
+    taken = inputs[0].slide_id
+    (tmp_path / "out" / taken).mkdir(parents=True)
+    (tmp_path / "out" / taken / "mine.txt").write_text("not to be lost")
+    outcomes = {one.slide_id: one for one in run_batch(inputs, tmp_path / "out", config)}
+    failed = {name for name, one in outcomes.items() if one.status == "failed"}
+    assert taken in failed and len(failed) < len(inputs) - 1
+    assert "move it or choose another output folder" in str(outcomes[taken].error)
+    assert (tmp_path / "out" / taken / "mine.txt").read_text() == "not to be lost"

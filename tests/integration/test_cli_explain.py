@@ -114,3 +114,11 @@ def test_heatmaps_in_the_report_of_an_analysis(images: Path, tmp_path: Path) -> 
     assert (tmp_path / "with/field/counts.csv").read_bytes() == (
         tmp_path / "without/field/counts.csv"
     ).read_bytes()
+
+
+def test_images_that_cannot_be_read_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    assert main(["explain", "default", str(tmp_path / "nothere.png"), "--out", str(out)]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "there is no file" in error and "unexpected" not in error
+    assert not out.exists()

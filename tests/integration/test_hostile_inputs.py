@@ -60,8 +60,8 @@ def test_a_link_in_the_place_of_a_result_is_not_followed(field: Path, tmp_path: 
     (mine / "thesis.txt").write_text("years of work")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "field").symlink_to(mine)
-    with pytest.raises(OutputError):
-        run_batch(expand_inputs([field]), tmp_path / "out", make_config(pixel_size_um=0.16))
+    (outcome,) = run_batch(expand_inputs([field]), tmp_path / "out", make_config(pixel_size_um=0.16))
+    assert outcome.status == "failed" and "choose another output folder" in str(outcome.error)
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
 
 

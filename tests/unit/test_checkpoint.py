@@ -315,8 +315,12 @@ def test_verify_finds_weights_of_another_model_and_broken_numbers(model):
     change(model, weights_sha256="0" * 64)
     with pytest.raises(ModelError, match="SHA-256 differs"):
         verify(model)
+    # Weights that are not the card's own are not used either: figures, thresholds and limits are of others.
+    with pytest.raises(ModelError, match="SHA-256 differs"):
+        load_classifier(model, "cpu")
+    change(model, weights_sha256=None)
     weights = dict(load_file(model / "weights.safetensors"))
     weights["classifier.bias"] = torch.full((3,), float("nan"))
     save_file(weights, model / "weights.safetensors")
-    with pytest.raises(ModelError, match="no finite probabilities"):
+    with pytest.raises(ModelError, match="no finite numbers"):
         verify(model)

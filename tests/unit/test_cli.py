@@ -99,7 +99,14 @@ def test_version() -> None:
         (("analyze", "a.png", "--out", "x", "--device", "tpu"), "'tpu' is not one of"),
         (("analyze", "a.png", "--out", "x", "--min-confidence", "2"), "min_confidence"),
         (("analyze", "a.png", "--out", "x", "--format", "csv,geojsn"), "did you mean 'geojson'?"),
-        (("analyze", "a.png", "--out", "x", "--diameter-px", "80", "--pixel-size-um", "0.1"), "not both"),
+        (
+            ("analyze", "a.png", "--out", "x", "--diameter-px", "80", "--pixel-size-um", "0.1"),
+            "give either a red-cell",
+        ),
+        (("analyze", "a.png", "--out", "x", "--pixel-size-um", "3.45"), "pixel_size_um"),
+        (("analyze", "", "--out", "x"), "an input is empty"),
+        (("analyze", "a.png", "--out", "x", "--classifier", ""), "classifier"),
+        (("analyze", "a.png", "--out", "x", "--as-slide", " "), "--as-slide is empty"),
         (("models", "info", "nix"), "there is no model 'nix'"),
         (("evaluate", "nix", "data", "--out", "x"), "there is no model 'nix'"),
     ],
@@ -148,6 +155,8 @@ def test_the_nearest_model_is_suggested(own_models: Path) -> None:
 def test_a_broken_card_is_said_and_does_not_hide_the_others(own_models: Path) -> None:
     (own_models / "broken").mkdir()
     (own_models / "broken" / "model.json").write_text("{")
+    (own_models / "nothing").mkdir()
+    (own_models / "nothing" / "model.json").write_text('{"classes": null}')
     done = leukocls("models", "list")
     assert done.returncode == 0 and "mine" in done.stdout and "is not valid JSON" in done.stdout
     done = leukocls("models", "info", "broken")

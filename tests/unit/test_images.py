@@ -17,6 +17,7 @@ from PIL import Image
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.convert import MAX_PIXELS
 from napari_leukocls.io.images import array_to_smear, read_image
+from napari_leukocls.resources import sample_smear
 
 H, W = 40, 60
 
@@ -223,6 +224,22 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str, share: float) 
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(InputError, match="damaged or incomplete"):
         read_image(path)
+
+
+def test_a_jpeg_that_decoders_fill_up_is_said_to_be_damaged(tmp_path: Path) -> None:
+    field = read_image(sample_smear()).pixels[:320, :400]
+    path = tmp_path / "a.jpg"
+    Image.fromarray(field).save(path, quality=90)
+    assert read_image(path).notes == ()
+    data = path.read_bytes()
+    # A hole of zeros before the end, as a bad sector leaves it.
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2 - 2) + data[-2:])
+    assert any("may be damaged" in note for note in read_image(path).notes)
+    # A white or black bar is what programs put below a picture.
+    for bar in (0, 255):
+        field[250:] = bar
+        Image.fromarray(field).save(path, quality=90)
+        assert read_image(path).notes == ()
 
 
 _SEEDS = ("png", "jpg", "gif", "webp", "tif")

@@ -35,6 +35,18 @@ def test_a_folder_gives_its_images_in_natural_order(folder: Path) -> None:
     assert _ids(expand_inputs([str(folder)])) == ["F1", "f2", "f10"]
 
 
+def test_a_link_that_leads_nowhere_is_told_and_not_passed_over(folder: Path) -> None:
+    (folder / "f3.png").symlink_to(folder / "gone.png")
+    slides = expand_inputs([str(folder)])
+    assert _ids(slides) == ["F1", "f2", "f3", "f10"]
+    with pytest.raises(InputError, match="there is no file"):
+        read_image(slides[2].fields[0])
+
+
+def test_no_slide_takes_the_name_of_a_table_of_the_run() -> None:
+    assert safe_id("manifest.json") == "manifest.json_"
+
+
 def test_a_glob_is_expanded_here_where_the_shell_did_not(folder: Path) -> None:
     assert _ids(expand_inputs(["f1*.p*"])) == ["f10"]
     assert _ids(expand_inputs(["?1*"])) == ["F1", "f10"]

@@ -141,6 +141,14 @@ def test_intervals_hold_the_estimate_and_are_the_same_every_time() -> None:
     assert high - low == pytest.approx(2 * normal, rel=0.2)
 
 
+def test_perfect_predictions_of_few_crops_are_not_certain() -> None:
+    scores = np.eye(2)[[0, 1] * 6]
+    found = classification_metrics(["a", "b"] * 6, scores, ["a", "b"], n_boot=50)
+    assert found["accuracy"] == 1
+    # Clopper and Pearson's lower limit of 12 of 12.
+    assert found["accuracy_ci95"] == pytest.approx([0.735, 1.0], abs=0.001)
+
+
 def test_patients_drawn_whole_widen_the_interval() -> None:
     truth, probabilities = made_up(400)
     patient = np.repeat(np.arange(10), 40)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.config import AnalyzeConfig, check_um_per_px
+from napari_leukocls.errors import ArgumentError
 from napari_leukocls.pipeline import Engine, find_scale
 from napari_leukocls.segmentation.catalogue import compact
 from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter, working_diameter
@@ -125,3 +126,22 @@ def test_images_too_small_for_a_cell_are_borne(shape):
     scale, warnings = find(np.full((*shape, 3), 220, np.uint8))
     assert scale.source == "unknown"
     assert warnings
+
+
+def test_a_given_scale_far_from_what_is_seen_is_doubted():
+    pixels = smear(1.0).pixels
+    for wrong in ({"pixel_size_um": 1.0}, {"diameter_px": 6.0}, {"pixel_size_um": 0.02}):
+        (warning,) = find(pixels, **wrong)[1]
+        assert "check it" in warning
+    for right in ({"pixel_size_um": 0.16}, {"diameter_px": 47.0}):
+        assert find(pixels, **right)[1] == []
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), float("inf"), 3.45, 1e-9])
+def test_a_pixel_size_that_is_none_is_refused(size):
+    from napari_leukocls.api import analyze
+
+    with pytest.raises(ArgumentError, match=r"pixel of .* um"):
+        analyze(smear(0.4).pixels, um_per_px=size, device="cpu")
+    with pytest.raises(ArgumentError, match=r"pixel of .* um"):
+        check_um_per_px(size)
