@@ -144,7 +144,7 @@ def iter_analyze(
     segmentation = yield from staged(
         "segment", token, outline(seen, engine, scale, steady_diameter(image, scale))
     )
-    warnings += [*image.notes, *([light.note] if light else []), *segmentation.warnings]
+    warnings += [*image.notes, *([light.note] if light and light.note else []), *segmentation.warnings]
     cells = yield from tabulate(seen, engine, segmentation, token, warnings.append)
     yield Progress("count", 0, 1, "counting")
     counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=image.slide_id)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from napari_leukocls.pipeline import Engine, drain, iter_analyze
 from napari_leukocls.types import CancelToken, Progress, ProgressCallback, SmearResult
@@ -33,8 +34,8 @@ def write_slide(
 ) -> list[str]:
     """Analyse the fields of a slide and write ``out_dir/<slide_id>``, whole or not at all.
 
-    ``cells.csv`` and ``counts.csv`` are of all fields together; ``cells.csv`` has a further column ``field``,
-    and ``cell_id`` is the value in ``fields/<field>/labels.tif``.
+    ``cells.csv``, ``counts.csv`` and ``report.html`` are of all fields together; ``cells.csv`` has a further column
+    ``field``, and ``cell_id`` is the value in ``fields/<field>/labels.tif``.
 
     Parameters
     ----------
@@ -55,7 +56,9 @@ def write_slide(
     from napari_leukocls.io.atomic import make_folder
     from napari_leukocls.io.folder import replacing_folder
     from napari_leukocls.io.inputs import expand_inputs
+    from napari_leukocls.io.report import render_joint_report
     from napari_leukocls.io.results import run_json, table_bytes
+    from napari_leukocls.scheme import default_scheme
 
     started = time.perf_counter()
     fields = expand_inputs(paths)
@@ -70,6 +73,8 @@ def write_slide(
         (folder / "cells.csv").write_bytes(table_bytes(joined.cells))
         (folder / "counts.csv").write_bytes(table_bytes(joined.counts))
         (folder / "run.json").write_text(run_json(joined), encoding="utf-8", newline="\n")
+        page = render_joint_report(joined, default_scheme(), [field.row() for field in known])
+        (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
         finish(joined, folder)
     return list(joined.warnings)
 
@@ -104,12 +109,32 @@ class _Known:
 
     name: str
     cells: pd.DataFrame
+    counts: dict[str, int]
+    run: dict[str, Any]
     um_per_px: float
     warnings: tuple[str, ...]
 
     @classmethod
     def of(cls, result: SmearResult) -> _Known:
-        return cls(result.image.slide_id, result.cells, result.segmentation.scale.um_per_px, result.warnings)
+        from napari_leukocls.io.results import summary_row
+        from napari_leukocls.record import count_warnings
+
+        row = summary_row(result)
+        # That one field has no leukocyte says nothing of the slide.
+        alone = count_warnings(result.cells, result.counts) if len(result.cells) else []
+        return cls(
+            result.image.slide_id,
+            result.cells,
+            {name: row[name] for name in ("n_wbc", "n_review", "n_rbc")},
+            {name: result.run.get(name) for name in ("scale", "light")},
+            result.segmentation.scale.um_per_px,
+            tuple(warning for warning in result.warnings if warning not in alone),
+        )
+
+    def row(self) -> dict[str, Any]:
+        """What the slide's report says of the field."""
+        link = f"{FIELDS}/{quote(self.name)}/report.html"
+        return {"name": self.name, "link": link, "um_per_px": self.um_per_px, **self.counts}
 
 
 def _joined(
@@ -119,21 +144,27 @@ def _joined(
     import pandas as pd
 
     from napari_leukocls.measurement.differential import differential
+    from napari_leukocls.record import count_warnings
     from napari_leukocls.scheme import default_scheme
 
     tables = [field.cells.assign(field=field.name, slide_id=slide.slide_id) for field in fields]
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=slide.slide_id)
     run = {
-        **last.run,
+        **{name: value for name, value in last.run.items() if name not in fields[0].run},
         "seconds": round(seconds, 3),
         "fields": [field.name for field in fields],
         "um_per_px": [field.um_per_px for field in fields],
+        **{name: {field.name: field.run[name] for field in fields} for name in fields[0].run},
     }
     return replace(
         last,
         image=replace(last.image, slide_id=slide.slide_id, source=slide.source),
         cells=cells,
-        counts=differential(cells, default_scheme(), engine.classifier.classes, slide_id=slide.slide_id),
+        counts=counts,
         run=run,
-        warnings=tuple(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
+        warnings=(
+            *count_warnings(cells, counts),
+            *(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
+        ),
     )

@@ -199,10 +199,12 @@ def reason(new: str, verdicts: Sequence[ClassVerdict], overall: dict[str, Any]) 
         lost = f"{overall['lost']} cells lost, {overall['gained']} gained"
         return f"not promoted: overall accuracy falls from {accuracy} ({lost})."
     few = [row for row in verdicts if row.verdict == "not judged"]
-    text = (
-        f"promoted: no recall falls by more than chance in the {len(verdicts) - len(few)} of {len(verdicts)} "
-        f"classes that can be judged; accuracy {accuracy}"
-    )
+    judged = len(verdicts) - len(few)
+    if judged:
+        held = f"no recall falls by more than chance in the {judged} of {len(verdicts)} classes that can be judged"
+    else:
+        held = f"no class has enough cells to be judged alone, and nothing in all {overall['n']} cells speaks against"
+    text = f"promoted: {held}; accuracy {accuracy}"
     if few:
         text += f". Too few cells to judge: {', '.join(f'{row.name} ({row.n})' for row in few)}"
     return text + "."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,25 +41,47 @@ def render_report(
     heatmaps : dict, optional
         As `napari_leukocls.explanation.for_report` gives it.
     """
-    counts = result.counts
-    inside = counts["in_differential"].astype(bool)
     return _template().render(
-        slide_id=result.image.slide_id,
-        source=result.image.source,
-        notice=NOT_FOR_DIAGNOSIS,
-        warnings=list(dict.fromkeys(result.warnings)),
-        counted=_count_rows(counts[inside], scheme),
-        beside=_count_rows(counts[~inside], scheme),
-        n_wbc=int(counts.loc[inside, "count"].sum()),
-        n_review=_n_review(result.cells),
-        limits=counts.attrs.get("limits", ""),
+        **_of_the_count(result, scheme),
+        fields=[],
         picture=_embedded(_reduced(overlay)),
         crops=_gallery(result, scheme),
         heatmaps=_heatmaps(heatmaps, scheme),
         scale=_scale_text(result),
-        run=_flat(result.run),
-        number=_number,
     )
+
+
+def render_joint_report(result: SmearResult, scheme: Scheme, fields: Sequence[Mapping[str, Any]]) -> str:
+    """Render the report of a slide of several fields: the joint count, and where each field's report is.
+
+    Parameters
+    ----------
+    result : SmearResult
+        Of all fields together.
+    scheme : Scheme
+    fields : sequence of mapping
+        ``name``, ``link``, ``n_wbc``, ``n_review``, ``n_rbc`` and ``um_per_px`` of each.
+    """
+    return _template().render(**_of_the_count(result, scheme), fields=fields, heatmaps=None)
+
+
+def _of_the_count(result: SmearResult, scheme: Scheme) -> dict[str, Any]:
+    """What the reports of a field and of several have in common."""
+    counts = result.counts
+    inside = counts["in_differential"].astype(bool)
+    return {
+        "slide_id": result.image.slide_id,
+        "source": result.image.source,
+        "notice": NOT_FOR_DIAGNOSIS,
+        "warnings": list(dict.fromkeys(result.warnings)),
+        "counted": _count_rows(counts[inside], scheme),
+        "beside": _count_rows(counts[~inside], scheme),
+        "n_wbc": int(counts.loc[inside, "count"].sum()),
+        "n_review": _n_review(result.cells),
+        "limits": counts.attrs.get("limits", ""),
+        "run": _flat(result.run),
+        "number": _number,
+    }
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,8 @@ BLACK = 0.15
 MIN_SURROUND = 0.01
 #: Fall of the light across a field from which on it is evened out; most cameras stay below.
 UNEVEN = 0.08
+#: Fall from which on a person is told: their microscope's light may want setting.
+WORTH_SAYING = 0.25
 #: Steepest fall that is believed.
 MOST_UNEVEN = 0.75
 #: How far a block may be from the surface and still be glass (natural logarithm).
@@ -64,13 +66,13 @@ class Light:
 
     @property
     def note(self) -> str:
-        """What was done, for the list of warnings."""
+        """What was done, for the list of warnings; "" where it is not worth a word."""
         said = []
-        if self.fall:
+        if self.fall >= WORTH_SAYING:
             said.append(f"the light falls by {100 * self.fall:.0f} % across the field: evened out")
         if self.surround:
             said.append(f"the black around the field of view ({100 * self.surround:.0f} %) is left out")
-        return "; ".join(said) + "."
+        return "; ".join(said) + "." if said else ""
 
 
 def _terms(y: np.ndarray, x: np.ndarray) -> np.ndarray:

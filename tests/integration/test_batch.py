@@ -118,6 +118,18 @@ def test_fields_of_one_slide_are_resumed_as_one(fields: Path, config: AnalyzeCon
     again = run_batch([slide], tmp_path / "out", config, resume=True)
     assert (first[0].resumed, again[0].resumed) == (False, True)
     assert again[0].n_cells == first[0].n_cells
+    folder = tmp_path / "out" / "S1"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for name in ("field%200", "field%201"):
+        assert f'href="fields/{name}/report.html"' in page
+    assert (folder / "fields" / "field 0" / "report.html").is_file()
+    assert "2 fields, counted together" in page
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert set(run["scale"]) == {"field 0", "field 1"}
+    # That there is no leukocyte is said once, of the slide.
+    assert [one for one in first[0].warnings if "percentages are empty" in one] == [
+        "no settled leukocyte was found: percentages are empty."
+    ]
     swapped = SlideInput(slide.fields[::-1], "S1")
     assert not run_batch([swapped], tmp_path / "out", config, resume=True)[0].resumed
 

@@ -142,3 +142,11 @@ def _after(ground: Ground, current: np.ndarray, lost: int) -> np.ndarray:
     rows = np.flatnonzero((ground.truth == 2) & (current == 2))[:lost]
     new[rows] = 0
     return new
+
+
+def test_too_few_of_every_class_is_said() -> None:
+    ground = a_ground(2, 3, 2)
+    overall = judge_overall(ground, ground.truth, ground.truth)
+    text = reason("mine", judge_classes(ground, ground.truth, ground.truth), overall)
+    assert text.startswith("promoted: no class has enough cells to be judged alone")
+    assert "0 of" not in text

@@ -76,7 +76,7 @@ def test_the_fall_of_the_light_is_measured_and_taken_back(field, dim, share, fal
     assert light is not None
     # Of all that falls, what lies between the middles of the outermost blocks.
     assert light.fall == pytest.approx(share * fall, abs=0.06)
-    assert f"{100 * light.fall:.0f} %" in light.note
+    assert (f"{100 * light.fall:.0f} %" in light.note) == (light.fall >= 0.25)
     back = as_seen(dark, light).astype(float)
     off = np.abs(back - field)
     assert np.median(off) < 6
