@@ -33,10 +33,7 @@ def save(widget: Any, file: Path) -> None:
     pump(0.6)
     widget.grab().save(str(file))
     with Image.open(file) as picture:
-        few = picture.convert("RGB").quantize(
-            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.FLOYDSTEINBERG
-        )
-    few.save(file, optimize=True)
+        picture.convert("RGB").save(file, optimize=True)
 
 
 def true_key(viewer: Any, cell: int) -> str:
