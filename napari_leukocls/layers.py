@@ -11,7 +11,7 @@ import numpy as np
 from napari_leukocls.errors import InputError
 from napari_leukocls.regions import Region, region_of_box, region_of_polygons
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SmearImage, SmearResult
+from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX, SmearImage, SmearResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,12 +210,13 @@ def smear_of(layer: Image) -> SmearImage:
 
 
 def pixel_size_um(layer: Image) -> float | None:
-    """Pixel size of a layer in micrometres; None where its units say nothing of the kind."""
+    """Pixel size of a layer in micrometres; None where its units say nothing of the kind, or what cannot be."""
     unit = str(layer.units[-1]).lower().replace("µ", "u")
     if unit not in _UM or layer.ndim != 2:
         return None
     steps = np.abs(np.asarray(layer.scale, float)[-2:])
-    return float(steps.mean() * _UM[unit]) if np.isfinite(steps).all() and steps.min() > 0 else None
+    size = float(steps.mean() * _UM[unit])
+    return size if LEAST_UM_PER_PX < size < MOST_UM_PER_PX else None
 
 
 def placement_of(layer: Image) -> dict[str, Any]:

@@ -171,12 +171,12 @@ class AnalyseForm(QWidget):
         kind = self.scale_kind.currentData()
         self.scale_value.setVisible(kind != "auto")
         if kind == "pixel_size_um":
-            self.scale_value.setRange(0.005, 10)
+            self.scale_value.setRange(0.005, 1.4)
             self.scale_value.setDecimals(4)
             self.scale_value.setSingleStep(0.01)
             self.scale_value.setValue(0.1)
         elif kind == "diameter_px":
-            self.scale_value.setRange(4, 2000)
+            self.scale_value.setRange(5, 2000)
             self.scale_value.setDecimals(1)
             self.scale_value.setSingleStep(1)
             self.scale_value.setValue(75)
