@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.config import check_um_per_px, make_config
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.pipeline import Engine, drain, iter_analyze, load_engine
+from napari_leukocls.pipeline import Engine, as_scanned, drain, iter_analyze, load_engine
 from napari_leukocls.types import CancelToken, ProgressCallback, SmearResult
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def analyze(
         )
     config = make_config(**settings) if engine is None else None
     check_um_per_px(um_per_px)
+    slide = isinstance(image_or_path, (str, Path)) and is_slide(image_or_path)
     if isinstance(image_or_path, (str, Path)):
-        slide = is_slide(image_or_path)
         smear = (read_slide_at_once if slide else read_image)(image_or_path, slide_id)
     else:
         smear = array_to_smear(image_or_path, slide_id or "image")
@@ -82,7 +82,7 @@ def analyze(
         smear = replace(smear, um_per_px=um_per_px)
     ready = engine if config is None else load_engine(config)
     assert ready is not None
-    return drain(iter_analyze(smear, ready, cancel), progress)
+    return drain(iter_analyze(smear, as_scanned(ready) if slide else ready, cancel), progress)
 
 
 def evaluate_model(

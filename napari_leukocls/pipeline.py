@@ -42,6 +42,8 @@ SURE_PLATELET = 0.6
 MAX_BACKGROUND = 0.5
 #: A given scale that is this many times off what the width of the stained parts suggests is doubted.
 FAR = 3.5
+#: Red cells side by side in what that is guessed from.
+GUESSED_ON = 40
 #: Leukocytes and platelets smaller than this (micrometres) are grains of stain.
 MIN_CELL_UM = 1.2
 
@@ -74,24 +76,41 @@ def load_engine(config: AnalyzeConfig) -> Engine:
     from napari_leukocls.classification.checkpoint import load_classifier
     from napari_leukocls.compute import resolve_device, use_threads
     from napari_leukocls.resources import active_classifier, find_model
-    from napari_leukocls.scheme import default_scheme
     from napari_leukocls.segmentation.catalogue import compact, segmenter
 
     device = resolve_device(config.device)
     use_threads()
     entry = find_model(config.classifier or active_classifier())
-    classifier = load_classifier(entry.path, device)
-    scheme = default_scheme()
-    for name in classifier.classes:
-        # A class that nothing is known of cannot be counted: said before any image is read.
-        scheme[name]
     return Engine(
         config=config,
         device=device,
         compact=compact(device),
         segmenter=segmenter(config.segmenter, device),
-        classifier=classifier,
+        classifier=load_classifier(entry.path, device),
     )
+
+
+def check_countable(config: AnalyzeConfig) -> None:
+    """Refuse a model with a class that the scheme does not know, before any image is read.
+
+    Raises
+    ------
+    ArgumentError
+        It cannot be counted: the line says how to add it.
+    ModelError
+        Where the card cannot be read.
+    """
+    from napari_leukocls.resources import active_classifier, find_model
+    from napari_leukocls.scheme import default_scheme
+
+    scheme = default_scheme()
+    for name in find_model(config.classifier or active_classifier()).card().get("classes") or []:
+        scheme[str(name)]
+
+
+def as_scanned(engine: Engine) -> Engine:
+    """Return the engine for a scanner's slide: its light was evened out when it was scanned."""
+    return replace(engine, config=engine.config.model_copy(update={"even_light": False}))
 
 
 def drain(steps: Generator[Progress, None, T], progress: ProgressCallback | None = None) -> T:
@@ -245,7 +264,10 @@ def _doubts(said: Scale, image: SmearImage) -> list[str]:
     """A warning where a scale that was given is far from what the picture shows."""
     from napari_leukocls.segmentation.scale import guess_diameter
 
-    guess = guess_diameter(image.pixels)
+    # So much of the middle that cells of the given size are still large enough in what the guess looks at.
+    side = int(np.ceil(GUESSED_ON * said.red_cell_diameter_px))
+    rows, columns = (slice(max(0, (n - side) // 2), (n + side) // 2 + 1) for n in image.pixels.shape[:2])
+    guess = guess_diameter(np.ascontiguousarray(image.pixels[rows, columns]))
     if guess is None or 1 / FAR < guess / said.red_cell_diameter_px < FAR:
         return []
     return [

@@ -97,7 +97,7 @@ def _measured(
 ) -> tuple[pd.DataFrame, dict[int, np.ndarray]]:
     """Rows of the edit's cells that are still there, and their kinds."""
     from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
-    from napari_leukocls.segmentation.light import as_seen
+    from napari_leukocls.segmentation.light import SeenPixels
 
     scale = result.segmentation.scale
     y0, x0, y1, x1 = _window(result, edit, labels.shape, int(np.ceil(CONTEXT_UM / scale.um_per_px)))
@@ -106,8 +106,7 @@ def _measured(
     lookup = np.zeros(int(max(part.max(initial=0), *edit.cell_ids)) + 1, np.int32)
     lookup[present] = np.arange(1, len(present) + 1)
     local = lookup[part]
-    light = result.segmentation.light
-    pixels = as_seen(np.ascontiguousarray(result.image.pixels[y0:y1, x0:x1]), light, (y0, x0))
+    pixels = SeenPixels(result.image.pixels, result.segmentation.light)[y0:y1, x0:x1]
     votes = engine.compact.class_votes(pixels, local, scale.red_cell_diameter_px)[:, 1:]
     kinds = (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
     whole = result.segmentation

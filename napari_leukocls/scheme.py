@@ -103,7 +103,8 @@ class Scheme:
             return self._by_name[name]
         except KeyError:
             near = difflib.get_close_matches(name, self.names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "add it to scheme.toml in your data folder."
+            hint = f"did you mean {near[0]!r}? If not, " if near else ""
+            hint += "add it to scheme.toml in your data folder."
             raise ArgumentError(f"{name!r} is not a class of the scheme; {hint}") from None
 
     def resolve(self, text: str) -> str | None:

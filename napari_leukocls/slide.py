@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from napari_leukocls.pipeline import Engine, drain, iter_analyze
+from napari_leukocls.pipeline import Engine, as_scanned, drain, iter_analyze
 from napari_leukocls.types import CancelToken, Progress, ProgressCallback, SmearResult
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ def _write_field(
     from napari_leukocls.io.slides import is_slide, read_slide_at_once
 
     path = field.fields[0]
-    image = (read_slide_at_once if is_slide(path) else read_image)(path, field.slide_id)
-    result = drain(iter_analyze(image, engine, cancel), progress)
+    scanned = is_slide(path)
+    image = (read_slide_at_once if scanned else read_image)(path, field.slide_id)
+    result = drain(iter_analyze(image, as_scanned(engine) if scanned else engine, cancel), progress)
     heatmaps = for_report(result, engine, engine.config.heatmaps)
     # A slide's count is exported once, by `finish`; the outlines are those of its fields.
     of_cells = partial(write_exports, formats=engine.config.formats, level="cells")

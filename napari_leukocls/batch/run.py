@@ -17,6 +17,7 @@ from napari_leukocls.batch.receipt import model_hashes
 from napari_leukocls.batch.work import do_job, engine_of, threads_for
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError, LeukoclsError
+from napari_leukocls.pipeline import check_countable
 from napari_leukocls.types import CancelToken, Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def run_batch(
     with _alone(folder):
         sweep(folder)
         models = model_hashes(config)
+        check_countable(config)
         threads = threads_for(workers) if workers > 1 else None
         jobs = [
             Job(slide, Path.cwd(), folder, config, models, __version__, resume, threads) for slide in slides

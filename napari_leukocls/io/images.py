@@ -149,11 +149,14 @@ def _read_pillow(file: Path, head: bytes) -> tuple[np.ndarray, float | None, lis
 
 def _flat_end(pixels: np.ndarray) -> list[str]:
     """Say where a JPEG ends in lines of one colour: decoders fill up so what is missing of a damaged file."""
-    last = pixels[-1:].astype(int)
-    flat = (np.abs(pixels - last[:, :1]) <= 2).reshape(len(pixels), -1).all(axis=1)
-    lines = int(np.argmin(flat[::-1])) if not flat.all() else 0
+    last = pixels[-1].reshape(-1, pixels[-1, 0].size)[:1].astype(int)
+    lines = 0
+    for line in pixels[::-1]:
+        if np.abs(line.reshape(-1, last.size) - last).max() > 2:
+            break
+        lines += 1
     # White and black ends are of pictures that were fitted into a larger frame.
-    if lines < FLAT_LINES or not 8 < last[0, 0].mean() < 247:
+    if not FLAT_LINES <= lines < len(pixels) or not 8 < last.mean() < 247:
         return []
     return [
         f"the last {lines} lines are of one colour: the file may be damaged; compare it with the original"

@@ -11,6 +11,7 @@ import numpy as np
 from napari_leukocls.classification.crops import CropRule, cut_window
 from napari_leukocls.cutting import CONTEXT_UM
 from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.segmentation.light import SeenPixels
 from napari_leukocls.types import SmearResult
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def wanted(cells: pd.DataFrame) -> np.ndarray:
 
 
 def pictures(result: SmearResult, cell_ids: Iterable[int]) -> list[dict[str, Any]]:
-    """Cut the pictures of some cells.
+    """Cut the pictures of some cells, under the even light that the glass's colour is of.
 
     Returns
     -------
@@ -42,11 +43,12 @@ def pictures(result: SmearResult, cell_ids: Iterable[int]) -> list[dict[str, Any
     rule = _window_rule(native, _model_um_per_px(result))
     glass = np.asarray(result.segmentation.glass_colour, float)
     outside = list(glass) if np.isfinite(glass).all() else [235.0] * 3
+    seen = SeenPixels(result.image.pixels, result.segmentation.light)
     found = []
     for cell_id in cell_ids:
         row = table.loc[cell_id]
         box = [int(row[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1")]
-        image, mask = _cut(result, int(cell_id), box, native or 1.0, rule, outside)
+        image, mask = _cut(seen, result.labels, int(cell_id), box, native or 1.0, rule, outside)
         found.append(
             {
                 "cell_id": int(cell_id),
@@ -102,17 +104,24 @@ def _window_rule(native: float | None, model: float) -> CropRule:
 
 
 def _cut(
-    result: SmearResult, cell_id: int, box: list[int], um_per_px: float, rule: CropRule, outside: list[float]
+    seen: SeenPixels,
+    labels: np.ndarray,
+    cell_id: int,
+    box: list[int],
+    um_per_px: float,
+    rule: CropRule,
+    outside: list[float],
 ) -> tuple[np.ndarray, np.ndarray]:
     centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
     reach = rule.side_um / um_per_px / 2 + 2
-    near = tuple(
+    rows, columns = (
         slice(max(0, int(middle - reach)), min(length, int(middle + reach) + 1))
-        for middle, length in zip(centre, result.labels.shape, strict=True)
+        for middle, length in zip(centre, labels.shape, strict=True)
     )
-    local = (centre[0] - near[0].start, centre[1] - near[1].start)
-    pixels = np.ascontiguousarray(np.asarray(result.image.pixels[near]))
-    mask = (np.asarray(result.labels[near]) == cell_id).astype(np.uint8) * 255
+    near = (rows, columns)
+    local = (centre[0] - rows.start, centre[1] - columns.start)
+    pixels = seen[near]
+    mask = (np.asarray(labels[near]) == cell_id).astype(np.uint8) * 255
     return (
         cut_window(pixels, local, um_per_px, rule, outside),
         cut_window(mask, local, um_per_px, rule, [0.0]),

@@ -190,7 +190,7 @@ def as_seen(pixels: np.ndarray, light: Light | None, origin: tuple[int, int] = (
 class SeenPixels:
     """An image of which windows are brought to what the networks see when they are asked for.
 
-    What is left out around a field of view is found anew in each window; only a cell at its very rim could tell.
+    Where something is left out around the field of view, the whole image is brought there at once.
 
     Parameters
     ----------
@@ -199,12 +199,14 @@ class SeenPixels:
     """
 
     def __init__(self, pixels: np.ndarray, light: Light | None) -> None:
+        if light is not None and light.surround:
+            pixels, light = as_seen(np.asarray(pixels), light), None
         self._pixels = pixels
         self._light = light
 
     def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
         """Return a window, (h, w, 3) uint8."""
-        part = np.ascontiguousarray(self._pixels[window])
+        part = np.ascontiguousarray(np.asarray(self._pixels[window]))
         return as_seen(part, self._light, (window[0].start or 0, window[1].start or 0))
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX
 
 CONFIG_VERSION: Literal[1] = 1
 
@@ -46,7 +47,10 @@ class TrainConfig(BaseModel):
 
     # Crops.
     um_per_px: float | None = Field(
-        default=None, gt=0.001, lt=20, description="Scale of the crops where the table does not say it."
+        default=None,
+        gt=LEAST_UM_PER_PX,
+        lt=MOST_UM_PER_PX,
+        description="Scale of the crops where the table does not say it.",
     )
     ready_crops: bool = Field(
         default=False, description="The images are crops at the model's scale already: only resize them."

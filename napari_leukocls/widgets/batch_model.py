@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.config import AnalyzeConfig
-from napari_leukocls.errors import InputError
+from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.types import CancelToken, Progress
 from napari_leukocls.widgets.analyse_model import Analysed, restored
 
@@ -199,4 +199,9 @@ def opened(session: Session, folder: Path, cancel: CancelToken) -> Generator[Pro
     yield Progress("store", 0, 1)
     key = session.store.add_slide(result)
     settings = {k: v for k, v in result.run.get("settings", {}).items() if k in AnalyzeConfig.model_fields}
-    return restored(session, result, key, make_config(**settings))
+    try:
+        config = make_config(**settings)
+    except ArgumentError:
+        # An older run may have been given a size that is refused now; the result has its scale already.
+        config = make_config(**settings | {"diameter_px": None, "pixel_size_um": None})
+    return restored(session, result, key, config)

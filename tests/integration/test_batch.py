@@ -20,7 +20,7 @@ from napari_leukocls.batch import run_batch
 from napari_leukocls.config import AnalyzeConfig, make_config
 from napari_leukocls.errors import ArgumentError, Cancelled
 from napari_leukocls.io.inputs import SlideInput, expand_inputs
-from napari_leukocls.resources import sample_smear
+from napari_leukocls.resources import bundled_dir, sample_smear
 from napari_leukocls.types import CancelToken, Progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -282,3 +282,16 @@ def test_a_folder_of_somebody_elses_costs_one_slide_only(
     assert taken in failed and len(failed) < len(inputs) - 1
     assert "move it or choose another output folder" in str(outcomes[taken].error)
     assert (tmp_path / "out" / taken / "mine.txt").read_text() == "not to be lost"
+
+
+def test_a_model_with_a_class_that_cannot_be_counted_is_refused_before_any_image(
+    fields: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(bundled_dir("models") / "default", own)
+    card = json.loads((own / "model.json").read_text(encoding="utf-8"))
+    card["classes"][0] = "zebra_cell"
+    (own / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(ArgumentError, match=r"scheme\.toml"):
+        run_batch(expand_inputs([fields]), tmp_path / "out", make_config(classifier=str(own)))
+    assert not [one for one in (tmp_path / "out").iterdir() if one.is_dir()]

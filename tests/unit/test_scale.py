@@ -145,3 +145,13 @@ def test_a_pixel_size_that_is_none_is_refused(size):
         analyze(smear(0.4).pixels, um_per_px=size, device="cpu")
     with pytest.raises(ArgumentError, match=r"pixel of .* um"):
         check_um_per_px(size)
+
+
+@pytest.mark.parametrize("um_per_px", [0.325, 0.65, 1.2])
+def test_a_large_field_at_low_magnification_is_not_doubted(um_per_px):
+    shrunk = cv2.resize(
+        smear(1.0).pixels, None, fx=0.16 / um_per_px, fy=0.16 / um_per_px, interpolation=cv2.INTER_AREA
+    )
+    times = [-(-length // size) for length, size in zip((3072, 4096), shrunk.shape[:2], strict=True)]
+    wide = np.tile(shrunk, (*times, 1))
+    assert find(wide, metadata=um_per_px)[1] == []
