@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.config import check_um_per_px, make_config
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.pipeline import Engine, as_scanned, drain, iter_analyze, load_engine
+from napari_leukocls.pipeline import Engine, drain, iter_analyze, load_engine
+from napari_leukocls.preparing import as_scanned
 from napari_leukocls.types import CancelToken, ProgressCallback, SmearResult
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from napari_leukocls.pipeline import Engine, as_scanned, drain, iter_analyze
+from napari_leukocls.pipeline import Engine, drain, iter_analyze
+from napari_leukocls.preparing import as_scanned
 from napari_leukocls.types import CancelToken, Progress, ProgressCallback, SmearResult
 
 if TYPE_CHECKING:

@@ -36,7 +36,8 @@ def read_pixels(path: Path) -> np.ndarray:
 def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.ndarray, np.ndarray, float]:
     """Outline one field with a segmenter: labels, kind of each cell (index into KINDS), red-cell diameter."""
     from napari_leukocls.config import AnalyzeConfig
-    from napari_leukocls.pipeline import Engine, find_scale, outline, steady_diameter, under_even_light
+    from napari_leukocls.pipeline import Engine, outline
+    from napari_leukocls.preparing import find_scale, steady_diameter, under_even_light
     from napari_leukocls.segmentation.catalogue import compact, segmenter
     from napari_leukocls.types import SmearImage, finish
 

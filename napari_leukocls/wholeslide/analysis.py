@@ -12,7 +12,8 @@ import numpy as np
 
 from napari_leukocls.io.label_store import LabelReader, LabelStore
 from napari_leukocls.io.slides import LazyPixels, SlideImage, open_slide
-from napari_leukocls.pipeline import Engine, drain, find_scale
+from napari_leukocls.pipeline import Engine, drain
+from napari_leukocls.preparing import find_scale
 from napari_leukocls.types import CancelToken, Progress, ProgressCallback, SmearImage, SmearResult
 from napari_leukocls.wholeslide.output import write_files
 from napari_leukocls.wholeslide.survey import (

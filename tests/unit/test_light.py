@@ -16,7 +16,8 @@ from napari_leukocls.config import make_config
 from napari_leukocls.explanation.smear import crops_of
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.results import write_result
-from napari_leukocls.pipeline import Engine, drain, load_engine, under_even_light
+from napari_leukocls.pipeline import Engine, drain, load_engine
+from napari_leukocls.preparing import under_even_light
 from napari_leukocls.regions import iter_analyze_region, region_of_box
 from napari_leukocls.reopen import reopen
 from napari_leukocls.resources import sample_smear

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from napari_leukocls.config import AnalyzeConfig, check_um_per_px
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.pipeline import Engine, find_scale
+from napari_leukocls.pipeline import Engine
+from napari_leukocls.preparing import find_scale
 from napari_leukocls.segmentation.catalogue import compact
 from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter, working_diameter
 from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, SyntheticSmear, render_smear
