@@ -138,7 +138,7 @@ def test_the_better_model_is_promoted_over_the_worse_and_becomes_the_active_one(
     ]
     assert main(words) == 0
     said = capsys.readouterr()
-    assert "promoted: no recall falls" in said.out and "active model: better" in said.out
+    assert "promoted: no class has enough cells" in said.out and "active model: better" in said.out
     assert "does not list its training files" in said.err
     assert active_classifier() == "better"
     entry = find_model("better")
