@@ -121,16 +121,12 @@ def mask_in_crop(
         Of `labels`.
     rule : CropRule
     """
-    from napari_leukocls.classification.crops import cut_window
+    from napari_leukocls.classification.crops import cut_window, window_around
 
     centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
     reach = rule.side_um / um_per_px / 2 + 2
-    near = tuple(
-        slice(max(0, int(middle - reach)), min(length, int(middle + reach) + 1))
-        for middle, length in zip(centre, labels.shape, strict=True)
-    )
+    near, local = window_around(centre, reach, labels.shape)
     mask = (labels[near] == cell).astype(np.uint8) * 255
-    local = (centre[0] - near[0].start, centre[1] - near[1].start)
     return cut_window(mask, local, um_per_px, rule, [0.0]) > 127
 
 

@@ -111,6 +111,17 @@ def _placement(centre: tuple[float, float], um_per_px: float, rule: CropRule) ->
     return np.array([[step, 0, centre[1] - half * step], [0, step, centre[0] - half * step]])
 
 
+def window_around(
+    centre: tuple[float, float], reach: float, shape: Sequence[int]
+) -> tuple[tuple[slice, slice], tuple[float, float]]:
+    """Return the part of an image (H, W) within `reach` pixels of a point, and the point's y, x in that part."""
+    rows, columns = (
+        slice(max(0, int(middle - reach)), min(length, int(middle + reach) + 1))
+        for middle, length in zip(centre, shape, strict=True)
+    )
+    return (rows, columns), (centre[0] - rows.start, centre[1] - columns.start)
+
+
 def cut_window(
     image: np.ndarray, centre: tuple[float, float], um_per_px: float, rule: CropRule, outside: Sequence[float]
 ) -> np.ndarray:
@@ -213,12 +224,7 @@ def cut_crops(
     power = stain_power(red_cells, rule)
     for place, (cell, box) in enumerate(zip(cell_ids, boxes, strict=True)):
         centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
-        rows, columns = (
-            slice(max(0, int(middle - reach)), min(length, int(middle + reach) + 1))
-            for middle, length in zip(centre, labels.shape, strict=True)
-        )
-        near = (rows, columns)
-        local = (centre[0] - rows.start, centre[1] - columns.start)
+        near, local = window_around(centre, reach, labels.shape)
         window = cut_window(np.ascontiguousarray(pixels[near]), local, um_per_px, rule, fill)
         mask = (labels[near] == cell).astype(np.uint8) * 255
         mask = cut_window(mask, local, um_per_px, rule, [0.0])

@@ -130,15 +130,8 @@ def classification_metrics(
     }
     if ood_score is not None and not known.all():
         result["ood_auroc"] = auroc(~known, np.asarray(ood_score))
-    mine_groups = None if groups is None else np.asarray(groups)[known]
     if n_boot:
-        limits, recalls = _intervals(mine, n_boot, seed, mine_groups)
-        _widen_where_all_are_right(limits, result)
-        result |= limits
-        if mine_groups is not None:
-            for name, low_high in zip(classes, recalls, strict=True):
-                result["per_class"][name]["recall_ci95"] = low_high
-        result["bootstrap"] = {"n": n_boot, "seed": seed, "by_group": groups is not None}
+        _add_limits(result, mine, n_boot, seed, None if groups is None else np.asarray(groups)[known])
     return _nan_to_none(result)
 
 
@@ -260,6 +253,19 @@ def _intervals(
     limits = {f"{name}_ci95": list(interval(np.concatenate(values[name]))) for name in HEADLINE}
     recall = np.concatenate([block["recall"] for block in blocks] or [np.empty((0, known.n_classes))])
     return limits, [list(interval(column)) for column in recall.T]
+
+
+def _add_limits(
+    result: dict[str, Any], known: _Known, n_boot: int, seed: int, groups: np.ndarray | None
+) -> None:
+    """Put the bootstrap's limits beside the metrics, and those of recalls where groups are drawn whole."""
+    limits, recalls = _intervals(known, n_boot, seed, groups)
+    _widen_where_all_are_right(limits, result)
+    result |= limits
+    if groups is not None:
+        for name, low_high in zip(result["classes"], recalls, strict=True):
+            result["per_class"][name]["recall_ci95"] = low_high
+    result["bootstrap"] = {"n": n_boot, "seed": seed, "by_group": groups is not None}
 
 
 def _widen_where_all_are_right(limits: dict[str, list[float]], result: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_leukocls.classification.crops import CropRule, cut_window
+from napari_leukocls.classification.crops import CropRule, cut_window, window_around
 from napari_leukocls.cutting import CONTEXT_UM
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.segmentation.light import SeenPixels
@@ -114,12 +114,7 @@ def _cut(
 ) -> tuple[np.ndarray, np.ndarray]:
     centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
     reach = rule.side_um / um_per_px / 2 + 2
-    rows, columns = (
-        slice(max(0, int(middle - reach)), min(length, int(middle + reach) + 1))
-        for middle, length in zip(centre, labels.shape, strict=True)
-    )
-    near = (rows, columns)
-    local = (centre[0] - rows.start, centre[1] - columns.start)
+    near, local = window_around(centre, reach, labels.shape)
     pixels = seen[near]
     mask = (np.asarray(labels[near]) == cell_id).astype(np.uint8) * 255
     return (
