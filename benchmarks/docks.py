@@ -108,7 +108,7 @@ def dock(viewer: Any, name: str) -> Any:
 def big_smear() -> np.ndarray:
     """The bundled smear, laid side by side to 4096 x 3072 pixels."""
     from napari_leukocls.io.images import read_image
-    from napari_leukocls.resources import sample_smear
+    from napari_leukocls.paths import sample_smear
 
     return np.tile(read_image(sample_smear()).pixels, (2, 2, 1))[:3072, :4096].copy()
 
@@ -164,8 +164,8 @@ def cancelling(viewer: Any) -> None:
 def full_gallery(viewer: Any) -> Any:
     """The Review dock with a slide of some thousand leukocytes."""
     from napari_leukocls.config import AnalyzeConfig
-    from napari_leukocls.widgets.session import session_of
-    from napari_leukocls.widgets.slide_model import SlideModel
+    from napari_leukocls.widgets.common.session import session_of
+    from napari_leukocls.widgets.common.slide_model import SlideModel
     from tests.results import make_result
 
     result = make_result("ten thousand", (4240, 4240), 40, every=1)
@@ -296,7 +296,7 @@ def one(part: str, name: str | None, why: bool) -> None:
         import napari
         from superqt.utils._qthreading import WorkerBase
 
-        from napari_leukocls.widgets import preferences
+        from napari_leukocls.widgets.common import preferences
 
         preferences._settings = lambda: None
         viewer = napari.Viewer(show=True)

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from napari_leukocls.analysis.engine import load_engine
 from napari_leukocls.benchmark._images import leukocyte_crops
-from napari_leukocls.classification.checkpoint import load_classifier
-from napari_leukocls.classification.predict import Classifier
+from napari_leukocls.classification.classifier import Classifier
+from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.config import make_config
-from napari_leukocls.explanation import cam, rules
+from napari_leukocls.explanation import cam, network
 from napari_leukocls.explanation.checks import check_model
-from napari_leukocls.pipeline import load_engine
-from napari_leukocls.resources import find_model
-from napari_leukocls.types import finish
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.progress import finish
 
 BATCHES = (4, 8, 16, 32, 64)
 
@@ -38,7 +38,7 @@ def one_by_one(classifier: Classifier, crops: np.ndarray, targets: np.ndarray, m
 
     net = copy.deepcopy(classifier.net)
     names, reshape = cam.target_layers(classifier.card, net)
-    made = getattr(pytorch_grad_cam, rules.CLASSES[method][0])
+    made = getattr(pytorch_grad_cam, network.CLASSES[method][0])
     with made(net, [net.get_submodule(name) for name in names], reshape_transform=reshape) as explainer:
         return np.stack(
             [

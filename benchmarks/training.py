@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_leukocls.compute import share_processor
+from napari_leukocls.device import share_processor
 
 # As trainings do, and before torch is loaded: all loops that are compared have it.
 share_processor()
@@ -111,13 +111,13 @@ def bare_epoch(crops: np.ndarray, classes: np.ndarray) -> float:
 def our_epoch(crops: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
     """Seconds of one epoch of the product, and the share of it that the network was busy."""
     from napari_leukocls.architectures import registry
-    from napari_leukocls.classification.crops import CropRule
-    from napari_leukocls.training.feed import Look
-    from napari_leukocls.training.fit import Fit, Material
+    from napari_leukocls.models.card import CropRule
+    from napari_leukocls.progress import CancelToken, finish
+    from napari_leukocls.training.batches import Look, Material
+    from napari_leukocls.training.config import make_train_config
+    from napari_leukocls.training.distributed import Place
     from napari_leukocls.training.network import Start
-    from napari_leukocls.training.place import Place
-    from napari_leukocls.training.presets import make_train_config
-    from napari_leukocls.types import CancelToken, finish
+    from napari_leukocls.training.trainer import Fit
 
     config = make_train_config(
         data="-",
@@ -170,8 +170,8 @@ def throughput(args: argparse.Namespace) -> dict[str, Any]:
 
 def fine_tune(args: argparse.Namespace) -> dict[str, Any]:
     """Fine-tune the default and say what each stage took."""
-    from napari_leukocls.training.loop import iter_train
-    from napari_leukocls.training.presets import make_train_config
+    from napari_leukocls.training.config import make_train_config
+    from napari_leukocls.training.run import iter_train
 
     with tempfile.TemporaryDirectory() as folder:
         table = some_rows(Path(args.data), args.crops, Path(folder))

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from napari_leukocls.synthetic import render_smear
     from napari_leukocls.types import SmearResult
 
-__all__ = ["SmearResult", "__version__", "analyze", "render_smear"]
-
 _HOME = {
     "analyze": "napari_leukocls.api",
     "render_smear": "napari_leukocls.synthetic",
@@ -35,3 +33,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(set(globals()) | set(_HOME))
+
+
+__all__ = ["SmearResult", "__version__", "analyze", "render_smear"]

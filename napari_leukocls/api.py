@@ -7,17 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_leukocls.analysis.engine import Engine, as_scanned, load_engine
+from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.config import check_um_per_px, make_config
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.pipeline import Engine, drain, iter_analyze, load_engine
-from napari_leukocls.preparing import as_scanned
-from napari_leukocls.types import CancelToken, ProgressCallback, SmearResult
+from napari_leukocls.progress import CancelToken, ProgressCallback, drain
+from napari_leukocls.types import SmearResult
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from napari_leukocls.evaluation.promote import Promotion
     from napari_leukocls.explanation.report import Explanation
-    from napari_leukocls.promotion import Promotion
     from napari_leukocls.training.events import TrainEvent
 
 
@@ -46,7 +47,7 @@ def analyze(
         Called with a `Progress` between steps.
     cancel : CancelToken, optional
     engine : Engine, optional
-        Models loaded before, by `napari_leukocls.pipeline.load_engine`; then no settings may be given.
+        Models loaded before, by `napari_leukocls.analysis.engine.load_engine`; then no settings may be given.
     **settings
         Fields of `napari_leukocls.config.AnalyzeConfig`.
 
@@ -119,7 +120,7 @@ def evaluate_model(
     LeukoclsError
         With one line; more than 5 % unreadable crops are refused.
     """
-    from napari_leukocls.assessment import assess
+    from napari_leukocls.evaluation.predict import assess
     from napari_leukocls.evaluation.report import write_evaluation
 
     table, metrics, details = drain(assess(model, data, device, um_per_px, cancel), progress)
@@ -136,14 +137,14 @@ def compare_models(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> dict[str, Any]:
-    """Compare classifiers on the same crops; `napari_leukocls.comparison.iter_compare` in one go.
+    """Compare classifiers on the same crops; `napari_leukocls.evaluation.compare.iter_compare` in one go.
 
     Returns
     -------
     dict
         As ``compare.json``.
     """
-    from napari_leukocls.comparison import iter_compare
+    from napari_leukocls.evaluation.compare import iter_compare
 
     return drain(iter_compare(models, data, out_dir, device, um_per_px, cancel), progress)
 
@@ -160,9 +161,9 @@ def promote_model(
 ) -> Promotion:
     """Make a new classifier the active one if no class's recall falls by more than chance.
 
-    See `napari_leukocls.promotion.promote`; `napari_leukocls.promotion.decide` decides and does nothing.
+    See `napari_leukocls.evaluation.promote.promote`; `decide` in the same module decides and changes nothing.
     """
-    from napari_leukocls.promotion import promote
+    from napari_leukocls.evaluation.promote import promote
 
     return promote(new, over, data, out_dir, device, um_per_px, progress, cancel)
 
@@ -191,7 +192,7 @@ def explain(
     out_dir : path-like
         Replaced as a whole where it is an earlier explanation; somebody's own folder is refused.
     method, check, device, um_per_px, kind, cancel : optional
-        As `napari_leukocls.explain.iter_explain` has them.
+        As `napari_leukocls.explanation.run.iter_explain` has them.
     progress : callable, optional
 
     Returns
@@ -203,10 +204,9 @@ def explain(
     LeukoclsError
         With one line.
     """
-    from napari_leukocls.explain import iter_explain
     from napari_leukocls.explanation.report import write_explanation
-    from napari_leukocls.io.atomic import make_folder
-    from napari_leukocls.io.folder import replacing_folder
+    from napari_leukocls.explanation.run import iter_explain
+    from napari_leukocls.io.atomic import make_folder, replacing_folder
 
     target = Path(out_dir).absolute()
     make_folder(target.parent)
@@ -235,7 +235,7 @@ def train(
     out_dir : path-like
         Of the model, the checkpoint and the records; an interrupted training in it is gone on from.
     preset : str, optional
-        A recipe; see `napari_leukocls.training.presets`.
+        A recipe; see `napari_leukocls.training.config`.
     tell : callable, optional
         Called with each `TrainEvent`.
     cancel : CancelToken, optional
@@ -258,9 +258,9 @@ def train(
     --------
     >>> model = train("crops/", "mine", "quick", from_model="default")  # doctest: +SKIP
     """
-    from napari_leukocls.training.loop import drain as finish_training
-    from napari_leukocls.training.loop import iter_train
-    from napari_leukocls.training.presets import make_train_config
+    from napari_leukocls.training.config import make_train_config
+    from napari_leukocls.training.run import drain as finish_training
+    from napari_leukocls.training.run import iter_train
 
     config = make_train_config(preset, data=str(data), out=str(out_dir), **settings)
     return finish_training(iter_train(config, cancel), tell)
@@ -275,9 +275,9 @@ def run_benchmark(quick: bool = False) -> dict[str, Any]:
 
 __all__ = [
     "analyze",
-    "explain",
     "compare_models",
     "evaluate_model",
+    "explain",
     "promote_model",
     "run_benchmark",
     "train",

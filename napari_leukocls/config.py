@@ -34,7 +34,7 @@ class AnalyzeConfig(BaseModel):
     heatmaps : int
         Heatmaps per class in the report.
     formats : tuple of str
-        Exports beside the tables: names of `napari_leukocls.io.exports.FORMATS`.
+        Exports beside the tables: names of `napari_leukocls.results.exports.FORMATS`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

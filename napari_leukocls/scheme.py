@@ -18,17 +18,23 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.places import user_data_dir
+from napari_leukocls.paths import user_data_dir
 
 SCHEME_FILE = Path(__file__).parent / "data" / "scheme.toml"
+
 FORMAT_VERSION = 1
 
 Kind = Literal["leukocyte", "nucleated", "platelet", "red_cell", "other"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
 _LOINC = re.compile(r"\d{1,7}-\d")
+
 #: Words that a folder's name may carry and that do not tell classes apart.
 _FILLERS = frozenset({"cell", "wbc", "leukocyte", "leucocyte"})
 
@@ -185,15 +191,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _validator() -> Any:
-    from pydantic import TypeAdapter
-
     return TypeAdapter(CellClass)
 
 
 def _entry(raw: Any, base: Mapping[str, CellClass], path: Path) -> CellClass:
     """Validate one entry; an entry of a class that is already known states only what it changes."""
-    from pydantic import ValidationError
-
     name = raw.get("name") if isinstance(raw, dict) else None
     if isinstance(raw, dict) and isinstance(name, str):
         defaults: dict[str, Any] = {"short": name[:4].upper(), "display": name.replace("_", " ").capitalize()}

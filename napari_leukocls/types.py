@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-from napari_leukocls.errors import Cancelled
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from napari_leukocls.segmentation.light import Light
-
 #: Pixel sizes, micrometres, between which a microscope's picture lies: beyond, a red cell is under 5 pixels wide.
 LEAST_UM_PER_PX, MOST_UM_PER_PX = 0.001, 1.5
-
 #: What the segmenter's side can tell apart, in the order of its probabilities.
 CELL_KINDS = ("red_cell", "leukocyte", "platelet")
-
 ScaleSource = Literal["user", "metadata", "red_cell_ruler", "model", "unknown"]
 
 
@@ -146,53 +138,6 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One step of long work: ``done`` of ``total`` in a named stage."""
-
-    stage: str
-    done: int
-    total: int
-    message: str = ""
-
-
-ProgressCallback = Callable[[Progress], None]
-
-T = TypeVar("T")
-#: Work that yields (done, total) between its steps, where it can be stopped, and returns its result.
-Steps = Generator[tuple[int, int], None, T]
-
-
-def finish(steps: Steps[T]) -> T:
-    """Run work to its end without looking at its steps."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-
-
-@dataclass
-class CancelToken:
-    """Asked between steps by long work; set from any thread."""
-
-    _event: threading.Event = field(default_factory=threading.Event)
-
-    def cancel(self) -> None:
-        """Ask the work to stop at its next step."""
-        self._event.set()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether a stop was asked for."""
-        return self._event.is_set()
-
-    def check(self) -> None:
-        """Raise `Cancelled` if a stop was asked for."""
-        if self.cancelled:
-            raise Cancelled("stopped by the user; nothing of this smear was written.")
-
-
-@dataclass(frozen=True)
 class SmearResult:
     """Everything that is known of one smear after analysis.
 
@@ -220,3 +165,40 @@ class SmearResult:
     def labels(self) -> np.ndarray:
         """Label image, (H, W) int32; the value of a cell is its ``cell_id``."""
         return self.segmentation.labels
+
+
+#: Fall from which on a person is told: their microscope's light may want setting.
+WORTH_SAYING = 0.25
+
+
+@dataclass(frozen=True)
+class Light:
+    """How bright the glass is across a field.
+
+    Attributes
+    ----------
+    coefficients : tuple of float
+        Of 1, x, y, x^2, xy, y^2 in the logarithm of the brightness, with x and y from -1 to 1 across the box; the
+        brightest place is 0.
+    fall : float
+        1 less the darkest glass's share of the brightest; 0 where the light was left as it is.
+    surround : float
+        Share of the picture that is the black around a round field of view; 0 where there is none.
+    box : tuple of int
+        y0, x0, y1, x1 of what it was measured on, in pixels of the image.
+    """
+
+    coefficients: tuple[float, ...]
+    fall: float
+    surround: float
+    box: tuple[int, int, int, int]
+
+    @property
+    def note(self) -> str:
+        """What was done, for the list of warnings; "" where it is not worth a word."""
+        said = []
+        if self.fall >= WORTH_SAYING:
+            said.append(f"the light falls by {100 * self.fall:.0f} % across the field: evened out")
+        if self.surround:
+            said.append(f"the black around the field of view ({100 * self.surround:.0f} %) is left out")
+        return "; ".join(said) + "." if said else ""

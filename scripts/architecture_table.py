@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from napari_leukocls import architectures
-from napari_leukocls.architectures import anatomy
+from napari_leukocls.architectures import introspection
 from napari_leukocls.io.atomic import atomic_text
 
 log = logging.getLogger("architecture_table")
@@ -59,9 +59,9 @@ def counts(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         "variant": arguments.get("variant", ""),
         "paper": entry.paper,
         "side": side,
-        "parameters": anatomy.count_parameters(net),
+        "parameters": introspection.count_parameters(net),
         "paper_parameters": entry.paper_parameters if wanted else None,
-        "macs": anatomy.count_macs(net, side),
+        "macs": introspection.count_macs(net, side),
         "paper_macs": entry.paper_macs if wanted else None,
         "megabytes": sum(t.numel() * t.element_size() for t in net.state_dict().values()) / 1e6,
         "note": entry.note,

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_leukocls.classification.checkpoint import load_classifier
-from napari_leukocls.cutting import cut_central
+from napari_leukocls.classification.loading import load_classifier
+from napari_leukocls.classification.single_cell import cut_central
 from napari_leukocls.io.images import read_image
-from napari_leukocls.resources import find_model
-from napari_leukocls.segmentation.catalogue import compact
-from napari_leukocls.types import finish
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.progress import finish
+from napari_leukocls.segmentation.registry import compact
 
 log = logging.getLogger("background_cue")
 #: Factors of red, green and blue.
@@ -50,7 +50,7 @@ def background(pixels: np.ndarray, segmenter: object) -> np.ndarray:
     """Where no leukocyte or platelet of the middle is, (H, W) of 0 to 1 with a soft edge."""
     import cv2
 
-    from napari_leukocls.cutting import central_label
+    from napari_leukocls.classification.single_cell import central_label
 
     outlines = finish(segmenter.segment(pixels, 7.5 / UM_PER_PX))  # type: ignore[attr-defined]
     label = central_label(outlines.labels, outlines.kind_votes, UM_PER_PX)

@@ -21,18 +21,19 @@ from typing import Any
 import numpy as np
 from tifffile import imread
 
-from napari_leukocls.classification.crops import CropRule, cut_crops
-from napari_leukocls.classification.predict import Classifier
+from napari_leukocls.analysis.engine import Engine, load_engine
+from napari_leukocls.classification.classifier import Classifier
+from napari_leukocls.classification.crops import cut_crops
+from napari_leukocls.classification.single_cell import CentralCell, cut_central, mask_in_crop
 from napari_leukocls.config import make_config
-from napari_leukocls.cutting import CentralCell, cut_central, mask_in_crop
 from napari_leukocls.explanation import cam, trust
 from napari_leukocls.explanation.checks import check_model
 from napari_leukocls.io.atomic import atomic_text
 from napari_leukocls.io.images import read_image
-from napari_leukocls.io.results import plain
-from napari_leukocls.pipeline import Engine, load_engine
-from napari_leukocls.resources import sample_smears
-from napari_leukocls.types import finish
+from napari_leukocls.io.serialise import plain
+from napari_leukocls.models.card import CropRule
+from napari_leukocls.paths import sample_smears
+from napari_leukocls.progress import finish
 from scripts.pack_crops import UM_PER_PX, is_heldout
 
 log = logging.getLogger("check_explanations")

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from napari_leukocls.classification import ood
-from napari_leukocls.evaluation.statistics import auroc
+from napari_leukocls.evaluation.bootstrap import auroc
 
 #: Cells of each class that scores are fitted on, and cells of the class left out.
 FITTED_ON, UNKNOWN = 300, 400

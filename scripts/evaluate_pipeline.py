@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
+from napari_leukocls.analysis.engine import Engine, load_engine
 from napari_leukocls.api import analyze
 from napari_leukocls.config import make_config
 from napari_leukocls.evaluation.detection import box_ious
-from napari_leukocls.pipeline import Engine, load_engine
 from scripts.evaluate_segmentation import read_pixels
 from scripts.pack_crops import is_heldout
 from scripts.packs import read_classes

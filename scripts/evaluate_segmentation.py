@@ -35,11 +35,13 @@ def read_pixels(path: Path) -> np.ndarray:
 
 def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.ndarray, np.ndarray, float]:
     """Outline one field with a segmenter: labels, kind of each cell (index into KINDS), red-cell diameter."""
+    from napari_leukocls.analysis.engine import Engine
+    from napari_leukocls.analysis.field import outline, under_even_light
     from napari_leukocls.config import AnalyzeConfig
-    from napari_leukocls.pipeline import Engine, outline
-    from napari_leukocls.preparing import find_scale, steady_diameter, under_even_light
-    from napari_leukocls.segmentation.catalogue import compact, segmenter
-    from napari_leukocls.types import SmearImage, finish
+    from napari_leukocls.progress import finish
+    from napari_leukocls.segmentation.registry import compact, segmenter
+    from napari_leukocls.segmentation.scale import find_scale, steady_diameter
+    from napari_leukocls.types import SmearImage
 
     engine = Engine(
         AnalyzeConfig(segmenter=name, diameter_px=diameter),
@@ -49,7 +51,7 @@ def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.n
         None,
     )
     image, _ = under_even_light(SmearImage(pixels, "field", "field"), engine)
-    scale, _ = find_scale(image, engine)
+    scale, _ = find_scale(image, engine.config, engine.compact)
     segmentation = finish(outline(image, engine, scale, steady_diameter(image, scale)))
     kinds = (
         segmentation.kind_probabilities.argmax(axis=1)

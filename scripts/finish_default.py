@@ -25,15 +25,15 @@ import torch
 from napari_leukocls import architectures
 from napari_leukocls.architectures._ensemble import join_members
 from napari_leukocls.classification import ood
-from napari_leukocls.classification.card import ModelCard
-from napari_leukocls.classification.checkpoint import load_classifier
-from napari_leukocls.classification.crops import CropRule, cut_window, paint_out
-from napari_leukocls.classification.predict import Classifier
-from napari_leukocls.classification.store import write_model
+from napari_leukocls.classification.classifier import Classifier
+from napari_leukocls.classification.crops import cut_window, paint_out
+from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.evaluation.calibration import ece, fit_temperature
+from napari_leukocls.models.card import CropRule, ModelCard
+from napari_leukocls.models.install import write_model
+from napari_leukocls.progress import finish
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.training.finish import review_threshold
-from napari_leukocls.types import finish
+from napari_leukocls.training.calibrate import review_threshold
 from scripts.pack_crops import RULE, VIEW_UM
 from scripts.packs import Labelled, Pack
 from scripts.train_default import ROUTES

@@ -25,7 +25,7 @@ from pathlib import Path
 import click
 from PIL import Image
 
-from napari_leukocls.resources import sample_smear
+from napari_leukocls.paths import sample_smear
 
 TABLES = ("cells.csv", "counts.csv")
 

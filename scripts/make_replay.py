@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_leukocls.classification.checkpoint import load_classifier
-from napari_leukocls.cutting import cut_central
+from napari_leukocls.classification.loading import load_classifier
+from napari_leukocls.classification.single_cell import cut_central
 from napari_leukocls.io.images import read_image
-from napari_leukocls.resources import find_model
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.progress import finish
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.segmentation.catalogue import compact
-from napari_leukocls.training.replay import BUDGET, CHECK_SHARE, FILE, choose, save_replay
-from napari_leukocls.types import finish
+from napari_leukocls.segmentation.registry import compact
+from napari_leukocls.training.feature_replay import BUDGET, CHECK_SHARE, FILE, choose, save_replay
 from scripts.pack_crops import UM_PER_PX
 
 log = logging.getLogger("make_replay")

@@ -21,7 +21,7 @@ from PIL import Image
 from napari_leukocls.batch import run_batch
 from napari_leukocls.config import make_config
 from napari_leukocls.io.inputs import expand_inputs
-from napari_leukocls.resources import sample_smear
+from napari_leukocls.paths import sample_smear
 
 if TYPE_CHECKING:
     from distributed import LocalCluster

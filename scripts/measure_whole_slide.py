@@ -77,7 +77,7 @@ def write_slide(path: Path, shape: tuple[int, int], drawn: list[np.ndarray], gla
 PROGRAM = """
 import json, resource, sys, time
 from napari_leukocls.batch import run_batch
-from napari_leukocls.batch.work import engine_of
+from napari_leukocls.batch.worker import engine_of
 from napari_leukocls.config import make_config
 from napari_leukocls.io.inputs import expand_inputs
 config = make_config(device="cpu")

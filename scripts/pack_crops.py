@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_leukocls.classification.crops import CropRule, cut_window, white_balance
+from napari_leukocls.classification.crops import cut_window, white_balance
+from napari_leukocls.models.card import CropRule
 
 log = logging.getLogger("pack_crops")
 #: Wider than the network's view, so that views can be turned and shifted.
@@ -57,9 +58,9 @@ def cut(job: tuple[Path, str, str, bool]) -> tuple[str, str, bool, bytes, bytes]
     import cv2
     import torch
 
-    from napari_leukocls.cutting import central_label, central_window
-    from napari_leukocls.segmentation.catalogue import compact
-    from napari_leukocls.types import finish
+    from napari_leukocls.classification.single_cell import central_label, central_window
+    from napari_leukocls.progress import finish
+    from napari_leukocls.segmentation.registry import compact
 
     torch.set_num_threads(1)
     file, name, class_name, heldout = job

@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 
 from napari_leukocls.evaluation.gate import judge_classes, judge_overall
-from napari_leukocls.evaluation.ground import Ground
+from napari_leukocls.evaluation.shared_classes import Ground
 
 RECALL = 0.97
 ALIKE = ([100] * 8, [30] * 8, [10] * 8, [300, 250, 200, 100, 60, 30, 20, 10])

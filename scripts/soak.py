@@ -17,8 +17,8 @@ from PIL import Image
 from napari_leukocls.batch import run_batch
 from napari_leukocls.config import make_config
 from napari_leukocls.io.inputs import expand_inputs
-from napari_leukocls.resources import sample_smear
-from napari_leukocls.types import Progress
+from napari_leukocls.paths import sample_smear
+from napari_leukocls.progress import Progress
 
 #: Slides after which the program has settled.
 SETTLED = 10

@@ -42,7 +42,7 @@ def true_key(viewer: Any, cell: int) -> str:
     import pandas as pd
     import tifffile
 
-    from napari_leukocls.resources import sample_smear
+    from napari_leukocls.paths import sample_smear
 
     drawn = sample_smear()
     truth = pd.read_csv(drawn.with_name(f"{drawn.stem}_truth.csv")).set_index("cell_id")["class"]
@@ -125,7 +125,7 @@ def batch(viewer: Any, window: Any, out: Path, folder: Path) -> None:
     """Three slides, one of them opened."""
     from acting import click, control, pump, until, write
 
-    from napari_leukocls.resources import sample_smears
+    from napari_leukocls.paths import sample_smears
 
     slides = folder / "slides"
     slides.mkdir()
@@ -160,7 +160,7 @@ def take(parts: list[str], out: Path) -> None:
     from acting import pump
     from superqt.utils import WorkerBase
 
-    from napari_leukocls.widgets import preferences
+    from napari_leukocls.widgets.common import preferences
 
     preferences._settings = lambda: None  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as name:

@@ -37,7 +37,7 @@ SHARES = {"bccd": 0.3, "chula": 0.2, "boxes": 0.25, "pbc": 0.1, "synthetic": 0.2
 
 def absorbance(pixels: np.ndarray) -> np.ndarray:
     """Distance from the glass per channel; the package's own function, so that both sides agree."""
-    from napari_leukocls.segmentation.normalise import absorbance as package_absorbance
+    from napari_leukocls.segmentation.compact import absorbance as package_absorbance
 
     return package_absorbance(pixels)
 

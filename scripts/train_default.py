@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_leukocls.training.folded import unfold_batch_norm
+from napari_leukocls.classification.fusion import unfold_batch_norm
 from scripts import stain_views as views
 from scripts.packs import Labelled, Pack, batch_of, read_classes
 

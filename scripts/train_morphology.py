@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from napari_leukocls.classification.checkpoint import load_classifier
-from napari_leukocls.classification.predict import Classifier
+from napari_leukocls.classification.classifier import Classifier
+from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.evaluation.calibration import fit_temperature
 from napari_leukocls.explanation import morphology
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text
+from napari_leukocls.progress import finish
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import finish
 from scripts.finish_default import product_crops
 from scripts.packs import Pack, is_validation
 

@@ -9,8 +9,8 @@ import timm
 import torch
 from torch import nn
 
-from napari_leukocls.architectures._common import HeadedNet, SizeGuard
-from napari_leukocls.architectures.registry import InputRule
+from napari_leukocls.architectures.base import HeadedNet, SizeGuard
+from napari_leukocls.architectures.entry import InputRule
 from napari_leukocls.errors import ModelError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_leukocls.batch.outcome import SlideOutcome
+from napari_leukocls.batch.job import SlideOutcome
 from napari_leukocls.batch.run import run_batch
 
 __all__ = ["SlideOutcome", "run_batch"]

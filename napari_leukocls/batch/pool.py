@@ -10,12 +10,16 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait as wait_for
 from typing import TYPE_CHECKING
 
-from napari_leukocls.batch.outcome import Job, SlideDone, failure
-from napari_leukocls.batch.work import do_job
+from distributed import KilledWorker
+
+from napari_leukocls.batch.job import Job, SlideDone, failure
+from napari_leukocls.batch.worker import do_job
 from napari_leukocls.errors import ArgumentError, Cancelled, DeviceError
-from napari_leukocls.types import CancelToken
+from napari_leukocls.progress import CancelToken
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -43,7 +47,7 @@ def in_processes(jobs: Sequence[Job], workers: int, cancel: CancelToken) -> Iter
     Raises
     ------
     LeukoclsError
-        As `napari_leukocls.batch.work.do_job`.
+        As `napari_leukocls.batch.worker.do_job`.
     """
     left = deque(jobs)
     while left:
@@ -77,8 +81,6 @@ def _in_pool(left: deque[Job], workers: int, cancel: CancelToken) -> Generator[S
 
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    from multiprocessing import get_context
-
     # Forked threads of torch may hang, so processes are started afresh.
     context = get_context("spawn")
     stop = context.Event()
@@ -98,12 +100,10 @@ def on_cluster(jobs: Sequence[Job], address: str, cancel: CancelToken) -> Iterat
     Raises
     ------
     LeukoclsError
-        As `napari_leukocls.batch.work.do_job`; `ArgumentError` where no scheduler answers, `DeviceError`
+        As `napari_leukocls.batch.worker.do_job`; `ArgumentError` where no scheduler answers, `DeviceError`
         where it is lost.
     """
     with _connected(address) as client:
-        from distributed import KilledWorker
-
         pool = client.get_executor(pure=False)
         running: dict[Future[SlideDone], Job] = {pool.submit(do_job, job): job for job in jobs}
         try:
@@ -158,9 +158,6 @@ def _begin(stop: Event) -> None:
 
 def _end_with_parent() -> None:
     """A worker whose parent was killed must not go on writing beside the run that takes its place."""
-    from multiprocessing import parent_process
-    from multiprocessing.connection import wait as wait_for
-
     parent = parent_process()
     if parent is not None:
         wait_for([parent.sentinel])

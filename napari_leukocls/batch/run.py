@@ -12,19 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls._version import __version__
-from napari_leukocls.batch.outcome import Job, SlideDone, SlideOutcome
-from napari_leukocls.batch.receipt import model_hashes
-from napari_leukocls.batch.work import do_job, engine_of, threads_for
+from napari_leukocls.analysis.engine import check_countable, engine_of
+from napari_leukocls.batch.job import Job, SlideDone, SlideOutcome
+from napari_leukocls.batch.pool import in_processes, on_cluster
+from napari_leukocls.batch.resume import model_hashes
+from napari_leukocls.batch.worker import do_job, threads_for
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError, LeukoclsError
-from napari_leukocls.pipeline import check_countable
-from napari_leukocls.types import CancelToken, Progress, ProgressCallback
+from napari_leukocls.io.atomic import atomic_text, make_folder, sweep
+from napari_leukocls.io.serialise import plain
+from napari_leukocls.progress import CancelToken, Progress, ProgressCallback
+from napari_leukocls.results.summary import write_summary
 
 if TYPE_CHECKING:
     from napari_leukocls.io.inputs import SlideInput
 
 MANIFEST = "manifest.json"
+
 log = logging.getLogger(__name__)
+
 #: Seconds between two writings of ``summary.csv`` while a run goes on.
 _SUMMARY_EVERY = 2.0
 
@@ -72,9 +78,6 @@ def run_batch(
         Where nothing can be done at all: a model or a device is missing, `out_dir` cannot be written or has
         another run going on, or the user stopped it. What was done by then stays.
     """
-    from napari_leukocls.io.atomic import make_folder
-    from napari_leukocls.io.folder import sweep
-
     if workers < 1:
         raise ArgumentError("give at least one worker.")
     if workers > 1 and scheduler:
@@ -106,12 +109,8 @@ def _work(
 ) -> Iterator[SlideDone]:
     """Where the slides are done: on a cluster, in processes, or here."""
     if scheduler:
-        from napari_leukocls.batch.pool import on_cluster
-
         return on_cluster(jobs, scheduler, cancel)
     if workers > 1:
-        from napari_leukocls.batch.pool import in_processes
-
         return in_processes(jobs, workers, cancel)
     return _one_by_one(jobs, progress, cancel)
 
@@ -156,8 +155,6 @@ def _collect(
 
 
 def _write_summary(folder: Path, found: Mapping[str, SlideDone]) -> None:
-    from napari_leukocls.io.results import write_summary
-
     write_summary([done.row for done in found.values() if done.row is not None], folder / "summary.csv")
 
 
@@ -168,9 +165,6 @@ def _write_manifest(
     models: Mapping[str, str | None],
 ) -> None:
     """Write what the run was; what it has done of each slide stands in the slide's own folder."""
-    from napari_leukocls.io.atomic import atomic_text
-    from napari_leukocls.io.results import plain
-
     manifest: dict[str, Any] = {
         "format": 1,
         "version": __version__,

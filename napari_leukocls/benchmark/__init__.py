@@ -32,11 +32,11 @@ def measure(quick: bool = False) -> dict[str, Any]:
     DeviceError
         Where the analysis of the large smear fails.
     """
+    from napari_leukocls.analysis.engine import load_engine
     from napari_leukocls.benchmark._images import help_time, large_smear, sizes, small_field
     from napari_leukocls.benchmark._networks import classifiers, segmenters
     from napari_leukocls.benchmark._timing import left_out
     from napari_leukocls.config import make_config
-    from napari_leukocls.pipeline import load_engine
 
     engine = load_engine(make_config(device="cpu"))
     return {

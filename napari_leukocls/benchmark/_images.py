@@ -14,13 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
+from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.benchmark._timing import seconds_of, take_turns
 from napari_leukocls.errors import DeviceError
+from napari_leukocls.explanation.cells import crops_of, surest_cells
+from napari_leukocls.io.images import read_image
+from napari_leukocls.paths import sample_smears
+from napari_leukocls.progress import drain
+from napari_leukocls.results.writer import write_result
+from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, render_smear
+from napari_leukocls.types import SmearImage
 
 if TYPE_CHECKING:
-    from napari_leukocls.pipeline import Engine
-    from napari_leukocls.types import SmearImage
+    from napari_leukocls.analysis.engine import Engine
 
 #: Of the rendered fields: red cells are 47 px across.
 UM_PER_PX = 0.16
@@ -28,6 +36,7 @@ UM_PER_PX = 0.16
 #: alone.
 LAYOUTS = ((2, 2), (3, 4), (6, 8))
 COMMAND = (sys.executable, "-m", "napari_leukocls")
+
 #: Runs a command and tells its time and its own peak of memory. A process of its own, because Linux counts
 #: what the parent holds at the fork as the child's.
 _WATCH = """
@@ -42,8 +51,6 @@ print(json.dumps([time.perf_counter() - start, usage.ru_maxrss * unit, os.waitst
 
 def _render(height: int, width: int) -> np.ndarray:
     """A field with as many cells to the area, whatever its size."""
-    from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, render_smear
-
     area = height * width * UM_PER_PX**2
     recipe = SmearRecipe(
         height=height,
@@ -60,18 +67,12 @@ def _render(height: int, width: int) -> np.ndarray:
 
 
 def _save(pixels: np.ndarray, file: Path) -> Path:
-    from PIL import Image
-
     Image.fromarray(pixels).save(file, compress_level=1)
     return file
 
 
 def small_field(engine: Engine, repeats: int) -> dict[str, Any]:
     """A 640 x 480 file analysed, scale included, and all outputs written; models loaded before."""
-    from napari_leukocls.io.images import read_image
-    from napari_leukocls.io.results import write_result
-    from napari_leukocls.pipeline import drain, iter_analyze
-
     with tempfile.TemporaryDirectory() as folder:
         file = _save(_render(480, 640), Path(folder) / "field.png")
         times: dict[str, list[float]] = {"read_and_analyse_s": [], "write_s": []}
@@ -90,11 +91,6 @@ def small_field(engine: Engine, repeats: int) -> dict[str, Any]:
 
 def leukocyte_crops(engine: Engine, count: int) -> np.ndarray:
     """Crops (count, side, side, 3) of the leukocytes of a bundled smear, again from the first where they end."""
-    from napari_leukocls.explanation.smear import crops_of, surest_cells
-    from napari_leukocls.io.images import read_image
-    from napari_leukocls.pipeline import drain, iter_analyze
-    from napari_leukocls.resources import sample_smears
-
     result = drain(iter_analyze(read_image(next(iter(sample_smears().values()))), engine))
     rows = surest_cells(result.cells, count, engine.classifier.classes)
     return crops_of(result, engine.classifier, rows)[np.arange(count) % len(rows)]
@@ -102,8 +98,6 @@ def leukocyte_crops(engine: Engine, count: int) -> np.ndarray:
 
 def sizes(engine: Engine, quick: bool) -> dict[str, Any]:
     """Seconds a megapixel for one content laid side by side, at a known scale, outputs left out."""
-    from napari_leukocls.types import SmearImage
-
     field = _render(1024, 1024)
     layouts = LAYOUTS[:1] if quick else LAYOUTS
     figures: dict[str, Any] = {}
@@ -127,8 +121,6 @@ def sizes(engine: Engine, quick: bool) -> dict[str, Any]:
 
 
 def _analysis(image: SmearImage, engine: Engine) -> Callable[[], object]:
-    from napari_leukocls.pipeline import drain, iter_analyze
-
     return lambda: drain(iter_analyze(image, engine))
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
+from cellpose.vit import CPSAM
+
+from napari_leukocls.architectures.registry import create
+from napari_leukocls.benchmark._images import leukocyte_crops
 from napari_leukocls.benchmark._timing import (
     free_memory,
     gflop_of,
@@ -14,23 +19,21 @@ from napari_leukocls.benchmark._timing import (
     share_of_matmul,
     take_turns,
 )
+from napari_leukocls.segmentation.compact_net import TILE
 
 if TYPE_CHECKING:
-    from napari_leukocls.pipeline import Engine
+    from napari_leukocls.analysis.engine import Engine
 
 #: Memory (bytes) below which cellpose's network, 1.2 GB of weights and as much again, is not built.
 ROOM_FOR_CPSAM = 4_000_000_000
 BATCHES = (8, 16, 32, 64)
+
 #: One after the other in a turn, since the first after other work finds cold caches.
 OTHER_IMAGES = 16
 
 
 def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
     """The compact network against cpsam_v2's architecture with random weights, on 256 px tiles."""
-    import torch
-
-    from napari_leukocls.segmentation.compact_net import TILE
-
     compact = engine.compact.net
     batch = engine.compact.batch_size
     megapixels = TILE**2 / 1e6
@@ -53,8 +56,6 @@ def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
     if free_memory() < ROOM_FOR_CPSAM:
         figures["cpsam"] = left_out(f"less than {ROOM_FOR_CPSAM / 1e9:.0f} GB of memory is free")
     else:
-        from cellpose.vit import CPSAM
-
         cpsam = CPSAM(dtype=torch.float32).eval()
         tile = torch.rand(1, 3, TILE, TILE)
 
@@ -78,11 +79,6 @@ def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
 
     On leukocytes of a bundled smear.
     """
-    import torch
-
-    from napari_leukocls.architectures.registry import create
-    from napari_leukocls.benchmark._images import leukocyte_crops
-
     classifier = engine.classifier
     crops = leukocyte_crops(engine, max(BATCHES))
     other = create("efficientnet_b0", 1000).eval()

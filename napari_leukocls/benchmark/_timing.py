@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 if TYPE_CHECKING:
     from torch import nn
 
 MATMUL_SIDE = 2048
+
 MATMUL_GFLOP = 2 * MATMUL_SIDE**3 / 1e9
 
 
@@ -42,8 +46,6 @@ def take_turns(
 
 def matmul() -> Callable[[], object]:
     """Return the product of two float32 matrices, `MATMUL_GFLOP` operations, as work to time."""
-    import torch
-
     one, other = torch.randn(MATMUL_SIDE, MATMUL_SIDE), torch.randn(MATMUL_SIDE, MATMUL_SIDE)
     return lambda: torch.mm(one, other)
 
@@ -55,9 +57,6 @@ def share_of_matmul(gflop: float, seconds: float, matmul_seconds: float) -> floa
 
 def gflop_of(net: nn.Module, *inputs: Any) -> float:
     """Floating-point operations (10^9, two a multiplication with addition) of one call."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(*inputs)
     return counter.get_total_flops() / 1e9

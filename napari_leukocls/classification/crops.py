@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from napari_leukocls.models.card import CropRule
+
 if TYPE_CHECKING:
-    from napari_leukocls.segmentation.light import SeenPixels
+    from napari_leukocls.segmentation.illumination import SeenPixels
 
 #: Half-width of the soft edge where a neighbour is painted out, micrometres.
 SOFT_EDGE_UM = 0.35
-
-
-@dataclass(frozen=True)
-class CropRule:
-    """How a model wants its crops; stored in its card.
-
-    Attributes
-    ----------
-    side_um : float
-        Side of the square crop, micrometres.
-    side_px : int
-        Side of the square crop, pixels.
-    margin_um : float or None
-        What is farther than this from the cell's outline is painted over with the colour of glass, so
-        that neighbours and background cannot speak for the cell; None keeps them.
-    white : float or None
-        Grey level (0-255) that empty glass is brought to in each channel; None leaves colours alone.
-    red_cell : tuple of float or None
-        Optical density of red cells (natural logarithm, RGB) that a smear's stain is drawn towards; None
-        leaves the stain alone.
-    red_cell_share : float
-        How far it is drawn there: 0 not at all, 1 the whole way.
-    """
-
-    side_um: float = 22.4
-    side_px: int = 128
-    margin_um: float | None = 1.0
-    white: float | None = 235.0
-    red_cell: tuple[float, float, float] | None = None
-    red_cell_share: float = 0.5
-
-    @property
-    def um_per_px(self) -> float:
-        """Size of a crop's pixel, micrometres."""
-        return self.side_um / self.side_px
 
 
 def stain_power(red_cells: Sequence[float] | None, rule: CropRule) -> np.ndarray:

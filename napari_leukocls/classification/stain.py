@@ -27,7 +27,6 @@ MIN_PIXELS = 60
 _EXTREMES = (1.0, 99.0)
 #: Crops that a reference is fitted on.
 _FIT_CROPS = 300
-
 METHODS = ("reinhard", "macenko")
 
 

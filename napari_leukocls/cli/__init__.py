@@ -15,14 +15,13 @@ from napari_leukocls.cli._base import Group, says_debug
 from napari_leukocls.cli.analyze import analyze
 from napari_leukocls.cli.audit import audit
 from napari_leukocls.cli.compare import compare
+from napari_leukocls.cli.demo import benchmark, demo
+from napari_leukocls.cli.evaluate import evaluate
 from napari_leukocls.cli.explain import explain
 from napari_leukocls.cli.models import models
 from napari_leukocls.cli.promote import promote
-from napari_leukocls.cli.studies import benchmark, demo, evaluate
 from napari_leukocls.cli.train import train
 from napari_leukocls.errors import LeukoclsError
-
-__all__ = ["cli", "main"]
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -97,3 +96,6 @@ def _report(error: Exception) -> int:
 def _say(message: str, status: int) -> int:
     click.echo(f"leukocls: {message}", err=True)
     return status
+
+
+__all__ = ["cli", "main"]

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from napari_leukocls.types import Progress
+    from napari_leukocls.progress import Progress
+
+
+def figure_text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def limits_text(limits: Any) -> str:
+    return f"  (95 % limits {figure_text(limits[0])} to {figure_text(limits[1])})" if limits else ""
+
 
 DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 

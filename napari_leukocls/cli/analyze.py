@@ -105,7 +105,7 @@ def report_failures(out: Path, outcomes: list[SlideOutcome], slides: list[SlideI
     Where nothing failed, the list that an earlier run into the same folder left is removed.
     """
     from napari_leukocls.io.atomic import output_error
-    from napari_leukocls.io.results import write_failures
+    from napari_leukocls.results.summary import write_failures
 
     file = out / "failures.csv"
     sources = {slide.slide_id: slide.source for slide in slides}
@@ -127,7 +127,7 @@ def report_failures(out: Path, outcomes: list[SlideOutcome], slides: list[SlideI
 
 def _refuse_unbuilt(options: dict[str, Any]) -> None:
     """Check the names of exports."""
-    from napari_leukocls.io.exports import parse_formats
+    from napari_leukocls.results.exports import parse_formats
 
     options["formats"] = parse_formats(options["formats"])
 

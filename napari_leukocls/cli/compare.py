@@ -30,14 +30,14 @@ def compare(
     MODEL is a model's name or folder. DATA is a folder of class folders, or a CSV with columns file,class;
     where its column split names a test part, that alone is used.
     """
-    from napari_leukocls.cli.studies import need_data
-    from napari_leukocls.comparison import distinct_names, iter_compare
-    from napari_leukocls.resources import find_model
+    from napari_leukocls.cli.evaluate import need_data
+    from napari_leukocls.evaluation.compare import distinct_names, iter_compare
+    from napari_leukocls.models.registry import find_model
 
     # What is cheap to check is checked before torch is loaded.
     distinct_names([find_model(model) for model in models])
     need_data(data)
-    from napari_leukocls.pipeline import drain
+    from napari_leukocls.progress import drain
 
     progress = ProgressLine()
     try:
@@ -45,7 +45,7 @@ def compare(
     finally:
         progress.close()
     if as_json:
-        from napari_leukocls.io.results import plain
+        from napari_leukocls.io.serialise import plain
 
         write_json(plain(result))
         return

@@ -50,7 +50,7 @@ def explain(
 
     Writes figure.png, heatmaps, explanations.csv and report.html into DIR.
     """
-    from napari_leukocls.resources import find_model
+    from napari_leukocls.models.registry import find_model
 
     # What is cheap to check is checked before torch is loaded.
     find_model(model)
@@ -81,7 +81,7 @@ def explain(
 
 
 def _summary(explanation: Explanation, out: Path) -> dict[str, Any]:
-    from napari_leukocls.io.results import plain
+    from napari_leukocls.io.serialise import plain
 
     return plain(
         {

@@ -23,7 +23,7 @@ def models() -> None:
 def list_command(as_json: bool) -> None:
     """List the models that can be used by name; * marks the active classifier."""
     from napari_leukocls.errors import ModelError
-    from napari_leukocls.resources import active_classifier, list_models
+    from napari_leukocls.models.registry import active_classifier, list_models
 
     active = active_classifier()
     rows = []
@@ -54,7 +54,7 @@ def list_command(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the card as it is.")
 def info(name: str, as_json: bool) -> None:
     """Show the card of the model NAME."""
-    from napari_leukocls.resources import find_model
+    from napari_leukocls.models.registry import find_model
 
     entry = find_model(name)
     card = entry.card()
@@ -71,7 +71,7 @@ def info(name: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
 def verify(name: str, as_json: bool) -> None:
     """Check that the model NAME is whole: its card, its weights, and that they fit each other."""
-    from napari_leukocls.resources import find_model
+    from napari_leukocls.models.registry import find_model
 
     entry = find_model(name)
     if entry.card().get("kind", "classifier") == "segmenter":
@@ -79,7 +79,7 @@ def verify(name: str, as_json: bool) -> None:
 
         checked = [f"weights: SHA-256 {load_compact(entry.path, 'cpu').weights_hash}"]
     else:
-        from napari_leukocls.classification.checkpoint import verify as verify_classifier
+        from napari_leukocls.classification.loading import verify as verify_classifier
 
         checked = verify_classifier(entry.path)
     if as_json:

@@ -45,14 +45,14 @@ def promote(
     cells that NEW was not trained on; where its column split names a test part, that alone is used. On yes
     NEW becomes the active model.
     """
-    from napari_leukocls.cli.studies import need_data
-    from napari_leukocls.resources import active_classifier, find_model
+    from napari_leukocls.cli.evaluate import need_data
+    from napari_leukocls.models.registry import active_classifier, find_model
 
     # What is cheap to check is checked before torch is loaded.
     for name in (new, over or active_classifier()):
         find_model(name)
     need_data(data)
-    from napari_leukocls.promotion import promote as decide_and_do
+    from napari_leukocls.evaluation.promote import promote as decide_and_do
 
     progress = ProgressLine()
     try:

@@ -129,8 +129,8 @@ def train(
     DATA is a folder of class folders, or a CSV with columns file,class and optionally patient, slide, split,
     um_per_px. Give --arch or --from. An interrupted training goes on when the same command is given again.
     """
-    from napari_leukocls.compute import share_processor
-    from napari_leukocls.training.presets import make_train_config, preset_names, preset_summary
+    from napari_leukocls.device import share_processor
+    from napari_leukocls.training.config import make_train_config, preset_names, preset_summary
 
     share_processor()
     if preset == "list":
@@ -161,8 +161,8 @@ def _run(config: Any) -> TrainEvent:
     """Train, show what happens on standard error, and return the last event; Ctrl-C is a soft stop."""
     import signal
 
-    from napari_leukocls.training.loop import iter_train
-    from napari_leukocls.types import CancelToken, Progress
+    from napari_leukocls.progress import CancelToken, Progress
+    from napari_leukocls.training.run import iter_train
 
     cancel, line = CancelToken(), ProgressLine()
 

@@ -1,25 +1,18 @@
-"""Whether a probability of 0.9 is right nine times in ten, and the temperature that makes it so.
-
-References
-----------
-.. [1] Guo, C. et al. (2017). On calibration of modern neural networks. ICML.
-.. [2] Nixon, J. et al. (2019). Measuring calibration in deep learning. CVPR workshops.
-.. [3] Brier, G. W. (1950). Monthly Weather Review 78, 1-3.
-.. [4] Murphy, A. H. (1973). A new vector partition of the probability score. J. Appl. Meteor. 12, 595-600.
-.. [5] Stephenson, D. B. et al. (2008). Two extra components in the Brier score decomposition. Weather and
-   Forecasting 23, 752-757.
-"""
+"""Calibration error, temperature, isotonic."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, softmax
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import brier_score_loss
+from sklearn.model_selection import KFold
 
 from napari_leukocls.errors import ArgumentError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 N_BINS = 15
 
@@ -156,8 +149,6 @@ def brier_parts(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BI
 
 def classwise_brier(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Brier's score of each class against the others, (C,), 0-1 each; their sum is `brier`."""
-    from sklearn.metrics import brier_score_loss
-
     if len(truth) == 0:
         return np.full(np.shape(probabilities)[1], np.nan)
     inside = np.clip(np.asarray(probabilities, dtype=float), 0, 1)
@@ -171,8 +162,6 @@ def classwise_brier(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def reliability_table(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> pd.DataFrame:
     """One row a bin: ``low, high, n, confidence, accuracy``; means are NaN where a bin is empty."""
-    import pandas as pd
-
     confidence, correct = best_of(probabilities, truth)
     bins = bins_of(confidence, n_bins)
     n = np.bincount(bins, minlength=n_bins)
@@ -199,9 +188,6 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     ArgumentError
         Nothing to fit on, or logits that are no numbers.
     """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
-
     logits, truth = np.asarray(logits, dtype=float), np.asarray(truth)
     if len(truth) == 0 or not np.isfinite(logits).all():
         raise ArgumentError("a temperature needs crops and finite logits; check the validation set.")
@@ -216,3 +202,88 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
         loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-6}
     )
     return float(np.exp(found.x))
+
+
+def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Divide the logits of probabilities (N, C) by a temperature; below 1 it makes them surer."""
+    logits = np.log(np.clip(np.asarray(probabilities, dtype=float), 1e-30, None))
+    return softmax(logits / temperature, axis=1)
+
+
+@dataclass(frozen=True)
+class Isotonic:
+    """A rising step-wise map for each class, instead of one temperature for all.
+
+    It follows any miscalibration, and needs more cells than a temperature; it may change the best class.
+
+    Attributes
+    ----------
+    knots : tuple of (numpy.ndarray, numpy.ndarray)
+        One pair a class: probabilities, and what each becomes; linear between them.
+    """
+
+    knots: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    def apply(self, probabilities: np.ndarray) -> np.ndarray:
+        """Map probabilities (N, C) and make rows sum to 1; a row that becomes nothing stays as it was."""
+        given = np.asarray(probabilities, dtype=float)
+        mapped = np.stack([np.interp(given[:, k], *knots) for k, knots in enumerate(self.knots)], axis=1)
+        total = mapped.sum(axis=1, keepdims=True)
+        return np.where(total > 0, mapped / np.where(total > 0, total, 1), given)
+
+
+def fit_isotonic(probabilities: np.ndarray, truth: np.ndarray) -> Isotonic:
+    """Fit isotonic regression of each class against the others; on validation data alone [1]_.
+
+    Raises
+    ------
+    ArgumentError
+        Nothing to fit on, or probabilities that are no numbers.
+    """
+    given = np.asarray(probabilities, dtype=float)
+    if len(truth) == 0 or not np.isfinite(given).all():
+        raise ArgumentError(
+            "isotonic calibration needs crops and finite probabilities; check the validation set."
+        )
+    knots = []
+    for place in range(given.shape[1]):
+        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(
+            given[:, place], truth == place
+        )
+        knots.append((np.asarray(fitted.X_thresholds_), np.asarray(fitted.y_thresholds_, dtype=float)))
+    return Isotonic(tuple(knots))
+
+
+def recalibration(
+    probabilities: np.ndarray, truth: np.ndarray, folds: int = 5, seed: int = 0
+) -> dict[str, dict[str, float]] | None:
+    """What fitting anew on these cells would give: each fold is calibrated by a fit on the others.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+    folds, seed : int
+
+    Returns
+    -------
+    dict or None
+        ``as_is``, ``temperature`` and ``isotonic``, each with ``ece``, ``brier`` and ``accuracy``; None where
+        there are fewer than ten cells a fold.
+    """
+    if len(truth) < 10 * folds:
+        return None
+    given = np.asarray(probabilities, dtype=float)
+    fitted = {"as_is": given, "temperature": np.empty_like(given), "isotonic": np.empty_like(given)}
+    logits = np.log(np.clip(given, 1e-30, None))
+    for rest, part in KFold(folds, shuffle=True, random_state=seed).split(given):
+        fitted["temperature"][part] = at_temperature(given[part], fit_temperature(logits[rest], truth[rest]))
+        fitted["isotonic"][part] = fit_isotonic(given[rest], truth[rest]).apply(given[part])
+    return {
+        name: {
+            "ece": ece(values, truth),
+            "brier": brier(values, truth),
+            "accuracy": float((values.argmax(axis=1) == truth).mean()),
+        }
+        for name, values in fitted.items()
+    }

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from cellpose.metrics import average_precision
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.spatial import cKDTree
 
 from napari_leukocls.errors import ArgumentError
 
@@ -82,8 +86,6 @@ def centres_f1(predicted: np.ndarray, centres: np.ndarray, *, max_distance: floa
     """
     points = np.asarray(centres, dtype=float).reshape(-1, 2)
     if max_distance is not None:
-        from scipy.spatial import cKDTree
-
         centroids = np.asarray(predicted, dtype=float).reshape(-1, 2)
         near = cKDTree(centroids).sparse_distance_matrix(cKDTree(points), max_distance, output_type="ndarray")
         return _matched(near["i"], near["j"], len(centroids), len(points))
@@ -115,8 +117,6 @@ def mask_average_precision(
     numpy.ndarray, (T,), float64
         1 where both images are empty.
     """
-    from cellpose.metrics import average_precision
-
     if labels_pred.shape != labels_true.shape:
         raise ArgumentError(f"label images differ in size: {labels_pred.shape} and {labels_true.shape}.")
     if not labels_pred.any() and not labels_true.any():
@@ -152,9 +152,6 @@ def _without_gaps(labels: np.ndarray) -> np.ndarray:
 
 def _matched(rows: np.ndarray, columns: np.ndarray, n_pred: int, n_true: int) -> Found:
     """The largest one-to-one matching among the allowed pairs (Hopcroft-Karp)."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import maximum_bipartite_matching
-
     if len(rows) == 0:
         return Found(0, n_pred, n_true)
     graph = csr_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(n_pred, n_true))

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.metrics import silhouette_score
 
 from napari_leukocls.errors import ArgumentError
 
@@ -48,8 +51,6 @@ def chosen(n: int, limit: int = MAX_CELLS, seed: int = 0) -> np.ndarray:
 
 def silhouette(points: np.ndarray, labels: np.ndarray) -> float:
     """Mean silhouette; NaN where there are fewer than two classes, or one for each cell."""
-    from sklearn.metrics import silhouette_score
-
     if not 2 <= len(np.unique(labels)) < len(labels):
         return float("nan")
     return float(silhouette_score(points, labels))
@@ -73,8 +74,6 @@ def embed(
     ArgumentError
         Where there are fewer than four cells, or features that are no numbers.
     """
-    from sklearn.decomposition import PCA
-
     given, names = np.asarray(features, dtype=np.float64), np.asarray(labels)
     if len(given) < 4 or not np.isfinite(given).all():
         raise ArgumentError("a map needs four cells or more with finite features.")
@@ -85,7 +84,6 @@ def embed(
         points = np.pad(reduced, ((0, 0), (0, 2 - size)))
         shares = tuple(float(share) for share in np.nan_to_num(pca.explained_variance_ratio_))
         return Embedding(method, points, names, silhouette(points, names), shares)
-    from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(given) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed, n_jobs=1)

@@ -11,27 +11,38 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_curve
 
 from napari_leukocls.evaluation.calibration import N_BINS, ece, reliability_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from napari_leukocls.evaluation.embedding import Embedding
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#7f7f7f"
+
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a7300")
+
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+
 _STYLE: Any = {
     "svg.hashsalt": "napari-leukocls",
     "svg.fonttype": "none",
     "font.size": 9.0,
 }
+
 _LOCK = threading.RLock()
+
 _P = ParamSpec("_P")
+
 _T = TypeVar("_T")
 
 
@@ -40,8 +51,6 @@ def _styled(draw: Callable[_P, _T]) -> Callable[_P, _T]:
 
     @wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        import matplotlib
-
         # The settings are the process's: two threads at once would put each other's back.
         with _LOCK, matplotlib.rc_context():
             matplotlib.rcdefaults()
@@ -54,8 +63,6 @@ def _styled(draw: Callable[_P, _T]) -> Callable[_P, _T]:
 @_styled
 def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as ``png`` or ``svg``, with no date in it, so that the same figure gives the same bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
@@ -63,8 +70,6 @@ def rendered(figure: Figure, kind: str) -> bytes:
 
 
 def _new(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -160,8 +165,6 @@ def _reliability(upper: Axes, lower: Axes, values: np.ndarray, truth: np.ndarray
 @_styled
 def roc_figure(probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[str]) -> Figure:
     """ROC curve of each class against the rest, over probabilities (N, C) and truth (N,)."""
-    from sklearn.metrics import auc, roc_curve
-
     figure = _new(6.4, 4.4)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
@@ -178,8 +181,6 @@ def roc_figure(probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[s
 @_styled
 def precision_recall_figure(probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[str]) -> Figure:
     """Precision against recall of each class, over probabilities (N, C) and truth (N,)."""
-    from sklearn.metrics import average_precision_score, precision_recall_curve
-
     figure = _new(6.4, 4.4)
     axes = figure.add_subplot()
     for place, name in enumerate(_names(classes)):
@@ -226,8 +227,6 @@ def pareto_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ``model``, ``ms_per_image``, ``ms_per_image_quartiles``, ``macro_f1``, ``macro_f1_ci95`` and ``pareto``
         of each model.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     figure = _new(6.4, 4.2)
     axes = figure.add_subplot()
     best = sorted((row["ms_per_image"], row["macro_f1"]) for row in rows if row["pareto"])

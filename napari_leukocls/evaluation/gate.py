@@ -23,8 +23,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import binom
 
-from napari_leukocls.evaluation.ground import Ground
+from napari_leukocls.evaluation.shared_classes import Ground
 from napari_leukocls.evaluation.significance import (
     Discordant,
     difference_interval,
@@ -35,15 +37,17 @@ from napari_leukocls.evaluation.significance import (
 )
 
 LEVEL = 0.05
+
 LEVEL_OF_FEW = 0.10
+
 #: A fall that counts without Holm's adjustment.
 LARGE_FALL = 0.08
 #: A class is judged where a fall of this much is seen four times in five.
 JUDGED_FALL = 0.20
 POWER = 0.8
+
 #: Fall of overall accuracy that the new model is said to stay within, or not.
 MARGIN = 0.02
-
 Verdict = Literal["held", "fell", "not judged"]
 
 
@@ -89,9 +93,6 @@ class ClassVerdict:
 @lru_cache(maxsize=512)
 def detectable_fall(n: int) -> float:
     """Smallest true fall of the recall that `n` cells show four times in five, where nothing is gained."""
-    from scipy.optimize import brentq
-    from scipy.stats import binom
-
     needed = next(lost for lost in range(1, 20) if fall_p(Discordant(lost, lost, 0)) < LEVEL)
     if n < needed:
         return 1.0

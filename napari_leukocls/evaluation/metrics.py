@@ -7,22 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn import metrics
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+from statsmodels.stats.proportion import proportion_confint
 
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.evaluation import calibration
-from napari_leukocls.evaluation.detection import Found, boxes_f1, centres_f1, mask_average_precision
-from napari_leukocls.evaluation.resampled import weighted_metrics
-from napari_leukocls.evaluation.statistics import auroc, interval, resample_weights
-
-__all__ = [
-    "HEADLINE",
-    "Found",
-    "boxes_f1",
-    "centres_f1",
-    "classification_metrics",
-    "mask_average_precision",
-    "weighted_metrics",
-]
+from napari_leukocls.evaluation.bootstrap import auroc, interval, resample_weights, weighted_metrics
 
 #: Metrics that come with an interval.
 HEADLINE = (
@@ -40,7 +31,6 @@ HEADLINE = (
     "review_rate",
     "accuracy_not_reviewed",
 )
-
 #: Metrics that come without one.
 _WITHOUT_LIMITS = (
     "macro_precision",
@@ -142,8 +132,6 @@ def _confusion(known: _Known) -> np.ndarray:
 
 
 def _point_estimates(known: _Known) -> dict[str, float]:
-    from sklearn import metrics
-
     if len(known.truth) == 0:
         return dict.fromkeys((*HEADLINE, *_WITHOUT_LIMITS), float("nan"))
     truth, predicted, probabilities = known.truth, known.predicted, known.probabilities
@@ -180,8 +168,6 @@ def _point_estimates(known: _Known) -> dict[str, float]:
 
 def _ranking(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Areas under the ROC and precision-recall curves, each class against the rest."""
-    from sklearn.metrics import average_precision_score
-
     is_class = truth[:, None] == np.arange(probabilities.shape[1])
     columns = list(zip(is_class.T, probabilities.T, strict=True))
     aucs = np.array([auroc(mine, score) for mine, score in columns])
@@ -195,9 +181,6 @@ def _ranking(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def _per_class(known: _Known, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    from sklearn.metrics import average_precision_score, precision_recall_fscore_support
-    from statsmodels.stats.proportion import proportion_confint
-
     if len(known.truth) == 0:
         empty = dict.fromkeys(
             ("precision", "recall", "f1", "recall_ci95", "auc", "average_precision", "brier")
@@ -270,8 +253,6 @@ def _add_limits(
 
 def _widen_where_all_are_right(limits: dict[str, list[float]], result: dict[str, Any]) -> None:
     """Give shares of which none is wrong the exact lower limit: resamples of perfect crops are all perfect."""
-    from statsmodels.stats.proportion import proportion_confint
-
     if result["n"] == 0 or result["accuracy"] != 1:
         return
     low = float(proportion_confint(result["n"], result["n"], method="beta")[0])
@@ -285,3 +266,6 @@ def _nan_to_none(value: Any) -> Any:
     if isinstance(value, list):
         return [_nan_to_none(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+__all__ = ["HEADLINE", "classification_metrics", "weighted_metrics"]

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from napari_leukocls.evaluation import calibration, figures
+from napari_leukocls.evaluation.calibration import recalibration
 from napari_leukocls.evaluation.embedding import Embedding, chosen, embed, silhouette
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text, make_folder
-from napari_leukocls.io.results import plain, write_table
+from napari_leukocls.io.html import render
+from napari_leukocls.io.serialise import plain, write_table
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 #: Fewest cells for a map.
 MIN_MAP = 20
-
 HEADLINE = (
     ("accuracy", "Accuracy", "share of crops whose best class is right"),
     ("balanced_accuracy", "Balanced accuracy", "mean recall: every class counts alike, however rare"),
@@ -41,6 +42,7 @@ HEADLINE = (
     ("review_rate", "Sent to review", "share of crops that the model leaves to a person"),
     ("accuracy_not_reviewed", "Accuracy of the others", "of crops that the model settles itself"),
 )
+
 CAPTIONS = (
     ("confusion_matrix", "Confusion matrix, crops"),
     ("confusion_matrix_normalised", "Confusion matrix, per cent of the true class"),
@@ -92,8 +94,6 @@ def details_of(
     probabilities, uncalibrated : numpy.ndarray, (N, C)
     features : numpy.ndarray, (N, D)
     """
-    from napari_leukocls.evaluation.recalibration import recalibration
-
     column = {name: place for place, name in enumerate(classes)}
     index = np.array([column.get(name, -1) for name in truth], dtype=np.intp)
     known = index >= 0
@@ -135,8 +135,6 @@ def predictions_table(
     needs_review : numpy.ndarray, (N,), bool
     ood_score : numpy.ndarray, (N,)
     """
-    import pandas as pd
-
     scores = np.asarray(probabilities, dtype=float).reshape(len(files), len(classes))
     best = scores.argmax(axis=1)
     data: dict[str, Any] = {
@@ -175,8 +173,6 @@ def write_evaluation(
     dict of str to Path
         Each file by its name.
     """
-    from napari_leukocls.evaluation.html import render
-
     folder = make_folder(out_dir)
     paths = {name: folder / name for name in ("predictions.csv", "metrics.json")}
     write_table(predictions_df, paths["predictions.csv"])

@@ -13,6 +13,7 @@ from napari_leukocls.errors import ArgumentError
 #: Batches among which the best is sought.
 BATCHES = (1, 4, 8, 16, 32, 64)
 REPEATS = 25
+
 #: Fewest repeats, however slow a model is.
 MIN_REPEATS = 7
 #: Seconds that the repeats of all models may take together.

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
+import torch
+from bioimageio.spec.model import v0_5 as spec
+from loguru import logger
+from PIL import Image
 
+from napari_leukocls._version import __version__
 from napari_leukocls.errors import ModelError
+from napari_leukocls.exchange.onnx import example_crops, whole_network, write_onnx
 
 if TYPE_CHECKING:
-    from napari_leukocls.classification.predict import Classifier
+    from napari_leukocls.classification.classifier import Classifier
 
 
 def write_package(classifier: Classifier, path: Path) -> float:
@@ -40,7 +47,6 @@ def write_package(classifier: Classifier, path: Path) -> float:
         raise ModelError(
             f"a BioImage.IO package needs {error.name}: install napari-leukocls[bioimageio] (pip or uv)."
         ) from error
-    from loguru import logger
 
     logger.disable("bioimageio")
     with tempfile.TemporaryDirectory(prefix="leukocls-bioimageio-") as scratch:
@@ -57,12 +63,6 @@ def write_package(classifier: Classifier, path: Path) -> float:
 
 def _describe(classifier: Classifier, folder: Path) -> tuple[Any, float]:
     """Write the package's files into a folder and describe them."""
-    import onnx
-    from bioimageio.spec.model import v0_5 as spec
-
-    from napari_leukocls import __version__
-    from napari_leukocls.exchange.exporting import example_crops, whole_network, write_onnx
-
     card = classifier.card
     difference = write_onnx(classifier, folder / "weights.onnx")
     (opset,) = [
@@ -117,15 +117,11 @@ def _describe(classifier: Classifier, folder: Path) -> tuple[Any, float]:
 
 
 def _run(net: Any, crops: np.ndarray) -> np.ndarray:
-    import torch
-
     with torch.no_grad():
         return net(torch.from_numpy(crops)).numpy()
 
 
 def _cover(crops: np.ndarray, path: Path) -> None:
-    from PIL import Image
-
     row = np.concatenate(list(crops.transpose(0, 2, 3, 1)), axis=1).astype(np.uint8)
     Image.fromarray(row).resize((row.shape[1] * 2, row.shape[0] * 2)).save(path)
 

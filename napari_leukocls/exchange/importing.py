@@ -7,14 +7,19 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from napari_leukocls import architectures
+from napari_leukocls.classification.loading import verify
 from napari_leukocls.errors import ArgumentError, ModelError
-
-if TYPE_CHECKING:
-    import torch
+from napari_leukocls.models.install import check_model_name, install_folder, write_model
 
 _TORCH = {".pt", ".pth", ".bin", ".ckpt", ".tar"}
+
 #: Names under which training programs keep the state dict in a checkpoint.
 _INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
 #: What wrappers put before every name of a state dict.
@@ -86,9 +91,6 @@ def import_model(
     OutputError
         Where there is a model of that name, or it cannot be written.
     """
-    from napari_leukocls.classification.checkpoint import verify
-    from napari_leukocls.classification.store import check_model_name, install_folder
-
     source = Path(path)
     if not source.exists():
         raise ModelError(f"{source} does not exist: give a model folder, its zip, or a state dict.")
@@ -144,12 +146,7 @@ def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
     ModelError
         Where it is damaged, holds more than tensors and plain values, or holds no state dict.
     """
-    import torch
-
     if file.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
             return _bare(load_file(file))
         except (SafetensorError, OSError, ValueError) as error:
@@ -179,9 +176,6 @@ def _bare(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _convert(file: Path, settings: ImportSettings | None, name: str, folder: Path) -> Path:
     """Make a model folder of a state dict."""
-    from napari_leukocls import architectures
-    from napari_leukocls.classification.store import write_model
-
     if settings is None or not settings.architecture or len(settings.classes) < 2:
         raise ArgumentError(
             f"{file.name} is a state dict: say what it is with --arch NAME and --classes A,B,..."

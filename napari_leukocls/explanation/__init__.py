@@ -9,8 +9,6 @@ from napari_leukocls.explanation.trust import badge
 if TYPE_CHECKING:
     from napari_leukocls.types import SmearResult
 
-__all__ = ["badge", "for_report"]
-
 
 def for_report(result: SmearResult, engine: Any, n: int, labels: Any = None) -> dict[str, Any] | None:
     """Return what ``report.html`` shows of heatmaps, or None where `n` is 0.
@@ -18,7 +16,7 @@ def for_report(result: SmearResult, engine: Any, n: int, labels: Any = None) -> 
     Parameters
     ----------
     result : SmearResult
-    engine : napari_leukocls.pipeline.Engine
+    engine : napari_leukocls.analysis.engine.Engine
     n : int
         Cells of each leukocyte class.
     labels : array-like, (H, W), optional
@@ -27,13 +25,13 @@ def for_report(result: SmearResult, engine: Any, n: int, labels: Any = None) -> 
     Returns
     -------
     dict or None
-        ``cells`` as `napari_leukocls.explanation.smear.for_report` gives them, ``method``, ``badge`` and
+        ``cells`` as `napari_leukocls.explanation.cells.for_report` gives them, ``method``, ``badge`` and
         ``figures``: whether the heatmaps of this model can be trusted.
     """
     if not n:
         return None
     from napari_leukocls.explanation.cam import default_method
-    from napari_leukocls.explanation.smear import for_report as cells_of
+    from napari_leukocls.explanation.cells import for_report as cells_of
 
     state, figures = badge(engine.classifier.card)
     return {
@@ -42,3 +40,6 @@ def for_report(result: SmearResult, engine: Any, n: int, labels: Any = None) -> 
         "figures": figures,
         "cells": cells_of(result, engine.classifier, n, labels),
     }
+
+
+__all__ = ["badge", "for_report"]

@@ -1,45 +1,37 @@
-"""Heatmaps of crops; `compose` puts them back on the smear."""
+"""Heatmaps of crops, put back on the smear."""
 
 from __future__ import annotations
 
 import difflib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import cv2
 import numpy as np
 
+from napari_leukocls.architectures.introspection import cam_layer, cam_reshape
+from napari_leukocls.architectures.registry import entry
+from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ArgumentError, ModelError
-from napari_leukocls.explanation.placing import Window, cell_windows, compose
+from napari_leukocls.explanation.network import CamNetwork
 from napari_leukocls.explanation.trust import own_method
-from napari_leukocls.types import Steps, finish
+from napari_leukocls.progress import Steps, finish
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from torch import nn
 
-    from napari_leukocls.classification.card import ModelCard
-    from napari_leukocls.classification.predict import Classifier
-    from napari_leukocls.explanation.network import CamNetwork
-
-__all__ = [
-    "METHODS",
-    "SLOW",
-    "Window",
-    "cell_windows",
-    "compose",
-    "default_method",
-    "heatmaps",
-    "iter_heatmaps",
-    "method_named",
-    "reader",
-    "target_layers",
-]
+    from napari_leukocls.classification.classifier import Classifier
+    from napari_leukocls.models.card import CropRule, ModelCard
 
 log = logging.getLogger(__name__)
+
 METHODS = ("gradcam", "gradcam++", "layercam", "hirescam", "eigencam", "scorecam")
+
 #: Methods that take seconds a cell.
 SLOW = ("scorecam",)
 _READERS: WeakKeyDictionary[Classifier, dict[tuple[Any, str], CamNetwork]] = WeakKeyDictionary()
@@ -90,9 +82,6 @@ def target_layers(
     ModelError
         Where no layer is named, or the network has none of that name.
     """
-    from napari_leukocls.architectures.anatomy import cam_layer, cam_reshape
-    from napari_leukocls.architectures.registry import entry
-
     known = entry(card.architecture)
     said: dict[str, Any] = (card.model_extra or {}).get("gradcam") or {}
     wanted = layer or said.get("layer")
@@ -120,8 +109,6 @@ def reader(
     classifier: Classifier, layer: str | Sequence[str] | None = None, device: str | None = None
 ) -> CamNetwork:
     """Return the copy of a classifier's network that heatmaps are read from; made once, then kept."""
-    from napari_leukocls.explanation.network import CamNetwork
-
     place = device or classifier.device
     kept = _READERS.setdefault(classifier, {})
     key = (layer if isinstance(layer, str) else tuple(layer or ()), place)
@@ -174,8 +161,6 @@ def iter_heatmaps(
     ModelError
         Where the model has no layer with places.
     """
-    from napari_leukocls.compute import with_less_memory
-
     named = default_method(classifier.card) if method is None else method_named(method)
     chosen = _targets(classifier, len(crops), targets)
     done: list[np.ndarray] = []
@@ -224,3 +209,111 @@ def _targets(
             f"{', '.join(classifier.classes)}."
         )
     return given
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a crop was cut from a smear.
+
+    Attributes
+    ----------
+    y, x : float
+        Its middle, pixels of the smear.
+    side : float
+        Its side, pixels of the smear.
+    cell_id : int
+        Value of its cell in the label image; 0 for none.
+    """
+
+    y: float
+    x: float
+    side: float
+    cell_id: int = 0
+
+
+def cell_windows(cells: pd.DataFrame, um_per_px: float, rule: CropRule) -> list[Window]:
+    """Return where the crops of cells were cut, from their rows in ``cells.csv``.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+    um_per_px : float
+        Of the smear.
+    rule : CropRule
+    """
+    side = rule.side_um / um_per_px
+    rows = cells[["cell_id", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]].itertuples(index=False)
+    return [Window((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2, side, int(cell)) for cell, y0, x0, y1, x1 in rows]
+
+
+def compose(
+    shape: tuple[int, int],
+    heatmaps: np.ndarray,
+    windows: Sequence[Window],
+    mask: np.ndarray | None = None,
+    how: str = "max",
+) -> np.ndarray:
+    """Put the heatmaps of cells at their places on the smear.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (H, W) of the smear.
+    heatmaps : numpy.ndarray, (N, h, w)
+    windows : sequence of Window, length N
+    mask : numpy.ndarray, (H, W), optional
+        Label image: each map is kept within its own cell; or bool: all are kept within it.
+    how : {"max", "mean"}
+        What counts where windows overlap.
+
+    Returns
+    -------
+    numpy.ndarray, (H, W), float32
+        Nought where there is no map.
+    """
+    if how not in ("max", "mean"):
+        raise ArgumentError(f"overlapping heatmaps are joined by max or mean, not '{how}'.")
+    out = np.zeros(shape, np.float32)
+    count = np.zeros(shape if how == "mean" else (0, 0), np.uint16)
+    for one, window in zip(heatmaps, windows, strict=True):
+        step = np.array([window.side / one.shape[0], window.side / one.shape[1]])
+        middle = np.array([window.y, window.x])
+        low = np.maximum(np.ceil(middle - window.side / 2), 0).astype(int)
+        high = np.minimum(np.floor(middle + window.side / 2) + 1, shape).astype(int)
+        if (high <= low).any():
+            continue
+        shift = (np.array(one.shape) - 1) / 2 + (low - middle) / step
+        placement = np.array([[1 / step[1], 0, shift[1]], [0, 1 / step[0], shift[0]]])
+        size = (int(high[1] - low[1]), int(high[0] - low[0]))
+        patch = cv2.warpAffine(
+            np.ascontiguousarray(one, np.float32),
+            placement,
+            size,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        here = (slice(low[0], high[0]), slice(low[1], high[1]))
+        kept = np.ones(patch.shape, bool)
+        if mask is not None:
+            kept = mask[here] if mask.dtype == bool else mask[here] == window.cell_id
+        if how == "max":
+            out[here] = np.where(kept, np.maximum(out[here], patch), out[here])
+        else:
+            out[here] += np.where(kept, patch, 0)
+            count[here] += kept
+    return out / np.maximum(count, 1) if how == "mean" else out
+
+
+__all__ = [
+    "METHODS",
+    "SLOW",
+    "Window",
+    "cell_windows",
+    "compose",
+    "default_method",
+    "heatmaps",
+    "iter_heatmaps",
+    "method_named",
+    "reader",
+    "target_layers",
+]

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import t
 
-from napari_leukocls.explanation.hiding import (
+from napari_leukocls.explanation import cam
+from napari_leukocls.explanation.perturbation import (
     FILLS,
     NIL,
     Occlusion,
@@ -20,10 +22,12 @@ from napari_leukocls.explanation.hiding import (
     occlusion,
     random_maps,
 )
-from napari_leukocls.types import Steps
+from napari_leukocls.explanation.randomisation import iter_randomisation
+from napari_leukocls.explanation.trust import state_of
+from napari_leukocls.progress import Steps
 
 if TYPE_CHECKING:
-    from napari_leukocls.classification.predict import Classifier
+    from napari_leukocls.classification.classifier import Classifier
 
 
 def energy_in_cell(heatmaps: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -50,8 +54,6 @@ def energy_in_cell(heatmaps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
     """95 % interval of a mean, by Student's t."""
-    from scipy.stats import t
-
     n = len(differences)
     if n < 2:
         return (float("-inf"), float("inf"))
@@ -185,10 +187,6 @@ def check_model(
         As a card holds them; ``state`` is the word for them.
     per_cell : dict of numpy.ndarray, (N,)
     """
-    from napari_leukocls.explanation import cam
-    from napari_leukocls.explanation.randomise import iter_randomisation
-    from napari_leukocls.explanation.trust import state_of
-
     drawn = cam.heatmaps(classifier, crops, targets, method) if maps is None else maps
     known = None
     if masks is not None and any(mask is not None for mask in masks):

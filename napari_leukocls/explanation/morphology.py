@@ -19,16 +19,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+from scipy.special import softmax
 
 from napari_leukocls.errors import ModelError
-from napari_leukocls.types import finish
+from napari_leukocls.models.registry import list_models
+from napari_leukocls.progress import finish
 
 if TYPE_CHECKING:
-    from napari_leukocls.classification.predict import Classifier
+    from napari_leukocls.classification.classifier import Classifier
 
 WEIGHTS_NAME = "morphology.safetensors"
+
 CARD_NAME = "morphology.json"
+
 FORMAT_VERSION = 1
+
 #: Probability below which a value is written with a question mark.
 DOUBTFUL = 0.7
 #: What is said of one cell: attribute to (value, probability).
@@ -60,8 +67,6 @@ class Head:
 
     def describe(self, features: np.ndarray) -> list[Description]:
         """Return the likeliest value of each attribute, and its probability, from features (N, D)."""
-        from scipy.special import softmax
-
         logits = features.astype(np.float32) @ self.weight.T + self.bias
         rows: list[Description] = [{} for _ in logits]
         start = 0
@@ -89,9 +94,6 @@ def read_head(folder: Path) -> Head:
 
 @lru_cache(maxsize=8)
 def _read(folder: Path, stamp: tuple[int, ...]) -> Head:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     try:
         card = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
         tensors = load((folder / WEIGHTS_NAME).read_bytes())
@@ -118,8 +120,6 @@ def find_head(classifier: Classifier, folder: Path | None = None) -> Head | None
     folder : Path, optional
         Of the model, where it is known; by default all models that can be used by name are looked through.
     """
-    from napari_leukocls.resources import list_models
-
     for place in [folder] if folder is not None else [entry.path for entry in list_models()]:
         if (place / CARD_NAME).is_file():
             head = read_head(place)

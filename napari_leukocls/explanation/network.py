@@ -1,11 +1,4 @@
-"""A copy of a network from which activations and gradients of layers are read, many cells at a time.
-
-Up to the layer the network runs without gradients; gradients are taken of what comes after it alone. The network
-that was given is never touched: neither its hooks, nor its mode, nor its gradients, even while it is being trained.
-
-Normalisations stay unfolded, as in the network that was given: a fold rounds otherwise, which a bend of the
-activations (ReLU at 0, ReLU6 at 6) can blow up to a visible difference in a map.
-"""
+"""Activations and gradients, and the CAM formulas."""
 
 from __future__ import annotations
 
@@ -13,15 +6,18 @@ import copy
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+import pytorch_grad_cam
 import torch
+from pytorch_grad_cam.utils.image import scale_cam_image
+from scipy.special import softmax
 from torch import nn
 
 from napari_leukocls.errors import ModelError
-from napari_leukocls.explanation import rules
+from napari_leukocls.explanation import network
 
 Reshape = Callable[[torch.Tensor], torch.Tensor]
 
@@ -95,15 +91,15 @@ class CamNetwork:
             Where the layer has no places, or leads to no class score.
         """
         with self._lock:
-            reading = self.read(images, targets, rules.CLASSES[method][1])
+            reading = self.read(images, targets, network.CLASSES[method][1])
             if method == "scorecam":
                 seen = self._seen_through(images, reading.targets)
-                coarse = [rules.score_maps(maps, seen) for maps in reading.activations]
+                coarse = [network.score_maps(maps, seen) for maps in reading.activations]
             else:
                 gradients: list[Any] = [*reading.gradients] or [None] * len(reading.activations)
                 pairs = zip(reading.activations, gradients, strict=True)
-                coarse = [rules.coarse_maps(method, maps, slopes) for maps, slopes in pairs]
-        return rules.full_size(coarse, (images.shape[-2], images.shape[-1]))
+                coarse = [network.coarse_maps(method, maps, slopes) for maps, slopes in pairs]
+        return network.full_size(coarse, (images.shape[-2], images.shape[-1]))
 
     def read(self, images: torch.Tensor, targets: np.ndarray | None, gradients: bool) -> Reading:
         """Run the network once; see `maps`."""
@@ -191,8 +187,81 @@ class CamNetwork:
             large = (large - low) / (high - low + 1e-8)
             parts = [
                 self._net(image[None] * part[:, None])[:, int(targets[place])]
-                for part in large.split(rules.SCORE_BATCH)
+                for part in large.split(network.SCORE_BATCH)
             ]
             return torch.cat(parts).float().cpu().numpy()
 
         return scores
+
+
+#: Methods by their name here: pytorch-grad-cam's class, and whether it needs gradients.
+CLASSES = {
+    "gradcam": ("GradCAM", True),
+    "gradcam++": ("GradCAMPlusPlus", True),
+    "layercam": ("LayerCAM", True),
+    "hirescam": ("HiResCAM", True),
+    "eigencam": ("EigenCAM", False),
+    "scorecam": ("ScoreCAM", False),
+}
+#: Channels that ScoreCAM shows to the network at a time.
+SCORE_BATCH = 32
+
+
+@lru_cache(maxsize=len(CLASSES))
+def _formula(method: str) -> Any:
+    """An instance of pytorch-grad-cam's class that is bound to no network."""
+    base = getattr(pytorch_grad_cam, CLASSES[method][0])
+    # The base class hooks a network when it is made, and lets go of it when it is dropped.
+    unbound = type(base.__name__, (base,), {"__init__": lambda self: None, "__del__": lambda self: None})
+    return unbound()
+
+
+def coarse_maps(method: str, activations: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
+    """Weigh activations to maps.
+
+    Parameters
+    ----------
+    method : str
+        One of `CLASSES`, save ``scorecam``.
+    activations : numpy.ndarray, (N, C, h, w)
+    gradients : numpy.ndarray, (N, C, h, w), or None
+        Of each cell's class score; None for a method that takes none.
+
+    Returns
+    -------
+    numpy.ndarray, (N, h, w)
+        May have negative values.
+    """
+    return _formula(method).get_cam_image(None, None, None, activations, gradients, False)
+
+
+def score_maps(activations: np.ndarray, scores: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+    """Weigh activations by what the network still sees through each channel: ScoreCAM.
+
+    pytorch-grad-cam's class prints a bar for every cell, so that its formula is repeated here.
+
+    Parameters
+    ----------
+    activations : numpy.ndarray, (N, C, h, w)
+    scores : callable
+        From a cell's place and its channels (C, h, w) to class scores (C,).
+
+    Returns
+    -------
+    numpy.ndarray, (N, h, w)
+
+    References
+    ----------
+    Wang et al.: Score-CAM. CVPR workshops 2020.
+    """
+    weights = np.stack([softmax(scores(place, maps)) for place, maps in enumerate(activations)])
+    return (weights[:, :, None, None] * activations).sum(axis=1)
+
+
+def full_size(maps: Sequence[np.ndarray], side: tuple[int, int]) -> np.ndarray:
+    """Cut maps (N, h, w) off at nought, bring them to (height, width) and 0..1, and average the layers' maps.
+
+    A map without any evidence for its class stays nought.
+    """
+    scaled = [np.maximum(scale_cam_image(np.maximum(one, 0), side[::-1]), 0) for one in maps]
+    return scale_cam_image(np.mean(scaled, axis=0))

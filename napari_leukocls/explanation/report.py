@@ -1,4 +1,4 @@
-"""The files of ``leukocls explain``: figure, heatmaps, table, checks and a report."""
+"""Figure, maps, table and page of an explanation."""
 
 from __future__ import annotations
 
@@ -6,15 +6,146 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import cv2
+import matplotlib
 import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from PIL import Image
+from tifffile import imwrite
 
-from napari_leukocls.explanation.pictures import Explained, overlaid, panel_figure, strip
+from napari_leukocls.evaluation.figures import rendered
+from napari_leukocls.io.html import render
+from napari_leukocls.io.serialise import plain, table_bytes
+from napari_leukocls.results.summary import write_failures
 
-if TYPE_CHECKING:
-    import pandas as pd
+#: matplotlib's colour map: stained cells are blue and purple, so that its dark end is not drawn over them.
+COLOUR_MAP = "turbo"
+#: How much of a crop the largest value of a map covers.
+STRONGEST = 0.75
+#: Colour of a crop without evidence.
+_GREY = 0.5
+_MARK = (20, 20, 20)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One cell with the heatmap of a class.
+
+    Attributes
+    ----------
+    name : str
+        Of the image, or of the cell in its field.
+    crop : numpy.ndarray, (h, w, 3), uint8
+    heatmap : numpy.ndarray, (h, w), float32
+    class_name : str
+        That the heatmap is asked about.
+    probability : float
+        Of that class.
+    mask : numpy.ndarray, (h, w), bool, or None
+        Of the cell.
+    words : str
+        Morphology.
+    figures : dict of str to float
+        Checks of this cell.
+    """
+
+    name: str
+    crop: np.ndarray
+    heatmap: np.ndarray
+    class_name: str
+    probability: float
+    mask: np.ndarray | None = None
+    words: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=1)
+def _colours() -> np.ndarray:
+    return (colormaps[COLOUR_MAP](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def coloured(heatmap: np.ndarray) -> np.ndarray:
+    """Return a heatmap (h, w), 0 to 1, in colours: (h, w, 3) uint8."""
+    return _colours()[(np.clip(heatmap, 0, 1) * 255).round().astype(np.uint8)]
+
+
+def overlaid(crop: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Lay a heatmap over its crop, the more the larger it is, with a line at half of its largest value.
+
+    Parameters
+    ----------
+    crop : numpy.ndarray, (h, w, 3), uint8
+    heatmap : numpy.ndarray, (h, w)
+        0 to 1.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w, 3), uint8
+    """
+    share = STRONGEST * np.clip(heatmap, 0, 1)[..., None]
+    mixed = (crop * (1 - share) + coloured(heatmap) * share).round().astype(np.uint8)
+    edges, _ = cv2.findContours((heatmap >= 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(np.ascontiguousarray(mixed), edges, -1, _MARK, 1)
+
+
+def strip(cell: Explained) -> np.ndarray:
+    """Return crop, map and overlay side by side: (h, 3 w, 3) uint8."""
+    return np.hstack([cell.crop, coloured(cell.heatmap), overlaid(cell.crop, cell.heatmap)])
+
+
+def panel_figure(cells: Sequence[Explained], per_class: int, title: str = "") -> Figure:
+    """Draw crop, map and overlay of up to `per_class` cells a class, one row a class, surest first.
+
+    Parameters
+    ----------
+    cells : sequence of Explained
+    per_class : int
+    title : str
+    """
+    names = sorted({cell.class_name for cell in cells})
+    rows = [
+        sorted((cell for cell in cells if cell.class_name == name), key=lambda cell: -cell.probability)[
+            :per_class
+        ]
+        for name in names
+    ]
+    columns = max((len(row) for row in rows), default=1)
+    size = (0.9 + 4.2 * columns, 0.9 + 1.62 * max(1, len(rows)))
+    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.03, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=size, layout=tight)
+    if title:
+        figure.suptitle(title, fontsize=9)
+    grid = figure.add_gridspec(max(1, len(rows)), columns)
+    for place, row in enumerate(rows):
+        for number, cell in enumerate(row):
+            axes = figure.add_subplot(grid[place, number])
+            axes.imshow(strip(cell), interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title(f"{cell.name}   {cell.probability:.2f}", fontsize=7, pad=2)
+            side = cell.crop.shape[1]
+            for edge in (side, 2 * side):
+                axes.axvline(edge - 0.5, color="white", linewidth=1.5)
+            if number == 0:
+                axes.set_ylabel(cell.class_name.replace("_", "\n"), fontsize=8)
+            if place == len(rows) - 1 and number == 0:
+                axes.set_xlabel("crop  |  heatmap  |  both (line: half of the largest value)", fontsize=7)
+    if rows:
+        bar = figure.colorbar(
+            ScalarMappable(cmap=COLOUR_MAP), ax=figure.axes, shrink=min(1.0, 2.0 / len(rows)), pad=0.01
+        )
+        bar.set_label("evidence for the class, each map by itself", fontsize=7)
+        bar.ax.tick_params(labelsize=6)
+    return figure
+
 
 #: Cells a class in the figure.
 PER_CLASS = 3
@@ -87,8 +218,6 @@ class Explanation:
 
 def explanations_table(explanation: Explanation) -> pd.DataFrame:
     """``explanations.csv``: one row a cell."""
-    import pandas as pd
-
     rows = [
         {
             "image": image.name,
@@ -116,13 +245,8 @@ def write_explanation(explanation: Explanation, folder: Path) -> None:
     ----------
     explanation : Explanation
     folder : Path
-        Exists and is empty: see `napari_leukocls.io.folder.replacing_folder`.
+        Exists and is empty: see `napari_leukocls.io.atomic.replacing_folder`.
     """
-    import matplotlib
-
-    from napari_leukocls.evaluation.figures import rendered
-    from napari_leukocls.io.results import plain, table_bytes, write_failures
-
     if explanation.failures:
         write_failures(explanation.failures, folder / "failures.csv")
     (folder / "explanations.csv").write_bytes(table_bytes(explanations_table(explanation)))
@@ -146,17 +270,12 @@ def write_explanation(explanation: Explanation, folder: Path) -> None:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    from napari_leukocls.io.results import plain
-
     text = json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def _write_heatmap(image: ExplainedImage, folder: Path) -> None:
     """The map as float TIFF with its resolution, and over the image as PNG."""
-    from PIL import Image
-    from tifffile import imwrite
-
     per_cm = 1e4 / image.um_per_px
     imwrite(
         folder / f"{image.name}.tif",
@@ -172,8 +291,6 @@ def _write_heatmap(image: ExplainedImage, folder: Path) -> None:
 
 
 def _page(explanation: Explanation, pictures: Mapping[str, bytes]) -> str:
-    from napari_leukocls.evaluation.html import render
-
     shown = explanation.cells[:MAX_SHOWN]
     names = [image.name for image in explanation.images for _ in image.cells]
     strips = {f"cell_{place}": _png(strip(cell)) for place, cell in enumerate(shown)}
@@ -197,8 +314,6 @@ def _columns(cells: Sequence[Explained]) -> list[str]:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()

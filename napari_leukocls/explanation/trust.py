@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 State = Literal["trusted", "weak", "failed", "unchecked"]
+
 #: Key of the card.
 KEY = "explanation_checks"
 #: Largest mean |r| between a model's maps and those of the same model with random weights.

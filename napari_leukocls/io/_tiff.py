@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tifffile
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io._common import DAMAGE, damaged, plausible_um_per_px, upright
@@ -47,8 +48,6 @@ def read_tiff(file: Path) -> tuple[np.ndarray, float | None, list[str]]:
     InputError
         Where it is damaged, too small or too large, or has channels that are no colour image.
     """
-    import tifffile
-
     notes: list[str] = []
     try:
         with tifffile.TiffFile(file) as tiff:
@@ -111,8 +110,6 @@ def _channel_planes(series: TiffPageSeries, file: Path, notes: list[str]) -> np.
 
 def _colours(array: np.ndarray, page: TiffPage, file: Path, notes: list[str]) -> np.ndarray:
     """Apply the file's photometric interpretation."""
-    import tifffile
-
     meaning = tifffile.PHOTOMETRIC
     photometric = page.photometric
     if photometric == meaning.PALETTE and page.colormap is not None:

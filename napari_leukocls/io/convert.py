@@ -22,7 +22,6 @@ from napari_leukocls.types import SmearImage
 MIN_SIDE_PX = 32
 #: Images with more pixels are refused before they are decoded.
 MAX_PIXELS = 400_000_000
-
 _GREY_NOTE = "a grey image, repeated into three channels: without the stain's colour classes are less sure"
 
 

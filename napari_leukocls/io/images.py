@@ -14,19 +14,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import imagecodecs
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io._common import DAMAGE, damaged, plausible_um_per_px, upright
+from napari_leukocls.io._tiff import read_tiff
 from napari_leukocls.io.convert import array_to_smear, check_size
 from napari_leukocls.types import SmearImage
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-__all__ = ["IMAGE_SUFFIXES", "array_to_smear", "read_image"]
 
 #: Suffixes that a folder is searched for, lower case.
 IMAGE_SUFFIXES = frozenset(
@@ -46,15 +43,14 @@ IMAGE_SUFFIXES = frozenset(
         ".pgm",
     }
 )
-
 # What Pillow may decode here: no format that runs a program (EPS) or is no picture.
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
 _SAVE_AS = "save it as PNG, JPEG or TIFF"
 
 #: Lines of one colour at the end of a JPEG that are no picture; a block of the format has 8 or 16.
 FLAT_LINES = 16
-
 _pillow_limit = threading.Lock()
 
 
@@ -84,8 +80,6 @@ def read_image(path: str | os.PathLike[str], slide_id: str | None = None) -> Sme
     head = _head(file)
     try:
         if head.startswith(_TIFF_MAGIC):
-            from napari_leukocls.io._tiff import read_tiff
-
             array, um_per_px, notes = read_tiff(file)
         else:
             array, um_per_px, notes = _read_pillow(file, head)
@@ -125,8 +119,6 @@ def _kinds() -> str:
 
 
 def _read_pillow(file: Path, head: bytes) -> tuple[np.ndarray, float | None, list[str]]:
-    from PIL import UnidentifiedImageError
-
     notes: list[str] = []
     try:
         with _quiet(), _open(file) as image:
@@ -163,10 +155,8 @@ def _flat_end(pixels: np.ndarray) -> list[str]:
     ]
 
 
-def _open(file: Path) -> Image:
+def _open(file: Path) -> Image.Image:
     """Open without Pillow's own limit, which is lower than this module's and set for the whole process."""
-    from PIL import Image
-
     # `formats` may name only what is loaded already.
     Image.init()
     with _pillow_limit:
@@ -188,12 +178,10 @@ def _quiet() -> Iterator[None]:
 
 def _decode_deep_png(file: Path) -> np.ndarray:
     """16-bit PNG, of which Pillow would keep the upper 8 bits only."""
-    import imagecodecs
-
     return imagecodecs.png_decode(file.read_bytes())
 
 
-def _pillow_array(image: Image, file: Path, notes: list[str]) -> np.ndarray:
+def _pillow_array(image: Image.Image, file: Path, notes: list[str]) -> np.ndarray:
     """The first frame, (H, W) or (H, W, C), any type that `array_to_smear` knows."""
     image.load()
     mode = image.mode
@@ -215,7 +203,7 @@ def _pillow_array(image: Image, file: Path, notes: list[str]) -> np.ndarray:
     return np.asarray(image)
 
 
-def _pillow_um_per_px(image: Image, notes: list[str]) -> float | None:
+def _pillow_um_per_px(image: Image.Image, notes: list[str]) -> float | None:
     dpi = image.info.get("dpi")
     if not dpi or not all(float(value) > 0 for value in dpi):
         return None
@@ -231,3 +219,6 @@ def _not_an_image(file: Path, head: bytes) -> InputError:
         text = error.start > len(head) - 4 and b"\0" not in head
     what = "holds text, not an image" if text else "is not an image of a kind that can be read"
     return InputError(f"'{file}' {what}; give {_kinds()}, or {_SAVE_AS}.")
+
+
+__all__ = ["IMAGE_SUFFIXES", "array_to_smear", "read_image"]

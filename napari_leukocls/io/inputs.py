@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from natsort import natsorted, ns
+
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.io.images import IMAGE_SUFFIXES
 from napari_leukocls.io.slides import SCANNER_SUFFIXES, is_zarr
@@ -17,6 +19,7 @@ from napari_leukocls.io.slides import SCANNER_SUFFIXES, is_zarr
 # Names that Windows keeps for devices, and those of the files that stand beside the slides' folders.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _TAKEN = {"summary.csv", "failures.csv", "manifest.json"}
+
 _MAX_ID_BYTES = 120
 
 
@@ -94,8 +97,6 @@ def _slides(item: str) -> list[SlideInput]:
 
 def _paths(item: str) -> list[Path]:
     """Images that one argument stands for; itself where there are none, for the reader to say so."""
-    from natsort import natsorted, ns
-
     if not item:
         raise ArgumentError("an input is empty: name an image, a folder or a glob.")
     path = Path(item)

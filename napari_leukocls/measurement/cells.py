@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.ndimage import find_objects
 
 from napari_leukocls.types import CELL_KINDS, Predictions, Segmentation
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 LOW_CONFIDENCE = "low confidence"
+
 UNLIKE_TRAINING = "unlike the training data"
+
 NO_CLASSIFICATION = "not classified"
 
 #: Class of a cell that the segmenter holds to be nucleated but that no classifier has seen.
 NOT_CLASSED = "not_classed"
-
 # Pixels measured at a time: bounds the memory of the coordinate arrays whatever the image's size.
 _BLOCK_PIXELS = 4_000_000
 
@@ -72,8 +72,6 @@ def cell_geometry(labels: np.ndarray) -> CellGeometry:
     labels : numpy.ndarray, (H, W), int
         0 is background.
     """
-    from scipy.ndimage import find_objects
-
     labels = np.asarray(labels)
     height, width = labels.shape
     top = int(labels.max(initial=0))
@@ -134,8 +132,6 @@ def build_cell_table(
     ValueError
         The predictions do not fit the cells or the classes.
     """
-    import pandas as pd
-
     cells = geometry if geometry is not None else cell_geometry(segmentation.labels)
     limits = ReviewThresholds(thresholds) if isinstance(thresholds, (int, float)) else thresholds
     found = _Verdicts.of_segmenter(segmentation.kind_probabilities, cells.ids, len(model_classes))

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from napari_leukocls.errors import InputError, LeukoclsError
+from napari_leukocls.io.serialise import table_bytes
+from napari_leukocls.models.registry import find_model
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import SmearResult
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COLUMNS = (
     *("slide_id", "class", "predicted_count", "predicted_percent"),
     *("corrected_percent", "ci95_low", "ci95_high", "n_test"),
 )
+
 N_BOOT = 2000
+
 _ROUNDS = 400
+
 _ENOUGH = 1e-7
 
 
@@ -71,8 +74,6 @@ def corrected_differential(
     .. [1] Tenenbein, A. (1972). Technometrics 14, 187-202. (misclassified multinomials)
     .. [2] Saerens, M., Latinne, P. & Decaestecker, C. (2002). Neural Computation 14, 21-41. (the iteration)
     """
-    import pandas as pd
-
     scheme = scheme or default_scheme()
     table = np.asarray(matrix, dtype=float)
     _check(table, classes)
@@ -156,8 +157,6 @@ def write(result: SmearResult, path: Path) -> None:
     LeukoclsError
         Where the model is not at hand, is another one by now, or its card has no confusion matrix.
     """
-    from napari_leukocls.io.results import table_bytes
-
     matrix, classes = card_matrix(result.run.get("classifier"))
     table = corrected_differential(result.cells, matrix, classes, slide_id=result.image.slide_id)
     path.write_bytes(table_bytes(table))
@@ -171,8 +170,6 @@ def card_matrix(classifier: Any) -> tuple[np.ndarray, list[str]]:
     classifier : mapping
         ``name`` and ``sha256``, as a run has it.
     """
-    from napari_leukocls.resources import find_model
-
     name = classifier.get("name", "") if isinstance(classifier, dict) else str(classifier or "")
     card = find_model(name).card()
     wanted = classifier.get("sha256") if isinstance(classifier, dict) else None

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from scipy.stats import beta
+from statsmodels.stats.proportion import multinomial_proportions_confint, proportion_confint
 
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.scheme import Scheme
 
-if TYPE_CHECKING:
-    import pandas as pd
+
+def count_warnings(cells: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
+    """Say where there is no cell, or no leukocyte, in a result."""
+    if len(cells) == 0:
+        return ["no cell was found: check that this is a stained smear in focus."]
+    if int(counts.loc[counts["in_differential"], "count"].sum()) == 0:
+        return ["no settled leukocyte was found: percentages are empty."]
+    return []
+
 
 COUNT_COLUMNS = (
     "slide_id",
@@ -24,10 +33,13 @@ COUNT_COLUMNS = (
     "in_differential",
     "per_100_wbc",
 )
+
 #: What the segmenter tells apart by itself, so that it is counted whatever the classifier.
 ALWAYS_COUNTED = ("platelet", "red_cell")
 EXACT = "Clopper-Pearson exact, each class alone"
+
 SIMULTANEOUS = "Goodman, all classes at once"
+
 _ALPHA = 0.05
 
 
@@ -83,8 +95,6 @@ def differential(
     .. [1] Clopper, C. J. & Pearson, E. S. (1934). Biometrika 26, 404-413.
     .. [2] Goodman, L. A. (1965). Technometrics 7, 247-254.
     """
-    import pandas as pd
-
     if slide_id is None:
         slide_id = str(cells["slide_id"].iloc[0]) if len(cells) else ""
     corrected = cells["corrected_class"].fillna("").astype(str)
@@ -116,16 +126,12 @@ def exact_limits(count: np.ndarray, total: int) -> np.ndarray:
     numpy.ndarray, (2, N)
         Low and high, as shares 0-1.
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     low, high = proportion_confint(np.asarray(count), total, alpha=_ALPHA, method="beta")
     return np.clip(np.stack([np.atleast_1d(low), np.atleast_1d(high)]), 0, 1)
 
 
 def goodman_limits(counts: np.ndarray) -> np.ndarray:
     """Goodman's simultaneous 95 % limits of the shares of `counts`, (2, N), as shares 0-1."""
-    from statsmodels.stats.proportion import multinomial_proportions_confint
-
     if len(counts) < 2:
         # One class alone is no multinomial.
         return exact_limits(counts, int(np.sum(counts)))
@@ -143,8 +149,6 @@ def cells_needed(p: float, half_width: float) -> int:
     half_width : float
         Half the wanted width of its Clopper-Pearson limits, 0-1.
     """
-    from scipy.stats import beta
-
     if not 0 <= p <= 1 or not 0 < half_width < 1:
         raise ArgumentError("give the share (0 to 1) and the half width (between 0 and 1) as fractions.")
 

@@ -13,10 +13,9 @@ Examples
 from __future__ import annotations
 
 from napari_leukocls.errors import ReviewConflict, ReviewError
-from napari_leukocls.review.crop_table import CropTable, StoredCrop
-from napari_leukocls.review.reading import SecondRead
+from napari_leukocls.review.crops import CropTable, StoredCrop
 from napari_leukocls.review.records import Agreement, Correction, ReviewProgress, SignOff, SlideRecord
-from napari_leukocls.review.store import ReviewStore, open_store
+from napari_leukocls.review.store import ReviewStore, SecondRead, open_store
 
 __all__ = [
     "Agreement",

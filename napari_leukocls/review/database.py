@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError as BadUrl
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from napari_leukocls.errors import ArgumentError, ReviewError
+from napari_leukocls.io.atomic import make_folder
+from napari_leukocls.paths import user_data_dir
 from napari_leukocls.review.schema import HEAD
 
 #: Seconds that a writer waits for another one.
@@ -23,8 +28,8 @@ WAIT_S = 15.0
 VARIABLE = "LEUKOCLS_REVIEW_STORE"
 #: Any number; the same for all stations that write to one database.
 _WRITERS = 7_305_221
-
 _MIGRATIONS = Path(__file__).parent / "migrations"
+
 _opening = threading.Lock()
 
 
@@ -42,8 +47,6 @@ def store_url(url: str | Path | None = None) -> URL:
     ArgumentError
         Where it is no URL of a kind that is known.
     """
-    from napari_leukocls.resources import user_data_dir
-
     url = url or os.environ.get(VARIABLE) or None
     if url is None:
         return URL.create("sqlite", database=str(user_data_dir() / "review.sqlite3"))
@@ -166,10 +169,6 @@ class Database:
             )
 
     def _upgrade(self, connection: Connection) -> None:
-        from alembic import command
-        from alembic.config import Config
-        from alembic.util.exc import CommandError
-
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
@@ -211,8 +210,6 @@ def _engine(url: URL) -> Engine:
 
 
 def _sqlite(url: URL) -> Engine:
-    from napari_leukocls.io.atomic import make_folder
-
     in_memory = url.database in (None, "", ":memory:")
     if not in_memory:
         make_folder(Path(str(url.database)).parent)

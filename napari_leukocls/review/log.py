@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import ReviewError
+from napari_leukocls.io.atomic import output_error
+from napari_leukocls.paths import user_data_dir
 from napari_leukocls.review.database import Database
 from napari_leukocls.review.schema import audit, audit_head
 from napari_leukocls.review.text import canonical, now, sha256
@@ -124,8 +128,6 @@ def anchor_file(database: Database) -> Path | None:
 
     Who cuts the end off the log, and mends the store's own record of it, has this file to mend as well.
     """
-    from napari_leukocls.resources import user_data_dir
-
     beside = database.sqlite_file
     if beside is not None:
         return beside.with_name(beside.name + ".head")
@@ -140,10 +142,6 @@ def write_anchor(file: Path | None, head: Head) -> None:
     """Write the end of the log to its file; the log itself is what lasts, so a plain rename will do."""
     if file is None:
         return
-    import os
-    import secrets
-
-    from napari_leukocls.io.atomic import output_error
 
     temporary = file.with_name(f".{file.name}-{secrets.token_hex(4)}")
     try:

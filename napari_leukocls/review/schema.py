@@ -25,10 +25,8 @@ from sqlalchemy import (
 
 #: Revision of the migrations that these tables are at.
 HEAD = "0001"
-
 #: Tables whose rows may only be added; triggers see to it.
 APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs")
-
 metadata = MetaData()
 
 slides = Table(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: Settings that change where and how fast an analysis runs, and not what it finds.
 _NO_MATTER = ("device", "batch_size", "heatmaps", "formats", "version")
 _ROWS = 1024
+
 _BOX = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")
 
 

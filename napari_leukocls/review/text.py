@@ -11,6 +11,7 @@ from typing import Any
 from napari_leukocls.errors import ReviewError
 
 LONGEST_NAME = 200
+
 LONGEST_REASON = 2000
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from napari_leukocls.types import Steps
+from napari_leukocls.progress import Steps
 
 
 @dataclass(frozen=True)

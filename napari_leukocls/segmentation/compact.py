@@ -1,25 +1,27 @@
-"""The embedded segmenter: cellpose's tiling and dynamics around the compact network."""
+"""The embedded segmenter and its input normalisation."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from cellpose.core import run_net
+from cellpose.dynamics import compute_masks
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 
-from napari_leukocls.compute import with_less_memory
+from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ModelError
+from napari_leukocls.progress import Steps
 from napari_leukocls.segmentation.base import Outlines
-from napari_leukocls.segmentation.normalise import absorbance, colour_range
+from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX, TILE, CompactNet, fold_batch_norm
 from napari_leukocls.segmentation.tiling import Assembly, blocks, mean_votes
-from napari_leukocls.types import Steps
-
-if TYPE_CHECKING:
-    from napari_leukocls.segmentation.compact_net import CompactNet
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ MIN_AGREEMENT = 0.55
 #: round.
 MIN_PLATELET_AGREEMENT = 0.68
 TILE_OVERLAP = 0.1
+
 #: Euler steps of the dynamics, a pixel each: no cell is wider than 120 px, so that 60 reach its centre.
 N_ITERATIONS = 72
 
@@ -85,10 +88,6 @@ class CompactSegmenter:
 
     def maps(self, image: np.ndarray, batch_size: int, device: str) -> Maps:
         """Run the network in overlapping tiles on absorbance (h, w, 3) at the network's scale."""
-        from cellpose.core import run_net
-
-        from napari_leukocls.segmentation.compact_net import TILE
-
         # A small field needs no whole tile: less padding, less time.
         side = min(TILE, 16 * int(np.ceil(max(image.shape[:2]) / 16)))
         net = self._network(device)
@@ -98,9 +97,6 @@ class CompactSegmenter:
 
     def masks(self, maps: Maps, device: str) -> np.ndarray:
         """Run cellpose's dynamics: (h, w) int32 labels at the network's scale."""
-        import torch
-        from cellpose.dynamics import compute_masks
-
         if min(maps.cell.shape) < 2:
             # The dynamics divide by the side less one.
             return np.zeros(maps.cell.shape, np.int32)
@@ -148,8 +144,6 @@ class CompactSegmenter:
         DeviceError
             Where computing fails, or memory runs out even for one tile on the CPU.
         """
-        from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
-
         factor = NETWORK_DIAMETER_PX / diameter_px
         limits = colour_range(pixels)
         assembly = Assembly(pixels.shape[:2], factor)
@@ -179,8 +173,6 @@ class CompactSegmenter:
         numpy.ndarray, (N, 4), float32
             As `Outlines.kind_votes`.
         """
-        from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
-
         limits = colour_range(pixels)
         assembly = Assembly(pixels.shape[:2], NETWORK_DIAMETER_PX / diameter_px)
         for block in blocks(assembly.network_shape, BLOCK, HALO):
@@ -228,14 +220,6 @@ def load_compact(folder: Path, device: str) -> CompactSegmenter:
     ModelError
         Where the weights are missing, damaged, or do not fit the network.
     """
-    import hashlib
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load as load_tensors
-
-    from napari_leukocls.segmentation.compact_net import CompactNet, fold_batch_norm
-
     net = CompactNet()
     try:
         raw = (folder / "weights.safetensors").read_bytes()
@@ -248,3 +232,46 @@ def load_compact(folder: Path, device: str) -> CompactSegmenter:
         ) from error
     net = fold_batch_norm(net).to(torch.device(device)).to(memory_format=torch.channels_last)
     return CompactSegmenter(net, weights_hash=hashlib.sha256(raw).hexdigest())
+
+
+#: A channel with less contrast than this (grey levels) is not stretched: an empty field stays empty.
+MIN_RANGE = 40.0
+#: Pixels looked at to find the range of a large image; more change the percentiles by under a level.
+MAX_SAMPLES = 500_000
+
+
+def colour_range(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the glass and the darkest stain of an image, per channel.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+
+    Returns
+    -------
+    glass, dark : numpy.ndarray, (3,), float32
+        98th and 1st percentile in grey levels; `glass - dark` is at least `MIN_RANGE`.
+    """
+    step = max(1, int(np.ceil(np.sqrt(pixels.shape[0] * pixels.shape[1] / MAX_SAMPLES))))
+    sample = pixels[::step, ::step].reshape(-1, 3)
+    dark, glass = np.percentile(sample, [1, 98], axis=0).astype(np.float32)
+    dark = np.minimum(dark, glass - MIN_RANGE)
+    return glass, dark
+
+
+def absorbance(pixels: np.ndarray, limits: tuple[np.ndarray, np.ndarray] | None = None) -> np.ndarray:
+    """Turn pixels into distance from the glass.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+    limits : tuple of numpy.ndarray, optional
+        Glass and dark of the whole image, from `colour_range`; by default those of `pixels`.
+
+    Returns
+    -------
+    numpy.ndarray, (H, W, 3), float32
+        0 is glass and 1 the darkest stain, per channel; not clipped.
+    """
+    glass, dark = colour_range(pixels) if limits is None else limits
+    return (glass - pixels.astype(np.float32)) / (glass - dark)

@@ -18,6 +18,7 @@ N_OUTPUTS = 7
 #: Tile side in pixels, as cellpose's own networks have it.
 TILE = 256
 WIDTHS = (48, 80, 112, 136)
+
 STYLE_LENGTH = 256
 
 

@@ -2,19 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from scipy import ndimage
+from scipy.stats import trim_mean
+from skimage.filters import threshold_otsu
 
-from napari_leukocls.segmentation.normalise import absorbance
-from napari_leukocls.types import Scale, finish
+from napari_leukocls.progress import finish
+from napari_leukocls.segmentation.compact import absorbance
+from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
+from napari_leukocls.types import Scale, SmearImage
 
 if TYPE_CHECKING:
+    from napari_leukocls.config import AnalyzeConfig
     from napari_leukocls.segmentation.base import Outlines
     from napari_leukocls.segmentation.compact import CompactSegmenter
+
+#: A given scale that is this many times off what the width of the stained parts suggests is doubted.
+FAR = 3.5
+#: Red cells side by side in what that is guessed from.
+GUESSED_ON = 40
+
+
+def find_scale(
+    image: SmearImage,
+    config: AnalyzeConfig,
+    compact: CompactSegmenter,
+    fields: Callable[[], Sequence[np.ndarray]] | None = None,
+) -> tuple[Scale, list[str]]:
+    """Take the scale from the user, else the file, else the red cells; say so where it is unsure.
+
+    Parameters
+    ----------
+    image : SmearImage
+    config : AnalyzeConfig
+        Its ``diameter_px`` and ``pixel_size_um`` are the user's scale.
+    compact : CompactSegmenter
+        Outlines the red cells that are measured.
+    fields : callable, optional
+        Gives the fields whose red cells are measured, where that is needed; by default the image itself.
+
+    Returns
+    -------
+    scale : Scale
+    warnings : list of str
+    """
+    said = None
+    if config.diameter_px is not None:
+        said = Scale(RED_CELL_UM / config.diameter_px, config.diameter_px, "user")
+    elif config.pixel_size_um is not None:
+        said = Scale(config.pixel_size_um, RED_CELL_UM / config.pixel_size_um, "user")
+    elif image.um_per_px is not None:
+        said = Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata")
+    if said is not None:
+        return said, _doubts(said, image) if fields is None else []
+    reading = estimate_diameter(compact, [image.pixels] if fields is None else fields())
+    scale = scale_of(reading, min(80.0, max(15.0, 0.12 * min(image.pixels.shape[:2]))))
+    if scale.source == "unknown":
+        return scale, ["the scale is unknown (no red cell found): give --diameter-px or --pixel-size-um."]
+    if not scale.sure:
+        note = (
+            f"the scale is unsure (red cells {scale.red_cell_diameter_px:.0f} px from {scale.n_cells} cells, "
+            f"spread {100 * scale.spread:.0f} %): check it, or give --diameter-px."
+        )
+        return scale, [note]
+    return scale, []
+
+
+def _doubts(said: Scale, image: SmearImage) -> list[str]:
+    """A warning where a scale that was given is far from what the picture shows."""
+    # So much of the middle that cells of the given size are still large enough in what the guess looks at.
+    side = int(np.ceil(GUESSED_ON * said.red_cell_diameter_px))
+    rows, columns = (slice(max(0, (n - side) // 2), (n + side) // 2 + 1) for n in image.pixels.shape[:2])
+    guess = guess_diameter(np.ascontiguousarray(image.pixels[rows, columns]))
+    if guess is None or 1 / FAR < guess / said.red_cell_diameter_px < FAR:
+        return []
+    return [
+        f"the scale ({said.um_per_px:.3g} um a pixel, from the {said.source}) makes red cells "
+        f"{said.red_cell_diameter_px:.0f} px across, but what is stained here is about {guess:.0f} px wide: check it."
+    ]
+
+
+def steady_diameter(image: SmearImage, scale: Scale) -> float:
+    """Return the red cell's diameter (pixels) to outline a field by: a measured one is rounded to a steady one."""
+    if scale.source != "red_cell_ruler":
+        return scale.red_cell_diameter_px
+    return working_diameter(scale.red_cell_diameter_px, image.pixels.shape[:2])
+
 
 #: Diameter of a red cell on a dried film, micrometres (normal 6.7-7.7); a convention, stated in results.
 RED_CELL_UM = 7.5
@@ -63,8 +141,6 @@ def red_cell_diameters(outlines: Outlines) -> np.ndarray:
         Diameter of the circle of equal area, pixels, of red cells that do not touch the image's edge,
         fill their convex neighbourhood as a disc does, and are not twice as long as wide.
     """
-    from scipy import ndimage
-
     labels, votes = outlines.labels, outlines.kind_votes
     assert votes is not None
     areas = np.bincount(labels.ravel(), minlength=len(votes) + 1)[1:]
@@ -84,8 +160,6 @@ def red_cell_diameters(outlines: Outlines) -> np.ndarray:
 
 def _reading(diameters: np.ndarray, quality: float) -> Reading:
     """Middle and spread of diameters, once fragments and debris, which pull them down, are left out."""
-    from scipy.stats import trim_mean
-
     if len(diameters) == 0:
         return Reading(0.0, 1.0, 0, 0.0)
     middle = float(np.median(diameters))
@@ -118,8 +192,6 @@ def _windows(shape: tuple[int, int], side: int) -> list[tuple[slice, slice]]:
 
 def _look(segmenter: CompactSegmenter, images: Sequence[np.ndarray], candidate: float) -> Reading:
     """Look at a few windows of each image as if red cells were `candidate` pixels across."""
-    from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
-
     side = int(WINDOW * candidate / NETWORK_DIAMETER_PX)
     diameters, certainties, area = [], [], 0.0
     for pixels in images:
@@ -153,8 +225,6 @@ def guess_diameter(pixels: np.ndarray) -> float | None:
 
     Heaps make it too large and pallor too small, by less than the network bears.
     """
-    from skimage.filters import threshold_otsu
-
     factor = min(1.0, GUESS_SIDE / max(pixels.shape[:2]))
     small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     stain = cv2.GaussianBlur(absorbance(small).mean(axis=2), (0, 0), 1.5)

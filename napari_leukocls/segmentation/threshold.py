@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.filters import threshold_otsu
+from skimage.segmentation import relabel_sequential, watershed
 
+from napari_leukocls.progress import Steps
 from napari_leukocls.segmentation.base import Outlines
-from napari_leukocls.types import Steps
 
 #: Foreground share of a cell that must be as dark in red light as a nucleus for a leukocyte.
 NUCLEAR_SHARE = 0.15
@@ -32,11 +36,6 @@ class ThresholdSegmenter:
         -------
         Outlines
         """
-        from scipy import ndimage
-        from skimage.feature import peak_local_max
-        from skimage.filters import threshold_otsu
-        from skimage.segmentation import relabel_sequential, watershed
-
         yield 0, 1
         green = cv2.GaussianBlur(pixels[..., 1], (0, 0), max(0.5, diameter_px / 60))
         if int(green.max()) - int(green.min()) < 10:
@@ -62,8 +61,6 @@ class ThresholdSegmenter:
 
 def _kinds(pixels: np.ndarray, labels: np.ndarray, diameter_px: float) -> np.ndarray:
     """Vote (N, 4) on each cell by its size and by how much of it is as dark in red as a nucleus."""
-    from skimage.filters import threshold_otsu
-
     red = pixels[..., 0]
     inside = red[labels > 0]
     votes = np.zeros((int(labels.max()), 4), np.float32)

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from napari_leukocls.synthetic.leukocytes import leukocyte_outline
+from napari_leukocls.synthetic.platelets_and_debris import platelet_outline
 from napari_leukocls.synthetic.recipe import SmearRecipe
 from napari_leukocls.synthetic.red_cells import choose_shape, red_cell_outline
 from napari_leukocls.synthetic.shapes import flatten_outline
-from napari_leukocls.synthetic.small_things import platelet_outline
 
 #: Places that are tried for each cell; the roomiest is taken if none is free.
 N_CANDIDATES = 40

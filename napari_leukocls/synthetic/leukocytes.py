@@ -54,6 +54,7 @@ class LeukocyteStyle:
 
 
 _FINE = Granules((1.2, 3.5), (0.10, 0.17), {EOSIN: (0.1, 0.35), AZURE: (0.08, 0.3)}, 0.15)
+
 _AZUROPHIL = Granules((0.3, 1.4), (0.11, 0.18), {AZURE: (0.25, 0.7)}, 0.2)
 
 STYLES: dict[str, LeukocyteStyle] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from napari_leukocls.synthetic.canvas import AZURE, BASOPHILIA, DIRT, EOSIN, HAEMOGLOBIN, NUCLEUS
@@ -87,8 +88,6 @@ def _through_lens(density: np.ndarray, camera: CameraRecipe, um_per_px: float) -
 
 
 def _jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
     with Image.open(buffer) as image:

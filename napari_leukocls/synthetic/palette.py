@@ -37,7 +37,6 @@ ANCHORS: dict[str, tuple[Colour, ...]] = {
     ),
     "azure": ((0.40, 0.66, 0.20), (0.20, 0.70, 0.26), (0.52, 0.60, 0.12)),
 }
-
 #: Colours of empty glass between which a camera's lies, RGB.
 GLASS: tuple[Colour, ...] = (
     (250, 248, 246),
@@ -50,7 +49,6 @@ GLASS: tuple[Colour, ...] = (
     (236, 214, 226),
     (216, 212, 178),
 )
-
 #: How strongly each dye may take, as a range of factors.
 STRENGTH = {
     "nucleus": (0.5, 1.3),

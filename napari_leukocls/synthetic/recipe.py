@@ -21,7 +21,6 @@ LEUKOCYTE_CLASSES = (
     "erythroblast",
     "smudge_cell",
 )
-
 #: Share of the field that cells may cover, counted without overlap, before a recipe is refused.
 MAX_COVERAGE = 1.6
 

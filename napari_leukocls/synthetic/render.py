@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 
 from napari_leukocls.synthetic.canvas import Canvas, Drawing
 from napari_leukocls.synthetic.layout import PlacedCell, lay_out
 from napari_leukocls.synthetic.leukocytes import draw_leukocyte
 from napari_leukocls.synthetic.optics import compress, take_picture
+from napari_leukocls.synthetic.platelets_and_debris import add_arrow, add_scale_bar, add_specks, draw_platelet
 from napari_leukocls.synthetic.recipe import SmearRecipe
 from napari_leukocls.synthetic.red_cells import draw_red_cell
 from napari_leukocls.synthetic.shapes import Textures
-from napari_leukocls.synthetic.small_things import add_arrow, add_scale_bar, add_specks, draw_platelet
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: A cell of which less than this many pixels can be seen has no label.
 MIN_VISIBLE_PX = 9
@@ -86,8 +83,6 @@ class SyntheticSmear:
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row a cell; column names as in ``cells.csv`` where both have them."""
-        import pandas as pd
-
         columns = [
             *("cell_id", "class", "kind", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"),
             *("centroid_y", "centroid_x", "diameter_um", "visible_fraction", "fringe"),

@@ -13,11 +13,13 @@ import sys
 import threading
 from pathlib import Path
 
-from napari_leukocls.compute import share_processor
+from napari_leukocls.device import share_processor
 from napari_leukocls.errors import ArgumentError, LeukoclsError
+from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.config import TrainConfig, make_checked
 from napari_leukocls.training.events import TrainEvent
-from napari_leukocls.types import CancelToken
+from napari_leukocls.training.process import listen
+from napari_leukocls.training.run import drain, iter_train
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -40,8 +42,6 @@ def read_config(path: Path) -> TrainConfig:
 def main(arguments: list[str]) -> int:
     """Train; return the exit status."""
     share_processor()
-    from napari_leukocls.training.loop import drain, iter_train
-    from napari_leukocls.training.process import listen
 
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     speaks = os.environ.get("RANK", "0") == "0"

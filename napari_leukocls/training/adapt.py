@@ -1,45 +1,39 @@
-"""A model learns a new laboratory from few crops, new classes too, without forgetting what it knows.
-
-The network but for its last layer stays as it is, so that stored features of the old classes can be rehearsed
-while the last layer learns the new crops. Few crops cannot spare a validation part: they are cross-validated,
-each crop being judged by a layer that was fitted without it, and the layer that ships is fitted on all.
-"""
+"""A new laboratory from few crops."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from napari_leukocls.classification.stain import normalise
 from napari_leukocls.errors import InputError, ModelError
-from napari_leukocls.training import finish
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.models.weights import read_weights
+from napari_leukocls.progress import CancelToken
+from napari_leukocls.training import calibrate
 from napari_leukocls.training.events import TrainEvent
-from napari_leukocls.training.rehearsal import (
-    Layer,
-    NewCells,
-    cross_validate,
-    fit_layer,
-    logits_by,
-    recalls,
-)
-from napari_leukocls.training.replay import Replay, choose, read_replay
-from napari_leukocls.training.split import PARTS, Split, digest_of, given_part, owners, units_of
-from napari_leukocls.types import CancelToken
+from napari_leukocls.training.feature_replay import Replay, choose, read_replay
+from napari_leukocls.training.head import features_of, frozen_copy, last_layer
+from napari_leukocls.training.model_folder import settings_card, write_model
+from napari_leukocls.training.network import start_network
+from napari_leukocls.training.split import PARTS, Split, assign, digest_of, given_part, owners, units_of
+from napari_leukocls.training.trainer import look_of
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
-    from napari_leukocls.training.cutting import CutCrops
-    from napari_leukocls.training.dataset import Collection
+    from napari_leukocls.training.crops import CutCrops
+    from napari_leukocls.training.data import Collection
+    from napari_leukocls.training.distributed import Place
     from napari_leukocls.training.network import Start
-    from napari_leukocls.training.place import Place
 
 
 def adapt(
@@ -56,9 +50,6 @@ def adapt(
     ModelError
         Where the model keeps no features of its classes.
     """
-    from napari_leukocls.training.folder import write_model
-    from napari_leukocls.training.network import start_network
-
     began = time.perf_counter()
     start = yield from start_network(config, sorted(set(collection.labels)))
     layer, replay, n_old = _what_is_known(config, start)
@@ -74,8 +65,8 @@ def adapt(
         layer.weight.copy_(after[0])
         layer.bias.copy_(after[1])
     fitted = _fit_rest(cells, judged, replay, after, config)
-    card = finish.base_card(start, config) | finish.data_card(collection, split, config)
-    card = finish.with_fitted(card, fitted)
+    card = calibrate.base_card(start, config) | calibrate.data_card(collection, split, config)
+    card = calibrate.with_fitted(card, fitted)
     card["training"] = _training_card(config, began, str(place.device))
     card["adaptation"] = {
         "of": start.note,
@@ -86,17 +77,13 @@ def adapt(
         "how": "this laboratory: each crop judged by a layer that was fitted without it; old classes: stored "
         "features of cells that neither model was trained on",
     }
-    finish.add_test(card, start, fitted, collection, crops, split, str(place.device))
+    calibrate.add_test(card, start, fitted, collection, crops, split, str(place.device))
     kept = _next_replay(cells, replay)
     record = {"why": "fitted", "best_epoch": 0, "history": []}
     return (yield from write_model(config, card, start, fitted, collection, split, record, kept))
 
 
 def _what_is_known(config: TrainConfig, start: Start) -> tuple[nn.Linear, Replay, int]:
-    from napari_leukocls.classification.checkpoint import read_weights
-    from napari_leukocls.resources import find_model
-    from napari_leukocls.training.heads import last_layer
-
     layer = last_layer(start.net)
     if layer is None or start.card is None:
         raise ModelError(f"{start.entry.name} has no last layer to fit alone: use --no-rehearse.")
@@ -150,9 +137,6 @@ def _views(
     start: Start, pixels: np.ndarray, config: TrainConfig, place: Place, cancel: CancelToken
 ) -> Generator[TrainEvent, None, torch.Tensor]:
     """Features (V, N, D) of random views of the crops, the first being as they are."""
-    from napari_leukocls.training.heads import features_of, frozen_copy
-    from napari_leukocls.training.loop import look_of
-
     net = frozen_copy(start, place)
     views = []
     for view in range(config.feature_views):
@@ -177,7 +161,7 @@ def _judge(
 
 def _fit_rest(
     cells: NewCells, judged: np.ndarray, replay: Replay, layer: Layer, config: TrainConfig
-) -> finish.Fitted:
+) -> calibrate.Fitted:
     """Temperature, threshold and out-of-distribution score for both kinds of cells."""
     old, old_classes = replay.rehearse()
     checked, checked_classes = replay.checked()
@@ -191,11 +175,11 @@ def _fit_rest(
         np.concatenate([judged, logits_by(layer, checked)]).astype(np.float32),
         np.concatenate([cells.classes, checked_classes]),
     )
-    fitted = finish.fit_on_validation(training, held_back, config)
-    if len(judged) < finish.MIN_FOR_THRESHOLD:
+    fitted = calibrate.fit_on_validation(training, held_back, config)
+    if len(judged) < calibrate.MIN_FOR_THRESHOLD:
         return fitted
-    here = finish.softmax(judged / fitted.temperature)
-    limit = finish.review_threshold(here, cells.classes, config.target_error)
+    here = calibrate.softmax(judged / fitted.temperature)
+    limit = calibrate.review_threshold(here, cells.classes, config.target_error)
     return replace(fitted, review_threshold=max(limit, fitted.review_threshold))
 
 
@@ -207,11 +191,160 @@ def _next_replay(cells: NewCells, replay: Replay) -> Replay:
 
 
 def _training_card(config: TrainConfig, began: float, device: str) -> dict[str, Any]:
-    from napari_leukocls.training.folder import settings_card
-
     return {
         **settings_card(config),
         "seconds": round(time.perf_counter() - began, 1),
         "device": device,
-        "finished": finish.now(),
+        "finished": calibrate.now(),
     }
+
+
+#: Parts of the cross-validation.
+FOLDS = 5
+#: Steps of a fit; each looks at all features.
+STEPS = 150
+RATE = 3e-3
+
+#: Pull of the old classes' weights back to where they started.
+PULL = 1e-3
+Layer = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class NewCells:
+    """Features of the new laboratory's crops.
+
+    Attributes
+    ----------
+    views : torch.Tensor, (V, N, D)
+        The first view is the crop as it is.
+    classes : numpy.ndarray, (N,), int
+    units : numpy.ndarray, (N,), int
+        Crops of one unit are judged together.
+    """
+
+    views: torch.Tensor
+    classes: np.ndarray
+    units: np.ndarray
+
+    @property
+    def plain(self) -> np.ndarray:
+        """Features (N, D) of the crops as they are."""
+        return self.views[0].numpy()
+
+    def training(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features and classes of some rows, in all views."""
+        features = self.views[:, torch.from_numpy(rows)].flatten(0, 1)
+        return features, torch.from_numpy(np.tile(self.classes[rows], len(self.views)))
+
+
+def fit_layer(new: tuple[torch.Tensor, torch.Tensor], replay: Replay, start: Layer, n_old: int) -> Layer:
+    """Fit a last layer on new cells and rehearsed ones.
+
+    Parameters
+    ----------
+    new : tuple of torch.Tensor
+        Features (M, D) and classes (M,).
+    replay : Replay
+    start : tuple of torch.Tensor
+        Weight (C, D) and bias (C,) to begin with.
+    n_old : int
+        Classes that the model knew: the first rows.
+
+    Returns
+    -------
+    weight, bias : torch.Tensor
+    """
+    kept, kept_classes = (torch.from_numpy(values) for values in replay.rehearse())
+    weight, bias = (values.clone().requires_grad_(True) for values in start)
+    optimiser = torch.optim.Adam([weight, bias], lr=RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    for _ in range(STEPS):
+        # Both sides weigh the same however many cells each has.
+        loss = functional.cross_entropy(new[0] @ weight.T + bias, new[1])
+        loss = loss + functional.cross_entropy(kept @ weight.T + bias, kept_classes)
+        loss = loss + PULL * ((weight[:n_old] - start[0][:n_old]) ** 2).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return weight.detach(), bias.detach()
+
+
+def logits_by(layer: Layer, features: np.ndarray) -> np.ndarray:
+    """Logits (N, C) of features (N, D)."""
+    return features @ layer[0].numpy().T + layer[1].numpy()
+
+
+def folds_of(cells: NewCells, seed: int) -> np.ndarray:
+    """Part (N,) of the cross-validation that each crop is judged in; units are whole, classes are spread."""
+    count = min(FOLDS, len(np.unique(cells.units)))
+    return assign(cells.units, cells.classes, [1 / count] * count, np.random.default_rng(seed))
+
+
+def cross_validate(
+    cells: NewCells, replay: Replay, start: Layer, n_old: int, seed: int
+) -> Generator[tuple[int, int], None, np.ndarray]:
+    """Logits (N, C) of each crop by a layer that was fitted without it.
+
+    Yields
+    ------
+    tuple of int
+        Parts done, and how many there are.
+    """
+    fold = folds_of(cells, seed)
+    logits = np.zeros((len(cells.classes), len(start[1])), np.float32)
+    for number in np.unique(fold):
+        yield int(number), int(fold.max()) + 1
+        inside = np.flatnonzero(fold != number)
+        layer = fit_layer(cells.training(inside), replay, start, n_old) if len(inside) else start
+        judged = np.flatnonzero(fold == number)
+        logits[judged] = logits_by(layer, cells.plain[judged])
+    return logits
+
+
+def recalls(
+    cells: NewCells,
+    judged: np.ndarray,
+    replay: Replay,
+    before: Layer,
+    after: Layer,
+    classes: tuple[str, ...],
+    n_old: int,
+) -> dict[str, Any]:
+    """Mean recall of the classes before and after, on old cells, on the new laboratory's, and on new classes.
+
+    Parameters
+    ----------
+    cells : NewCells
+    judged : numpy.ndarray, (N, C)
+        Cross-validated logits of the new crops.
+    replay : Replay
+    before, after : tuple of torch.Tensor
+        The last layer; before, new classes are not in question.
+    classes : tuple of str
+    n_old : int
+    """
+    features, truth = replay.checked()
+    known = cells.classes < n_old
+    old_layer = before[0][:n_old], before[1][:n_old]
+    sets = {
+        "old_classes": (truth, logits_by(old_layer, features), logits_by(after, features)),
+        "this_laboratory": (cells.classes[known], logits_by(old_layer, cells.plain[known]), judged[known]),
+        "new_classes": (cells.classes[~known], None, judged[~known]),
+    }
+    result: dict[str, Any] = {}
+    for name, (right, first, then) in sets.items():
+        if len(right):
+            result[name] = {
+                "n": len(right),
+                "before": None if first is None else float(np.mean(list(_by_class(right, first).values()))),
+                "after": float(np.mean(list(_by_class(right, then).values()))),
+                "per_class": {classes[k]: value for k, value in _by_class(right, then).items()},
+            }
+    return result
+
+
+def _by_class(truth: np.ndarray, logits: np.ndarray) -> dict[int, float]:
+    guess = logits.argmax(axis=1)
+    return {int(k): float((guess[truth == k] == k).mean()) for k in np.unique(truth)}

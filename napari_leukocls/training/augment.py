@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch.nn import functional
 from torchvision.transforms.v2 import functional as kernels
@@ -48,8 +49,6 @@ class Draw:
 
 def generator_for(*numbers: int) -> torch.Generator:
     """A generator that depends on nothing but these numbers (seed, epoch, step)."""
-    import numpy as np
-
     made = torch.Generator()
     made.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)))
     return made
@@ -185,7 +184,6 @@ def mix(
     """
     if not (config.mixup or config.cutmix):
         return images, targets
-    import numpy as np
 
     seed = int(torch.randint(0, 2**31 - 1, (1,), generator=generator))
     random = np.random.default_rng(seed)

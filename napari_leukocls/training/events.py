@@ -10,7 +10,9 @@ from typing import Any, Literal, get_args
 from napari_leukocls.errors import InputError
 
 Kind = Literal["started", "split", "warning", "log", "progress", "epoch", "finished", "stopped", "failed"]
+
 KINDS: tuple[str, ...] = get_args(Kind)
+
 #: The last event of a training is one of these.
 LAST = frozenset({"finished", "stopped", "failed"})
 

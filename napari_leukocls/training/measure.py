@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
+from sklearn.metrics import f1_score
 from torch import nn
 
-from napari_leukocls.training.feed import Look, to_unit
+from napari_leukocls.training.batches import Look, to_unit
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
@@ -50,9 +52,6 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Measured:
     logits : numpy.ndarray, (N, C)
     labels : numpy.ndarray, (N,), int
     """
-    from scipy.special import log_softmax
-    from sklearn.metrics import f1_score
-
     if not np.isfinite(logits).all():
         return Measured(float("inf"), 0.0, 0.0)
     guess = logits.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""The network that a training starts from: built, given its first weights, and described for the card."""
+"""The network to start from, and its teacher."""
 
 from __future__ import annotations
 
@@ -9,21 +9,79 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import timm
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional
 
-from napari_leukocls.architectures.registry import Entry, create
+from napari_leukocls.architectures.entry import Entry
+from napari_leukocls.architectures.registry import create
 from napari_leukocls.architectures.registry import entry as entry_of
-from napari_leukocls.classification.crops import CropRule
+from napari_leukocls.classification.fusion import is_folded
 from napari_leukocls.errors import ArgumentError, ModelError
+from napari_leukocls.models.card import CropRule, read_card
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.models.weights import OOD_PREFIX, build_network, read_weights
+from napari_leukocls.training.batches import Look
 from napari_leukocls.training.events import TrainEvent
-from napari_leukocls.training.folded import is_folded
 
 if TYPE_CHECKING:
-    from napari_leukocls.classification.card import ModelCard
+    from napari_leukocls.models.card import ModelCard
     from napari_leukocls.training.config import TrainConfig
 
+
+class Teacher:
+    """A model asked about batches that were made for another.
+
+    Parameters
+    ----------
+    name : str
+        A model's name or folder.
+    classes : sequence of str
+        The student's.
+    device : torch.device
+
+    Attributes
+    ----------
+    mine : list of int
+        Columns of the student for the classes that both know.
+
+    Raises
+    ------
+    ModelError
+        Where there is no such model, or it shares fewer than two classes.
+    """
+
+    def __init__(self, name: str, classes: Sequence[str], device: torch.device) -> None:
+        folder = find_model(name).path
+        self.card = read_card(folder)
+        shared = [name for name in classes if name in self.card.classes]
+        if len(shared) < 2:
+            raise ModelError(
+                f"the teacher {name} knows {len(shared)} of the classes: choose another, or none."
+            )
+        self.mine = [list(classes).index(name) for name in shared]
+        self._theirs = [self.card.classes.index(name) for name in shared]
+        tensors, self.digest = read_weights(folder)
+        net: nn.Module = build_network(self.card, tensors, folder)
+        self._net = net.to(device).requires_grad_(False).eval()
+        self._look = Look(self.card.mean, self.card.std)
+
+    @torch.no_grad()
+    def opinion(self, images: torch.Tensor, look: Look) -> torch.Tensor:
+        """Logits (B, K) of the shared classes for images (B, 3, S, S) that were normalised by `look`."""
+        mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (look.mean, look.std))
+        plain = images * std + mean
+        size = self.card.input_size
+        if plain.shape[-2:] != size:
+            plain = functional.interpolate(plain, size, mode="bilinear", antialias=True, align_corners=False)
+        return self._net(self._look.normalise(plain)).float()[:, self._theirs]
+
+
 log = logging.getLogger(__name__)
+
 #: Share of a network's tensors that weights from elsewhere must fill to count as its weights.
 MIN_FILLED = 0.5
 #: What builders call the dropout before the last layer, best first.
@@ -96,9 +154,6 @@ def start_network(config: TrainConfig, classes: Sequence[str]) -> Generator[Trai
 def rule_of(config: TrainConfig) -> CropRule:
     """The crop rule of a training, before anything is built."""
     if config.from_model:
-        from napari_leukocls.classification.card import read_card
-        from napari_leukocls.resources import find_model
-
         return read_card(find_model(config.from_model).path).crop.rule()
     side = config.side_px or entry_of(config.arch).input.side
     margin = None if config.keep_surroundings else config.margin_um
@@ -158,9 +213,6 @@ def load_file_weights(start: Start, path: Path) -> None:
     ModelError
         Where the file is none, or holds another network.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
         given = load_file(path)
     except FileNotFoundError as error:
@@ -190,8 +242,6 @@ def _fitting(net: nn.Module, given: dict[str, torch.Tensor], prefix: str) -> dic
 
 def _load_pretrained(start: Start) -> Generator[TrainEvent, None, None]:
     """Fill a network from timm's pretrained weights, where they are on this machine or can be fetched."""
-    import timm
-
     for prefix, tag in start.entry.pretrained.items():
         yield TrainEvent("log", {"message": f"looking for timm's pretrained weights of {tag}."})
         extra = start.arguments if prefix == "" else {}
@@ -216,10 +266,6 @@ def _load_pretrained(start: Start) -> Generator[TrainEvent, None, None]:
 
 
 def _from_model(config: TrainConfig, classes: Sequence[str]) -> Start:
-    from napari_leukocls.classification.card import read_card
-    from napari_leukocls.classification.checkpoint import OOD_PREFIX, read_weights
-    from napari_leukocls.resources import find_model
-
     folder = find_model(config.from_model).path
     card = read_card(folder)
     tensors, digest = read_weights(folder)

@@ -9,19 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from sklearn import metrics
 
+from napari_leukocls.classification.stain import normalise
+from napari_leukocls.io.atomic import atomic_write
+from napari_leukocls.progress import CancelToken
+from napari_leukocls.training.checkpoint import FREE
 from napari_leukocls.training.events import TrainEvent
+from napari_leukocls.training.measure import logits_of
+from napari_leukocls.training.network import start_network
 from napari_leukocls.training.split import PARTS, Split, assign, digest_of, units_of
-from napari_leukocls.training.state import FREE
-from napari_leukocls.types import CancelToken
+from napari_leukocls.training.trainer import fit_split, look_of
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
-    from napari_leukocls.training.cutting import CutCrops
-    from napari_leukocls.training.dataset import Collection
-    from napari_leukocls.training.place import Place
+    from napari_leukocls.training.crops import CutCrops
+    from napari_leukocls.training.data import Collection
+    from napari_leukocls.training.distributed import Place
 
 FILE = "repeats.csv"
+
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "kappa")
 
 
@@ -99,11 +107,6 @@ def _one(
     part: np.ndarray,
     number: int,
 ) -> Generator[TrainEvent, None, dict[str, Any]]:
-    from napari_leukocls.classification.stain import normalise
-    from napari_leukocls.training.loop import fit_split, look_of
-    from napari_leukocls.training.measure import logits_of
-    from napari_leukocls.training.network import start_network
-
     start = yield from start_network(config, sorted(set(collection.labels)))
     split = Split(part, part)
     hashes = {name: digest_of(collection, split.rows(name)) for name in PARTS}
@@ -132,15 +135,11 @@ def _one(
 
 
 def _cpu() -> Any:
-    import torch
-
     return torch.device("cpu")
 
 
 def scores(truth: np.ndarray, guess: np.ndarray) -> dict[str, float]:
     """The metrics of one repeat; macro-F1 is over the classes that occur in its test part."""
-    from sklearn import metrics
-
     there = np.unique(truth)
     recalls = metrics.recall_score(truth, guess, labels=there, average="macro", zero_division=0)
     return {
@@ -153,8 +152,6 @@ def scores(truth: np.ndarray, guess: np.ndarray) -> dict[str, float]:
 
 
 def _write(config: TrainConfig, rows: list[dict[str, Any]]) -> None:
-    from napari_leukocls.io.atomic import atomic_write
-
     with atomic_write(Path(config.out) / FILE, "w") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

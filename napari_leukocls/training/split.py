@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.training.dataset import Collection
-from napari_leukocls.training.duplicates import join, same_pictures
+from napari_leukocls.training.data import Collection, join, same_pictures
 from napari_leukocls.training.events import TrainEvent
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
 
 PARTS = ("train", "validation", "test")
+
 _SPELLINGS = {
     "train": "train", "training": "train", "fit": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",

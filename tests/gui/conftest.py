@@ -18,7 +18,7 @@ def _display(display: str) -> None:
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests neither see nor change what the person who runs them has set in napari."""
-    from napari_leukocls.widgets import preferences
+    from napari_leukocls.widgets.common import preferences
 
     monkeypatch.setattr(preferences, "_settings", lambda: None)
 
@@ -52,7 +52,7 @@ def plugin() -> None:
 def field() -> np.ndarray:
     """A corner of the bundled smear with six leukocytes: small, so that analysing it takes seconds."""
     from napari_leukocls.io.images import read_image
-    from napari_leukocls.resources import sample_smear
+    from napari_leukocls.paths import sample_smear
 
     return read_image(sample_smear()).pixels[:420, :560].copy()
 

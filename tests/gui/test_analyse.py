@@ -118,7 +118,7 @@ def test_nothing_to_analyse_is_said(viewer: Any, dock: Opens) -> None:
 def test_a_model_that_is_gone_is_named(
     viewer: Any, smear: Any, dock: Opens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_leukocls.resources import find_model
+    from napari_leukocls.models.registry import find_model
 
     monkeypatch.setenv("LEUKOCLS_MODELS", str(tmp_path))
     shutil.copytree(find_model("default").path, tmp_path / "mine")
@@ -135,13 +135,13 @@ def test_a_model_that_is_gone_is_named(
 def test_errors_that_napari_would_swallow_are_shown(
     viewer: Any, smear: Any, dock: Opens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_leukocls import regions
+    from napari_leukocls.analysis import region
 
     def broken(*_: Any) -> Iterator[Any]:
         raise RuntimeError("shapes do not match")
         yield
 
-    monkeypatch.setattr(regions, "iter_analyze", broken)
+    monkeypatch.setattr(region, "iter_analyze", broken)
     window = dock("Analyse")
     analyse(window)
     assert "shapes do not match" in window.message.text()
@@ -228,12 +228,12 @@ def test_closing_napari_while_it_analyses_ends_it(large: np.ndarray, tmp_path: P
 def test_an_export_to_a_full_disk_is_said(
     viewer: Any, smear: Any, dock: Opens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_leukocls.io import results
+    from napari_leukocls.results import writer
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(results, "write_result", full)
+    monkeypatch.setattr(writer, "write_result", full)
     window = dock("Analyse")
     analyse(window)
     answer_file_dialog(tmp_path)

@@ -28,7 +28,7 @@ from PIL import Image
 from qtpy.QtCore import Qt
 
 from napari_leukocls.io.images import read_image
-from napari_leukocls.resources import sample_smears
+from napari_leukocls.paths import sample_smears
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "bccd"
 #: Side of what is taken of a public field, pixels.

@@ -157,7 +157,7 @@ def test_bad_training_data_and_settings_are_said_in_one_line(
 
 
 def test_closing_napari_over_a_training_asks(viewer: Any, dock: Opens) -> None:
-    from napari_leukocls.widgets.session import session_of
+    from napari_leukocls.widgets.common.session import session_of
 
     class Running:
         """A training that never ends by itself."""

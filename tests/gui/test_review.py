@@ -83,7 +83,7 @@ def test_cells_are_corrected_with_keys_buttons_and_drags_and_undone(viewer: Any,
     assert cells.features["corrected"][third] is None
 
     # A cell that is clicked on the canvas is chosen in the gallery.
-    from napari_leukocls.widgets.session import session_of
+    from napari_leukocls.widgets.common.session import session_of
 
     session_of(viewer).current.select((first,), "canvas")
     pump()

@@ -22,7 +22,7 @@ from napari_leukocls.batch import SlideOutcome, run_batch
 from napari_leukocls.config import make_config
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.inputs import expand_inputs
-from napari_leukocls.resources import sample_smear
+from napari_leukocls.paths import sample_smear
 
 Maker = Callable[[Path], None]
 FILES: dict[str, Maker] = {}

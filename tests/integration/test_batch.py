@@ -20,8 +20,8 @@ from napari_leukocls.batch import run_batch
 from napari_leukocls.config import AnalyzeConfig, make_config
 from napari_leukocls.errors import ArgumentError, Cancelled
 from napari_leukocls.io.inputs import SlideInput, expand_inputs
-from napari_leukocls.resources import bundled_dir, sample_smear
-from napari_leukocls.types import CancelToken, Progress
+from napari_leukocls.paths import bundled_dir, sample_smear
+from napari_leukocls.progress import CancelToken, Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("cells.csv", "counts.csv")
@@ -157,7 +157,7 @@ def test_the_number_of_threads_does_not_change_the_tables(
 ) -> None:
     import torch
 
-    from napari_leukocls.batch.work import _engines
+    from napari_leukocls.analysis.engine import _engines
 
     before = torch.get_num_threads()
     try:
@@ -172,7 +172,7 @@ def test_the_number_of_threads_does_not_change_the_tables(
 
 def test_a_model_that_is_damaged_stops_all_processes_with_its_own_error(fields: Path, tmp_path: Path) -> None:
     from napari_leukocls.errors import ModelError
-    from napari_leukocls.resources import find_model
+    from napari_leukocls.models.registry import find_model
 
     broken = Path(shutil.copytree(find_model("default").path, tmp_path / "broken"))
     (broken / "weights.safetensors").write_bytes(b"not weights")

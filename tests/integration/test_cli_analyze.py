@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_leukocls.resources import sample_smear
+from napari_leukocls.paths import sample_smear
 
 ROOT = Path(__file__).resolve().parents[2]
 SLIDE_FILES = {"counts.csv", "cells.csv", "labels.tif", "overlay.png", "report.html", "run.json"}

@@ -12,7 +12,7 @@ from PIL import Image
 from tifffile import TiffFile, imread
 
 from napari_leukocls.cli import main
-from napari_leukocls.resources import sample_smears
+from napari_leukocls.paths import sample_smears
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from napari_leukocls.resources import sample_smear
+from napari_leukocls.paths import sample_smear
 
 ALL = "csv,geojson,coco,ometiff,anndata,xlsx,fhir,hl7,corrected,positions"
 OF_CELLS = {"cells.geojson", "coco.json", "labels.ome.tif"}

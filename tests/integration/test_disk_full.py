@@ -17,10 +17,11 @@ from PIL import Image
 from napari_leukocls.batch import run_batch
 from napari_leukocls.config import make_config
 from napari_leukocls.errors import OutputError, ReviewError
-from napari_leukocls.io.exports import FORMATS, write_exports
-from napari_leukocls.io.folder import replacing_folder
+from napari_leukocls.io.atomic import replacing_folder
 from napari_leukocls.io.inputs import expand_inputs
-from napari_leukocls.resources import find_model, sample_smear
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.paths import sample_smear
+from napari_leukocls.results.exports import FORMATS, write_exports
 from tests.results import make_result
 
 SIZE = 3_000_000
@@ -100,31 +101,31 @@ def test_a_whole_slide_that_fills_the_disk_leaves_nothing(disk: Path, tmp_path: 
 
 
 def _summary(disk: Path) -> None:
-    from napari_leukocls.io.results import write_summary
+    from napari_leukocls.results.summary import write_summary
 
     write_summary([{"slide_id": f"slide {n}", "status": "done"} for n in range(2000)], disk / "summary.csv")
 
 
 def _failures(disk: Path) -> None:
-    from napari_leukocls.io.results import write_failures
+    from napari_leukocls.results.summary import write_failures
 
     write_failures([{"slide_id": "a", "source": "b", "error": "c" * 9999}], disk / "failures.csv")
 
 
 def _evaluation(disk: Path) -> None:
-    from napari_leukocls.io.results import write_table
+    from napari_leukocls.io.serialise import write_table
 
     write_table(pd.DataFrame({"file": ["a" * 9999]}), disk / "predictions.csv")
 
 
 def _model(disk: Path) -> None:
-    from napari_leukocls.classification.store import install_folder
+    from napari_leukocls.models.install import install_folder
 
     install_folder(find_model("default").path, "mine", replace=True)
 
 
 def _active(disk: Path) -> None:
-    from napari_leukocls.resources import set_active_classifier
+    from napari_leukocls.models.registry import set_active_classifier
 
     set_active_classifier("default")
 
@@ -132,7 +133,7 @@ def _active(disk: Path) -> None:
 def _checkpoint(disk: Path) -> None:
     import torch
 
-    from napari_leukocls.training.state import save_checkpoint
+    from napari_leukocls.training.checkpoint import save_checkpoint
 
     net = torch.nn.Linear(100, 100)
     save_checkpoint(

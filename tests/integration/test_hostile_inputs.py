@@ -19,7 +19,8 @@ from napari_leukocls.batch import run_batch
 from napari_leukocls.config import make_config
 from napari_leukocls.errors import LeukoclsError, ModelError, OutputError
 from napari_leukocls.io.inputs import SlideInput, expand_inputs, group_as_slide
-from napari_leukocls.resources import find_model, sample_smear
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.paths import sample_smear
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIL = '../../=<script>alert("x")</script>'
@@ -79,7 +80,7 @@ def test_a_zip_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: 
 
 
 def test_weights_whose_header_lies_are_refused(tmp_path: Path) -> None:
-    from napari_leukocls.classification.checkpoint import load_classifier
+    from napari_leukocls.classification.loading import load_classifier
 
     model = Path(shutil.copytree(find_model("default").path, tmp_path / "liar"))
     for header in (b"\xff" * 8, (10**9).to_bytes(8, "little"), (2).to_bytes(8, "little") + b"{}"):

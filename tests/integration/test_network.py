@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from napari_leukocls.resources import sample_smear
+from napari_leukocls.paths import sample_smear
 
 ROOT = Path(__file__).resolve().parents[2]
 

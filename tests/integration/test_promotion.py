@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import napari_leukocls.cutting
-from napari_leukocls.activation import activate
+from napari_leukocls.classification import single_cell
+from napari_leukocls.classification.single_cell import CentralCell
 from napari_leukocls.cli import main
-from napari_leukocls.cutting import CentralCell
 from napari_leukocls.errors import InputError
-from napari_leukocls.promotion import decide, promote
-from napari_leukocls.provenance import file_sha256
-from napari_leukocls.resources import active_classifier, bundled_dir, find_model, user_data_dir
+from napari_leukocls.evaluation.promote import decide, promote
+from napari_leukocls.models.install import activate
+from napari_leukocls.models.provenance import file_sha256
+from napari_leukocls.models.registry import active_classifier, find_model
+from napari_leukocls.paths import bundled_dir, user_data_dir
 
 WANTED = {"segmented_neutrophil": 9, "lymphocyte": 9, "eosinophil": 7}
 RAREST = "eosinophil"
@@ -67,8 +68,8 @@ def _cut_once(monkeypatch: pytest.MonkeyPatch) -> None:
             _CUT[key] = cutting(pixels, um_per_px, segmenter, rule)
         return _CUT[key]
 
-    cutting = napari_leukocls.cutting.cut_central
-    monkeypatch.setattr(napari_leukocls.cutting, "cut_central", cut)
+    cutting = single_cell.cut_central
+    monkeypatch.setattr(single_cell, "cut_central", cut)
 
 
 def _table(path: Path, rows: list[dict[str, str]]) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import pytest
 
+from napari_leukocls.analysis.engine import load_engine
 from napari_leukocls.api import analyze
 from napari_leukocls.config import make_config
-from napari_leukocls.pipeline import load_engine
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not (DATA / "bccd").is_dir(), reason="../shared/data/bccd is not there")

@@ -42,7 +42,7 @@ def _run(unpacked: Path, *words: str) -> str:
 
 
 def test_the_bundled_files_are_found_within_the_package(unpacked: Path) -> None:
-    script = "from napari_leukocls import resources as r; print(*r.sample_smears().values(), sep='\\n')"
+    script = "from napari_leukocls import paths as r; print(*r.sample_smears().values(), sep='\\n')"
     paths = _run(unpacked, "-c", script).splitlines()
     assert len(paths) >= 3 and all(path.startswith(str(unpacked)) for path in paths)
 

@@ -11,15 +11,19 @@ import pandas as pd
 import pytest
 import tifffile
 
+from napari_leukocls.analysis.engine import Engine, load_engine
+from napari_leukocls.analysis.field import iter_analyze
+from napari_leukocls.analysis.whole_slide import tiles
 from napari_leukocls.batch import run_batch
+from napari_leukocls.batch.whole_slide import write_whole_slide
 from napari_leukocls.config import make_config
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.inputs import expand_inputs
-from napari_leukocls.io.slides import LazyPixels, is_slide, open_slide
-from napari_leukocls.pipeline import Engine, drain, iter_analyze, load_engine
-from napari_leukocls.resources import sample_smear
-from napari_leukocls.wholeslide import tiles, write_whole_slide
+from napari_leukocls.io.slides import is_slide, open_slide
+from napari_leukocls.io.slides.base import LazyPixels
+from napari_leukocls.paths import sample_smear
+from napari_leukocls.progress import drain
 
 APERIO = "Aperio Image Library v12\r\n{1}x{0} [0,0 {1}x{0}] (256x256) JPEG/RGB Q=90|AppMag = 40|MPP = 0.16"
 
@@ -236,7 +240,7 @@ def test_a_slide_that_claims_too_much_or_ends_early_is_refused(tmp_path: Path, s
 def test_napari_opens_a_slide_and_its_labels_in_levels(
     tmp_path: Path, smear: np.ndarray, engine: Engine
 ) -> None:
-    from napari_leukocls.napari_io import get_reader
+    from napari_leukocls._reader import get_reader
 
     path = write_tiff(tmp_path / "slide.tif", smear)
     reader = get_reader(str(path))
@@ -285,7 +289,7 @@ def test_a_slide_is_exported_with_its_outlines(tmp_path: Path, smear: np.ndarray
 def test_large_tiff_is_read_in_tiles_where_it_can_be(
     tmp_path: Path, smear: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_leukocls.io import _slide_tiff
+    from napari_leukocls.io.slides import tiff as _slide_tiff
 
     monkeypatch.setattr(_slide_tiff, "FIELD_PIXELS", 10_000)
     part = smear[:300, :400]

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from napari_leukocls.training.config import TrainConfig
+from napari_leukocls.progress import CancelToken
+from napari_leukocls.training.config import TrainConfig, make_train_config
 from napari_leukocls.training.events import TrainEvent
-from napari_leukocls.training.loop import iter_train
-from napari_leukocls.training.presets import make_train_config
-from napari_leukocls.types import CancelToken
+from napari_leukocls.training.run import iter_train
 
 COLOURS = {"neutrophil": (170, 90, 200), "lymphocyte": (40, 40, 140), "eosinophil": (230, 80, 60)}
 SIDE = 32

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_leukocls.errors import ArgumentError, InputError, LeukoclsError
-from napari_leukocls.io.exports import write_exports
-from napari_leukocls.measurement.across import (
+from napari_leukocls.measurement.comparison import (
     compare_counts,
     independence_p,
     repeat_limits,
     share_by_position,
 )
 from napari_leukocls.measurement.corrected import card_matrix, corrected_differential, true_shares
+from napari_leukocls.results.exports import write_exports
 from tests.results import CLASSES, make_result
 
 
@@ -171,7 +171,7 @@ def test_a_matrix_that_does_not_fit_is_refused() -> None:
 def test_the_corrected_shares_are_an_export_from_the_models_card(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from napari_leukocls.resources import find_model
+    from napari_leukocls.models.registry import find_model
 
     made = make_result(shape=(400, 400), every=1)
     sha = find_model("default").card()["weights_sha256"]

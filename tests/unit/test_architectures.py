@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from napari_leukocls import architectures
-from napari_leukocls.architectures import anatomy
+from napari_leukocls.architectures import introspection
 from napari_leukocls.classification.ood import features_and_logits
 from napari_leukocls.errors import ModelError
 
@@ -157,7 +157,7 @@ def test_grad_cam_sees_places(case: Case, net: Any) -> None:
 
     entry = architectures.entry(case.name)
     with GradCAM(
-        net, [anatomy.cam_layer(entry, net)], reshape_transform=anatomy.cam_reshape(entry)
+        net, [introspection.cam_layer(entry, net)], reshape_transform=introspection.cam_reshape(entry)
     ) as explainer:
         maps = [explainer(_images(case, 1), [ClassifierOutputTarget(kind)])[0] for kind in range(CLASSES)]
     assert all(one.shape == (case.side, case.side) and np.isfinite(one).all() for one in maps)
@@ -182,7 +182,7 @@ def test_multiply_accumulates(case: Case, net: Any) -> None:
         net(_images(case, 1))
     for hook in hooks:
         hook.remove()
-    macs = anatomy.count_macs(net, case.side)
+    macs = introspection.count_macs(net, case.side)
     assert 0 < counted <= macs * 1.0001
     if all("Attention" not in type(module).__name__ for module in net.modules()) and "vit" not in case.name:
         assert counted == macs

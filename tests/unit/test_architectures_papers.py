@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from napari_leukocls import architectures
-from napari_leukocls.architectures import anatomy, pruning
-from napari_leukocls.architectures._hybrid import Block
+from napari_leukocls.architectures import introspection
+from napari_leukocls.architectures.papers import pruning
+from napari_leukocls.architectures.papers._hybrid import Block
 from napari_leukocls.errors import ModelError
 
 
@@ -24,7 +25,7 @@ def test_single_backbones_have_the_papers_size(name: str) -> None:
     """Parameters as the paper rounds them, and its megabytes, which are 2**20 bytes."""
     net = _meta(name, 5)
     stated = {"s1_efficientnet_b0": (4.8, 18.30), "s1_convnext_tiny": (28.2, 107.64)}[name]
-    count = anatomy.count_parameters(net)
+    count = introspection.count_parameters(net)
     assert (round(count / 1e6, 1), round(count * 4 / 2**20, 2)) == pytest.approx(stated, abs=0.006)
     dropouts = [part.p for part in net.modules() if isinstance(part, torch.nn.Dropout) and part.p]
     assert dropouts and set(dropouts) == {0.4}
@@ -43,7 +44,7 @@ KERAS = {
 @pytest.mark.parametrize("name", KERAS)
 def test_table_variants_have_the_papers_size(name: str) -> None:
     net = _meta(name, 8, variant="table")
-    count = anatomy.count_parameters(net)
+    count = introspection.count_parameters(net)
     stated = architectures.entry(name).paper_parameters
     assert stated is not None and abs(count / stated - 1) < 0.01
     assert count + KERAS[name] == stated
@@ -69,7 +70,7 @@ def test_text_variants_are_as_the_text_says(name: str, shape: tuple[int, int, in
 
 
 def test_channel_attention_is_far_smaller_than_vgg16() -> None:
-    assert 0.89 < 1 - anatomy.count_parameters(_meta("efficientnetv2_b3_se", 2)) / 138_357_544 < 0.92
+    assert 0.89 < 1 - introspection.count_parameters(_meta("efficientnetv2_b3_se", 2)) / 138_357_544 < 0.92
 
 
 def test_both_branches_ask_the_other() -> None:
@@ -85,7 +86,7 @@ def test_both_branches_ask_the_other() -> None:
     for (tokens, context), (own, other) in zip(asked, [(small, large), (large, small)], strict=True):
         assert torch.equal(tokens, own) and torch.equal(context, other)
     without = architectures.create("cadbcnn_dual", 4)
-    difference = anatomy.count_parameters(net) - anatomy.count_parameters(without)
+    difference = introspection.count_parameters(net) - introspection.count_parameters(without)
     assert difference == 2 * (4 * (512 * 512 + 512) + 2 * 512)
 
 
@@ -115,7 +116,10 @@ def test_heads_that_look_at_one_token_go_first() -> None:
     assert min(entropy[0] + entropy[1]) == entropy[1][5]
     pruned, arguments = pruning.prune(net, images, heads=1)
     assert arguments == {"heads": [8, 7]}
-    assert anatomy.count_parameters(pruned) == anatomy.count_parameters(net) - 3 * 32 * 257 - 256 * 32
+    assert (
+        introspection.count_parameters(pruned)
+        == introspection.count_parameters(net) - 3 * 32 * 257 - 256 * 32
+    )
     with torch.no_grad():
         assert torch.allclose(net(images), pruned(images), atol=1e-5)
     rebuilt = architectures.create("customcnn_vit", 4, **arguments).eval()
@@ -132,7 +136,7 @@ def test_blocks_go_and_the_rest_still_works() -> None:
     assert arguments == {"heads": [5]} and pruned(images).shape == (2, 4)
     kept = net.blocks[means.index(max(means))]
     assert torch.equal(pruned.blocks[0].feed[0].weight, kept.feed[0].weight)
-    assert anatomy.count_macs(pruned, 64) < anatomy.count_macs(net, 64)
+    assert introspection.count_macs(pruned, 64) < introspection.count_macs(net, 64)
     for wrong in ({"blocks": 2}, {"heads": 15}, {"heads": -1}):
         with pytest.raises(ModelError, match="cannot go"):
             pruning.prune(net, images, **wrong)
@@ -141,8 +145,10 @@ def test_blocks_go_and_the_rest_still_works() -> None:
 
 
 def test_a_shared_transformer_costs_less_than_one_for_each() -> None:
-    shared = anatomy.count_parameters(_meta("shared_vit", 8))
-    single = [anatomy.count_parameters(_meta(name, 8)) for name in ("resnet50_vit", "efficientnetb3_vit")]
+    shared = introspection.count_parameters(_meta("shared_vit", 8))
+    single = [
+        introspection.count_parameters(_meta(name, 8)) for name in ("resnet50_vit", "efficientnetb3_vit")
+    ]
     blocks = 2 * (4 * (256 * 256 + 256) + 4 * 256 + 2 * (256 * 256 + 256))
     assert sum(single) - shared > 0.9 * blocks
 
@@ -152,7 +158,7 @@ def test_unfreezing_stages_hold_every_parameter_once(name: str) -> None:
     for each in architectures.list(name) or (name,):
         entry = architectures.entry(each)
         net = architectures.create(each, 4)
-        stages = anatomy.unfreezing_stages(entry, net)
+        stages = introspection.unfreezing_stages(entry, net)
         together = [parameter for stage in stages for parameter in stage]
         assert len(stages) > 1 and sorted(together) == sorted(dict(net.named_parameters()))
         head = next(name for name, part in net.named_modules() if part is net.get_classifier())
@@ -162,7 +168,7 @@ def test_unfreezing_stages_hold_every_parameter_once(name: str) -> None:
 def test_resnet50_freezes_what_the_paper_freezes() -> None:
     """The table's untrainable parameters are those up to the last norm of layer3.1, and Keras's extras."""
     net = _meta("resnet50_vit", 8)
-    stages = anatomy.unfreezing_stages(architectures.entry("resnet50_vit"), net)
+    stages = introspection.unfreezing_stages(architectures.entry("resnet50_vit"), net)
     sizes = {name: parameter.numel() for name, parameter in net.named_parameters()}
     frozen = sum(sizes[name] for stage in stages[2:] for name in stage)
     statistics, biases, last_norm = 53_120, 9_152, 2_048

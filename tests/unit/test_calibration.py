@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.evaluation.calibration import (
     adaptive_ece,
+    at_temperature,
     bins_of,
     brier,
     brier_parts,
     classwise_brier,
     ece,
+    fit_isotonic,
     fit_temperature,
     mce,
+    recalibration,
     reliability_table,
 )
-from napari_leukocls.evaluation.recalibration import at_temperature, fit_isotonic, recalibration
 
 
 def two_classes(confidence: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from napari_leukocls.errors import ModelError
-from napari_leukocls.segmentation.catalogue import segmenter
-from napari_leukocls.segmentation.cellpose_models import CELLPOSE_NAMES
+from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES
+from napari_leukocls.segmentation.registry import segmenter
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_leukocls.classification.card import FORMAT_VERSION
-from napari_leukocls.classification.checkpoint import load_classifier, read_weights, verify
-from napari_leukocls.classification.folding import FusedConv, fold_batch_norm, fuse_for_processor
+from napari_leukocls.classification.fusion import FusedConv, fold_batch_norm, fuse_for_processor
+from napari_leukocls.classification.loading import load_classifier, verify
 from napari_leukocls.errors import ModelError
+from napari_leukocls.models.card import FORMAT_VERSION
+from napari_leukocls.models.weights import read_weights
 
 CLASSES = ["lymphocyte", "monocyte", "neutrophil"]
 SIDE = 64

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from napari_leukocls.errors import ArgumentError, ModelError
-from napari_leukocls.evaluation.comparison import Contestant, compare, write_comparison
+from napari_leukocls.evaluation.compare import Contestant, compare, write_comparison
 from napari_leukocls.evaluation.figures import pareto_figure, rendered
-from napari_leukocls.evaluation.ground import OTHER, Ground, common_classes, ground_of, project
-from napari_leukocls.evaluation.repeats import compare_repeats, read_repeats
+from napari_leukocls.evaluation.shared_classes import OTHER, Ground, common_classes, ground_of, project
+from napari_leukocls.evaluation.significance import compare_repeats, read_repeats
 from napari_leukocls.evaluation.speed import Speed, Timing, measure_speed, pareto
 from napari_leukocls.scheme import default_scheme
 

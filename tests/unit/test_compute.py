@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_leukocls.compute import resolve_device, side_by_side, with_less_memory
+from napari_leukocls.device import resolve_device, side_by_side, with_less_memory
 from napari_leukocls.errors import DeviceError
-from napari_leukocls.segmentation.catalogue import compact
+from napari_leukocls.progress import finish
 from napari_leukocls.segmentation.compact import CompactSegmenter
+from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, render_smear
-from napari_leukocls.types import finish
 
 FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),

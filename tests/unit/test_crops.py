@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from napari_leukocls.classification.crops import CropRule, cut_crops, white_balance
+from napari_leukocls.classification.crops import cut_crops, white_balance
+from napari_leukocls.models.card import CropRule
 
 RULE = CropRule()
 GLASS = np.array([228.0, 214.0, 205.0])

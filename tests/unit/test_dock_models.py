@@ -8,19 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari_leukocls.widgets.review.dock.model import ReviewModel
 from PIL import Image
 
+from napari_leukocls.analysis.region import Region, find_edit, region_of_box, region_of_polygons
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError, InputError
-from napari_leukocls.layers import cell_features, colours, result_layers
-from napari_leukocls.regions import Region, region_of_box, region_of_polygons
-from napari_leukocls.remeasure import find_edit
+from napari_leukocls.progress import Progress
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import Progress, SmearResult
-from napari_leukocls.widgets import batch_model, review_model, train_model, train_settings
-from napari_leukocls.widgets.review_model import ReviewModel
-from napari_leukocls.widgets.session import Session
-from napari_leukocls.widgets.slide_model import SlideModel
+from napari_leukocls.types import SmearResult
+from napari_leukocls.widgets.batch.dock import model as batch_model
+from napari_leukocls.widgets.common.layers import cell_features, colours, result_layers
+from napari_leukocls.widgets.common.session import Session
+from napari_leukocls.widgets.common.slide_model import SlideModel
+from napari_leukocls.widgets.review.dock import model as review_model
+from napari_leukocls.widgets.train.dock import form as train_settings
+from napari_leukocls.widgets.train.dock import model as train_model
 from tests.results import make_result
 
 
@@ -150,8 +153,8 @@ def test_what_a_blind_reader_sees_says_nothing(review: ReviewModel) -> None:
 
 
 def test_results_open_again_as_they_were(tmp_path: Path, field_result: SmearResult) -> None:
-    from napari_leukocls.io.results import write_result
-    from napari_leukocls.reopen import reopen
+    from napari_leukocls.results.reader import reopen
+    from napari_leukocls.results.writer import write_result
 
     folder = write_result(field_result, tmp_path)["folder"]
     again = reopen(folder)
@@ -177,8 +180,8 @@ def field_result(tmp_path: Path) -> SmearResult:
 
 
 def test_an_image_that_is_another_one_is_refused(tmp_path: Path, field_result: SmearResult) -> None:
-    from napari_leukocls.io.results import write_result
-    from napari_leukocls.reopen import reopen
+    from napari_leukocls.results.reader import reopen
+    from napari_leukocls.results.writer import write_result
 
     folder = write_result(field_result, tmp_path)["folder"]
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(field_result.image.source)
@@ -264,10 +267,10 @@ def test_a_batch_shows_what_is_at_work_and_what_failed(tmp_path: Path) -> None:
 
 
 def test_the_time_left_shrinks_and_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_leukocls.widgets.clock import Clock
+    from napari_leukocls.widgets.common.jobs import Clock
 
     now = [0.0]
-    monkeypatch.setattr("napari_leukocls.widgets.clock.monotonic", lambda: now[0])
+    monkeypatch.setattr("napari_leukocls.widgets.common.jobs.monotonic", lambda: now[0])
     clock = Clock({"a": 1.0, "b": 3.0})
     assert clock.at(Progress("a", 1, 1)) == 0.25 and clock.seconds_left is None
     now[0] = 10.0

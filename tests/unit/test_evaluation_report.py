@@ -13,9 +13,9 @@ import pytest
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.evaluation import figures
 from napari_leukocls.evaluation.embedding import chosen, embed, silhouette
-from napari_leukocls.evaluation.html import figure, limits, p_value, percent
 from napari_leukocls.evaluation.metrics import classification_metrics
 from napari_leukocls.evaluation.report import details_of, predictions_table, write_evaluation
+from napari_leukocls.io.html import figure, limits, p_value, percent
 
 CLASSES = ("neutrophil", "<b>odd</b>", "monocyte")
 

@@ -15,7 +15,7 @@ import pytest
 from napari_leukocls.cli import main
 from napari_leukocls.errors import ArgumentError, ModelError, OutputError
 from napari_leukocls.exchange import ImportSettings, export_model, import_model
-from napari_leukocls.resources import find_model
+from napari_leukocls.models.registry import find_model
 
 CLASSES = ("neutrophil", "lymphocyte", "other, odd")
 
@@ -50,7 +50,7 @@ def save_torch(content: Any, path: Path) -> Path:
 def test_a_torch_state_dict_predicts_as_its_network(wrap: str, network: Any, tmp_path: Path) -> None:
     import torch
 
-    from napari_leukocls.classification.checkpoint import load_classifier
+    from napari_leukocls.classification.loading import load_classifier
 
     state = network.state_dict()
     if wrap == "module.":
@@ -139,8 +139,8 @@ def test_the_command_line_imports_and_exports(
 def test_onnx_gives_the_same_probabilities(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    from napari_leukocls.classification.checkpoint import load_classifier
-    from napari_leukocls.exchange.exporting import example_crops
+    from napari_leukocls.classification.loading import load_classifier
+    from napari_leukocls.exchange.onnx import example_crops
 
     result = export_model("default", tmp_path / "d.onnx")
     assert result["largest_difference"] < 1e-3

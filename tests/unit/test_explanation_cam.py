@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from napari_leukocls import architectures
-from napari_leukocls.architectures import anatomy
-from napari_leukocls.classification.card import ModelCard
-from napari_leukocls.classification.checkpoint import load_classifier
-from napari_leukocls.classification.crops import CropRule, cut_window
-from napari_leukocls.classification.predict import Classifier
+from napari_leukocls.architectures import introspection
+from napari_leukocls.classification.classifier import Classifier
+from napari_leukocls.classification.crops import cut_window
+from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.errors import ArgumentError, LeukoclsError, ModelError
-from napari_leukocls.explanation import cam, rules
+from napari_leukocls.explanation import cam, network
 from napari_leukocls.explanation.network import CamNetwork
-from napari_leukocls.resources import find_model
+from napari_leukocls.models.card import CropRule, ModelCard
+from napari_leukocls.models.registry import find_model
 
 CLASSES = 4
 #: A network of each family, with the arguments that make it small.
@@ -82,9 +82,9 @@ def theirs(classifier: Classifier, crops: np.ndarray, targets: np.ndarray, metho
 
     entry = architectures.entry(classifier.card.architecture)
     net = copy.deepcopy(classifier.net)
-    explainer = getattr(pytorch_grad_cam, rules.CLASSES[method][0])
-    layers = [anatomy.cam_layer(entry, net)]
-    with explainer(net, layers, reshape_transform=anatomy.cam_reshape(entry)) as made:
+    explainer = getattr(pytorch_grad_cam, network.CLASSES[method][0])
+    layers = [introspection.cam_layer(entry, net)]
+    with explainer(net, layers, reshape_transform=introspection.cam_reshape(entry)) as made:
         return np.stack(
             [
                 made(classifier.tensor(crop[None]).contiguous(), [ClassifierOutputTarget(int(target))])[0]
@@ -123,7 +123,7 @@ def test_maps_of_several_layers_equal_pytorch_grad_cams() -> None:
         classifier, crops = family(name), crops_of(64, 2)
         net = copy.deepcopy(classifier.net)
         for method in ("gradcam", "hirescam"):
-            explainer = getattr(pytorch_grad_cam, rules.CLASSES[method][0])
+            explainer = getattr(pytorch_grad_cam, network.CLASSES[method][0])
             with explainer(net, [net.get_submodule(layer) for layer in layers]) as made:
                 wanted = made(classifier.tensor(crops).contiguous(), [ClassifierOutputTarget(1)] * 2)
             mine = cam.heatmaps(classifier, crops, 1, method, layer=layers)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from napari_leukocls.classification.checkpoint import load_classifier
-from napari_leukocls.classification.predict import Classifier
-from napari_leukocls.explanation import badge, cam, checks, hiding, randomise, trust
-from napari_leukocls.resources import find_model
-from napari_leukocls.types import finish
+from napari_leukocls.classification.classifier import Classifier
+from napari_leukocls.classification.loading import load_classifier
+from napari_leukocls.explanation import badge, cam, checks, perturbation, randomisation, trust
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.progress import finish
 
 SIDE = 32
 
@@ -41,7 +41,7 @@ class _Patch(nn.Module):
 
 @pytest.fixture(scope="module")
 def patch() -> Classifier:
-    from napari_leukocls.classification.card import ModelCard
+    from napari_leukocls.models.card import ModelCard
 
     card = ModelCard(
         name="patch",
@@ -82,24 +82,24 @@ def test_true_maps_pass_and_maps_that_point_elsewhere_do_not(patch: Any, planted
 
 
 def test_where_random_regions_do_nothing_the_difference_decides() -> None:
-    found = hiding.Occlusion(np.full(8, 0.5) + np.arange(8) / 100, np.zeros((8, 10)))
+    found = perturbation.Occlusion(np.full(8, 0.5) + np.arange(8) / 100, np.zeros((8, 10)))
     figures = checks.occlusion_figures(found)
     assert figures["ratio"] is None and figures["passed"] and figures["difference_ci95"][0] > 0.4
-    nothing = checks.occlusion_figures(hiding.Occlusion(np.zeros(8), np.zeros((8, 10))))
+    nothing = checks.occlusion_figures(perturbation.Occlusion(np.zeros(8), np.zeros((8, 10))))
     assert nothing["ratio"] is None and not nothing["passed"]
-    better = checks.occlusion_figures(hiding.Occlusion(np.full(8, 0.6), np.full((8, 10), 0.2)))
+    better = checks.occlusion_figures(perturbation.Occlusion(np.full(8, 0.6), np.full((8, 10), 0.2)))
     assert better["ratio"] == pytest.approx(3) and better["passed"]
 
 
 def test_deletion_goes_from_all_to_nothing_and_insertion_back(patch: Any, planted: Any) -> None:
     crops, true, _ = planted
     targets = np.zeros(len(crops), int)
-    deleted = hiding.deletion_curve(patch, crops, true, targets)
-    whole = hiding.class_probabilities(patch, crops, targets)
+    deleted = perturbation.deletion_curve(patch, crops, true, targets)
+    whole = perturbation.class_probabilities(patch, crops, targets)
     np.testing.assert_allclose(deleted[:, 0], whole, atol=1e-6)
-    inserted = hiding.insertion_curve(patch, crops, true, targets)
+    inserted = perturbation.insertion_curve(patch, crops, true, targets)
     np.testing.assert_allclose(inserted[:, -1], whole, atol=1e-6)
-    assert hiding.area_under(np.ones((2, 13))) == pytest.approx([1, 1])
+    assert perturbation.area_under(np.ones((2, 13))) == pytest.approx([1, 1])
 
 
 def test_maps_without_evidence_are_counted_and_left_out(patch: Any, planted: Any) -> None:
@@ -134,7 +134,7 @@ def _edges(classifier: Classifier, crops: np.ndarray, targets: np.ndarray) -> np
 
 
 def test_an_edge_detector_fails_the_randomisation_check(default: Any, cells: Any) -> None:
-    found = finish(randomise.iter_randomisation(default, *cells, _edges, repeats=1))
+    found = finish(randomisation.iter_randomisation(default, *cells, _edges, repeats=1))
     assert not found["passed"] and found["whole"]["pearson"] > 0.99 and found["whole"]["ssim"] > 0.99
     assert trust.state_of({"randomisation": found}) == "failed"
 
@@ -143,10 +143,10 @@ def test_the_bundled_classifier_passes_the_randomisation_check(default: Any, cel
     before = copy.deepcopy(default.net.state_dict())
     noise = torch.get_rng_state()
     found = finish(
-        randomise.iter_randomisation(default, *cells, lambda k, c, t: cam.heatmaps(k, c, t), repeats=1)
+        randomisation.iter_randomisation(default, *cells, lambda k, c, t: cam.heatmaps(k, c, t), repeats=1)
     )
     assert found["passed"] and found["whole"]["pearson"] < 0.5
-    assert found["cascade"][0]["stages"] == 1 and len(found["cascade"]) == len(randomise.stages(default))
+    assert found["cascade"][0]["stages"] == 1 and len(found["cascade"]) == len(randomisation.stages(default))
     after = default.net.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert torch.equal(noise, torch.get_rng_state())
@@ -155,10 +155,10 @@ def test_the_bundled_classifier_passes_the_randomisation_check(default: Any, cel
 def test_similarity_of_maps() -> None:
     random = np.random.default_rng(0)
     maps = random.random((3, 16, 16)).astype(np.float32)
-    r, ssim = randomise.similarity(maps, maps)
+    r, ssim = randomisation.similarity(maps, maps)
     assert r == pytest.approx([1] * 3) and ssim == pytest.approx([1] * 3)
-    assert randomise.similarity(maps, 1 - maps)[0] == pytest.approx([-1] * 3)
-    assert randomise.similarity(maps, np.zeros_like(maps))[0].tolist() == [0] * 3
+    assert randomisation.similarity(maps, 1 - maps)[0] == pytest.approx([-1] * 3)
+    assert randomisation.similarity(maps, np.zeros_like(maps))[0].tolist() == [0] * 3
 
 
 def _found(**changes: Any) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.io.exports import FORMATS, parse_formats, write_exports
-from napari_leukocls.io.results import write_result
+from napari_leukocls.results.exports import FORMATS, parse_formats, write_exports
+from napari_leukocls.results.writer import write_result
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import Segmentation, SmearResult
 from tests.results import make_result
@@ -97,7 +97,7 @@ def test_geojson_draws_the_cells_again(result: SmearResult, tmp_path: Path) -> N
 def test_any_mask_becomes_a_valid_polygon(bits: list[bool]) -> None:
     import shapely
 
-    from napari_leukocls.io.exports.geojson import outline
+    from napari_leukocls.results.exports.geojson import outline
 
     mask = np.array(bits).reshape(5, 6)
     if not mask.any():
@@ -326,7 +326,7 @@ def test_a_missing_library_is_named_with_its_extra(name: str) -> None:
     code = (
         "import sys\n"
         f"for name in {FORMATS[name].needs!r}: sys.modules[name] = None\n"
-        "from napari_leukocls.io.exports import parse_formats\n"
+        "from napari_leukocls.results.exports import parse_formats\n"
         f"parse_formats({name!r})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

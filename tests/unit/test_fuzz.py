@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from napari_leukocls.classification.card import read_card
 from napari_leukocls.classification.dataset import read_labelled_crops
 from napari_leukocls.errors import LeukoclsError
-from napari_leukocls.io.exports import write_exports
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import differential
-from napari_leukocls.resources import find_model
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.results.exports import write_exports
 from napari_leukocls.scheme import default_scheme, load_scheme
 from napari_leukocls.types import Scale, Segmentation, SmearImage, SmearResult
 from tests.results import CLASSES

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_leukocls.evaluation.gate import detectable_fall, judge_classes, judge_overall, reason
-from napari_leukocls.evaluation.ground import Ground
+from napari_leukocls.evaluation.shared_classes import Ground
 
 CLASSES = ("neutrophil", "lymphocyte", "basophil")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_leukocls.classification.dataset import gather, truth_of
 from napari_leukocls.errors import InputError
-from napari_leukocls.gathering import gather, truth_of
 
 
 def a_folder(folder: Path, n: int) -> Path:

@@ -15,9 +15,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.io.convert import MAX_PIXELS
-from napari_leukocls.io.images import array_to_smear, read_image
-from napari_leukocls.resources import sample_smear
+from napari_leukocls.io.convert import MAX_PIXELS, array_to_smear
+from napari_leukocls.io.images import read_image
+from napari_leukocls.paths import sample_smear
 
 H, W = 40, 60
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.inputs import SlideInput, expand_inputs, group_as_slide, safe_id
-from napari_leukocls.io.text import safe_text
+from napari_leukocls.io.serialise import safe_text
 
 
 @pytest.fixture

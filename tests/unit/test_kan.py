@@ -10,7 +10,7 @@ from scipy.interpolate import BSpline
 
 torch = pytest.importorskip("torch")
 
-from napari_leukocls.architectures.kan import KANLinear, bspline_basis  # noqa: E402
+from napari_leukocls.architectures.papers.qlvit.kan import KANLinear, bspline_basis  # noqa: E402
 from napari_leukocls.errors import ArgumentError  # noqa: E402
 
 

@@ -10,18 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from napari_leukocls.analysis.engine import Engine, load_engine
+from napari_leukocls.analysis.field import under_even_light
+from napari_leukocls.analysis.region import iter_analyze_region, region_of_box
 from napari_leukocls.api import analyze
 from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.config import make_config
-from napari_leukocls.explanation.smear import crops_of
+from napari_leukocls.explanation.cells import crops_of
 from napari_leukocls.io.images import read_image
-from napari_leukocls.io.results import write_result
-from napari_leukocls.pipeline import Engine, drain, load_engine
-from napari_leukocls.preparing import under_even_light
-from napari_leukocls.regions import iter_analyze_region, region_of_box
-from napari_leukocls.reopen import reopen
-from napari_leukocls.resources import sample_smear
-from napari_leukocls.segmentation.light import SeenPixels, as_seen, measure_light
+from napari_leukocls.paths import sample_smear
+from napari_leukocls.progress import drain
+from napari_leukocls.results.reader import reopen
+from napari_leukocls.results.writer import write_result
+from napari_leukocls.segmentation.illumination import SeenPixels, as_seen, measure_light
 from napari_leukocls.types import SmearImage, SmearResult
 
 UM_PER_PX = 0.16
@@ -193,7 +194,7 @@ def test_stored_pictures_are_of_the_evened_field(engine, field):
 
     from PIL import Image
 
-    from napari_leukocls.review.pictures import pictures
+    from napari_leukocls.review.crops import pictures
 
     def brightness(pixels: np.ndarray, result: SmearResult) -> list[float]:
         """Of the glass in the pictures of cells of the dark half."""

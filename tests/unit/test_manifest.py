@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_leukocls import napari_io, samples
+from napari_leukocls import _sample_data, _writer
 from napari_leukocls.errors import InputError
+from napari_leukocls.io import download
 
-MANIFEST = Path(napari_io.__file__).with_name("napari.yaml")
+MANIFEST = Path(_writer.__file__).with_name("napari.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
-        monkeypatch.setenv(samples.BASE_URL_VARIABLE, f"http://127.0.0.1:{running.server_port}")
+        monkeypatch.setenv(download.BASE_URL_VARIABLE, f"http://127.0.0.1:{running.server_port}")
         yield folder
         running.shutdown()
         thread.join()
@@ -84,40 +85,40 @@ def smear(monkeypatch: pytest.MonkeyPatch) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.full((64, 80, 3), 200, np.uint8)).save(buffer, "PNG")
     data = buffer.getvalue()
-    known = samples.OpenSmear("field.png", hashlib.sha256(data).hexdigest())
-    monkeypatch.setitem(samples.OPEN_SMEARS, "bccd_neutrophil", known)
+    known = download.OpenSmear("field.png", hashlib.sha256(data).hexdigest())
+    monkeypatch.setitem(download.OPEN_SMEARS, "bccd_neutrophil", known)
     return data
 
 
 def test_a_real_smear_is_fetched_once_and_kept(server: Path, smear: bytes) -> None:
     (server / "field.png").write_bytes(smear)
-    ((pixels, options, kind),) = napari_io.open_neutrophil()
+    ((pixels, options, kind),) = _sample_data.open_neutrophil()
     assert pixels.shape == (64, 80, 3) and kind == "image" and options["rgb"]
     (server / "field.png").unlink()
-    assert napari_io.open_neutrophil()[0][0].shape == (64, 80, 3)
+    assert _sample_data.open_neutrophil()[0][0].shape == (64, 80, 3)
 
 
 def test_another_file_than_the_smear_is_refused(server: Path, smear: bytes) -> None:
     (server / "field.png").write_bytes(smear + b"more")
     with pytest.raises(InputError, match="not the smear that was asked for"):
-        napari_io.open_neutrophil()
+        _sample_data.open_neutrophil()
     (server / "field.png").unlink()
     with pytest.raises(InputError, match="status 404"):
-        napari_io.open_neutrophil()
+        _sample_data.open_neutrophil()
 
 
 def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing listens there.
-    monkeypatch.setenv(samples.BASE_URL_VARIABLE, "http://127.0.0.1:9")
+    monkeypatch.setenv(download.BASE_URL_VARIABLE, "http://127.0.0.1:9")
     with pytest.raises(InputError, match="cannot be reached .* by hand .* synthetic samples need no network"):
-        napari_io.open_monocyte()
-    monkeypatch.setenv(samples.BASE_URL_VARIABLE, "file:///etc")
+        _sample_data.open_monocyte()
+    monkeypatch.setenv(download.BASE_URL_VARIABLE, "file:///etc")
     with pytest.raises(InputError, match="no safe address"):
-        napari_io.open_monocyte()
+        _sample_data.open_monocyte()
 
 
 def test_the_checksums_are_those_of_the_originals(shared_data: Path) -> None:
-    for smear in samples.OPEN_SMEARS.values():
+    for smear in download.OPEN_SMEARS.values():
         data = (shared_data / "bccd" / "images" / smear.file).read_bytes()
         assert hashlib.sha256(data).hexdigest() == smear.sha256
 
@@ -127,11 +128,11 @@ def test_tables_are_written_of_a_result_and_of_any_labels_with_classes(tmp_path:
     labels[2:12, 3:13], labels[20:30, 30:44] = 1, 2
     features = pd.DataFrame({"index": [0, 1, 2], "class": [None, "neutrophil", "RBC"]})
     meta = {"name": "drawn", "features": features, "metadata": {}}
-    napari_io.write_cells(str(tmp_path / "cells.csv"), labels, meta)
-    napari_io.write_counts(str(tmp_path / "counts.csv"), labels, meta)
+    _writer.write_cells(str(tmp_path / "cells.csv"), labels, meta)
+    _writer.write_counts(str(tmp_path / "counts.csv"), labels, meta)
     cells = pd.read_csv(tmp_path / "cells.csv")
     assert list(cells["class"]) == ["neutrophil", "red_cell"] and list(cells["area_px"]) == [100, 140]
     counts = pd.read_csv(tmp_path / "counts.csv").set_index("class")
     assert counts.loc["neutrophil", "percent"] == 100 and counts.loc["red_cell", "count"] == 1
     with pytest.raises(InputError, match="has no classes"):
-        napari_io.write_cells(str(tmp_path / "no.csv"), labels, {"name": "plain", "features": {}})
+        _writer.write_cells(str(tmp_path / "no.csv"), labels, {"name": "plain", "features": {}})

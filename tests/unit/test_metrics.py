@@ -14,22 +14,16 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.evaluation.metrics import (
-    HEADLINE,
-    Found,
-    boxes_f1,
-    centres_f1,
-    classification_metrics,
-    mask_average_precision,
-    weighted_metrics,
-)
-from napari_leukocls.evaluation.report import predictions_table, write_evaluation
-from napari_leukocls.evaluation.statistics import (
+from napari_leukocls.evaluation.bootstrap import (
     auroc,
     bootstrap_ci,
     resample_weights,
     weighted_auroc,
+    weighted_metrics,
 )
+from napari_leukocls.evaluation.detection import Found, boxes_f1, centres_f1, mask_average_precision
+from napari_leukocls.evaluation.metrics import HEADLINE, classification_metrics
+from napari_leukocls.evaluation.report import predictions_table, write_evaluation
 
 CLASSES = ("neutrophil", "lymphocyte", "monocyte", "platelet")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_leukocls.classification.checkpoint import load_classifier
+from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.errors import ModelError
 from napari_leukocls.explanation import morphology
-from napari_leukocls.resources import find_model
+from napari_leukocls.models.registry import find_model
 
 EOSINOPHIL = {
     "nucleus_shape": ("segmented-bilobed", 0.95),

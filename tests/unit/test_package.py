@@ -39,16 +39,20 @@ def test_the_manifest_is_valid_and_every_command_can_be_imported() -> None:
 
 
 def test_the_samples_are_layers(tmp_path: Path) -> None:
-    from napari_leukocls import napari_io
+    from napari_leukocls import _sample_data
 
-    for sample in (napari_io.sample_normal, napari_io.sample_left_shift, napari_io.sample_eosinophilia):
+    for sample in (
+        _sample_data.sample_normal,
+        _sample_data.sample_left_shift,
+        _sample_data.sample_eosinophilia,
+    ):
         ((data, options, kind),) = sample()
         assert kind == "image" and data.shape[-1] == 3 and options["rgb"]
         assert options["scale"][0] == options["scale"][1] > 0
 
 
 def test_the_reader_leaves_other_files_to_others(tmp_path: Path) -> None:
-    from napari_leukocls.napari_io import get_reader
+    from napari_leukocls._reader import get_reader
 
     (tmp_path / "labels.tif").touch()
     assert get_reader(tmp_path / "labels.tif") is None

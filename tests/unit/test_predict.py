@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_leukocls.classification.checkpoint import load_classifier
-from napari_leukocls.classification.predict import join_kinds
-from napari_leukocls.resources import find_model
-from napari_leukocls.types import Predictions, finish
+from napari_leukocls.classification.classifier import join_kinds
+from napari_leukocls.classification.loading import load_classifier
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.progress import finish
+from napari_leukocls.types import Predictions
 
 
 @pytest.fixture(scope="module")

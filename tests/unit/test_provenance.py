@@ -11,8 +11,8 @@ import pytest
 
 from napari_leukocls.classification.dataset import LabelledCrop
 from napari_leukocls.errors import InputError, ModelError
-from napari_leukocls.provenance import file_sha256, refuse_seen, seen_files, used_hashes
-from napari_leukocls.resources import ModelEntry
+from napari_leukocls.models.provenance import file_sha256, refuse_seen, seen_files, used_hashes
+from napari_leukocls.models.registry import ModelEntry
 
 
 @pytest.fixture

@@ -18,16 +18,25 @@ from torch import nn  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from napari_leukocls.architectures import anatomy, create, entry  # noqa: E402
-from napari_leukocls.architectures.qlvit_blocks import (  # noqa: E402
+from napari_leukocls.architectures import (  # noqa: E402
+    create,
+    entry,
+    introspection,  # noqa: E402
+)
+from napari_leukocls.architectures.papers.qlvit.blocks import (  # noqa: E402
     CLAOptions,
     DynamicConv,
     linear_attention,
     softmax_attention,
 )
-from napari_leukocls.architectures.qlvit_net import STEPS, QLViT  # noqa: E402
-from napari_leukocls.architectures.quant import Int8Linear, QuantLinear, convert  # noqa: E402
-from napari_leukocls.architectures.quant_activations import i_sigmoid, log2_softmax  # noqa: E402
+from napari_leukocls.architectures.papers.qlvit.network import STEPS, QLViT  # noqa: E402
+from napari_leukocls.architectures.papers.qlvit.quantisation import (  # noqa: E402
+    Int8Linear,
+    QuantLinear,
+    convert,
+    i_sigmoid,
+    log2_softmax,
+)
 from napari_leukocls.errors import ArgumentError, ModelError  # noqa: E402
 
 LADDER = [f"qlvit_v{step}" for step in range(5)]
@@ -74,8 +83,8 @@ def test_qlvit_has_the_papers_size() -> None:
     for classes in (4, 15):
         with torch.device("meta"):
             net = create("qlvit", classes).eval()
-        assert anatomy.count_parameters(net) == pytest.approx(entry("qlvit").paper_parameters, rel=0.03)
-        assert anatomy.count_macs(net, 224) == pytest.approx(entry("qlvit").paper_macs, rel=0.10)
+        assert introspection.count_parameters(net) == pytest.approx(entry("qlvit").paper_parameters, rel=0.03)
+        assert introspection.count_macs(net, 224) == pytest.approx(entry("qlvit").paper_macs, rel=0.10)
     assert sum(len(stage) for stage in net.stages) == 10
 
 
@@ -87,7 +96,9 @@ def test_perceptrons_of_mvitv2_are_what_lies_between_the_papers_last_two_steps()
     v3, v4 = entry("qlvit_v3").paper_parameters, entry("qlvit_v4").paper_parameters
     assert v3 is not None and v4 is not None
     assert perceptrons == pytest.approx(v3 - v4, rel=0.001)
-    assert anatomy.count_parameters(net) == pytest.approx(entry("mvitv2_tiny").paper_parameters, rel=0.01)
+    assert introspection.count_parameters(net) == pytest.approx(
+        entry("mvitv2_tiny").paper_parameters, rel=0.01
+    )
 
 
 def test_v4_is_qlvit() -> None:
@@ -197,7 +208,7 @@ def test_drop_rates_act_in_training_alone() -> None:
 @pytest.mark.parametrize("name", ["qlvit", "qlvit_v0"])
 def test_stages_hold_every_parameter_once(name: str) -> None:
     net = create(name, 4, **SMALL)
-    stages = anatomy.unfreezing_stages(entry(name), net)
+    stages = introspection.unfreezing_stages(entry(name), net)
     assert len(stages) == 6
     assert sorted(sum(stages, [])) == sorted(name for name, _ in net.named_parameters())
     assert stages[0][0].startswith("head") and stages[-1][0].startswith("stem")
@@ -207,9 +218,11 @@ def test_grad_cam_has_places() -> None:
     net = small("qlvit")
     facts = entry("qlvit")
     kept: list[torch.Tensor] = []
-    anatomy.cam_layer(facts, net).register_forward_hook(lambda module, args, output: kept.append(output))
+    introspection.cam_layer(facts, net).register_forward_hook(
+        lambda module, args, output: kept.append(output)
+    )
     net(torch.randn(1, 3, 128, 128))[0, 1].backward(inputs=kept)
-    reshape = anatomy.cam_reshape(facts)
+    reshape = introspection.cam_reshape(facts)
     assert reshape is not None
     maps, slopes = reshape(kept[0]), reshape(kept[0].grad)
     assert maps.shape == (1, 64, 4, 4)
@@ -283,7 +296,7 @@ def test_cost_of_linear_attention_is_linear_in_tokens() -> None:
 def test_cost_of_the_network_is_linear_in_tokens(step: str) -> None:
     with torch.device("meta"):
         net = create("qlvit", 4, step=step, **SMALL).eval()
-        counts = [anatomy.count_macs(net, side) for side in (224, 448, 896)]
+        counts = [introspection.count_macs(net, side) for side in (224, 448, 896)]
     assert counts[1] / counts[0] == pytest.approx(4, rel=0.01)
     assert counts[2] / counts[1] == pytest.approx(4, rel=0.01)
 

@@ -11,9 +11,12 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from napari_leukocls.architectures.quant import AffineQuantizer, Int8Linear, QuantLinear, convert  # noqa: E402
-from napari_leukocls.architectures.quant_activations import (  # noqa: E402
+from napari_leukocls.architectures.papers.qlvit.quantisation import (  # noqa: E402
+    AffineQuantizer,
+    Int8Linear,
     Log2SiLU,
+    QuantLinear,
+    convert,
     i_exp,
     i_sigmoid,
     i_softmax,

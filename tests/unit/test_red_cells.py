@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_leukocls.classification.crops import CropRule, stain_power, white_balance
-from napari_leukocls.segmentation.red_cells import red_cell_density
+from napari_leukocls.classification.crops import stain_power, white_balance
+from napari_leukocls.models.card import CropRule
+from napari_leukocls.segmentation.stain_density import red_cell_density
 
 REFERENCE = (0.2, 0.3, 0.2)
 

@@ -10,16 +10,14 @@ import pytest
 
 from napari_leukocls.errors import ModelError
 from napari_leukocls.io.images import read_image
-from napari_leukocls.resources import (
+from napari_leukocls.models.registry import (
     active_classifier,
     find_model,
     list_models,
     models_search_path,
-    sample_smear,
-    sample_smears,
     set_active_classifier,
-    user_data_dir,
 )
+from napari_leukocls.paths import sample_smear, sample_smears, user_data_dir
 
 
 def _add(folder: Path, name: str, **card: object) -> Path:

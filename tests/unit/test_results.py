@@ -20,18 +20,14 @@ import tifffile
 from PIL import Image
 
 from napari_leukocls.errors import OutputError
-from napari_leukocls.io.folder import replacing_folder, sweep
-from napari_leukocls.io.overlay import draw_overlay, paint_outlines
-from napari_leukocls.io.report import NOT_FOR_DIAGNOSIS
-from napari_leukocls.io.results import (
-    summary_row,
-    table_bytes,
-    write_failures,
-    write_result,
-    write_summary,
-)
+from napari_leukocls.io.atomic import replacing_folder, sweep
+from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import differential
+from napari_leukocls.results.overlay import draw_overlay, paint_outlines
+from napari_leukocls.results.report import NOT_FOR_DIAGNOSIS
+from napari_leukocls.results.summary import summary_row, write_failures, write_summary
+from napari_leukocls.results.writer import write_result
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import Predictions, Scale, Segmentation, SmearImage, SmearResult
 
@@ -262,7 +258,7 @@ def test_what_a_dead_run_left_is_swept(tmp_path: Path) -> None:
 
 def test_what_a_process_that_is_gone_left_is_swept_at_once(tmp_path: Path) -> None:
     program = (
-        "import os, sys, pathlib; from napari_leukocls.io.folder import replacing_folder, sweep\n"
+        "import os, sys, pathlib; from napari_leukocls.io.atomic import replacing_folder, sweep\n"
         "with replacing_folder(pathlib.Path(sys.argv[1])) as hidden: os._exit(9)"
     )
     gone = subprocess.run([sys.executable, "-c", program, str(tmp_path / "field 1")], check=False)

@@ -287,7 +287,7 @@ def test_a_second_read_is_blind_and_measured(store: ReviewStore) -> None:
 
 
 def test_kappa_says_nothing_where_there_is_one_class() -> None:
-    from napari_leukocls.review.reading import compare
+    from napari_leukocls.review.second_read import compare
 
     found = compare([1, 2], ["blast", "blast"], ["blast", "blast"], "a", "b")
     assert np.isnan(found.kappa) and found.observed == 1

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_leukocls.analysis.engine import Engine
 from napari_leukocls.config import AnalyzeConfig, check_um_per_px
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.pipeline import Engine
-from napari_leukocls.preparing import find_scale
-from napari_leukocls.segmentation.catalogue import compact
-from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter, working_diameter
+from napari_leukocls.segmentation.registry import compact
+from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter, find_scale, working_diameter
 from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, SyntheticSmear, render_smear
 from napari_leukocls.types import Scale, SmearImage
 
@@ -36,7 +35,7 @@ def find(pixels: np.ndarray, metadata: float | None = None, **asked: object) -> 
     """What analysis takes for the scale of a field."""
     ruler = compact("cpu")
     engine = Engine(AnalyzeConfig(**asked), "cpu", ruler, ruler, classifier=None)
-    return find_scale(SmearImage(pixels, "field", "test", metadata), engine)
+    return find_scale(SmearImage(pixels, "field", "test", metadata), engine.config, engine.compact)
 
 
 @pytest.mark.parametrize("factor", [0.4, 0.6, 1.0, 1.6, 2.5])

@@ -12,9 +12,9 @@ import torch
 
 from napari_leukocls import architectures
 from napari_leukocls.architectures._ensemble import join_members
-from napari_leukocls.classification.checkpoint import load_classifier
-from napari_leukocls.classification.store import write_model
+from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.errors import ModelError
+from napari_leukocls.models.install import write_model
 
 CLASSES = ["lymphocyte", "monocyte", "neutrophil"]
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from napari_leukocls.segmentation.catalogue import segmenter
-from napari_leukocls.types import finish
+from napari_leukocls.progress import finish
+from napari_leukocls.segmentation.registry import segmenter
 
 DIAMETER = 40.0
 

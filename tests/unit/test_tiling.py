@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_leukocls.evaluation.detection import mask_average_precision
+from napari_leukocls.progress import finish
 from napari_leukocls.segmentation import compact as compact_module
 from napari_leukocls.segmentation.base import Outlines
-from napari_leukocls.segmentation.catalogue import compact
+from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.segmentation.tiling import Assembly, blocks
 from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, render_smear
-from napari_leukocls.types import finish
 
 SHAPE = (260, 330)
 

@@ -14,13 +14,13 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from napari_leukocls.architectures import registry
-from napari_leukocls.classification.checkpoint import load_classifier, verify
+from napari_leukocls.architectures import InputRule, registry
+from napari_leukocls.classification.fusion import is_folded, unfold_batch_norm
+from napari_leukocls.classification.loading import load_classifier, verify
 from napari_leukocls.errors import Cancelled, ModelError, OutputError
+from napari_leukocls.progress import CancelToken
 from napari_leukocls.training import network
-from napari_leukocls.training.folded import is_folded, unfold_batch_norm
-from napari_leukocls.training.loop import iter_train
-from napari_leukocls.types import CancelToken
+from napari_leukocls.training.run import iter_train
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +112,11 @@ def whole(crops, tmp_path_factory):
 def test_a_training_that_is_cut_off_goes_on_to_the_same_numbers(
     crops, tmp_path, whole, kind_and_count, monkeypatch
 ):
-    from napari_leukocls.training import fit
+    from napari_leukocls.training import trainer
 
     kind, count = kind_and_count
     saved = []
-    save = fit.Fit._save
+    save = trainer.Fit._save
 
     class PowerCut(BaseException):
         """Ends the training where it stands, as losing power does: nothing more is written."""
@@ -127,7 +127,7 @@ def test_a_training_that_is_cut_off_goes_on_to_the_same_numbers(
         if kind == "step" and len(saved) == count:
             raise PowerCut
 
-    monkeypatch.setattr(fit.Fit, "_save", counted)
+    monkeypatch.setattr(trainer.Fit, "_save", counted)
     work = iter_train(settings(crops, tmp_path, **VARIED))
     epochs = 0
     with pytest.raises(PowerCut):
@@ -196,12 +196,12 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(crops, tmp_path, mo
 
 
 def test_a_disk_that_is_full_at_the_end_keeps_the_checkpoint(crops, tmp_path, monkeypatch):
-    from napari_leukocls.training import folder as folders
+    from napari_leukocls.training import model_folder
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(folders, "write_weights", full)
+    monkeypatch.setattr(model_folder, "write_weights", full)
     with pytest.raises(OutputError, match="the disk is full"):
         train(settings(crops, tmp_path))
     monkeypatch.undo()
@@ -211,11 +211,11 @@ def test_a_disk_that_is_full_at_the_end_keeps_the_checkpoint(crops, tmp_path, mo
 
 
 def test_a_loss_that_is_no_number_ends_with_what_was_best(crops, tmp_path, monkeypatch):
-    from napari_leukocls.training import fit
+    from napari_leukocls.training import trainer
 
-    step = fit.Fit._step
+    step = trainer.Fit._step
     monkeypatch.setattr(
-        fit.Fit, "_step", lambda self, *a: float("nan") if self.progress.epoch == 1 else step(self, *a)
+        trainer.Fit, "_step", lambda self, *a: float("nan") if self.progress.epoch == 1 else step(self, *a)
     )
     folder, events = train(settings(crops, tmp_path, epochs=5))
     assert "the weights of epoch 1 are kept; lower --lr" in warnings_of(events)[0]
@@ -317,9 +317,7 @@ class Plain(nn.Module):
 @pytest.fixture
 def plain():
     registry.entry("resnet18")
-    registry.register("plain_for_test", input=registry.InputRule(side=SIDE))(
-        lambda num_classes: Plain(num_classes)
-    )
+    registry.register("plain_for_test", input=InputRule(side=SIDE))(lambda num_classes: Plain(num_classes))
     yield "plain_for_test"
     registry._ENTRIES.pop("plain_for_test")
 
@@ -342,7 +340,7 @@ def test_going_on_from_a_model_keeps_its_classes_and_adds_new_ones(model, tmp_pa
 
 
 def test_rows_of_old_classes_are_taken_over(model):
-    from napari_leukocls.classification.checkpoint import read_weights
+    from napari_leukocls.models.weights import read_weights
 
     old, _ = read_weights(model[0])
     net = registry.create("test_efficientnet", 5)

@@ -9,10 +9,10 @@ import pytest
 from crops_for_training import disc, make_crops, settings, train
 from PIL import Image
 
-from napari_leukocls.classification.checkpoint import load_classifier, verify
+from napari_leukocls.classification.loading import load_classifier, verify
 from napari_leukocls.errors import ModelError
-from napari_leukocls.resources import bundled_dir
-from napari_leukocls.training.replay import BUDGET, FILE, choose, read_replay, save_replay
+from napari_leukocls.paths import bundled_dir
+from napari_leukocls.training.feature_replay import BUDGET, FILE, choose, read_replay, save_replay
 
 #: The new laboratory's stain, and a class that the model has never seen.
 THEIRS = {"neutrophil": (150, 110, 220), "lymphocyte": (60, 30, 120), "blast": (40, 170, 110)}
@@ -116,7 +116,7 @@ def test_stored_features_belong_to_their_weights_and_stay_small(tmp_path):
 
 
 def test_the_bundled_default_can_be_adapted():
-    from napari_leukocls.classification.checkpoint import read_weights
+    from napari_leukocls.models.weights import read_weights
 
     folder = bundled_dir("models") / "default"
     _, digest = read_weights(folder)

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from napari_leukocls.cli.train import train
 from napari_leukocls.errors import ArgumentError, InputError
-from napari_leukocls.training.config import TrainConfig
+from napari_leukocls.training.config import TrainConfig, make_train_config, preset_names, preset_summary
 from napari_leukocls.training.events import KINDS, TrainEvent
-from napari_leukocls.training.presets import make_train_config, preset_names, preset_summary
 
 PAPERS = {
     "paper-s1": "s1_efficientnet_b0",

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from crops_for_training import COLOURS, disc, make_crops, save, settings
 
-from napari_leukocls.classification.crops import CropRule
 from napari_leukocls.errors import InputError
-from napari_leukocls.training.cache import CropCache
-from napari_leukocls.training.cutting import cut
-from napari_leukocls.training.dataset import gather
-from napari_leukocls.types import CancelToken
+from napari_leukocls.models.card import CropRule
+from napari_leukocls.progress import CancelToken
+from napari_leukocls.training.crops import CropCache, cut
+from napari_leukocls.training.data import gather
 
 
 def finished(work):
@@ -142,10 +141,10 @@ def test_ready_crops_are_taken_as_they_are(crops):
 
 
 def test_crops_are_cut_as_evaluation_cuts_them_and_only_once(tmp_path, monkeypatch):
-    import napari_leukocls.cutting as cutting
+    import napari_leukocls.classification.single_cell as cutting
     from napari_leukocls.io.images import read_image
-    from napari_leukocls.resources import sample_smear
-    from napari_leukocls.segmentation.catalogue import compact
+    from napari_leukocls.paths import sample_smear
+    from napari_leukocls.segmentation.registry import compact
 
     monkeypatch.setenv("LEUKOCLS_CACHE", str(tmp_path / "cache"))
     smear = read_image(sample_smear()).pixels
@@ -191,8 +190,8 @@ def test_corrections_of_a_review_store_are_crops_too():
     from PIL import Image
 
     from napari_leukocls.classification.dataset import LabelledCrop
-    from napari_leukocls.training.cutting import cut_stored
-    from napari_leukocls.training.dataset import pixels_of, raw_of
+    from napari_leukocls.training.crops import cut_stored
+    from napari_leukocls.training.data import pixels_of, raw_of
 
     @dataclass(frozen=True)
     class Stored(LabelledCrop):

@@ -13,7 +13,7 @@ import time
 import pytest
 from crops_for_training import make_crops, settings
 
-from napari_leukocls.classification.checkpoint import verify
+from napari_leukocls.classification.loading import verify
 from napari_leukocls.training.events import LAST
 from napari_leukocls.training.process import TrainProcess
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from napari_leukocls.classification.dataset import LabelledCrop
 from napari_leukocls.errors import InputError
-from napari_leukocls.training.dataset import THUMB, Collection
-from napari_leukocls.training.duplicates import join, near_pairs, same_pictures
-from napari_leukocls.training.presets import make_train_config
+from napari_leukocls.training.config import make_train_config
+from napari_leukocls.training.data import THUMB, Collection, join, near_pairs, same_pictures
 from napari_leukocls.training.repeats import fold_parts
 from napari_leukocls.training.split import PARTS, assign, chain_pairs, crossing_owners, make_split
 

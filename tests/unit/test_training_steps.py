@@ -13,16 +13,16 @@ from torch.nn import functional
 from napari_leukocls.architectures import registry
 from napari_leukocls.classification import stain
 from napari_leukocls.training.augment import augment, generator_for, mix
-from napari_leukocls.training.feed import Feed, epoch_rows
-from napari_leukocls.training.losses import class_weights, distillation, loss_of, targets_of
-from napari_leukocls.training.optimise import (
+from napari_leukocls.training.batches import Feed, epoch_rows
+from napari_leukocls.training.config import make_train_config
+from napari_leukocls.training.loss import class_weights, distillation, loss_of, targets_of
+from napari_leukocls.training.optimiser import (
     make_average,
     make_optimiser,
     make_schedule,
     set_modes,
     set_trainable,
 )
-from napari_leukocls.training.presets import make_train_config
 
 NOTHING = dict.fromkeys(
     "hflip vflip rotation translation zoom brightness contrast saturation hue stain blur noise erasing".split(),

@@ -9,4 +9,5 @@ from napari_leukocls.review.schema import metadata
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=metadata, transactional_ddl=True
 )
+
 context.run_migrations()

@@ -6,8 +6,11 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0001"
+
 down_revision = None
+
 branch_labels = None
+
 depends_on = None
 
 APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs")

@@ -1,0 +1,66 @@
+"""Napari's writer hooks: cells and counts as CSV."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_leukocls.errors import InputError
+from napari_leukocls.io.serialise import write_table
+from napari_leukocls.measurement.cells import cell_geometry
+from napari_leukocls.measurement.differential import differential
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.types import SmearResult
+
+
+def write_cells(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write the table of cells of a labels layer; the paths that were written.
+
+    Raises
+    ------
+    InputError
+        Where the layer has no classes.
+    OutputError
+    """
+    cells, _ = _tables(data, meta)
+    return [str(write_table(cells, path))]
+
+
+def write_counts(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Write the counts by class of a labels layer; the paths that were written.
+
+    Raises
+    ------
+    InputError
+        Where the layer has no classes.
+    OutputError
+    """
+    _, counts = _tables(data, meta)
+    return [str(write_table(counts, path))]
+
+
+def _tables(data: Any, meta: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells and counts of a labels layer: of the result that it shows, else of its features and its pixels."""
+    result = meta.get("metadata", {}).get("leukocls")
+    if isinstance(result, SmearResult):
+        return result.cells, result.counts
+    features = pd.DataFrame(meta.get("features", {}))
+    name = str(meta.get("name", "layer"))
+    if "class" not in features or "index" not in features:
+        raise InputError(
+            f"the layer '{name}' has no classes: analyse the smear first, or give its features 'index' and "
+            "'class'."
+        )
+    found = cell_geometry(np.asarray(data))
+    known = features.set_index("index").reindex(found.ids)
+    scheme = default_scheme()
+    classes = [scheme.resolve(str(one)) or "not_classed" for one in known["class"]]
+    cells = pd.DataFrame({"slide_id": name, "cell_id": found.ids, "class": classes})
+    for place, column in enumerate(("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")):
+        cells[column] = found.bbox[:, place]
+    cells["centroid_y"], cells["centroid_x"] = found.centroid.T
+    cells["area_px"] = found.area
+    settled = cells.assign(needs_review=False, corrected_class="")
+    return cells, differential(settled, scheme, sorted(set(classes)), slide_id=name)

@@ -1,0 +1,190 @@
+"""Iter_analyze: one field from pixels to FieldResult."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_leukocls.analysis.engine import Engine, run_record
+from napari_leukocls.classification.classifier import join_kinds
+from napari_leukocls.classification.crops import cut_crops
+from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
+from napari_leukocls.measurement.differential import count_warnings, differential
+from napari_leukocls.progress import CancelToken, Progress, Steps, staged
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.segmentation.illumination import as_seen, measure_light
+from napari_leukocls.segmentation.scale import find_scale, steady_diameter
+from napari_leukocls.segmentation.stain_density import red_cell_density
+from napari_leukocls.types import CELL_KINDS, Predictions, Scale, Segmentation, SmearImage, SmearResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_leukocls.measurement.cells import CellGeometry
+    from napari_leukocls.types import Light
+
+#: A platelet this small (micrometres) and this certain is not shown to the classifier.
+SURE_PLATELET_UM = 4.5
+SURE_PLATELET = 0.6
+
+#: An object whose class map says glass more than this is no cell.
+MAX_BACKGROUND = 0.5
+#: Leukocytes and platelets smaller than this (micrometres) are grains of stain.
+MIN_CELL_UM = 1.2
+
+
+def iter_analyze(
+    image: SmearImage, engine: Engine, cancel: CancelToken | None = None
+) -> Generator[Progress, None, SmearResult]:
+    """Analyse one field: light, scale, outlines, kinds, classes, table, differential.
+
+    Parameters
+    ----------
+    image : SmearImage
+    engine : Engine
+    cancel : CancelToken, optional
+        Asked between tiles and batches.
+
+    Yields
+    ------
+    Progress
+        Stages ``scale``, ``segment``, ``classify``, ``count``.
+
+    Returns
+    -------
+    SmearResult
+
+    Raises
+    ------
+    Cancelled
+        Where `cancel` was set.
+    """
+    token = cancel or CancelToken()
+    started = time.perf_counter()
+    token.check()
+    yield Progress("scale", 0, 1, "reading the scale")
+    seen, light = under_even_light(image, engine)
+    scale, warnings = find_scale(seen, engine.config, engine.compact)
+    token.check()
+    segmentation = yield from staged(
+        "segment", token, outline(seen, engine, scale, steady_diameter(image, scale))
+    )
+    warnings += [*image.notes, *([light.note] if light and light.note else []), *segmentation.warnings]
+    cells = yield from tabulate(seen, engine, segmentation, token, warnings.append)
+    yield Progress("count", 0, 1, "counting")
+    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=image.slide_id)
+    warnings += count_warnings(cells, counts)
+    segmentation = replace(segmentation, light=light)
+    run = run_record(engine, segmentation.scale, time.perf_counter() - started, light)
+    return SmearResult(image, segmentation, cells, counts, run, tuple(dict.fromkeys(warnings)))
+
+
+def tabulate(
+    image: SmearImage,
+    engine: Engine,
+    segmentation: Segmentation,
+    token: CancelToken,
+    warn: Callable[[str], None],
+) -> Generator[Progress, None, pd.DataFrame]:
+    """Classify the outlined cells of an image and list them, with the columns of ``cells.csv``."""
+    geometry = cell_geometry(segmentation.labels)
+    seen = candidates(segmentation, geometry.area)
+    work = classify(image, engine, segmentation, geometry, seen, warn)
+    predictions = yield from staged("classify", token, work)
+    limit = engine.config.min_confidence
+    return build_cell_table(
+        segmentation,
+        predictions,
+        geometry.ids[seen],
+        image.slide_id,
+        segmentation.scale.um_per_px,
+        engine.classifier.classes,
+        engine.classifier.card.review_threshold if limit is None else limit,
+        geometry,
+    )
+
+
+def outline(
+    image: SmearImage, engine: Engine, scale: Scale, diameter_px: float | None = None
+) -> Steps[Segmentation]:
+    """Outline the cells, sort them into kinds, and drop what is no cell.
+
+    Parameters
+    ----------
+    image : SmearImage
+    engine : Engine
+    scale : Scale
+    diameter_px : float, optional
+        Of a red cell, as the segmenter should expect it; by default the scale's.
+    """
+    diameter = scale.red_cell_diameter_px if diameter_px is None else diameter_px
+    found = yield from engine.segmenter.segment(image.pixels, diameter)
+    votes = found.kind_votes
+    if votes is None:
+        votes = engine.compact.class_votes(image.pixels, found.labels, diameter)
+    labels = found.labels
+    area = np.bincount(labels.ravel(), minlength=len(votes) + 1)[1:]
+    size_um = 2 * np.sqrt(area / np.pi) * scale.um_per_px
+    keep = (votes[:, 0] < MAX_BACKGROUND) & (size_um >= MIN_CELL_UM)
+    if not keep.all():
+        labels = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.int32)[labels]
+        votes = votes[keep]
+    kinds = votes[:, 1:] / np.maximum(votes[:, 1:].sum(axis=1, keepdims=True), 1e-9)
+    density = red_cell_density(image.pixels, labels, votes[:, 1], found.glass_colour)
+    glass = found.glass_colour
+    return Segmentation(labels, kinds.astype(np.float32), glass, scale, found.warnings, density)
+
+
+def candidates(segmentation: Segmentation, area_px: np.ndarray) -> np.ndarray:
+    """Say which cells the classifier is shown: all that are no red cells, save small sure platelets.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    area_px : numpy.ndarray, (N,)
+
+    Returns
+    -------
+    numpy.ndarray, (N,), bool
+    """
+    kinds = segmentation.kind_probabilities
+    if len(kinds) == 0:
+        return np.zeros(0, bool)
+    best = kinds.argmax(axis=1)
+    size_um = 2 * np.sqrt(area_px / np.pi) * segmentation.scale.um_per_px
+    platelet = CELL_KINDS.index("platelet")
+    sure_platelet = (best == platelet) & (kinds[:, platelet] >= SURE_PLATELET) & (size_um <= SURE_PLATELET_UM)
+    return (best != CELL_KINDS.index("red_cell")) & ~sure_platelet
+
+
+def classify(
+    image: SmearImage,
+    engine: Engine,
+    segmentation: Segmentation,
+    geometry: CellGeometry,
+    seen: np.ndarray,
+    warn: Callable[[str], None],
+) -> Steps[Predictions]:
+    """Cut the candidates at one physical scale and classify them; `warn` is told where memory ran out."""
+    crops = cut_crops(
+        image.pixels,
+        segmentation.labels,
+        geometry.ids[seen],
+        geometry.bbox[seen],
+        segmentation.scale.um_per_px,
+        segmentation.glass_colour,
+        engine.classifier.card.crop.rule(),
+        segmentation.red_cell_density,
+    )
+    predictions = yield from engine.classifier.iter_predict(crops, engine.config.batch_size, warn)
+    return join_kinds(predictions, segmentation.kind_probabilities[seen])
+
+
+def under_even_light(image: SmearImage, engine: Engine) -> tuple[SmearImage, Light | None]:
+    """Return a field as the networks see it, and how it was lit; itself and None where the light is even."""
+    light = measure_light(image.pixels) if engine.config.even_light else None
+    return replace(image, pixels=as_seen(image.pixels, light)), light

@@ -1,0 +1,284 @@
+"""A region of a field; cells measured again after an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pandas as pd
+from skimage.measure import points_in_poly
+
+from napari_leukocls.analysis.engine import Engine
+from napari_leukocls.analysis.field import candidates, classify, iter_analyze
+from napari_leukocls.errors import ArgumentError
+from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
+from napari_leukocls.measurement.differential import differential
+from napari_leukocls.progress import CancelToken, Progress, finish
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.segmentation.illumination import SeenPixels
+from napari_leukocls.types import Segmentation, SmearImage, SmearResult
+
+#: The shorter side of the smallest region that can hold a whole cell, pixels.
+MIN_REGION_PX = 48
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of an image.
+
+    Attributes
+    ----------
+    box : tuple of int
+        y0, x0, y1, x1 in pixels, half-open.
+    polygons : tuple of numpy.ndarray, (K, 2)
+        Corners y, x in pixels of the image; a cell whose centre lies in none of them is left out. Empty: the
+        whole box.
+    """
+
+    box: tuple[int, int, int, int]
+    polygons: tuple[np.ndarray, ...] = ()
+
+
+def region_of_box(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> Region:
+    """Clip a box to an image of `shape`.
+
+    Raises
+    ------
+    ArgumentError
+        Where too little of it lies in the image.
+    """
+    height, width = shape[:2]
+    y0, x0 = (max(0, int(np.floor(value))) for value in box[:2])
+    y1, x1 = min(height, int(np.ceil(box[2]))), min(width, int(np.ceil(box[3])))
+    if min(y1 - y0, x1 - x0) < MIN_REGION_PX:
+        raise ArgumentError(
+            f"the region is smaller than {MIN_REGION_PX} pixels within the image: choose a larger one."
+        )
+    return Region((y0, x0, y1, x1))
+
+
+def region_of_polygons(polygons: list[np.ndarray], shape: tuple[int, ...]) -> Region:
+    """Return the region that polygons (corners y, x) enclose; `ArgumentError` where there is none."""
+    if not polygons:
+        raise ArgumentError("the Shapes layer has no closed shape: draw a rectangle, ellipse or polygon.")
+    corners = np.concatenate(polygons)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return replace(region_of_box((*low, *high), shape), polygons=tuple(polygons))
+
+
+def iter_analyze_region(
+    image: SmearImage, region: Region | None, engine: Engine, cancel: CancelToken | None = None
+) -> Generator[Progress, None, SmearResult]:
+    """Analyse a region as `napari_leukocls.analysis.field.iter_analyze` does a whole image.
+
+    Parameters
+    ----------
+    image : SmearImage
+    region : Region or None
+        None for the whole image.
+    engine : Engine
+    cancel : CancelToken, optional
+
+    Returns
+    -------
+    SmearResult
+        Of the whole image: labels have its shape, and places are its pixels.
+    """
+    if region is None:
+        return (yield from iter_analyze(image, engine, cancel))
+    y0, x0, y1, x1 = region.box
+    part = replace(image, pixels=np.ascontiguousarray(image.pixels[y0:y1, x0:x1]))
+    found = yield from iter_analyze(part, engine, cancel)
+    return _placed(found, image, region)
+
+
+def _placed(found: SmearResult, image: SmearImage, region: Region) -> SmearResult:
+    """Put what was found in a region at its place in the whole image."""
+    y0, x0, y1, x1 = region.box
+    cells = found.cells.copy()
+    for name, shift in (("y", y0), ("x", x0)):
+        cells[f"centroid_{name}"] += shift
+        cells[[f"bbox_{name}0", f"bbox_{name}1"]] += shift
+    keep = _inside(cells, region.polygons)
+    old_ids = cells["cell_id"].to_numpy()
+    lookup = np.zeros(int(found.labels.max(initial=0)) + 1, np.int32)
+    lookup[old_ids[keep]] = np.arange(1, int(keep.sum()) + 1)
+    labels = np.zeros(image.pixels.shape[:2], np.int32)
+    labels[y0:y1, x0:x1] = lookup[found.labels]
+    kinds = found.segmentation.kind_probabilities[old_ids[keep] - 1]
+    cells = cells[keep].reset_index(drop=True)
+    cells["cell_id"] = np.arange(1, len(cells) + 1, dtype=np.int32)
+    classes = found.run["classifier"]["classes"]
+    counts = differential(cells, default_scheme(), classes, slide_id=image.slide_id)
+    light = found.segmentation.light
+    if light is not None:
+        light = replace(light, box=region.box)
+    segmentation: Segmentation = replace(
+        found.segmentation, labels=labels, kind_probabilities=kinds, light=light
+    )
+    run = {**found.run, "region": list(region.box), "light": None if light is None else asdict(light)}
+    return replace(found, image=image, segmentation=segmentation, cells=cells, counts=counts, run=run)
+
+
+def _inside(cells: pd.DataFrame, polygons: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Whether the centre of each cell lies in one of the polygons; everywhere where there are none."""
+    if not polygons or len(cells) == 0:
+        return np.ones(len(cells), bool)
+    centres = cells[["centroid_y", "centroid_x"]].to_numpy(float)
+    return np.any([points_in_poly(centres, polygon) for polygon in polygons], axis=0)
+
+
+#: Looked at around changed cells, micrometres: what the networks need of the neighbourhood.
+CONTEXT_UM = 40.0
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What differs between two label images.
+
+    Attributes
+    ----------
+    cell_ids : tuple of int
+        Cells that gained or lost pixels, ascending; also those that came or went.
+    box : tuple of int
+        y0, x0, y1, x1 of the pixels that differ, half-open.
+    """
+
+    cell_ids: tuple[int, ...]
+    box: tuple[int, int, int, int]
+
+
+def find_edit(before: np.ndarray, after: np.ndarray) -> Edit | None:
+    """Compare two label images of one shape; None where they are the same.
+
+    Parameters
+    ----------
+    before, after : numpy.ndarray, (H, W), int
+    """
+    rows = np.flatnonzero((before != after).any(axis=1))
+    if len(rows) == 0:
+        return None
+    y0, y1 = int(rows[0]), int(rows[-1]) + 1
+    different = before[y0:y1] != after[y0:y1]
+    columns = np.flatnonzero(different.any(axis=0))
+    x0, x1 = int(columns[0]), int(columns[-1]) + 1
+    ids = np.union1d(before[y0:y1][different], after[y0:y1][different])
+    return Edit(tuple(int(one) for one in ids if one > 0), (y0, x0, y1, x1))
+
+
+def remeasure(result: SmearResult, labels: np.ndarray, edit: Edit, engine: Engine) -> SmearResult:
+    """Measure and classify the cells of an edit again, and count anew.
+
+    A correction of a cell that is still there stays.
+
+    Parameters
+    ----------
+    result : SmearResult
+        Before the edit.
+    labels : numpy.ndarray, (H, W), int
+        After the edit. Numbers of deleted cells stay free, so that the others keep theirs.
+    edit : Edit
+    engine : Engine
+        Its classifier must be the one of `result`.
+
+    Returns
+    -------
+    SmearResult
+    """
+    fresh, kinds = _measured(result, labels, edit, engine)
+    kept = result.cells[~result.cells["cell_id"].isin(edit.cell_ids)]
+    fresh = _with_corrections(fresh, result.cells)
+    cells = pd.concat([part for part in (kept, fresh) if len(part)] or [kept], ignore_index=True)
+    cells = cells.sort_values("cell_id", kind="stable", ignore_index=True)
+    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=result.image.slide_id)
+    old = result.segmentation.kind_probabilities
+    all_kinds = np.zeros((max(len(old), *edit.cell_ids), old.shape[1]), np.float32)
+    all_kinds[: len(old)] = old
+    for cell, row in kinds.items():
+        all_kinds[cell - 1] = row
+    segmentation = replace(
+        result.segmentation, labels=np.asarray(labels, np.int32), kind_probabilities=all_kinds
+    )
+    return replace(result, segmentation=segmentation, cells=cells, counts=counts)
+
+
+def _measured(
+    result: SmearResult, labels: np.ndarray, edit: Edit, engine: Engine
+) -> tuple[pd.DataFrame, dict[int, np.ndarray]]:
+    """Rows of the edit's cells that are still there, and their kinds."""
+    scale = result.segmentation.scale
+    y0, x0, y1, x1 = _window(result, edit, labels.shape, int(np.ceil(CONTEXT_UM / scale.um_per_px)))
+    part = labels[y0:y1, x0:x1]
+    present = np.intersect1d(part, edit.cell_ids)
+    lookup = np.zeros(int(max(part.max(initial=0), *edit.cell_ids)) + 1, np.int32)
+    lookup[present] = np.arange(1, len(present) + 1)
+    local = lookup[part]
+    pixels = SeenPixels(result.image.pixels, result.segmentation.light)[y0:y1, x0:x1]
+    votes = engine.compact.class_votes(pixels, local, scale.red_cell_diameter_px)[:, 1:]
+    kinds = (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    whole = result.segmentation
+    segmentation = Segmentation(
+        local, kinds, whole.glass_colour, scale, red_cell_density=whole.red_cell_density
+    )
+    geometry = cell_geometry(local)
+    seen = candidates(segmentation, geometry.area)
+    image = SmearImage(pixels, result.image.slide_id, result.image.source)
+    predictions = finish(classify(image, engine, segmentation, geometry, seen, lambda _: None))
+    limit = engine.config.min_confidence
+    table = build_cell_table(
+        segmentation,
+        predictions,
+        geometry.ids[seen],
+        result.image.slide_id,
+        scale.um_per_px,
+        engine.classifier.classes,
+        engine.classifier.card.review_threshold if limit is None else limit,
+        geometry,
+    )
+    for name, shift in (("y", y0), ("x", x0)):
+        table[f"centroid_{name}"] += shift
+        table[[f"bbox_{name}0", f"bbox_{name}1"]] += shift
+    height, width = labels.shape
+    table["touches_border"] = (
+        (table["bbox_y0"] == 0)
+        | (table["bbox_x0"] == 0)
+        | (table["bbox_y1"] == height)
+        | (table["bbox_x1"] == width)
+    )
+    table["cell_id"] = present.astype(np.int32)
+    return table, dict(zip((int(one) for one in present), kinds, strict=True))
+
+
+def _window(
+    result: SmearResult, edit: Edit, shape: tuple[int, ...], context: int
+) -> tuple[int, int, int, int]:
+    """Return the box of the edit, of its cells before it, and of what is around them, within the image."""
+    mine = result.cells[result.cells["cell_id"].isin(edit.cell_ids)]
+    boxes = np.vstack([mine[["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]].to_numpy(int), [edit.box]])
+    y0, x0 = np.maximum(boxes[:, :2].min(axis=0) - context, 0)
+    y1, x1 = np.minimum(boxes[:, 2:].max(axis=0) + context, shape)
+    return int(y0), int(x0), int(y1), int(x1)
+
+
+def _with_corrections(fresh: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
+    """Carry what people said of the cells over to their new rows."""
+    fresh = fresh.copy()
+    said = before[before["corrected_class"].fillna("") != ""].set_index("cell_id")
+    for place in fresh.index:
+        cell = fresh.at[place, "cell_id"]
+        if cell in said.index:
+            fresh.loc[place, ["corrected_class", "class"]] = said.at[cell, "corrected_class"]
+            fresh.at[place, "reviewer"] = said.at[cell, "reviewer"]
+    return fresh
+
+
+__all__ = [
+    "Edit",
+    "Region",
+    "find_edit",
+    "iter_analyze_region",
+    "region_of_box",
+    "region_of_polygons",
+    "remeasure",
+]

@@ -1,0 +1,188 @@
+"""A slide in tiles: each cell belongs to the tile that holds its centre, and comes out once and whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_leukocls.analysis.engine import Engine
+from napari_leukocls.analysis.field import outline, tabulate
+from napari_leukocls.analysis.whole_slide.survey import BLURRED, GLASS, MONOLAYER, PART_UM, THICK, Survey
+from napari_leukocls.io.labels import LabelStore
+from napari_leukocls.io.slides.base import SlideImage
+from napari_leukocls.measurement.cells import cell_geometry
+from napari_leukocls.progress import CancelToken, Progress, staged
+from napari_leukocls.types import Scale, Segmentation, SmearImage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Seen around a tile on each side, micrometres: the largest leukocyte whole, from its centre on.
+HALO_UM = 20.0
+#: Pixels of a tile with its halo at most: what bounds memory.
+MAX_WINDOW_PIXELS = 24_000_000
+#: Side of a tile with its halo at most, micrometres: two blocks of the segmenter's.
+MAX_WINDOW_UM = 480.0
+#: Two tiles see a cell on their seam a little differently: both may claim it this far out, micrometres.
+CLAIM_UM = 0.75
+#: Share of a cell that lies on cells of an earlier tile before it is taken for the same cell.
+SAME_CELL = 0.4
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Parts of a survey that are analysed together.
+
+    Attributes
+    ----------
+    rows, columns : slice
+        Of the survey's parts.
+    core, window : tuple of int
+        y0, y1, x0, x1, pixels of the finest level: what is owned, and what is seen.
+    """
+
+    rows: slice
+    columns: slice
+    core: tuple[int, int, int, int]
+    window: tuple[int, int, int, int]
+
+
+def tiles_of(survey: Survey, states: np.ndarray, um_per_px: float) -> list[Tile]:
+    """Cover all parts that are to be analysed, in reading order.
+
+    Parameters
+    ----------
+    survey : Survey
+    states : numpy.ndarray, (R, C)
+    um_per_px : float
+
+    Returns
+    -------
+    list of Tile
+        A tile is cut to the parts in it that are to be analysed; where there are none, there is no tile.
+    """
+    side_um = min(MAX_WINDOW_UM, np.sqrt(MAX_WINDOW_PIXELS) * um_per_px)
+    group = max(1, int((side_um - 2 * HALO_UM) / PART_UM))
+    halo = int(np.ceil(HALO_UM / um_per_px))
+    height, width = int(survey.rows[-1]), int(survey.columns[-1])
+    found = []
+    for top in range(0, states.shape[0], group):
+        for left in range(0, states.shape[1], group):
+            wanted = states[top : top + group, left : left + group] == MONOLAYER
+            if not wanted.any():
+                continue
+            r, c = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
+            rows = slice(top + int(r[0]), top + int(r[-1]) + 1)
+            columns = slice(left + int(c[0]), left + int(c[-1]) + 1)
+            core = (
+                *(int(survey.rows[rows.start]), int(survey.rows[rows.stop])),
+                *(int(survey.columns[columns.start]), int(survey.columns[columns.stop])),
+            )
+            window = (
+                *(max(0, core[0] - halo), min(height, core[1] + halo)),
+                *(max(0, core[2] - halo), min(width, core[3] + halo)),
+            )
+            found.append(Tile(rows, columns, core, window))
+    return found
+
+
+def parts_of(tile: Tile) -> Iterator[tuple[int, int]]:
+    """Row and column of each part of a tile."""
+    for row in range(tile.rows.start, tile.rows.stop):
+        for column in range(tile.columns.start, tile.columns.stop):
+            yield row, column
+
+
+@dataclass
+class Ground:
+    """What the tiles of one slide share: where they are, and what has been found so far."""
+
+    slide: SlideImage
+    slide_id: str
+    engine: Engine
+    scale: Scale
+    survey: Survey
+    states: np.ndarray
+    labels: LabelStore
+    n_cells: int = 0
+
+
+def analyse_tile(
+    ground: Ground, tile: Tile, pixels: np.ndarray, token: CancelToken, warn: Callable[[str], None]
+) -> Generator[Progress, None, pd.DataFrame]:
+    """Outline and classify the cells that a tile owns, and paint them into the slide's labels.
+
+    Parameters
+    ----------
+    ground : Ground
+        Its `n_cells` goes up.
+    tile : Tile
+    pixels : numpy.ndarray, (h, w, 3), uint8
+        Of the tile's window.
+    token : CancelToken
+    warn : callable
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns as in ``cells.csv``; places and ids are the slide's.
+    """
+    image = SmearImage(pixels, ground.slide_id, ground.slide.source)
+    found = yield from staged("tiles", token, outline(image, ground.engine, ground.scale))
+    for line in found.warnings:
+        warn(line)
+    mine = _owned(ground, tile, found)
+    # A label image of a whole tile is what memory is made of here: one at a time.
+    del found
+    cells = yield from tabulate(image, ground.engine, mine, token, warn)
+    y0, _, x0, _ = tile.window
+    ground.labels.paint(y0, x0, mine.labels, ground.n_cells)
+    cells = _moved(cells, y0, x0, ground)
+    ground.n_cells += len(cells)
+    return cells
+
+
+def _owned(ground: Ground, tile: Tile, found: Segmentation) -> Segmentation:
+    """Keep the cells whose centre lies in the tile's core and that no earlier tile has painted."""
+    geometry = cell_geometry(found.labels)
+    y0, y1, x0, x1 = tile.window
+    centre_y, centre_x = geometry.centroid[:, 0] + y0, geometry.centroid[:, 1] + x0
+    claim = CLAIM_UM / ground.scale.um_per_px
+    keep = (centre_y >= tile.core[0] - claim) & (centre_y < tile.core[1] + claim)
+    keep &= (centre_x >= tile.core[2] - claim) & (centre_x < tile.core[3] + claim)
+    row = np.clip(np.searchsorted(ground.survey.rows, centre_y, "right") - 1, 0, len(ground.survey.rows) - 2)
+    columns = ground.survey.columns
+    column = np.clip(np.searchsorted(columns, centre_x, "right") - 1, 0, len(columns) - 2)
+    keep &= ~np.isin(ground.states[row, column].astype(str), (THICK, BLURRED))
+    taken = ground.labels.read(y0, y1, x0, x1) > 0
+    covered = np.bincount(found.labels[taken], minlength=int(found.labels.max(initial=0)) + 1)
+    keep &= covered[geometry.ids] <= SAME_CELL * geometry.area
+    lookup = np.zeros(len(covered), np.int32)
+    lookup[geometry.ids[keep]] = np.arange(1, int(keep.sum()) + 1)
+    labels = lookup[found.labels]
+    labels[taken] = 0
+    glass = found.glass_colour if np.isfinite(found.glass_colour).all() else ground.survey.glass_colour
+    kinds = found.kind_probabilities[geometry.ids[keep] - 1]
+    return replace(found, labels=labels, kind_probabilities=kinds, glass_colour=glass, warnings=())
+
+
+def _moved(cells: pd.DataFrame, y0: int, x0: int, ground: Ground) -> pd.DataFrame:
+    """Places from the tile's to the slide's, and ids that go on where the last tile's ended."""
+    height, width, _ = ground.slide.shape
+    moved = {"cell_id": cells["cell_id"] + np.int32(ground.n_cells)}
+    for axis, start in (("y", y0), ("x", x0)):
+        for name in (f"centroid_{axis}", f"bbox_{axis}0", f"bbox_{axis}1"):
+            moved[name] = cells[name] + start
+    edge = (moved["bbox_y0"] <= 0) | (moved["bbox_x0"] <= 0)
+    edge |= (moved["bbox_y1"] >= height) | (moved["bbox_x1"] >= width)
+    return cells.assign(**moved, touches_border=edge)
+
+
+def states_of(parts: np.ndarray) -> dict[str, float]:
+    """Share of each state among parts, in percent."""
+    return {
+        name: round(100 * float(np.mean(parts == name)), 2) for name in (GLASS, MONOLAYER, THICK, BLURRED)
+    }

@@ -1,0 +1,56 @@
+"""Two ResNets side by side whose last maps ask each other by cross-attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from napari_leukocls.architectures.base import Attention, HeadedNet, SizeGuard, to_tokens
+
+
+class DualBranchNet(HeadedNet):
+    """ResNet-18 and ResNet-34 on the same image, joined place by place.
+
+    Parameters
+    ----------
+    guard : SizeGuard
+    num_classes : int
+    dropout : float
+    cross_attention : bool
+        Whether each branch's tokens ask the other's, both ways, before they are joined.
+    heads : int
+    """
+
+    def __init__(
+        self, guard: SizeGuard, num_classes: int, dropout: float, cross_attention: bool, heads: int
+    ) -> None:
+        small: Any = timm.create_model("resnet18", pretrained=False, num_classes=0)
+        large: Any = timm.create_model("resnet34", pretrained=False, num_classes=0)
+        width = small.num_features
+        super().__init__(guard, width + large.num_features, num_classes, dropout)
+        self.resnet18 = small
+        self.resnet34 = large
+        self.cross_attention = cross_attention
+        if cross_attention:
+            self.small_asks = Attention(width, heads, width // heads)
+            self.large_asks = Attention(width, heads, width // heads)
+            self.small_norm = nn.LayerNorm(width, eps=1e-6)
+            self.large_norm = nn.LayerNorm(width, eps=1e-6)
+        self.last_map = nn.Identity()
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return both branches' maps (N, 512 + 512, h, w), one after the other."""
+        self.guard.check(images)
+        small, large = self.resnet18.forward_features(images), self.resnet34.forward_features(images)
+        if not self.cross_attention:
+            return self.last_map(torch.cat((small, large), 1))
+        size = small.shape[-2:]
+        small, large = to_tokens(small), to_tokens(large)
+        both = (
+            self.small_norm(small + self.small_asks(small, large)),
+            self.large_norm(large + self.large_asks(large, small)),
+        )
+        return self.last_map(torch.cat(both, 2).transpose(1, 2).unflatten(2, size))

@@ -1,0 +1,184 @@
+"""Hybrids of a CNN and a transformer, as their paper's text and as its table describe them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from napari_leukocls.architectures.base import SizeGuard
+from napari_leukocls.architectures.entry import INCEPTION, InputRule
+from napari_leukocls.architectures.papers._hybrid import BACKBONES, SharedHybrid, TableHybrid, TextHybrid
+from napari_leukocls.architectures.registry import register
+from napari_leukocls.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FACTS: dict[str, Any] = {
+    "paper": "S2",
+    "reference": (
+        "Alshehri et al.: A Hybrid CNN-Transformer Framework for Normal Blood Cell Classification: Towards "
+        "Automated Hematological Analysis, 2025"
+    ),
+    "licence": "BSD-3-Clause; backbone and its ImageNet weights: timm, Apache-2.0",
+    "paper_variant": "table",
+    "variants": {"text": {"variant": "text"}, "table": {"variant": "table"}},
+}
+
+_OWN = ("classifier", "norm", "blocks", "position", "embed")
+
+
+def _rule(backbone: str) -> InputRule:
+    return InputRule(side=224, smallest=80 if backbone == "inceptionv3" else 32)
+
+
+def hybrid(
+    num_classes: int,
+    backbone: str,
+    variant: str = "text",
+    heads: Sequence[int] = (8, 8),
+    fusion: bool | None = None,
+    dropout: float = 0.2,
+    head_dropout: float = 0.5,
+) -> nn.Module:
+    """Build a hybrid.
+
+    Parameters
+    ----------
+    num_classes : int
+    backbone : {"customcnn", "resnet50", "efficientnetb3", "inceptionv3"}
+    variant : {"text", "table"}
+        Tokens of width 256 with learned positions, or the reading that gives the table's parameter counts.
+    heads : sequence of int
+        Heads of each transformer block, at most 8 in each; pruning leaves fewer numbers, or smaller ones.
+    fusion : bool, optional
+        Whether the pooled map goes into the head; by default in `text`, not in `table`, whose counts leave no
+        room for it.
+    dropout, head_dropout : float
+        In the transformer, and before the last layer.
+
+    Raises
+    ------
+    ModelError
+        Where the variant does not exist.
+    """
+    kinds: dict[str, type[TextHybrid] | type[TableHybrid]] = {"text": TextHybrid, "table": TableHybrid}
+    if variant not in kinds:
+        raise ModelError(f"{backbone}_vit has no variant {variant!r}: choose text or table.")
+    guard = SizeGuard(f"{backbone}_vit", _rule(backbone))
+    fused = variant == "text" if fusion is None else fusion
+    return kinds[variant](guard, num_classes, backbone, heads, fused, dropout, head_dropout)
+
+
+def _register(backbone: str, timm_name: str, parameters: int, note: str, *stages: tuple[str, ...]) -> None:
+    scale = {"mean": INCEPTION, "std": INCEPTION} if backbone == "inceptionv3" else {}
+    register(
+        f"{backbone}_vit",
+        summary=f"{timm_name.partition('.')[0] or 'six convolutions'} and two transformer blocks",
+        arguments={"backbone": backbone},
+        input=_rule(backbone),
+        cam_target="last_map",
+        paper_parameters=parameters,
+        note=note,
+        stages=(_OWN, *(tuple(f"backbone.{part}" for part in stage) for stage in stages)),
+        pretrained={"backbone.": timm_name} if timm_name else {},
+        **scale,
+        **_FACTS,
+    )(hybrid)
+
+
+_KERAS = (
+    "Keras counts more than torch does with the same layers: {more}. With these the table's number is met "
+    "exactly. The first {layers} Keras layers end in {inside}; the first two stages leave frozen what goes "
+    "up to the end of {last}."
+)
+
+_register(
+    "customcnn",
+    "",
+    5_684_168,
+    "The table's number exactly; the paper does not list the CNN's layers, so these are one reading of it.",
+    ("norm", "layers"),
+)
+
+_register(
+    "resnet50",
+    "resnet50.a1_in1k",
+    359_287_688,
+    _KERAS.format(
+        more="running statistics of norms, and biases before them",
+        layers=100,
+        inside="layer3.1",
+        last="layer3.1",
+    ),
+    ("layer4", "layer3.5", "layer3.4", "layer3.3", "layer3.2"),
+    ("layer3", "layer2"),
+    ("layer1", "conv1", "bn1"),
+)
+
+_register(
+    "efficientnetb3",
+    "efficientnet_b3.ra2_in1k",
+    199_643_959,
+    _KERAS.format(
+        more="running statistics of norms, and the input's normalisation",
+        layers=300,
+        inside="blocks.5.2",
+        last="blocks.5.1",
+    ),
+    ("conv_head", "bn2", "blocks.6", "blocks.5.5", "blocks.5.4", "blocks.5.3", "blocks.5.2"),
+    ("blocks.5", "blocks.4"),
+    ("blocks.3", "blocks.2"),
+    ("blocks.1", "blocks.0", "conv_stem", "bn1"),
+)
+
+_register(
+    "inceptionv3",
+    "inception_v3.tv_in1k",
+    357_502_760,
+    _KERAS.format(
+        more="running statistics of norms, but not their scales",
+        layers=200,
+        inside="Mixed_6e",
+        last="Mixed_6d",
+    ),
+    ("Mixed_7c", "Mixed_7b", "Mixed_7a", "Mixed_6e"),
+    ("Mixed_6d", "Mixed_6c", "Mixed_6b", "Mixed_6a"),
+    ("Mixed_5d", "Mixed_5c", "Mixed_5b"),
+    ("Conv2d_4a_3x3", "Conv2d_3b_1x1", "Conv2d_2b_3x3", "Conv2d_2a_3x3", "Conv2d_1a_3x3"),
+)
+
+
+@register(
+    paper="S2",
+    summary="Several CNNs that share one transformer and one head",
+    reference=_FACTS["reference"],
+    licence=_FACTS["licence"],
+    input=_rule("inceptionv3"),
+    cam_target="last_map",
+    stages=(("classifier", "norm", "blocks", "position", "embeds"), ("backbones",)),
+    pretrained={
+        "backbones.resnet50.": "resnet50.a1_in1k",
+        "backbones.efficientnetb3.": "efficientnet_b3.ra2_in1k",
+    },
+    note="The paper names sharing across backbones without saying how: here their vectors are averaged.",
+)
+def shared_vit(
+    num_classes: int,
+    backbones: Sequence[str] = ("resnet50", "efficientnetb3"),
+    heads: Sequence[int] = (8, 8),
+    dropout: float = 0.2,
+    head_dropout: float = 0.5,
+) -> nn.Module:
+    """Build backbones that share a transformer.
+
+    Raises
+    ------
+    ModelError
+        Where a backbone does not exist.
+    """
+    unknown = [name for name in backbones if name not in BACKBONES]
+    if unknown or not backbones:
+        raise ModelError(f"shared_vit takes the backbones {', '.join(BACKBONES)}, not {unknown or 'none'}.")
+    guard = SizeGuard("shared_vit", _rule("inceptionv3" if "inceptionv3" in backbones else ""))
+    return SharedHybrid(guard, num_classes, backbones, heads, dropout, head_dropout)

@@ -1,0 +1,163 @@
+"""Several fields of one slide: one count over all of them, with each field's own results beneath."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from napari_leukocls.analysis.engine import Engine, as_scanned
+from napari_leukocls.analysis.field import iter_analyze
+from napari_leukocls.explanation import for_report
+from napari_leukocls.io.atomic import make_folder, replacing_folder
+from napari_leukocls.io.images import read_image
+from napari_leukocls.io.inputs import expand_inputs
+from napari_leukocls.io.serialise import table_bytes
+from napari_leukocls.io.slides import is_slide, read_slide_at_once
+from napari_leukocls.measurement.differential import count_warnings, differential
+from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
+from napari_leukocls.results.exports import write_exports
+from napari_leukocls.results.report import render_joint_report
+from napari_leukocls.results.summary import summary_row
+from napari_leukocls.results.writer import run_json, write_result
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.types import SmearResult
+
+if TYPE_CHECKING:
+    from napari_leukocls.io.inputs import SlideInput
+    from napari_leukocls.results.writer import ExtraWriter
+
+#: Folder of the fields' own results within the slide's.
+FIELDS = "fields"
+
+
+def write_slide(
+    slide: SlideInput,
+    paths: Sequence[Path],
+    out_dir: Path,
+    engine: Engine,
+    progress: ProgressCallback | None,
+    cancel: CancelToken | None,
+    finish: ExtraWriter,
+) -> list[str]:
+    """Analyse the fields of a slide and write ``out_dir/<slide_id>``, whole or not at all.
+
+    ``cells.csv``, ``counts.csv`` and ``report.html`` are of all fields together; ``cells.csv`` has a further column
+    ``field``, and ``cell_id`` is the value in ``fields/<field>/labels.tif``.
+
+    Parameters
+    ----------
+    slide : SlideInput
+    paths : sequence of Path
+        Where its fields are read.
+    out_dir : Path
+    engine : Engine
+    progress, cancel : optional
+    finish : callable
+        Called with the joint result and the folder before that gets its name.
+
+    Returns
+    -------
+    list of str
+        Warnings, each with its field.
+    """
+    started = time.perf_counter()
+    fields = expand_inputs(paths)
+    known: list[_Known] = []
+    with replacing_folder(make_folder(out_dir) / slide.slide_id) as folder:
+        for place, field in enumerate(fields):
+            if progress is not None:
+                progress(Progress("fields", place, len(fields), field.slide_id))
+            result = _write_field(field, folder / FIELDS, engine, progress, cancel)
+            known.append(_Known.of(result))
+        joined = _joined(slide, known, result, engine, time.perf_counter() - started)
+        (folder / "cells.csv").write_bytes(table_bytes(joined.cells))
+        (folder / "counts.csv").write_bytes(table_bytes(joined.counts))
+        (folder / "run.json").write_text(run_json(joined), encoding="utf-8", newline="\n")
+        page = render_joint_report(joined, default_scheme(), [field.row() for field in known])
+        (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
+        finish(joined, folder)
+    return list(joined.warnings)
+
+
+def _write_field(
+    field: SlideInput,
+    folder: Path,
+    engine: Engine,
+    progress: ProgressCallback | None,
+    cancel: CancelToken | None,
+) -> SmearResult:
+    """Analyse one field and write its own results."""
+    path = field.fields[0]
+    scanned = is_slide(path)
+    image = (read_slide_at_once if scanned else read_image)(path, field.slide_id)
+    result = drain(iter_analyze(image, as_scanned(engine) if scanned else engine, cancel), progress)
+    heatmaps = for_report(result, engine, engine.config.heatmaps)
+    # A slide's count is exported once, by `finish`; the outlines are those of its fields.
+    of_cells = partial(write_exports, formats=engine.config.formats, level="cells")
+    write_result(result, folder, extra=[of_cells], heatmaps=heatmaps)
+    return result
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What of a field goes into the slide's count; its pixels and labels are not held."""
+
+    name: str
+    cells: pd.DataFrame
+    counts: dict[str, int]
+    run: dict[str, Any]
+    um_per_px: float
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, result: SmearResult) -> _Known:
+        row = summary_row(result)
+        # That one field has no leukocyte says nothing of the slide.
+        alone = count_warnings(result.cells, result.counts) if len(result.cells) else []
+        return cls(
+            result.image.slide_id,
+            result.cells,
+            {name: row[name] for name in ("n_wbc", "n_review", "n_rbc")},
+            {name: result.run.get(name) for name in ("scale", "light")},
+            result.segmentation.scale.um_per_px,
+            tuple(warning for warning in result.warnings if warning not in alone),
+        )
+
+    def row(self) -> dict[str, Any]:
+        """What the slide's report says of the field."""
+        link = f"{FIELDS}/{quote(self.name)}/report.html"
+        return {"name": self.name, "link": link, "um_per_px": self.um_per_px, **self.counts}
+
+
+def _joined(
+    slide: SlideInput, fields: Sequence[_Known], last: SmearResult, engine: Engine, seconds: float
+) -> SmearResult:
+    """One result of all fields, counted together; image and outlines are those of the last."""
+    tables = [field.cells.assign(field=field.name, slide_id=slide.slide_id) for field in fields]
+    cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=slide.slide_id)
+    run = {
+        **{name: value for name, value in last.run.items() if name not in fields[0].run},
+        "seconds": round(seconds, 3),
+        "fields": [field.name for field in fields],
+        "um_per_px": [field.um_per_px for field in fields],
+        **{name: {field.name: field.run[name] for field in fields} for name in fields[0].run},
+    }
+    return replace(
+        last,
+        image=replace(last.image, slide_id=slide.slide_id, source=slide.source),
+        cells=cells,
+        counts=counts,
+        run=run,
+        warnings=(
+            *count_warnings(cells, counts),
+            *(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
+        ),
+    )

@@ -1,0 +1,132 @@
+"""What makes two analyses of a slide the same, and how a finished one is known again.
+
+The receipt lies in the slide's own ``run.json``, which appears with the rest of the folder at once: there
+is no list beside the folders that could say something else than they do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_leukocls.batch.job import Job, SlideDone, success
+from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.io.serialise import plain
+from napari_leukocls.models.card import CARD_NAME, WEIGHTS_NAME
+from napari_leukocls.models.registry import active_classifier, find_model
+from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES, model_file
+from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD
+
+RUN_FILE = "run.json"
+
+_KEY = "receipt"
+
+
+def content_hash(fields: Sequence[Path]) -> str:
+    """SHA-256 over the bytes of fields, in order; files of a folder (OME-Zarr) by their names.
+
+    Raises
+    ------
+    OSError, ValueError
+        Where one cannot be read.
+    """
+    total = hashlib.sha256()
+    for field in fields:
+        for name, path in _files_of(field):
+            if not path.is_file():
+                raise OSError(f"{path} is no file")
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").digest()
+            total.update(name.encode("utf-8", "surrogatepass") + b"\0" + digest)
+    return total.hexdigest()
+
+
+def _files_of(field: Path) -> Iterator[tuple[str, Path]]:
+    """A file under no name, the files of a folder under theirs; a slide's companion folder belongs to it."""
+    if not field.is_dir():
+        yield "", field
+        # MIRAX keeps its pixels in a folder beside the file.
+        field = field.with_suffix("") if field.suffix.lower() == ".mrxs" else field
+    if field.is_dir():
+        for path in sorted(field.rglob("*")):
+            if path.is_file():
+                yield path.relative_to(field).as_posix(), path
+
+
+def model_hashes(config: AnalyzeConfig) -> dict[str, str | None]:
+    """SHA-256 of the models that a configuration names, without loading them.
+
+    Raises
+    ------
+    ModelError
+        Where one is missing.
+    """
+    ruler = _hash_of(find_model(COMPACT).path)
+    segmenter = {COMPACT: ruler, THRESHOLD: None}.get(config.segmenter, "")
+    if segmenter == "":
+        segmenter = _foreign_segmenter(config.segmenter)
+    classifier = find_model(config.classifier or active_classifier())
+    return {"segmenter": segmenter, "ruler": ruler, "classifier": _hash_of(classifier.path)}
+
+
+def _foreign_segmenter(name: str) -> str | None:
+    path = model_file(name) if name in CELLPOSE_NAMES else Path(name)
+    # A name that leads nowhere is met, with advice, where the segmenter is loaded.
+    return _hash_of(path) if path.is_file() else None
+
+
+def _hash_of(path: Path) -> str:
+    """Of a file, or of the card and the weights in a model's folder; files that are missing are left out."""
+    files = [path] if path.is_file() else [path / CARD_NAME, path / WEIGHTS_NAME]
+    total = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            with open(file, "rb") as stream:
+                total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def job_key(job: Job, content: str) -> str:
+    """One hash over all that decides the result: pixels, settings, models, version, and the slide's name."""
+    facts = {
+        "content": content,
+        "fields": [field.name for field in job.slide.fields],
+        "slide_id": job.slide.slide_id,
+        "settings": job.config.model_dump(mode="json"),
+        "models": dict(job.models),
+        "version": job.version,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def finished(job: Job, content: str, seconds: float = 0.0) -> SlideDone | None:
+    """What an earlier run has done of a job, where its files are there and nothing has changed since."""
+    folder = job.out_dir / job.slide.slide_id
+    try:
+        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        receipt: Mapping[str, Any] = run[_KEY]
+        whole = receipt["key"] == job_key(job, content) and all(
+            (folder / name).exists() for name in receipt["files"]
+        )
+        row = {**receipt["row"], "source": job.slide.source}
+        return success(row, tuple(run["warnings"]), seconds, resumed=True) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        # No receipt that can be read is no receipt: the slide is done again.
+        return None
+
+
+def add_receipt(folder: Path, job: Job, content: str, row: Mapping[str, Any]) -> None:
+    """Write the receipt into the ``run.json`` of a slide's folder that is not in its place yet."""
+    file = folder / RUN_FILE
+    run = json.loads(file.read_text(encoding="utf-8"))
+    run[_KEY] = {
+        "key": job_key(job, content),
+        "content_sha256": content,
+        "files": sorted(path.name for path in folder.iterdir()),
+        "row": plain(row),
+    }
+    text = json.dumps(run, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
+    file.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,137 @@
+"""One slide, in whatever process: done whole, found done already, or failed with one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_leukocls._version import __version__
+from napari_leukocls.analysis.engine import engine_of
+from napari_leukocls.analysis.field import iter_analyze
+from napari_leukocls.batch.job import Job, SlideDone, failure, success
+from napari_leukocls.batch.joint_slide import write_slide
+from napari_leukocls.batch.resume import add_receipt, content_hash, finished
+from napari_leukocls.batch.whole_slide import write_whole_slide
+from napari_leukocls.errors import ArgumentError, Cancelled, LeukoclsError, OutputError, PlaceTaken
+from napari_leukocls.explanation import for_report
+from napari_leukocls.io.images import read_image
+from napari_leukocls.io.slides import is_slide
+from napari_leukocls.progress import CancelToken, ProgressCallback, drain
+from napari_leukocls.results.exports import write_exports
+from napari_leukocls.results.summary import summary_row
+from napari_leukocls.results.writer import write_result
+
+if TYPE_CHECKING:
+    from napari_leukocls.analysis.engine import Engine
+    from napari_leukocls.types import SmearResult
+
+log = logging.getLogger(__name__)
+
+#: One slide at a time in a process: a Dask worker may have several threads, and the models are shared.
+_one_slide = threading.Lock()
+
+
+def do_job(
+    job: Job, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
+) -> SlideDone:
+    """Do one slide.
+
+    Parameters
+    ----------
+    job : Job
+    progress : callable, optional
+    cancel : CancelToken, optional
+
+    Returns
+    -------
+    SlideDone
+        Also where the slide failed: that does not stop the others.
+
+    Raises
+    ------
+    LeukoclsError
+        What stops the whole run: a model or a device is missing, the results cannot be written, or the
+        user stopped it.
+    """
+    started = time.perf_counter()
+    if job.version != __version__:
+        raise ArgumentError(
+            f"a worker has version {__version__} and the run {job.version}: install the same on all."
+        )
+    with _one_slide:
+        try:
+            content = content_hash(job.fields)
+        except (OSError, ValueError):
+            # Reading it as an image says what is wrong, in words.
+            content = ""
+        before = finished(job, content) if job.resume and content else None
+        if before is not None:
+            return before
+        engine = engine_of(job.config, job.threads)
+        return _analyse(job, content, engine, progress, cancel, started)
+
+
+def threads_for(workers: int) -> int:
+    """Threads of each of some processes, so that all together take the processor and no more."""
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+def _analyse(
+    job: Job,
+    content: str,
+    engine: Engine,
+    progress: ProgressCallback | None,
+    cancel: CancelToken | None,
+    started: float,
+) -> SlideDone:
+    try:
+        row, warnings = _write(job, content, engine, progress, cancel, started)
+    except PlaceTaken as error:
+        return failure(job.slide.slide_id, str(error), time.perf_counter() - started)
+    except (Cancelled, OutputError):
+        # A full disk, or one that cannot be written to, ends the whole run.
+        raise
+    except LeukoclsError as error:
+        return failure(job.slide.slide_id, str(error), time.perf_counter() - started)
+    except Exception as error:  # noqa: BLE001 - a fault in one slide must not cost the others
+        log.exception("%s failed", job.slide.slide_id)
+        text = f"{type(error).__name__}: {error}; this is a fault of the program: report it with the image."
+        return failure(job.slide.slide_id, str(LeukoclsError(text)), time.perf_counter() - started)
+    return success(row, tuple(warnings), time.perf_counter() - started)
+
+
+def _write(
+    job: Job,
+    content: str,
+    engine: Engine,
+    progress: ProgressCallback | None,
+    cancel: CancelToken | None,
+    started: float,
+) -> tuple[dict[str, Any], list[str]]:
+    """Analyse and write a slide; its row of ``summary.csv`` and its warnings."""
+    rows: list[dict[str, Any]] = []
+
+    def finish(result: SmearResult, folder: Path) -> None:
+        write_exports(result, folder, job.config.formats)
+        rows.append(summary_row(result, seconds=round(time.perf_counter() - started, 3)))
+        add_receipt(folder, job, content, rows[0])
+
+    if len(job.fields) > 1:
+        warnings = write_slide(job.slide, job.fields, job.out_dir, engine, progress, cancel, finish)
+        return rows[0], warnings
+    if is_slide(job.fields[0]):
+        name, source = job.slide.slide_id, job.slide.source
+        warnings = write_whole_slide(
+            job.fields[0], name, source, job.out_dir, engine, progress, cancel, finish
+        )
+        return rows[0], warnings
+    image = replace(read_image(job.fields[0], job.slide.slide_id), source=job.slide.source)
+    result = drain(iter_analyze(image, engine, cancel), progress)
+    heatmaps = for_report(result, engine, engine.config.heatmaps)
+    write_result(result, job.out_dir, extra=[finish], heatmaps=heatmaps)
+    return rows[0], list(result.warnings)

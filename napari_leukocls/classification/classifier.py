@@ -1,0 +1,266 @@
+"""Prediction: crops in, calibrated probabilities and out-of-distribution scores out."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_leukocls.classification import ood
+from napari_leukocls.classification.fusion import fold_batch_norm, fuse_for_processor
+from napari_leukocls.classification.stain import normalise
+from napari_leukocls.device import side_by_side, with_less_memory
+from napari_leukocls.errors import ModelError
+from napari_leukocls.progress import Steps, finish
+from napari_leukocls.types import CELL_KINDS, Predictions
+
+if TYPE_CHECKING:
+    from napari_leukocls.models.card import ModelCard
+
+log = logging.getLogger(__name__)
+
+#: Logits (N, C) and features (N, D), float32.
+Raw = tuple[np.ndarray, np.ndarray]
+#: Crops that one thread of the processor takes at a time: more no longer fit its cache.
+CPU_BATCH = 8
+#: Least share that the class map leaves to platelet and to leukocyte.
+KIND_FLOOR = 0.03
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponent = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+def join_kinds(predictions: Predictions, kinds: np.ndarray) -> Predictions:
+    """Weigh a classifier's opinion with the segmenter's: both are asked whether a cell is a platelet.
+
+    The class map sees the whole field and its scale, the classifier the crop; the classes' probabilities are
+    multiplied with the class map's for platelet, or for leukocyte, and normalised. The class map never
+    rules a class out: its share counts for `KIND_FLOOR` at least.
+
+    Parameters
+    ----------
+    predictions : Predictions
+    kinds : numpy.ndarray, (N, 3)
+        As `napari_leukocls.types.Segmentation.kind_probabilities`.
+
+    Returns
+    -------
+    Predictions
+        Unchanged where the model knows no platelets.
+    """
+    if "platelet" not in predictions.classes or len(kinds) == 0:
+        return predictions
+    known = kinds.sum(axis=1, keepdims=True) > 0
+    platelet = kinds[:, [CELL_KINDS.index("platelet")]]
+    leukocyte = kinds[:, [CELL_KINDS.index("leukocyte")]]
+    share = np.where(known, platelet / np.maximum(platelet + leukocyte, 1e-9), 0.5)
+    share = np.clip(share, KIND_FLOOR, 1 - KIND_FLOOR)
+    weight = np.where(np.array(predictions.classes) == "platelet", share, 1 - share)
+    joint = predictions.probabilities * weight
+    joint /= joint.sum(axis=1, keepdims=True)
+    return replace(predictions, probabilities=joint.astype(np.float32))
+
+
+class Classifier:
+    """A network with its card, ready to predict.
+
+    Parameters
+    ----------
+    card : ModelCard
+    net : torch.nn.Module
+        (B, 3, h, w) to logits (B, C); must have timm's ``forward_features`` and ``forward_head`` where
+        the card names an out-of-distribution method.
+    ood_tensors : dict of torch.Tensor
+    digest : str
+        SHA-256 of the weights file.
+    device : str
+    opinion : Classifier, optional
+        Asked about cells that this one is unsure of; same classes, same crops.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        net: nn.Module,
+        ood_tensors: dict[str, torch.Tensor],
+        digest: str,
+        device: str,
+        opinion: Classifier | None = None,
+    ) -> None:
+        self.card = card
+        self.opinion = opinion
+        self.digest = digest
+        self.device = device
+        self.classes = tuple(card.classes)
+        self.net = net
+        self.ood_tensors = {name: value.numpy() for name, value in ood_tensors.items()}
+        self._mean = np.asarray(card.mean, np.float32) * 255
+        self._scale = 1 / (255 * np.asarray(card.std, np.float32))
+        example = torch.zeros(1, 3, *card.input_size)
+        self._fast = fold_batch_norm(net, example).to(memory_format=torch.channels_last)
+        self._placed: dict[str, nn.Module] = {}
+
+    def fast_network(self, device: str) -> nn.Module:
+        """Return the network on a device, folded, and made quick for it."""
+        if device not in self._placed:
+            folded = copy.deepcopy(self._fast)
+            example = torch.zeros(1, 3, *self.card.input_size)
+            self._placed[device] = (
+                fuse_for_processor(folded, example) if device == "cpu" else folded.to(device)
+            )
+        return self._placed[device]
+
+    def tensor(self, crops: np.ndarray) -> torch.Tensor:
+        """Normalise crops (N, h, w, 3) uint8 into the network's input (N, 3, h, w), channels last."""
+        crops = normalise(crops, self.card.stain)
+        scaled = (crops.astype(np.float32) - self._mean) * self._scale
+        return torch.from_numpy(scaled).permute(0, 3, 1, 2)
+
+    @torch.inference_mode()
+    def _run(self, crops: np.ndarray, device: str) -> Raw:
+        batch = self.tensor(crops).to(device)
+        seen, output = ood.features_and_logits(self.fast_network(device), batch)
+        return output.float().cpu().numpy(), seen.float().cpu().numpy()
+
+    def _in_turn(
+        self, crops: np.ndarray, batch_size: int, device: str, warn: Callable[[str], None]
+    ) -> Steps[Raw]:
+        """Run the network on one batch after the other."""
+        done: list[Raw] = []
+        start = 0
+
+        def work(size: int, device: str) -> tuple[Raw, int, str]:
+            return self._run(crops[start : start + size], device), size, device
+
+        while start < len(crops):
+            yield start, len(crops)
+            # What memory sufficed for is kept for the batches that follow.
+            raw, batch_size, device = with_less_memory(work, batch_size, device, warn)
+            done.append(raw)
+            start += len(raw[0])
+        return self._joined(done)
+
+    def _side_by_side(self, crops: np.ndarray, batch_size: int, warn: Callable[[str], None]) -> Steps[Raw]:
+        """Run the network on the processor, several small batches at a time."""
+        size = min(batch_size, CPU_BATCH)
+        parts = [crops[start : start + size] for start in range(0, len(crops), size)]
+        self.fast_network("cpu")  # made here once, and not by each thread
+        done: list[Raw] = []
+        count = 0
+        results = side_by_side(lambda part: finish(self._in_turn(part, size, "cpu", warn)), parts)
+        with closing(results):
+            while count < len(crops):
+                yield count, len(crops)
+                done.append(next(results))
+                count += len(done[-1][0])
+        return self._joined(done)
+
+    def _joined(self, parts: list[Raw]) -> Raw:
+        if not parts:
+            return np.zeros((0, len(self.classes)), np.float32), np.zeros((0, 1), np.float32)
+        logits, features = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if not (np.isfinite(logits).all() and np.isfinite(features).all()):
+            raise ModelError(
+                f"the model {self.card.name} gives no finite numbers: its weights are damaged; copy it again."
+            )
+        return logits, features
+
+    def first_look(
+        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
+    ) -> Steps[Raw]:
+        """Run the network on crops as they are, once; takes, yields and returns what `outputs` does."""
+        if self.device == "cpu":
+            return (yield from self._side_by_side(crops, batch_size, warn))
+        return (yield from self._in_turn(crops, batch_size, self.device, warn))
+
+    def outputs(
+        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
+    ) -> Steps[Raw]:
+        """Run the network, and look again at crops that it is unsure of.
+
+        Where the best probability is below the card's `second_look`, the model of its second opinion is asked,
+        and its logits are taken. Without one, the crop's mirror images are shown too, for a cell has no upright
+        side, and logits and features are averaged over the four.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+        batch_size : int
+            At most; on the processor `CPU_BATCH`, several at a time.
+        warn : callable
+            Told in one line where memory ran out and what was done about it.
+
+        Yields
+        ------
+        tuple of int
+            Crops done, and how many there are.
+
+        Returns
+        -------
+        logits : numpy.ndarray, (N, C), float32
+            Before temperature.
+        features : numpy.ndarray, (N, D), float32
+            What the out-of-distribution score looks at.
+        """
+        logits, features = yield from self.first_look(crops, batch_size, warn)
+        unsure = np.flatnonzero(_softmax(logits).max(axis=1, initial=0) < self.card.second_look)
+        if len(unsure) == 0:
+            return logits, features
+        if self.opinion is not None:
+            logits[unsure], _ = yield from self.opinion.outputs(crops[unsure], batch_size, warn)
+            return logits, features
+        for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]):
+            more, seen = yield from self.first_look(crops[unsure][view], batch_size, warn)
+            logits[unsure] += more
+            features[unsure] += seen
+        logits[unsure] /= 4
+        features[unsure] /= 4
+        return logits, features
+
+    def iter_predict(
+        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
+    ) -> Steps[Predictions]:
+        """Classify crops cut by the card's rule.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+        batch_size : int
+        warn : callable
+            Told in one line where memory ran out and what was done about it.
+
+        Yields
+        ------
+        tuple of int
+            Crops done, and how many there are.
+
+        Returns
+        -------
+        Predictions
+        """
+        logits, features = yield from self.outputs(crops, batch_size, warn)
+        return self.conclude(logits, features)
+
+    def conclude(
+        self, logits: np.ndarray, features: np.ndarray, temperature: float | None = None
+    ) -> Predictions:
+        """Make predictions of what `outputs` returned, at the card's temperature or another."""
+        probabilities = _softmax(logits / (temperature or self.card.temperature))
+        score = ood.score(features, logits, self.ood_tensors)
+        threshold = float(self.card.ood.get("threshold", np.inf))
+        return Predictions(
+            self.classes, probabilities.astype(np.float32), score.astype(np.float32), threshold
+        )
+
+    def predict(self, crops: np.ndarray, batch_size: int = 32) -> Predictions:
+        """Do what `iter_predict` does, in one go."""
+        return finish(self.iter_predict(crops, batch_size))

@@ -1,0 +1,186 @@
+"""From an image of one cell to the crop that a classifier sees: outlined and scaled as analysis does it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_leukocls.classification.crops import cut_crops, cut_window, window_around
+from napari_leukocls.progress import finish
+from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter
+from napari_leukocls.segmentation.stain_density import red_cell_density
+
+if TYPE_CHECKING:
+    from napari_leukocls.models.card import CropRule
+    from napari_leukocls.segmentation.compact import CompactSegmenter
+
+#: Images of one size that the ruler looks at together.
+RULER_IMAGES = 40
+#: Fewest images of one size that are held to be from one camera, and measured apart from others.
+ONE_CAMERA = 12
+#: Side of what is looked at around the middle of an image, micrometres.
+CONTEXT_UM = 40.0
+#: How far from the middle of an image its cell may begin, micrometres.
+CENTRAL_REACH_UM = 6.0
+
+
+@dataclass(frozen=True)
+class CentralCell:
+    """The cell in the middle of an image.
+
+    Attributes
+    ----------
+    crop : numpy.ndarray, (side_px, side_px, 3), uint8
+    found : bool
+        False where no cell was outlined there and the middle itself was cut.
+    kind : numpy.ndarray, (3,)
+        Class-map vote for red cell, leukocyte, platelet; zeros where none was found.
+    mask : numpy.ndarray, (side_px, side_px), bool
+        Of the cell within its crop.
+    """
+
+    crop: np.ndarray
+    found: bool
+    kind: np.ndarray
+    mask: np.ndarray
+
+
+def central_window(pixels: np.ndarray, um_per_px: float) -> np.ndarray:
+    """Return the middle of an image, at most `CONTEXT_UM` a side."""
+    reach = int(np.ceil(CONTEXT_UM / um_per_px))
+    starts = [max(0, (length - reach) // 2) for length in pixels.shape[:2]]
+    return np.ascontiguousarray(pixels[starts[0] : starts[0] + reach, starts[1] : starts[1] + reach])
+
+
+def central_label(labels: np.ndarray, votes: np.ndarray, um_per_px: float) -> int:
+    """Choose the cell that an image of one cell shows: near the middle, rather no red cell; 0 for none."""
+    if len(votes) == 0:
+        return 0
+    height, width = labels.shape
+    y, x = np.nonzero(labels)
+    ids = labels[y, x]
+    away = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2) * um_per_px
+    nearest = np.full(len(votes) + 1, np.inf)
+    np.minimum.at(nearest, ids, away)
+    area = np.bincount(ids, minlength=len(votes) + 1) * um_per_px**2
+    # A red cell over the middle loses to a leukocyte beside it; among equals the nearer and larger wins.
+    cost = nearest[1:] + 8.0 * (votes.argmax(axis=1) == 1) - 0.02 * np.minimum(area[1:], 150)
+    best = int(cost.argmin())
+    return best + 1 if nearest[best + 1] <= CENTRAL_REACH_UM else 0
+
+
+def cut_central(
+    pixels: np.ndarray, um_per_px: float, segmenter: CompactSegmenter, rule: CropRule
+) -> CentralCell:
+    """Outline the cell in the middle of an image and cut it by the rule.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+    um_per_px : float
+    segmenter : CompactSegmenter
+    rule : CropRule
+    """
+    window = central_window(pixels, um_per_px)
+    outlines = finish(segmenter.segment(window, RED_CELL_UM / um_per_px))
+    votes = outlines.kind_votes
+    assert votes is not None
+    label = central_label(outlines.labels, votes, um_per_px)
+    if label:
+        y, x = np.nonzero(outlines.labels == label)
+        box = np.array([[y.min(), x.min(), y.max() + 1, x.max() + 1]])
+        kind = votes[label - 1, 1:]
+    else:
+        box = np.array([[0, 0, *window.shape[:2]]])
+        kind = np.zeros(3)
+    glass = outlines.glass_colour
+    density = red_cell_density(window, outlines.labels, votes[:, 1], glass)
+    ids = np.array([label or -1])
+    crop = cut_crops(window, outlines.labels, ids, box, um_per_px, glass, rule, density)[0]
+    mask = mask_in_crop(outlines.labels, label or -1, box[0].tolist(), um_per_px, rule)
+    return CentralCell(crop, bool(label), kind, mask)
+
+
+def mask_in_crop(
+    labels: np.ndarray, cell: int, box: Sequence[float], um_per_px: float, rule: CropRule
+) -> np.ndarray:
+    """Return the outline of a cell within its crop, (side_px, side_px) bool.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray, (H, W), int32
+    cell : int
+    box : sequence of 4 float
+        Half-open y0, x0, y1, x1 of the cell.
+    um_per_px : float
+        Of `labels`.
+    rule : CropRule
+    """
+    centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
+    reach = rule.side_um / um_per_px / 2 + 2
+    near, local = window_around(centre, reach, labels.shape)
+    mask = (labels[near] == cell).astype(np.uint8) * 255
+    return cut_window(mask, local, um_per_px, rule, [0.0]) > 127
+
+
+def common_scales(
+    sizes: Sequence[tuple[int, ...]],
+    load: Callable[[int], np.ndarray],
+    given: Sequence[float | None],
+    fallback: float,
+    segmenter: CompactSegmenter,
+) -> tuple[list[float], list[str]]:
+    """Give every image a pixel size: its own, else the ruler's over all images of its size, else `fallback`.
+
+    Few red cells lie whole in an image of one leukocyte; images of one size are taken for one camera's, and
+    their red cells are measured together.
+
+    Parameters
+    ----------
+    sizes : sequence of (height, width)
+    load : callable
+        Image of an index, (H, W, 3) uint8.
+    given : sequence of float or None
+        Micrometres per pixel where the data says it.
+    fallback : float
+        Micrometres per pixel where no red cell is found.
+    segmenter : CompactSegmenter
+
+    Returns
+    -------
+    um_per_px : list of float
+    notes : list of str
+    """
+    scales: list[float] = [fallback if value is None else value for value in given]
+    notes = []
+    for members in _cameras(sizes, [index for index, value in enumerate(given) if value is None]):
+        looked_at = members[:: max(1, len(members) // RULER_IMAGES)][:RULER_IMAGES]
+        reading = estimate_diameter(segmenter, [load(index) for index in looked_at])
+        height, width = sizes[members[0]]
+        what = f"{len(members)} images (first {width}x{height})"
+        if reading.n_cells == 0:
+            notes.append(
+                f"no red cell in {what}: the model's own scale is used; give the pixel size if you know it."
+            )
+            continue
+        for index in members:
+            scales[index] = RED_CELL_UM / reading.diameter_px
+        notes.append(
+            f"{what}: red cells {reading.diameter_px:.1f} px across ({reading.n_cells} measured, "
+            f"spread {100 * reading.spread:.0f} %)."
+        )
+    return scales, notes
+
+
+def _cameras(sizes: Sequence[tuple[int, ...]], unknown: Sequence[int]) -> list[list[int]]:
+    """Group images by size; sizes that few images have are thrown together."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index in unknown:
+        groups[tuple(sizes[index])].append(index)
+    cameras = [members for members in groups.values() if len(members) >= ONE_CAMERA]
+    rest = sorted(index for members in groups.values() if len(members) < ONE_CAMERA for index in members)
+    return [*cameras, rest] if rest else cameras

@@ -1,0 +1,60 @@
+"""Leukocls evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, figure_text, limits_text, write_json
+
+_HEADLINE = ("n", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "auc_macro", "ece", "review_rate")
+
+
+def need_data(data: Path) -> None:
+    """Refuse labelled crops that are not there."""
+    from napari_leukocls.errors import InputError
+
+    if not data.exists():
+        raise InputError(
+            f"there is no '{data}'; give a folder of class folders, or a CSV with columns file,class."
+        )
+
+
+@click.command(cls=Command)
+@click.argument("model")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results."
+)
+@click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the network runs.")
+@click.option(
+    "--um-per-px", type=float, metavar="F", help="Scale of the crops, where the table does not say it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+def evaluate(model: str, data: Path, out: Path, device: str, um_per_px: float | None, as_json: bool) -> None:
+    """Measure MODEL on labelled crops.
+
+    DATA is a folder of class folders, or a CSV with columns file,class.
+    """
+    from napari_leukocls.io.atomic import make_folder
+    from napari_leukocls.models.registry import find_model
+
+    # What is cheap to check is checked before torch is loaded.
+    find_model(model)
+    need_data(data)
+    make_folder(out)
+    from napari_leukocls.api import evaluate_model
+
+    progress = ProgressLine()
+    try:
+        metrics = evaluate_model(model, data, out, device, um_per_px, progress)
+    finally:
+        progress.close()
+    if as_json:
+        write_json(metrics)
+        return
+    for name in _HEADLINE:
+        if name in metrics:
+            click.echo(f"{name:<20} {figure_text(metrics[name])}{limits_text(metrics.get(f'{name}_ci95'))}")
+    click.echo(f"the report is {out / 'report.html'}")

@@ -1,0 +1,180 @@
+"""Compute devices: which one to use, and what to do when its memory runs out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
+import cv2
+import torch
+
+from napari_leukocls.errors import DeviceError
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+T = TypeVar("T")
+
+
+def share_processor() -> None:
+    """Let threads that wait sleep soon, for work of minutes beside others: call it before torch is loaded.
+
+    Threads of GNU's OpenMP wait for each other by running in circles. Where other work has their cores, what
+    they wait for does not run meanwhile. A tenth of the usual rounds costs a tenth of the time on free cores and
+    saves more than half of it on busy ones. What the user has set is kept.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+
+
+def resolve_device(asked: str) -> str:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a torch device that is there.
+
+    Parameters
+    ----------
+    asked : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    DeviceError
+        Where a device was asked for by name and is not there: only ``auto`` may choose.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked == "auto":
+        return "cuda" if there["cuda"] else "mps" if there["mps"] else "cpu"
+    if not there.get(asked, False):
+        raise DeviceError(
+            f"no {asked} device was found by torch: use --device cpu, or auto to let it choose."
+        )
+    return asked
+
+
+def use_threads(most: int | None = None) -> None:
+    """Let torch and OpenCV take as many threads as they do by themselves, at most `most`, at least two.
+
+    With a single thread torch computes 1 x 1 convolutions of a large image in another way; with two or more the
+    segmenter's maps are the same to the bit, so that a slide's tables are the same in one process and in many.
+
+    Parameters
+    ----------
+    most : int, optional
+    """
+    now = torch.get_num_threads()
+    torch.set_num_threads(max(2, now if most is None else min(most, now)))
+    if most is not None:
+        cv2.setNumThreads(max(1, min(most, cv2.getNumThreads())))
+
+
+def side_by_side(work: Callable[[S], T], parts: Sequence[S]) -> Generator[T, None, None]:
+    """Do the parts of some work of torch's on as many threads as torch takes, each part on one; results in order.
+
+    Small batches of a small network use a processor better so than one after the other with each spread over all
+    threads, and a result does not depend on how many threads there are. Closing the iterator drops what has not
+    begun.
+
+    Parameters
+    ----------
+    work : callable
+    parts : sequence
+
+    Yields
+    ------
+    object
+        What `work` returned.
+    """
+    pending = [_single_threads(torch.get_num_threads()).submit(work, part) for part in parts]
+    try:
+        for future in pending:
+            yield future.result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+@lru_cache
+def _single_threads(count: int) -> ThreadPoolExecutor:
+    """Start threads in each of which torch computes with that thread alone."""
+    all_begun = threading.Barrier(count + 1)
+
+    def begin() -> None:
+        torch.get_num_threads()  # the first call in a thread takes the number of the others
+        torch.set_num_threads(1)
+        all_begun.wait()
+
+    pool = ThreadPoolExecutor(count, "leukocls", begin)
+    for _ in range(count):
+        pool.submit(int)
+    all_begun.wait()
+    # What a thread sets for itself, torch also takes for threads to come.
+    torch.set_num_threads(count)
+    return pool
+
+
+#: What torch says where memory is full, of the CPU too, in lower case.
+_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "alloc_failed",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's memory is full."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY_WORDS)
+
+
+def with_less_memory(
+    work: Callable[[int, str], T], batch_size: int, device: str, warn: Callable[[str], None]
+) -> T:
+    """Run ``work(batch_size, device)``; where memory runs out, halve the batch, then go to the CPU.
+
+    Parameters
+    ----------
+    work : callable
+    batch_size : int
+    device : str
+    warn : callable
+        Told in one line what was changed.
+
+    Returns
+    -------
+    object
+        What `work` returns.
+
+    Raises
+    ------
+    DeviceError
+        Where memory runs out on the CPU at a batch of one.
+    """
+    while True:
+        try:
+            return work(batch_size, device)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise DeviceError(
+                    f"computing on {device} failed ({error}): use --device cpu, or report it."
+                ) from error
+        if batch_size > 1:
+            batch_size //= 2
+            warn(f"the memory of {device} is full: batch halved to {batch_size}.")
+        elif device != "cpu":
+            device = "cpu"
+            warn("the graphics card's memory is full even for one: going on with the CPU, which is slower.")
+        else:
+            raise DeviceError(
+                "the computer's memory is full: close other programs or analyse a smaller image."
+            )

@@ -1,0 +1,256 @@
+"""Resampled metrics and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from napari_leukocls.evaluation import calibration
+
+
+def weighted_metrics(
+    truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, review: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Measure many resamples at once.
+
+    Parameters
+    ----------
+    truth : numpy.ndarray, (N,), int
+    probabilities : numpy.ndarray, (N, C)
+    weights : numpy.ndarray, (B, N)
+        How often each crop was drawn.
+    review : numpy.ndarray, (N,), bool, optional
+
+    Returns
+    -------
+    dict of str to numpy.ndarray, (B,)
+        And ``recall`` (B, C), NaN where a class was not drawn.
+    """
+    n_classes = probabilities.shape[1]
+    confidence, correct = calibration.best_of(probabilities, truth)
+    matrix = weighted_confusion(truth, probabilities.argmax(axis=1), weights, n_classes)
+    columns = [(truth == place, probabilities[:, place]) for place in range(n_classes)]
+    ece, mce = calibration.binned_gaps(confidence, correct, calibration.bins_of(confidence), weights)
+    total = weights.sum(axis=1, dtype=np.float64)
+    kept = np.zeros(len(truth)) if review is None else 1.0 - review
+    n_kept = weights @ kept
+    return {
+        **_from_confusion(matrix),
+        "auc_macro": _over_classes([weighted_auroc(mine, score, weights) for mine, score in columns]),
+        "average_precision_macro": _over_classes(
+            [weighted_average_precision(mine, score, weights) for mine, score in columns]
+        ),
+        "ece": ece,
+        "mce": mce,
+        "brier": weights @ calibration.brier_scores(probabilities, truth) / total,
+        "review_rate": np.full(len(total), np.nan) if review is None else 1 - n_kept / total,
+        "accuracy_not_reviewed": _ratio(weights @ (kept * correct), n_kept),
+    }
+
+
+def weighted_confusion(
+    truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Confusion matrices (B, C, C) of resamples; rows are the truth."""
+    member = np.zeros((len(truth), n_classes**2), weights.dtype)
+    member[np.arange(len(truth)), truth * n_classes + predicted] = 1
+    return (weights @ member).astype(np.float64).reshape(-1, n_classes, n_classes)
+
+
+def weighted_average_precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision of many resamples at once, as scikit-learn defines it.
+
+    Parameters
+    ----------
+    positive : numpy.ndarray, (N,), bool
+    score : numpy.ndarray, (N,)
+    weights : numpy.ndarray, (B, N)
+
+    Returns
+    -------
+    numpy.ndarray, (B,)
+        NaN where no positive was drawn.
+    """
+    order = np.argsort(-np.asarray(score, dtype=float), kind="stable")
+    ranked = np.asarray(score)[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    drawn, is_positive = weights[:, order], np.asarray(positive, dtype=bool)[order]
+    # Crops of one score pass the threshold together.
+    hit = np.add.reduceat(np.where(is_positive, drawn, 0), starts, axis=1).astype(np.float64)
+    passed = np.cumsum(np.add.reduceat(drawn, starts, axis=1), axis=1, dtype=np.float64)
+    hits = np.cumsum(hit, axis=1)
+    precision = np.divide(hits, passed, out=np.zeros_like(hits), where=passed > 0)
+    return _ratio((hit * precision).sum(axis=1), hits[:, -1])
+
+
+def _from_confusion(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """Accuracy, balanced accuracy, macro F1, MCC, kappa, NMI and recalls of confusion matrices (B, C, C)."""
+    hit = np.diagonal(matrix, axis1=1, axis2=2)
+    true, said = matrix.sum(axis=2), matrix.sum(axis=1)
+    total, right = true.sum(axis=1), hit.sum(axis=1)
+    recall, f1 = _ratio(hit, true), _ratio(2 * hit, true + said)
+    chance = (true * said).sum(axis=1)
+    spread = np.sqrt((total**2 - (said**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)))
+    return {
+        "accuracy": right / total,
+        "balanced_accuracy": _mean_of_known(recall),
+        "macro_f1": _mean_of_known(f1),
+        "mcc": _ratio(right * total - chance, spread),
+        "kappa": _ratio(right * total - chance, total**2 - chance),
+        "nmi": _mutual_information(matrix / total[:, None, None]),
+        "recall": recall,
+    }
+
+
+def _mutual_information(share: np.ndarray) -> np.ndarray:
+    """Mutual information over the mean of both entropies, of joint shares (B, C, C)."""
+
+    def entropy(values: np.ndarray) -> np.ndarray:
+        logs = np.log(values, out=np.zeros_like(values), where=values > 0)
+        return -(values * logs).reshape(len(values), -1).sum(axis=1)
+
+    both = entropy(share.sum(axis=1)) + entropy(share.sum(axis=2))
+    known = both > 1e-12
+    return _ratio(2 * np.where(known, np.maximum(both - entropy(share), 0), 0), np.where(known, both, 0))
+
+
+def _over_classes(values: list[np.ndarray]) -> np.ndarray:
+    """Mean over classes (B,) of what is known."""
+    stacked = np.stack(values, axis=1)
+    return _mean_of_known(stacked)
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """`above` / `below`, NaN where that is not defined."""
+    known = np.isfinite(below) & (below > 0)
+    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=known)
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    return _ratio(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))
+
+
+# Weights held at a time, numbers: bounds the memory whatever the number of crops and resamples.
+_BLOCK = 8_000_000
+
+
+def resample_weights(
+    n: int, n_boot: int, seed: int = 0, groups: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Draw bootstrap resamples as counts of how often each row was drawn.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    n_boot : int
+        Resamples.
+    seed : int
+    groups : numpy.ndarray, (n,), optional
+        Rows of one group (a patient, a slide) are drawn together.
+
+    Yields
+    ------
+    numpy.ndarray, (B, n), float32
+        Blocks of resamples, `n_boot` in all.
+    """
+    if n == 0:
+        return
+    rng = np.random.default_rng(seed)
+    members = np.arange(n)
+    if groups is not None:
+        members = np.unique(np.asarray(groups), return_inverse=True)[1].reshape(-1)
+    n_groups = int(members.max()) + 1
+    size = max(1, _BLOCK // n)
+    for start in range(0, n_boot, size):
+        rows = min(size, n_boot - start)
+        drawn = rng.integers(0, n_groups, (rows, n_groups))
+        drawn += n_groups * np.arange(rows)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=rows * n_groups).reshape(rows, n_groups)
+        yield counts.astype(np.float32)[:, members]
+
+
+def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of bootstrap values; those that are no number are left out."""
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known)]
+    if len(known) == 0:
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_ci(
+    statistic: Callable[..., float],
+    *arrays: np.ndarray,
+    n_boot: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    groups: np.ndarray | None = None,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of any statistic of paired arrays.
+
+    Parameters
+    ----------
+    statistic : callable
+        Takes the arrays, resampled by row, and returns a number.
+    *arrays : array_like
+        Of one length.
+    n_boot, seed, confidence
+    groups : array_like, optional
+        Rows of one group are drawn together.
+    """
+    data = [np.asarray(array) for array in arrays]
+    rows = np.arange(len(data[0]))
+    values = []
+    for block in resample_weights(len(rows), n_boot, seed, groups):
+        for weights in block:
+            chosen = np.repeat(rows, weights.astype(np.intp))
+            values.append(float(statistic(*(array[chosen] for array in data))))
+    return interval(np.array(values), confidence)
+
+
+def auroc(positive: np.ndarray, score: np.ndarray) -> float:
+    """Area under the ROC curve; NaN where there is only one kind.
+
+    Parameters
+    ----------
+    positive : array_like of bool, (N,)
+    score : array_like, (N,)
+        Larger is more likely positive.
+    """
+    positive = np.asarray(positive, dtype=bool)
+    if positive.all() or not positive.any():
+        return float("nan")
+    return float(roc_auc_score(positive, np.asarray(score, dtype=float)))
+
+
+def weighted_auroc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`auroc` of many resamples at once.
+
+    Parameters
+    ----------
+    positive : numpy.ndarray, (N,), bool
+    score : numpy.ndarray, (N,)
+    weights : numpy.ndarray, (B, N)
+        How often each row was drawn.
+
+    Returns
+    -------
+    numpy.ndarray, (B,)
+    """
+    order = np.argsort(score, kind="stable")
+    ranked = np.asarray(score)[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    drawn = weights[:, order]
+    is_positive = np.asarray(positive, dtype=bool)[order]
+    up = np.add.reduceat(np.where(is_positive, drawn, 0), starts, axis=1).astype(np.float64)
+    down = np.add.reduceat(np.where(is_positive, 0, drawn), starts, axis=1).astype(np.float64)
+    # A positive beats the negatives of lower score, and half of those of the same score.
+    beaten = np.cumsum(down, axis=1) - 0.5 * down
+    pairs = up.sum(axis=1) * down.sum(axis=1)
+    wins = np.einsum("bn,bn->b", up, beaten)
+    return np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)

@@ -1,0 +1,107 @@
+"""Export to ONNX, run and compared."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_leukocls import architectures
+from napari_leukocls.errors import ModelError
+from napari_leukocls.io.images import read_image
+from napari_leukocls.paths import sample_smear
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.classifier import Classifier
+
+#: Largest difference of a probability between the exported and the own network.
+TOLERANCE = 1e-3
+
+
+def whole_network(classifier: Classifier) -> nn.Module:
+    """Return a network from RGB crops (N, 3, side, side) of 0-255 to probabilities (N, C)."""
+    card = classifier.card
+
+    class Whole(nn.Module):
+        pixel_mean: torch.Tensor
+        pixel_std: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = classifier.net
+            self.register_buffer("pixel_mean", torch.tensor(card.mean).view(1, 3, 1, 1) * 255)
+            self.register_buffer("pixel_std", torch.tensor(card.std).view(1, 3, 1, 1) * 255)
+
+        def forward(self, crops: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(self.net((crops - self.pixel_mean) / self.pixel_std) / card.temperature, 1)
+
+    return Whole().eval()
+
+
+def example_crops(classifier: Classifier, count: int = 3) -> np.ndarray:
+    """Return crops (count, 3, side, side) float32 of 0-255 of the bundled synthetic smear."""
+    pixels = read_image(sample_smear()).pixels
+    side = classifier.card.crop.side_px
+    starts = np.linspace(0, min(pixels.shape[:2]) - side, count).astype(int)
+    crops = [pixels[start : start + side, start : start + side] for start in starts]
+    return np.stack(crops).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def write_onnx(classifier: Classifier, path: Path) -> float:
+    """Export to ONNX, run the result with onnxruntime, and compare.
+
+    Returns
+    -------
+    float
+        Largest difference of a probability.
+
+    Raises
+    ------
+    ModelError
+        Where a library is missing, the architecture cannot be exported, or the results differ by more than
+        `TOLERANCE`.
+    """
+    refusal = architectures.entry(classifier.card.architecture).onnx_refusal
+    if refusal:
+        raise ModelError(f"{classifier.card.architecture} cannot be exported to ONNX: {refusal}")
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 - torch's exporter needs it
+    except ImportError as error:
+        raise ModelError(
+            f"ONNX export needs {error.name}: install napari-leukocls[onnx] (pip or uv)."
+        ) from error
+    net = whole_network(classifier)
+    crops = torch.from_numpy(example_crops(classifier))
+    names: dict[str, Any] = {"input_names": ["crops"], "output_names": ["probabilities"]}
+    how: dict[str, Any] = {"dynamo": True, "optimize": False, "verbose": False, "external_data": False}
+    with warnings.catch_warnings():  # the exporter's own, of no concern to whoever exports
+        warnings.simplefilter("ignore")
+        batch = torch.export.Dim("batch")
+        torch.onnx.export(net, (crops[:2],), path, dynamic_shapes=({0: batch},), **names, **how)
+    model = onnx.load(path)
+    card = classifier.card
+    metadata = {
+        "classes": json.dumps(list(card.classes)),
+        "crop": card.crop.model_dump_json(),
+        "weights_sha256": classifier.digest,
+        "not_for_diagnosis": "For research and training; not for diagnosis.",
+    }
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (given,) = session.run(None, {"crops": crops.numpy()})
+    with torch.no_grad():
+        difference = float(np.abs(given - net(crops).numpy()).max())
+    if not difference <= TOLERANCE:
+        raise ModelError(
+            f"the exported network's probabilities differ by {difference:.2g}: this torch and onnxruntime do not "
+            "fit each other; update both."
+        )
+    return difference

@@ -1,0 +1,226 @@
+"""Heatmaps of the cells of an analysed smear: for the layer on the canvas, and for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_leukocls.classification.crops import cut_crops
+from napari_leukocls.classification.single_cell import mask_in_crop
+from napari_leukocls.errors import ArgumentError
+from napari_leukocls.explanation import cam, morphology
+from napari_leukocls.explanation.report import Explained, strip
+from napari_leukocls.progress import Steps, finish
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.segmentation.illumination import SeenPixels
+from napari_leukocls.types import SmearResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_leukocls.classification.classifier import Classifier
+
+_BOX = ["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
+
+
+def rows_of(result: SmearResult, cell_ids: Iterable[int]) -> pd.DataFrame:
+    """Return the rows of cells, in the order asked for.
+
+    Raises
+    ------
+    ArgumentError
+        Where there is no such cell.
+    """
+    table = result.cells.set_index("cell_id", drop=False)
+    wanted = list(cell_ids)
+    missing = [cell for cell in wanted if cell not in table.index]
+    if missing:
+        raise ArgumentError(f"{result.image.slide_id} has no cell {missing[0]}: choose one of its table.")
+    return table.loc[wanted]
+
+
+def crops_of(
+    result: SmearResult, classifier: Classifier, rows: pd.DataFrame, labels: Any = None
+) -> np.ndarray:
+    """Cut the crops (N, side_px, side_px, 3) of cells as analysis cut them.
+
+    Parameters
+    ----------
+    result : SmearResult
+    classifier : Classifier
+    rows : pandas.DataFrame
+        Of ``result.cells``.
+    labels : array-like, (H, W), optional
+        Where the result does not hold them, as for a whole slide.
+    """
+    segmentation = result.segmentation
+    return cut_crops(
+        SeenPixels(result.image.pixels, segmentation.light),
+        segmentation.labels if labels is None else labels,
+        rows["cell_id"].to_numpy(),
+        rows[_BOX].to_numpy(),
+        segmentation.scale.um_per_px,
+        segmentation.glass_colour,
+        classifier.card.crop.rule(),
+        segmentation.red_cell_density,
+    )
+
+
+def targets_of(classifier: Classifier, names: Sequence[str], crops: np.ndarray) -> np.ndarray:
+    """Places of classes among the classifier's; for one that it does not know, its own best class."""
+    places = np.array([classifier.classes.index(n) if n in classifier.classes else -1 for n in names], int)
+    unknown = np.flatnonzero(places < 0)
+    if len(unknown):
+        places[unknown] = classifier.predict(crops[unknown]).probabilities.argmax(axis=1)
+    return places
+
+
+def iter_smear_heatmap(
+    result: SmearResult,
+    classifier: Classifier,
+    cell_ids: Iterable[int],
+    target: str | None = None,
+    method: str | None = None,
+    masked: bool = False,
+    how: str = "max",
+) -> Steps[np.ndarray]:
+    """Draw the heatmaps of cells and put them at their places on the smear.
+
+    Parameters
+    ----------
+    result : SmearResult
+    classifier : Classifier
+    cell_ids : iterable of int
+    target : str, optional
+        Class that is asked about; by default each cell's own predicted class.
+    method : str, optional
+        One of `napari_leukocls.explanation.cam.METHODS`; by default the card's own.
+    masked : bool
+        Whether each map is kept within its cell's outline.
+    how : {"max", "mean"}
+        What counts where crops overlap.
+
+    Yields
+    ------
+    tuple of int
+        Cells done, and how many there are.
+
+    Returns
+    -------
+    numpy.ndarray, (H, W), float32
+        0 to 1.
+
+    Raises
+    ------
+    ArgumentError
+        For a cell, a class or a method that there is not.
+    """
+    rows = rows_of(result, cell_ids)
+    if target is not None and target not in classifier.classes:
+        raise ArgumentError(
+            f"{classifier.card.name} knows no {target}: choose one of {', '.join(classifier.classes)}."
+        )
+    crops = crops_of(result, classifier, rows)
+    names = [target or str(name) for name in rows["predicted_class"]]
+    places = targets_of(classifier, names, crops)
+    maps = yield from cam.iter_heatmaps(classifier, crops, places, method)
+    windows = cam.cell_windows(rows, result.segmentation.scale.um_per_px, classifier.card.crop.rule())
+    return cam.compose(result.labels.shape[:2], maps, windows, result.labels if masked else None, how)
+
+
+def smear_heatmap(
+    result: SmearResult,
+    classifier: Classifier,
+    cell_ids: Iterable[int],
+    target: str | None = None,
+    method: str | None = None,
+    masked: bool = False,
+    how: str = "max",
+) -> np.ndarray:
+    """Do what `iter_smear_heatmap` does, in one go."""
+    return finish(iter_smear_heatmap(result, classifier, cell_ids, target, method, masked, how))
+
+
+def explained_cells(
+    result: SmearResult,
+    classifier: Classifier,
+    rows: pd.DataFrame,
+    method: str | None = None,
+    labels: Any = None,
+    folder: Any = None,
+) -> list[Explained]:
+    """Return the cells of a table with heatmaps of their predicted classes, and morphology in words."""
+    crops = crops_of(result, classifier, rows, labels)
+    names = [str(name) for name in rows[_predicted(rows)]]
+    places = targets_of(classifier, names, crops)
+    maps = cam.heatmaps(classifier, crops, places, method)
+    told = morphology.describe(classifier, crops, folder)
+    outlines = result.segmentation.labels if labels is None else labels
+    rule, um_per_px = classifier.card.crop.rule(), result.segmentation.scale.um_per_px
+    return [
+        Explained(
+            name=f"cell {int(row['cell_id'])}",
+            crop=crop,
+            heatmap=heat,
+            class_name=classifier.classes[place],
+            probability=float(row.get(f"prob_{classifier.classes[place]}", row["probability"])),
+            mask=mask_in_crop(outlines, int(row["cell_id"]), [row[side] for side in _BOX], um_per_px, rule),
+            words=morphology.words(said),
+        )
+        for row, crop, heat, place, said in zip(
+            rows.to_dict("records"), crops, maps, places, told, strict=True
+        )
+    ]
+
+
+def surest_cells(cells: pd.DataFrame, per_class: int, classes: Sequence[str]) -> pd.DataFrame:
+    """Return up to so many rows of each leukocyte class, surest first."""
+    scheme = default_scheme()
+    shown = [name for name in classes if name in scheme and scheme[name].kind in ("leukocyte", "nucleated")]
+    column = _predicted(cells)
+    known = cells[cells[column].isin(shown)]
+    ordered = known.sort_values([column, "probability", "cell_id"], ascending=[True, False, True])
+    return ordered.groupby(column, sort=True).head(per_class)
+
+
+def _predicted(cells: pd.DataFrame) -> str:
+    """Column of the predicted class; few columns are kept of a whole slide, before anything is corrected."""
+    return "predicted_class" if "predicted_class" in cells else "class"
+
+
+def for_report(
+    result: SmearResult, classifier: Classifier, per_class: int, labels: Any = None
+) -> list[dict[str, Any]]:
+    """Return the heatmaps of a report: so many cells of each leukocyte class that was found, surest first.
+
+    Parameters
+    ----------
+    result : SmearResult
+    classifier : Classifier
+    per_class : int
+        0 for none.
+    labels : array-like, (H, W), optional
+        Where the result does not hold them, as for a whole slide.
+
+    Returns
+    -------
+    list of dict
+        ``id``, ``class``, ``probability``, ``words``, and ``picture``: crop, map and overlay, (h, 3 w, 3)
+        uint8.
+    """
+    rows = surest_cells(result.cells, per_class, classifier.classes) if per_class else result.cells[:0]
+    if len(rows) == 0:
+        return []
+    cells = explained_cells(result, classifier, rows, labels=labels)
+    return [
+        {
+            "id": int(number),
+            "class": cell.class_name,
+            "probability": cell.probability,
+            "words": cell.words,
+            "picture": strip(cell),
+        }
+        for number, cell in zip(rows["cell_id"], cells, strict=True)
+    ]

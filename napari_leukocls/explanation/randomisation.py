@@ -1,0 +1,182 @@
+"""The randomisation check: heatmaps must not look like those of the same model with random weights.
+
+References
+----------
+Adebayo et al.: Sanity Checks for Saliency Maps. NeurIPS 2018.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import nn
+
+from napari_leukocls.architectures.introspection import unfreezing_stages
+from napari_leukocls.architectures.registry import create, entry
+from napari_leukocls.classification.classifier import Classifier as Made
+from napari_leukocls.errors import ArgumentError
+from napari_leukocls.explanation.trust import RANDOMISATION_LIMIT
+from napari_leukocls.progress import Steps
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.classifier import Classifier
+
+#: From a classifier, crops (N, h, w, 3) and classes (N,) to maps (N, h, w).
+Explainer = Callable[["Classifier", np.ndarray, np.ndarray], np.ndarray]
+#: Random networks that the whole model's maps are held against.
+REPEATS = 3
+#: Crops on which a random network's normalisations are measured.
+MEASURED = 64
+
+
+def fresh_network(classifier: Classifier, seed: int) -> nn.Module:
+    """Build the classifier's architecture with random weights, as its own builder draws them."""
+    card = classifier.card
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return create(card.architecture, len(card.classes), **card.arguments).eval()
+
+
+def stages(classifier: Classifier) -> list[list[str]]:
+    """Names of the parameters of each stage, from the head to the stem."""
+    return unfreezing_stages(entry(classifier.card.architecture), classifier.net)
+
+
+def randomised(classifier: Classifier, names: Sequence[str], crops: np.ndarray, seed: int) -> Classifier:
+    """Copy a classifier with some of its parameters drawn anew.
+
+    Batch normalisations that lose their parameters measure their statistics anew on `crops`, as those of a
+    trained network have been measured: else a deep random network would let nothing through.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Left as it is.
+    names : sequence of str
+        Of parameters.
+    crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+    seed : int
+    """
+    net, fresh = copy.deepcopy(classifier.net), fresh_network(classifier, seed)
+    own, other = dict(net.named_parameters()), dict(fresh.named_parameters())
+    with torch.no_grad():
+        for name in names:
+            own[name].copy_(other[name])
+    measured = [
+        module
+        for name, module in net.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in set(names)
+    ]
+    for module in measured:
+        module.reset_running_stats()
+        module.momentum = None
+        module.train()
+    if measured:
+        with torch.no_grad():
+            net(classifier.tensor(crops[:MEASURED]))
+    return Made(classifier.card, net.eval(), {}, "", classifier.device)
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pearson correlation and structural similarity, (N,) each, of maps (N, h, w) from 0 to 1.
+
+    A map that is the same everywhere correlates with none.
+    """
+    a = first.reshape(len(first), -1).astype(np.float64)
+    b = second.reshape(len(second), -1).astype(np.float64)
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    pearson = np.divide((a * b).sum(axis=1), size, out=np.zeros(len(a)), where=size > 1e-9)
+    alike = [structural_similarity(x, y, data_range=1.0) for x, y in zip(first, second, strict=True)]
+    return pearson, np.array(alike)
+
+
+def iter_randomisation(
+    classifier: Classifier,
+    crops: np.ndarray,
+    targets: np.ndarray,
+    explain: Explainer,
+    repeats: int = REPEATS,
+    seed: int = 0,
+) -> Steps[dict[str, Any]]:
+    """Hold a model's maps against those of the same model with random weights.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+    targets : numpy.ndarray, (N,), int
+        Class in question, the same for every network.
+    explain : callable
+        Draws the maps.
+    repeats : int
+        Networks that are random as a whole.
+    seed : int
+
+    Yields
+    ------
+    tuple of int
+
+    Returns
+    -------
+    dict
+        ``whole`` and ``cascade`` with mean |r| (``pearson``) and mean SSIM, ``limit``, ``passed``: the mean
+        |r| is below the limit for networks that are random as a whole and, on average, over the cascade.
+    """
+    if len(crops) == 0:
+        raise ArgumentError("the randomisation check needs crops.")
+    groups = stages(classifier)
+    total = 1 + repeats + len(groups)
+    yield 0, total
+    own = explain(classifier, crops, targets)
+    everything = [name for group in groups for name in group]
+    whole = []
+    for repeat in range(repeats):
+        yield 1 + repeat, total
+        whole.append(_held_against(classifier, own, crops, targets, explain, everything, seed + repeat))
+    cascade: list[dict[str, Any]] = []
+    for depth in range(1, len(groups) + 1):
+        yield repeats + depth, total
+        names = [name for group in groups[:depth] for name in group]
+        r, ssim = _held_against(classifier, own, crops, targets, explain, names, seed)
+        cascade.append(
+            {"stages": depth, "down_to": _stage_name(groups[depth - 1]), "pearson": r, "ssim": ssim}
+        )
+    pearson = float(np.mean([r for r, _ in whole]))
+    on_the_way = float(np.mean([step["pearson"] for step in cascade]))
+    return {
+        "whole": {"pearson": pearson, "ssim": float(np.mean([s for _, s in whole])), "repeats": repeats},
+        "cascade": cascade,
+        "limit": RANDOMISATION_LIMIT,
+        "passed": max(pearson, on_the_way) < RANDOMISATION_LIMIT,
+    }
+
+
+def _held_against(
+    classifier: Classifier,
+    own: np.ndarray,
+    crops: np.ndarray,
+    targets: np.ndarray,
+    explain: Explainer,
+    names: Sequence[str],
+    seed: int,
+) -> tuple[float, float]:
+    maps = explain(randomised(classifier, names, crops, seed), crops, targets)
+    pearson, alike = similarity(own, maps)
+    return float(np.abs(pearson).mean()), float(alike.mean())
+
+
+def _stage_name(names: Sequence[str]) -> str:
+    """What the parameters of a stage have in common: the name of a part of the network."""
+    parts = [name.split(".")[:-1] for name in names]
+    common = []
+    for level in zip(*parts, strict=False):
+        if len(set(level)) > 1:
+            break
+        common.append(level[0])
+    return ".".join(common) or names[0].split(".")[0]

@@ -1,0 +1,113 @@
+"""Whole slides and images too large for memory, opened lazily: only what is asked for is decoded."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from napari_leukocls.errors import InputError
+from napari_leukocls.io._common import DAMAGE, damaged
+from napari_leukocls.io.convert import MAX_PIXELS, MIN_SIDE_PX
+from napari_leukocls.io.slides.base import MAX_SLIDE_PIXELS, SlideImage
+from napari_leukocls.types import SmearImage
+
+#: What scanners write; read by OpenSlide.
+SCANNER_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif"})
+_TIFF = frozenset({".tif", ".tiff", ".btf", ".tf8", ".tf2"})
+
+
+def is_slide(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a whole slide, and not a field that is read at once.
+
+    Scanners' formats and OME-Zarr are; a TIFF is where it is large or holds a pyramid of tiles.
+    """
+    file = Path(path)
+    if file.suffix.lower() in SCANNER_SUFFIXES:
+        return True
+    if file.is_dir():
+        return is_zarr(file)
+    if file.suffix.lower() not in _TIFF or not file.is_file():
+        return False
+    from napari_leukocls.io.slides.tiff import is_large_or_pyramid
+
+    return is_large_or_pyramid(file)
+
+
+def is_zarr(folder: Path) -> bool:
+    """Whether a folder holds a Zarr array or group."""
+    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def open_slide(path: str | os.PathLike[str]) -> SlideImage:
+    """Open a whole slide.
+
+    Raises
+    ------
+    InputError
+        Where it is missing, damaged, too small, claims more than a slide can hold, or needs a package that
+        is not there.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise InputError(f"there is no file '{file}'; check the name and the folder.")
+    try:
+        slide = _opened(file)
+    except DAMAGE as error:
+        raise damaged(file, error) from error
+    try:
+        _check(slide)
+    except InputError:
+        slide.close()
+        raise
+    return slide
+
+
+def _opened(file: Path) -> SlideImage:
+    if file.is_dir():
+        if not is_zarr(file):
+            raise InputError(f"'{file}' is a folder, but no Zarr; give an image or an OME-Zarr.")
+        from napari_leukocls.io.slides.zarr import ZarrSlide
+
+        return ZarrSlide(file)
+    if file.suffix.lower() in SCANNER_SUFFIXES:
+        from napari_leukocls.io.slides.openslide import open_scanner
+
+        return open_scanner(file)
+    from napari_leukocls.io.slides.tiff import TiffSlide
+
+    return TiffSlide(file)
+
+
+def _check(slide: SlideImage) -> None:
+    height, width, _ = slide.shape
+    if min(height, width) < MIN_SIDE_PX:
+        raise InputError(
+            f"'{slide.source}' is {width} x {height} pixels, too small to hold a cell; "
+            f"give an image of at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels."
+        )
+    if height * width > MAX_SLIDE_PIXELS:
+        raise InputError(
+            f"'{slide.source}' claims {width} x {height} pixels, more than a slide can hold; "
+            "copy it again from its source."
+        )
+
+
+def read_slide_at_once(path: str | os.PathLike[str], slide_id: str | None = None) -> SmearImage:
+    """Read a small whole slide as one field.
+
+    Raises
+    ------
+    InputError
+        As `open_slide`, and where it has too many pixels for that.
+    """
+    with open_slide(path) as slide:
+        height, width, _ = slide.shape
+        if height * width > MAX_PIXELS:
+            raise InputError(
+                f"'{slide.source}' is a whole slide of {width} x {height} pixels: use leukocls analyze, or "
+                "napari_leukocls.batch.run_batch, which read it in tiles."
+            )
+        pixels = slide.read(0, height, 0, width)
+        name = slide_id or re.sub(r"\.ome$", "", Path(path).stem, flags=re.IGNORECASE)
+        return SmearImage(pixels, name, slide.source, slide.um_per_px, slide.notes)

@@ -1,0 +1,130 @@
+"""SlideImage, Level, LazyPixels and their limits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from napari_leukocls.io._common import DAMAGE, damaged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: A TIFF with more pixels than this is read in tiles.
+FIELD_PIXELS = 64_000_000
+#: More pixels than any scanner makes (a glass slide at 0.05 um a pixel): a header that says more is wrong.
+MAX_SLIDE_PIXELS = 400_000_000_000
+#: More pixels in one tile or strip than can be decoded at once.
+MAX_TILE_PIXELS = 64_000_000
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a slide: its size in pixels, and how many pixels of the finest one of its own is."""
+
+    height: int
+    width: int
+    downsample: float
+
+
+class SlideImage(ABC):
+    """A slide whose pixels are read in parts.
+
+    Attributes
+    ----------
+    source : str
+    um_per_px : float or None
+        Of the finest level, where the file states it plausibly.
+    levels : tuple of Level
+        Finest first; there is at least one.
+    notes : tuple of str
+        What is converted on reading.
+    """
+
+    source: str
+    um_per_px: float | None
+    levels: tuple[Level, ...]
+    notes: tuple[str, ...]
+
+    @abstractmethod
+    def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:
+        """Pixels within the level."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the finest level: (height, width, 3)."""
+        return self.levels[0].height, self.levels[0].width, 3
+
+    def read(self, y0: int, y1: int, x0: int, x1: int, level: int = 0) -> NDArray[np.uint8]:
+        """Decode a part.
+
+        Parameters
+        ----------
+        y0, y1, x0, x1 : int
+            Half-open, pixels of that level; what lies outside is cut off.
+        level : int
+
+        Returns
+        -------
+        numpy.ndarray, (h, w, 3), uint8
+            RGB; parts that were not scanned are white.
+
+        Raises
+        ------
+        InputError
+            Where the file is damaged there.
+        """
+        here = self.levels[level]
+        y0, x0 = max(0, y0), max(0, x0)
+        y1, x1 = max(y0, min(here.height, y1)), max(x0, min(here.width, x1))
+        if y1 == y0 or x1 == x0:
+            return np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
+        try:
+            return np.ascontiguousarray(self._read(y0, y1, x0, x1, level))
+        except DAMAGE as error:
+            raise damaged(Path(self.source), error) from error
+
+    def coarse_level(self, downsample: float) -> int:
+        """The coarsest level that is no coarser than `downsample`."""
+        fitting = [n for n, level in enumerate(self.levels) if level.downsample <= downsample * 1.01]
+        return max(fitting, key=lambda n: self.levels[n].downsample, default=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class LazyPixels:
+    """The finest level of a slide as an array that can be cut: ``pixels[y0:y1, x0:x1]``."""
+
+    dtype = np.dtype(np.uint8)
+    ndim = 3
+
+    def __init__(self, slide: SlideImage, level: int = 0) -> None:
+        self.slide = slide
+        self.level = level
+        self.shape = (slide.levels[level].height, slide.levels[level].width, 3)
+
+    def __getitem__(self, where: tuple[slice, ...] | slice) -> NDArray[np.uint8]:
+        parts = where if isinstance(where, tuple) else (where,)
+        rows, columns = (
+            (parts[axis] if axis < len(parts) else slice(None)).indices(self.shape[axis]) for axis in (0, 1)
+        )
+        pixels = self.slide.read(rows[0], rows[1], columns[0], columns[1], self.level)
+        return pixels[:: rows[2], :: columns[2]][(slice(None), slice(None), *parts[2:])]

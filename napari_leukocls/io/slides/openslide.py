@@ -1,0 +1,85 @@
+"""What OpenSlide reads: SVS, NDPI, MRXS, SCN and the other scanners' formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openslide
+
+from napari_leukocls.errors import InputError
+from napari_leukocls.io._common import damaged, plausible_um_per_px
+from napari_leukocls.io.slides.base import Level, SlideImage
+from napari_leukocls.io.slides.tiff import TiffSlide
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Formats of scanners that are TIFF, and that can be read without OpenSlide.
+_ALSO_TIFF = (".svs",)
+
+
+def open_scanner(file: Path) -> SlideImage:
+    """Open a scanner's file with OpenSlide; SVS as TIFF where that is not installed.
+
+    Raises
+    ------
+    InputError
+        Where OpenSlide is needed and not there, or does not know the file.
+    """
+    try:
+        import openslide
+    except ImportError as error:
+        if file.suffix.lower() in _ALSO_TIFF:
+            return TiffSlide(file)
+        raise InputError(
+            f"'{file}' needs OpenSlide: pip install 'napari-leukocls[wsi]', or export it as OME-TIFF."
+        ) from error
+    try:
+        return OpenSlideImage(file)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise InputError(f"'{file}' is no slide that OpenSlide knows; export it as OME-TIFF.") from error
+    except openslide.OpenSlideError as error:
+        raise damaged(file, error) from error
+
+
+class OpenSlideImage(SlideImage):
+    """A slide behind OpenSlide."""
+
+    def __init__(self, file: Path) -> None:
+        self.source = str(file)
+        self._slide = openslide.OpenSlide(file)
+        notes: list[str] = []
+        sizes = [self._number(openslide.PROPERTY_NAME_MPP_X), self._number(openslide.PROPERTY_NAME_MPP_Y)]
+        self.um_per_px = plausible_um_per_px(sizes[0], sizes[1], notes)
+        self.levels = tuple(
+            Level(height, width, float(downsample))
+            for (width, height), downsample in zip(
+                self._slide.level_dimensions, self._slide.level_downsamples, strict=True
+            )
+        )
+        self.notes = tuple(notes)
+
+    def _number(self, name: str) -> float | None:
+        try:
+            return float(self._slide.properties[name])
+        except (KeyError, ValueError):
+            return None
+
+    def close(self) -> None:
+        self._slide.close()
+
+    def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:
+        step = self.levels[level].downsample
+        place = (round(x0 * step), round(y0 * step))
+        try:
+            region = self._slide.read_region(place, level, (x1 - x0, y1 - y0))
+        except openslide.OpenSlideError as error:
+            raise damaged(Path(self.source), error) from error
+        pixels = np.asarray(region)
+        colour, alpha = pixels[..., :3], pixels[..., 3:].astype(np.uint16)
+        if (alpha == 255).all():
+            return colour
+        # What was not scanned is transparent: white, as empty glass is.
+        return (255 - ((255 - colour) * alpha + 127) // 255).astype(np.uint8)

@@ -1,0 +1,57 @@
+"""Where the user's own files are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_data_path
+
+from napari_leukocls.errors import InputError
+
+DEMO_SMEAR = "synthetic_teaching_normal"
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def bundled_dir(kind: Literal["models", "sample_data"]) -> Path:
+    """What comes with the product: within the package in a wheel, at the root in a checkout."""
+    inside = _PACKAGE / "_bundled" / kind
+    return inside if inside.is_dir() else _PACKAGE.parent / kind
+
+
+def sample_smears() -> dict[str, Path]:
+    """The bundled smears by name, sorted; images at the top of the folder, label images left out."""
+    folder = bundled_dir("sample_data")
+    if not folder.is_dir():
+        return {}
+    images = [
+        path for path in folder.iterdir() if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+    ]
+    return {
+        path.stem: path for path in sorted(images) if not path.stem.endswith(("_labels", "_truth", "_masks"))
+    }
+
+
+def sample_smear(name: str = DEMO_SMEAR) -> Path:
+    """A bundled smear by its name.
+
+    Raises
+    ------
+    InputError
+        Where it is missing from the installation.
+    """
+    smears = sample_smears()
+    if name not in smears:
+        raise InputError(f"the bundled smear '{name}' is missing; install napari-leukocls again.")
+    return smears[name]
+
+
+def user_data_dir() -> Path:
+    """Folder of the user's own models, classes and choices; ``LEUKOCLS_DATA`` overrides it. It may not exist yet."""
+    override = os.environ.get("LEUKOCLS_DATA")
+    if override:
+        return Path(override)
+
+    return user_data_path("leukocls", appauthor=False)

@@ -1,0 +1,132 @@
+"""What a laboratory system is told: coded results of a count, the same for FHIR and HL7.
+
+A class has the LOINC code that its entry in the class scheme states. Where that is empty, nobody has looked
+one up: the result then has the program's own code alone, and none is guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from napari_leukocls.scheme import Scheme, default_scheme
+from napari_leukocls.types import SmearResult
+
+LOINC = "http://loinc.org"
+
+UCUM = "http://unitsofmeasure.org"
+
+#: Codes of this program; a laboratory maps them to its own.
+OWN = "urn:napari-leukocls:codes"
+OWN_SHORT = "99LEUKOCLS"
+
+PANEL = ("differential", "Differential count of a blood smear, image analysis")
+
+COUNTED = ("leukocytes-counted", "Leukocytes counted in the differential")
+
+TO_REVIEW = ("cells-to-review", "Cells that a person has yet to look at")
+
+NOTICE = "For research and for training. Not for diagnosis."
+
+#: Share of leukocytes, cells beside 100 leukocytes, cells.
+PERCENT, PER_100, CELLS = "%", "/100{WBCs}", "{cells}"
+
+
+@dataclass(frozen=True)
+class Coded:
+    """One result.
+
+    Attributes
+    ----------
+    code, display : str
+        Of the program's own.
+    loinc : str
+        "" where none has been looked up.
+    value : float
+    unit : str
+        UCUM.
+    low, high : float or None
+        95 % limits, in the same unit.
+    count : int or None
+        Cells that it was worked out from.
+    """
+
+    code: str
+    display: str
+    loinc: str
+    value: float
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    count: int | None = None
+
+
+def coded(result: SmearResult, scheme: Scheme | None = None) -> Iterator[Coded]:
+    """The results of a slide: how many were counted, then class by class.
+
+    Classes in the differential are percents with limits, those beside it per 100 leukocytes, others
+    (platelets, red cells, artefacts) are left out: what a field shows of them is no result of a patient's.
+    """
+    scheme = scheme or default_scheme()
+    counts = result.counts
+    inside = counts["in_differential"].astype(bool)
+    n_wbc = int(counts.loc[inside, "count"].sum())
+    yield Coded(*COUNTED, "", float(n_wbc), CELLS, count=n_wbc)
+    corrected = result.cells["corrected_class"].fillna("").astype(str) != ""
+    n_review = int((result.cells["needs_review"].astype(bool) & ~corrected).sum())
+    yield Coded(*TO_REVIEW, "", float(n_review), CELLS, count=n_review)
+    for row in counts.to_dict("records"):
+        entry = scheme[row["class"]]
+        if math.isfinite(row["percent"]):
+            limits = (_rounded(row["ci95_low"]), _rounded(row["ci95_high"]))
+            value, unit = row["percent"], PERCENT
+        elif math.isfinite(row["per_100_wbc"]):
+            limits, value, unit = (None, None), row["per_100_wbc"], PER_100
+        else:
+            continue
+        yield Coded(
+            entry.name, entry.display, entry.loinc, _rounded(value) or 0.0, unit, *limits, int(row["count"])
+        )
+
+
+def report_id(result: SmearResult) -> str:
+    """A name for the report that is the same for the same slide, models and counts."""
+    digest = hashlib.sha256()
+    for part in (result.image.slide_id, result.image.source, _hash(result, "classifier")):
+        digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
+    digest.update(result.counts.to_csv(index=False).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()[:20]
+
+
+def clean(text: str) -> str:
+    """A text that any receiver can hold: one line, nothing that cannot be seen."""
+    written = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(sign if sign.isprintable() else " " for sign in written).strip()
+
+
+def method(result: SmearResult) -> str:
+    """How the count was made, in a line."""
+    parts = [f"napari-leukocls {result.run.get('version', '')}".strip()]
+    for kind in ("segmenter", "classifier"):
+        entry = result.run.get(kind)
+        name = entry.get("name", "") if isinstance(entry, dict) else str(entry or "")
+        parts.append(f"{kind} {name} {_hash(result, kind)[:12]}".strip())
+    return clean("; ".join(parts))
+
+
+def now() -> datetime:
+    """The time, UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _hash(result: SmearResult, kind: str) -> str:
+    entry = result.run.get(kind)
+    return str(entry.get("sha256") or "") if isinstance(entry, dict) else ""
+
+
+def _rounded(value: float) -> float | None:
+    """Two decimals: the limits say how little more would mean."""
+    return round(float(value), 2) if math.isfinite(value) else None

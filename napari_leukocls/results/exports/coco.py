@@ -1,0 +1,87 @@
+"""COCO instances: boxes and run-length masks, as detection and segmentation tools train on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as runs
+
+from napari_leukocls.results.exports._outlines import cell_masks
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.types import SmearResult
+
+NOTICE = "For research and for training. Not for diagnosis."
+
+
+def write(result: SmearResult, path: Path) -> None:
+    """Write ``images``, ``annotations`` (compressed run lengths) and ``categories``.
+
+    Parameters
+    ----------
+    result : SmearResult
+    path : Path
+        Within a folder that is being filled.
+    """
+    names = default_scheme().ordered(set(map(str, result.cells["class"])))
+    number = {name: place for place, name in enumerate(names, start=1)}
+    height, width = result.labels.shape
+    annotations = []
+    for row, corner, mask in cell_masks(result):
+        probability = float(row["probability"])
+        y0, x0, y1, x1 = (int(row[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1"))
+        annotations.append(
+            {
+                "id": int(row["cell_id"]),
+                "image_id": 1,
+                "category_id": number[str(row["class"])],
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": int(mask.sum()),
+                "segmentation": run_lengths(mask, corner, (height, width)),
+                "iscrowd": 0,
+                "score": float(f"{probability:.6g}") if math.isfinite(probability) else None,
+                "attributes": {
+                    "needs_review": bool(row["needs_review"]),
+                    "predicted_class": str(row["predicted_class"]),
+                    "corrected_class": str(row["corrected_class"]),
+                },
+            }
+        )
+    data = {
+        "info": {"description": NOTICE, "version": str(result.run.get("version", ""))},
+        "licenses": [],
+        "images": [{"id": 1, "file_name": _file_name(result.image.source), "height": height, "width": width}],
+        "annotations": annotations,
+        "categories": [{"id": number[name], "name": name, "supercategory": "cell"} for name in names],
+    }
+    path.write_text(json.dumps(data, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+
+
+def run_lengths(mask: np.ndarray, corner: tuple[int, int], shape: tuple[int, int]) -> dict[str, Any]:
+    """Compressed run lengths of a cell in the whole image, without ever drawing the whole image.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray, (h, w), bool
+    corner : tuple of int
+        y, x of the mask's upper left pixel in the image.
+    shape : tuple of int
+        Height and width of the image.
+    """
+    height, width = shape
+    x, y = np.nonzero(mask.T)
+    inside = (x + corner[1]).astype(np.int64) * height + y + corner[0]
+    breaks = np.flatnonzero(np.diff(inside) != 1)
+    starts = inside[np.concatenate([[0], breaks + 1])]
+    ends = inside[np.concatenate([breaks, [len(inside) - 1]])] + 1
+    edges = np.concatenate([[0], np.stack([starts, ends], axis=1).ravel(), [height * width]])
+    encoded = runs.frPyObjects({"counts": np.diff(edges).tolist(), "size": [height, width]}, height, width)
+    return {"size": [height, width], "counts": encoded["counts"].decode("ascii")}
+
+
+def _file_name(source: str) -> str:
+    """The file's name without its folders, which are nobody else's business."""
+    return source.replace("\\", "/").rsplit("/", 1)[-1].encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,106 @@
+"""GeoJSON as QuPath reads it: File > Import objects from file."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from shapely import Polygon, orient_polygons
+from shapely.geometry import mapping
+
+from napari_leukocls.results.exports._outlines import cell_masks, rings
+from napari_leukocls.scheme import Scheme, default_scheme
+from napari_leukocls.types import SmearResult
+
+_UNKNOWN = [128, 128, 128]
+
+_MEASUREMENTS = (
+    ("probability", "Probability"),
+    ("ood_score", "Out-of-distribution score"),
+    ("area_px", "Area px"),
+    ("area_um2", "Area um^2"),
+)
+
+
+def write(result: SmearResult, path: Path) -> None:
+    """Write a FeatureCollection: one detection a cell, with classification, colour and measurements.
+
+    Coordinates are pixels of the full-resolution image, corners at whole numbers, as in QuPath.
+
+    Parameters
+    ----------
+    result : SmearResult
+    path : Path
+        Within a folder that is being filled.
+    """
+    scheme = default_scheme()
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write('{"type":"FeatureCollection","features":[')
+        # One feature a line, written as it is made: a whole slide has millions.
+        for place, (row, corner, mask) in enumerate(cell_masks(result)):
+            feature = _feature(result, row, outline(mask, corner), scheme)
+            file.write(",\n" if place else "\n")
+            file.write(json.dumps(feature, separators=(",", ":"), allow_nan=False))
+        file.write("\n]}\n")
+
+
+def outline(mask: np.ndarray, corner: tuple[int, int]) -> dict[str, Any]:
+    """A cell as a GeoJSON geometry: with holes, and of several parts, where its mask is.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray, (h, w), bool
+    corner : tuple of int
+        y, x of the mask's upper left pixel in the image.
+    """
+    found = rings(mask, corner)
+    if len(found) == 1:
+        x, y = found[0][:-1].T
+        outwards = x @ np.roll(y, -1) - y @ np.roll(x, -1) > 0
+        return {"type": "Polygon", "coordinates": [found[0][:: 1 if outwards else -1].tolist()]}
+
+    area = Polygon()
+    # A ring within another is a hole, one within that an island: each turns inside and outside about.
+    for ring in sorted((Polygon(ring) for ring in found), key=lambda part: -part.area):
+        area = area.symmetric_difference(ring if ring.is_valid else ring.buffer(0))
+    return dict(mapping(orient_polygons(area)))
+
+
+def _feature(
+    result: SmearResult, row: dict[str, Any], geometry: dict[str, Any], scheme: Scheme
+) -> dict[str, Any]:
+    name = str(row["class"])
+    known = name in scheme
+    classification = {
+        "name": scheme[name].display if known else name,
+        "color": list(scheme[name].rgb) if known else _UNKNOWN,
+    }
+    key = f"{result.image.source}\n{result.image.slide_id}\n{row['cell_id']}"
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, key.encode("utf-8", "backslashreplace").decode())),
+        "geometry": geometry,
+        "properties": {
+            "objectType": "detection",
+            "name": f"{row['cell_id']}",
+            "classification": classification,
+            "measurements": _measurements(row),
+            "metadata": {
+                "class": name,
+                "predicted_class": str(row["predicted_class"]),
+                "corrected_class": str(row["corrected_class"]),
+                "needs_review": str(bool(row["needs_review"])).lower(),
+            },
+        },
+    }
+
+
+def _measurements(row: dict[str, Any]) -> dict[str, float]:
+    """What is known of a cell in numbers; QuPath takes no empty ones."""
+    values = {title: row[column] for column, title in _MEASUREMENTS}
+    values |= {f"p({name[5:]})": value for name, value in row.items() if name.startswith("prob_")}
+    return {name: float(f"{value:.6g}") for name, value in values.items() if math.isfinite(float(value))}

@@ -1,0 +1,98 @@
+"""A workbook: counts, cells, and how they came about. No text in it is run as a formula."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openpyxl import Workbook
+from openpyxl.cell import WriteOnlyCell
+from openpyxl.styles import Font
+
+from napari_leukocls.io.serialise import plain
+from napari_leukocls.types import SmearResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOTICE = "For research and for training. Not for diagnosis."
+
+#: Rows of a sheet, with its head.
+MOST_ROWS = 1_048_576
+_LONGEST = 32_767
+
+_UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def write(result: SmearResult, path: Path) -> None:
+    """Write sheets ``Counts``, ``Cells`` (several where a slide has more rows than a sheet) and ``Run``.
+
+    Parameters
+    ----------
+    result : SmearResult
+    path : Path
+        Within a folder that is being filled.
+    """
+    book = Workbook(write_only=True)
+    _sheet(book, "Counts", result.counts.columns, _rows(result.counts))
+    step = MOST_ROWS - 1
+    for number, start in enumerate(range(0, max(len(result.cells), 1), step), start=1):
+        part = result.cells.iloc[start : start + step]
+        _sheet(book, "Cells" if number == 1 else f"Cells {number}", part.columns, _rows(part))
+    _sheet(book, "Run", ("what", "value"), _run_rows(result))
+    # By way of memory: a workbook whose file finds no room leaves generators behind that fail once more.
+    whole = BytesIO()
+    book.save(whole)
+    path.write_bytes(whole.getvalue())
+
+
+def _rows(table: pd.DataFrame) -> Iterable[Iterable[Any]]:
+    return table.itertuples(index=False, name=None)
+
+
+def _run_rows(result: SmearResult) -> list[tuple[str, Any]]:
+    return [
+        ("notice", NOTICE),
+        ("slide_id", result.image.slide_id),
+        ("source", result.image.source),
+        ("limits", result.counts.attrs.get("limits", "")),
+        *(("warning", warning) for warning in result.warnings),
+        *_flat("", plain(result.run)),
+    ]
+
+
+def _flat(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key in sorted(value):
+            yield from _flat(f"{prefix}.{key}" if prefix else key, value[key])
+    else:
+        yield prefix, ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _sheet(book: Workbook, title: str, head: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    sheet = book.create_sheet(title)
+    sheet.freeze_panes = "A2"
+    titles = [_cell(sheet, str(name)) for name in head]
+    for cell in titles:
+        cell.font = Font(bold=True)
+    sheet.append(titles)
+    for row in rows:
+        sheet.append([_cell(sheet, value) for value in row])
+
+
+def _cell(sheet: Any, value: Any) -> WriteOnlyCell:
+    """A cell; a text is stored as a text, whatever it begins with, and stays one when it is edited."""
+    value = plain(value)
+    if isinstance(value, float):
+        value = None if not math.isfinite(value) else float(f"{value:.6g}")
+    if not isinstance(value, str):
+        return WriteOnlyCell(sheet, value=value)
+    cell = WriteOnlyCell(sheet, value="")
+    cell.value = _UNSEEN.sub("?", value)[:_LONGEST]
+    cell.data_type = "s"
+    cell.quotePrefix = True
+    return cell

@@ -1,0 +1,190 @@
+"""The picture of a result: outlines in the colours of the classes, a legend and a scale bar."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+from PIL.ImageFont import load_default
+
+from napari_leukocls.scheme import Scheme
+from napari_leukocls.types import SmearResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+#: Width beyond which the picture is reduced, pixels.
+MAX_WIDTH = 2000
+_BAR_LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+_UNKNOWN = (128, 128, 128)
+
+#: More names than this would cover the picture.
+_MAX_NAMES = 400
+
+
+def draw_overlay(result: SmearResult, scheme: Scheme, max_width: int = MAX_WIDTH) -> Image.Image:
+    """Draw outlines, the short name beside each nucleated cell, a legend and a scale bar.
+
+    Parameters
+    ----------
+    result : SmearResult
+    scheme : Scheme
+    max_width : int
+        Pixels; a wider image is reduced to it.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB; the legend is a strip under the image. A "?" after a name says that the cell needs review.
+    """
+    height, width = result.labels.shape
+    factor = min(1.0, max_width / width)
+    picture = Image.fromarray(np.ascontiguousarray(result.image.pixels))
+    labels = result.labels
+    if factor < 1:
+        size = (max_width, max(1, round(height * factor)))
+        picture = picture.resize(size, Image.Resampling.BOX)
+        labels = _nearest(labels, size)
+    pixels = np.array(picture)
+    # Of a picture that is reduced, some cells may be too small to be seen.
+    top = max(int(labels.max(initial=0)), int(result.cells["cell_id"].max()) if len(result.cells) else 0)
+    colours, strong = _cell_colours(result.cells, scheme, top)
+    paint_outlines(pixels, labels, colours, strong)
+    picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
+    _draw_names(draw, result.cells, scheme, factor)
+    _draw_scale_bar(draw, picture.size, result.segmentation.scale.um_per_px / factor)
+    return _with_legend(picture, result.counts, scheme)
+
+
+def overlay_png(picture: Image.Image) -> bytes:
+    """Encode as PNG; a light compression, as time matters more than the last tenth of the size."""
+    return _encoded(picture, "PNG", compress_level=3)
+
+
+def jpeg(picture: Image.Image, quality: int = 85) -> bytes:
+    """Encode as JPEG."""
+    return _encoded(picture, "JPEG", quality=quality)
+
+
+def paint_outlines(pixels: np.ndarray, labels: np.ndarray, colours: np.ndarray, strong: np.ndarray) -> None:
+    """Paint the inner edge of each cell into `pixels`, two pixels wide where `strong`.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+        Changed in place.
+    labels : numpy.ndarray, (H, W), int
+    colours : numpy.ndarray, (N + 1, 3), uint8
+        Row i is the colour of label i.
+    strong : numpy.ndarray, (N + 1,), bool
+    """
+    edge = np.zeros(labels.shape, bool)
+    for here, there in _neighbours():
+        edge[here] |= labels[here] != labels[there]
+    edge &= labels > 0
+    second = np.zeros(labels.shape, bool)
+    for here, there in _neighbours():
+        second[here] |= edge[there] & (labels[here] == labels[there])
+    second &= strong[labels]
+    edge |= second
+    pixels[edge] = colours[labels[edge]]
+
+
+def _neighbours() -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Pairs of views that lay each pixel over its four neighbours in turn."""
+    whole, first, last = slice(None), slice(None, -1), slice(1, None)
+    yield (first, whole), (last, whole)
+    yield (last, whole), (first, whole)
+    yield (whole, first), (whole, last)
+    yield (whole, last), (whole, first)
+
+
+def _nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Labels at the centres of the pixels of a smaller picture of `size` (width, height)."""
+    rows = ((np.arange(size[1]) + 0.5) * labels.shape[0] / size[1]).astype(np.intp)
+    columns = ((np.arange(size[0]) + 0.5) * labels.shape[1] / size[0]).astype(np.intp)
+    return labels[rows[:, None], columns]
+
+
+def _cell_colours(cells: pd.DataFrame, scheme: Scheme, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Colour of each label, and whether it stands out (everything but a red cell)."""
+    colours = np.full((top + 1, 3), _UNKNOWN, np.uint8)
+    strong = np.zeros(top + 1, bool)
+    ids = cells["cell_id"].to_numpy()
+    names = cells["class"].to_numpy(dtype=object)
+    for name in set(names):
+        mine = ids[names == name]
+        if name in scheme:
+            colours[mine] = scheme[name].rgb
+        strong[mine] = name != "red_cell"
+    return colours, strong
+
+
+def _font(size: int) -> FreeTypeFont | ImageFont:
+    return load_default(size)
+
+
+def _draw_names(draw: ImageDraw.ImageDraw, cells: pd.DataFrame, scheme: Scheme, factor: float) -> None:
+    font = _font(13)
+    shown = cells[~cells["class"].isin(["red_cell", "platelet"])].head(_MAX_NAMES)
+    columns = shown[["class", "needs_review", "corrected_class", "bbox_y0", "bbox_x0"]]
+    for name, unsure, corrected, y0, x0 in columns.itertuples(index=False):
+        short = scheme[name].short if name in scheme else str(name)
+        text = f"{short}?" if unsure and not corrected and not short.endswith("?") else short
+        at = (x0 * factor + 2, max(0, y0 * factor - 14))
+        draw.text(at, text, fill="white", font=font, stroke_width=2, stroke_fill="black")
+
+
+def _draw_scale_bar(draw: ImageDraw.ImageDraw, size: tuple[int, int], um_per_px: float) -> None:
+    """A bar of a round length, about a fifth of the width, at the lower left."""
+    width, height = size
+    if not math.isfinite(um_per_px) or um_per_px <= 0 or width < 80 or height < 60:
+        return
+    fitting = [length for length in _BAR_LENGTHS if length / um_per_px <= width / 5]
+    if not fitting:
+        return
+    length = fitting[-1] / um_per_px
+    left, bottom = 10, height - 12
+    draw.rectangle((left - 1, bottom - 5, left + length + 1, bottom + 1), fill="white")
+    draw.rectangle((left, bottom - 4, left + length, bottom), fill="black")
+    text = f"{fitting[-1]} um"
+    draw.text((left, bottom - 24), text, fill="black", font=_font(14), stroke_width=2, stroke_fill="white")
+
+
+def _with_legend(picture: Image.Image, counts: pd.DataFrame, scheme: Scheme) -> Image.Image:
+    """The picture with a strip under it: colour, name and count of each class that was seen."""
+    seen = counts[counts["count"] > 0]
+    entries = [
+        (scheme[name].rgb, f"{scheme[name].display} {count}")
+        for name, count in seen[["class", "count"]].itertuples(index=False)
+    ] or [(_UNKNOWN, "no settled cell")]
+    font, line, gap = _font(14), 24, 34
+    measure = ImageDraw.Draw(picture)
+    places, x, y = [], 8, 0
+    for _, text in entries:
+        length = int(measure.textlength(text, font=font)) + gap
+        if x > 8 and x + length > picture.width:
+            x, y = 8, y + line
+        places.append((x, y))
+        x += length
+    canvas = Image.new("RGB", (picture.width, picture.height + y + line), "white")
+    canvas.paste(picture)
+    draw = ImageDraw.Draw(canvas)
+    for (rgb, text), (left, top) in zip(entries, places, strict=True):
+        upper = picture.height + top + 6
+        draw.rectangle((left, upper, left + 13, upper + 13), fill=rgb, outline="black")
+        draw.text((left + 19, upper - 2), text, fill="black", font=font)
+    return canvas
+
+
+def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()

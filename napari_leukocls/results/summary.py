@@ -1,0 +1,76 @@
+"""Summary.csv and failures.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from napari_leukocls.io.serialise import write_table
+from napari_leukocls.scheme import Scheme, default_scheme
+from napari_leukocls.types import SmearResult
+
+SUMMARY_START = ("slide_id", "source", "status", "n_cells", "n_wbc", "n_rbc", "n_platelet", "n_review")
+
+SUMMARY_END = ("segmenter", "classifier", "um_per_px", "seconds", "version")
+
+FAILURE_COLUMNS = ("slide_id", "source", "error")
+
+
+def summary_row(result: SmearResult, *, status: str = "done", seconds: float | None = None) -> dict[str, Any]:
+    """The row of ``summary.csv`` for one slide.
+
+    Parameters
+    ----------
+    result : SmearResult
+        ``run["segmenter"]`` and ``run["classifier"]`` are names, or mappings with a ``name``.
+    status : str
+    seconds : float, optional
+        By default ``run["seconds"]``.
+    """
+    counts, cells, run = result.counts, result.cells, result.run
+    by_class = dict(zip(counts["class"], counts["count"], strict=True))
+    inside = counts["in_differential"].astype(bool)
+    corrected = cells["corrected_class"].fillna("").astype(str) != ""
+    percents = counts.loc[inside, ["class", "percent"]].itertuples(index=False)
+    return {
+        "slide_id": result.image.slide_id,
+        "source": result.image.source,
+        "status": status,
+        "n_cells": len(cells),
+        "n_wbc": int(counts.loc[inside, "count"].sum()),
+        "n_rbc": int(by_class.get("red_cell", 0)),
+        "n_platelet": int(by_class.get("platelet", 0)),
+        "n_review": int((cells["needs_review"].astype(bool) & ~corrected).sum()),
+        **{f"pct_{name}": float(p) for name, p in percents},
+        "segmenter": model_name(run.get("segmenter")),
+        "classifier": model_name(run.get("classifier")),
+        "um_per_px": float(result.segmentation.scale.um_per_px),
+        "seconds": run.get("seconds") if seconds is None else seconds,
+        "version": run.get("version", ""),
+    }
+
+
+def model_name(entry: Any) -> str:
+    """Name of a model as it stands in a run: a name, a mapping with one, or nothing."""
+    return str(entry.get("name", "") if isinstance(entry, Mapping) else entry or "")
+
+
+def write_summary(rows: Iterable[Mapping[str, Any]], path: str | Path, scheme: Scheme | None = None) -> Path:
+    """Write ``summary.csv``, one row a slide, sorted; percent columns in the scheme's order."""
+    known = list(rows)
+    found = {key for row in known for key in row if key.startswith("pct_")}
+    order = {f"pct_{name}": place for place, name in enumerate((scheme or default_scheme()).names)}
+    percents = sorted(found, key=lambda key: (order.get(key, len(order)), key))
+    table = pd.DataFrame(known, columns=[*SUMMARY_START, *percents, *SUMMARY_END])
+    for name in percents:
+        table[name] = table[name].astype(float)
+    return write_table(table.sort_values("slide_id", kind="stable"), path)
+
+
+def write_failures(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
+    """Write ``failures.csv``: ``slide_id, source, error``, one row an input that failed, sorted."""
+    table = pd.DataFrame(list(rows), columns=list(FAILURE_COLUMNS))
+    return write_table(table.sort_values(["slide_id", "source"], kind="stable"), path)

@@ -1,0 +1,296 @@
+"""Pictures of cells, and corrected cells as training crops with their outlines."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from PIL import Image
+from sqlalchemy.engine import Connection
+
+from napari_leukocls.classification.crops import cut_window, window_around
+from napari_leukocls.classification.dataset import LabelledCrop
+from napari_leukocls.classification.single_cell import CONTEXT_UM
+from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.io.atomic import atomic_bytes, make_folder
+from napari_leukocls.io.serialise import write_table
+from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.review import counting
+from napari_leukocls.review.schema import analyses, cells, corrections, crops, slides
+from napari_leukocls.scheme import Scheme
+from napari_leukocls.segmentation.illumination import SeenPixels
+from napari_leukocls.types import SmearResult
+
+
+@dataclass(frozen=True)
+class StoredCrop(LabelledCrop):
+    """A labelled crop whose image is in the store and not in a file.
+
+    Attributes
+    ----------
+    image : bytes
+        PNG with context around the cell, whose box is in its middle.
+    mask : bytes
+        PNG, 0 or 255: the cell in `image`.
+    cell_id : int
+    predicted_class, reviewer, key
+        What the model said, who corrected it ("" where it was only signed), and the slide's key.
+    glass : tuple of float
+        Colour of the slide's empty glass; NaN where there is none.
+    """
+
+    image: bytes = b""
+    mask: bytes = b""
+    cell_id: int = 0
+    predicted_class: str = ""
+    reviewer: str = ""
+    key: str = ""
+    glass: tuple[float, float, float] = (float("nan"),) * 3
+
+    def pixels(self) -> np.ndarray:
+        """The picture, (h, w, 3) uint8."""
+        return unpng(self.image)
+
+    def cell_mask(self) -> np.ndarray:
+        """The cell in the picture, (h, w) uint8, 0 or 255."""
+        return unpng(self.mask)
+
+
+@dataclass(frozen=True)
+class CropTable:
+    """Labelled crops, sorted by ``file``."""
+
+    rows: tuple[StoredCrop, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[StoredCrop]:
+        return iter(self.rows)
+
+    def class_counts(self) -> dict[str, int]:
+        """Crops of each class, most first."""
+        return dict(Counter(row.class_name for row in self.rows).most_common())
+
+    def to_frame(self) -> pd.DataFrame:
+        """``file, class, patient, slide, um_per_px, predicted_class, reviewer``, without the pictures."""
+        names = ("file", "class", "patient", "slide", "um_per_px", "predicted_class", "reviewer")
+        data = [
+            (r.file, r.class_name, r.patient, r.slide, r.um_per_px, r.predicted_class, r.reviewer)
+            for r in self.rows
+        ]
+        return pd.DataFrame(data, columns=list(names))
+
+    def write(self, folder: str | Path) -> Path:
+        """Write the crops as PNG files with a table that ``train`` and ``evaluate`` read.
+
+        Returns
+        -------
+        Path
+            ``crops.csv`` in `folder`.
+
+        Raises
+        ------
+        OutputError
+        """
+        target = make_folder(folder)
+        for row in self.rows:
+            make_folder((target / row.file).parent)
+            atomic_bytes(target / row.file, row.image)
+        return write_table(self.to_frame(), target / "crops.csv")
+
+
+def crop_table(
+    connection: Connection,
+    scheme: Scheme,
+    keys: Collection[str] | None,
+    reviewers: Collection[str] | None,
+    signed: bool,
+    leave_out: Collection[str],
+) -> CropTable:
+    """Corrected cells that have a picture; with `signed`, the counted cells of signed slides too."""
+    rows = _corrected(connection, reviewers)
+    if signed:
+        rows += _signed(connection, scheme)
+    found = [
+        _stored(row)
+        for row in rows
+        if (keys is None or row["key"] in keys) and row["class_name"] not in leave_out
+    ]
+    return CropTable(tuple(sorted(found, key=lambda crop: crop.file)))
+
+
+def _columns() -> list[Any]:
+    return [
+        slides.c.key,
+        slides.c.slide_id,
+        slides.c.slide_group,
+        slides.c.patient,
+        analyses.c.glass,
+        cells.c.cell_id,
+        cells.c.predicted_class,
+        crops.c.um_per_px,
+        crops.c.image,
+        crops.c.mask,
+    ]
+
+
+def _joined() -> Any:
+    """Pictures of the cells of the current analysis of each slide."""
+    same = sa.and_(crops.c.analysis == cells.c.analysis, crops.c.cell_id == cells.c.cell_id)
+    return (
+        slides.join(analyses, slides.c.current_analysis == analyses.c.id)
+        .join(cells, cells.c.analysis == analyses.c.id)
+        .join(crops, same)
+    )
+
+
+def _corrected(connection: Connection, reviewers: Collection[str] | None) -> list[dict[str, Any]]:
+    query = sa.select(*_columns(), corrections.c.to_class.label("class_name"), corrections.c.reviewer)
+    query = query.select_from(_joined().join(corrections, corrections.c.id == cells.c.in_force))
+    if reviewers is not None:
+        query = query.where(corrections.c.reviewer.in_(list(reviewers)))
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def _signed(connection: Connection, scheme: Scheme) -> list[dict[str, Any]]:
+    """Counted cells of signed slides that nobody had to correct: a person has let them stand."""
+    found: list[dict[str, Any]] = []
+    for slide in connection.execute(sa.select(slides).where(slides.c.current_analysis.is_not(None))):
+        analysis = slide.current_analysis
+        if counting.signed(connection, slide, analysis, scheme) is None:
+            continue
+        rows = counting.counted(counting.state(connection, analysis, scheme), scheme, slide.goal)
+        mine = {row.cell_id for row in rows if row.corrected is None}
+        query = sa.select(*_columns()).select_from(_joined()).where(cells.c.analysis == analysis)
+        for row in connection.execute(query):
+            if row.cell_id in mine:
+                found.append({**row._mapping, "class_name": row.predicted_class, "reviewer": ""})
+    return found
+
+
+def _stored(row: dict[str, Any]) -> StoredCrop:
+    file = f"{row['class_name']}/{row['key'][:16]}-{row['cell_id']}.png"
+    glass = tuple(float("nan") if value is None else float(value) for value in json.loads(row["glass"]))
+    return StoredCrop(
+        file=file,
+        path=Path(file),
+        class_name=row["class_name"],
+        um_per_px=row["um_per_px"],
+        patient=row["patient"],
+        # Two slides may have one name: the key keeps them apart, a group keeps fields of one together.
+        slide=row["slide_group"] or f"{row['slide_id']} {row['key'][:12]}",
+        image=row["image"],
+        mask=row["mask"],
+        cell_id=row["cell_id"],
+        predicted_class=row["predicted_class"],
+        reviewer=row["reviewer"] or "",
+        key=row["key"],
+        glass=glass,  # type: ignore[arg-type]
+    )
+
+
+#: Side of the window where the scale is not known, pixels.
+UNSCALED_PX = 256
+#: Longest side of a stored picture, pixels.
+MOST_PX = 640
+
+
+def wanted(cells: pd.DataFrame) -> np.ndarray:
+    """Cells whose picture is stored from the start: all but sure red cells and platelets, (N,) bool."""
+    plain = cells["predicted_class"].isin(["red_cell", "platelet"]).to_numpy()
+    return ~plain | cells["needs_review"].to_numpy(dtype=bool)
+
+
+def pictures(result: SmearResult, cell_ids: Iterable[int]) -> list[dict[str, Any]]:
+    """Cut the pictures of some cells, under the even light that the glass's colour is of.
+
+    Returns
+    -------
+    list of dict
+        ``cell_id``, ``um_per_px`` (of the picture; None where the scale is not known), ``image``, ``mask``.
+    """
+    table = result.cells.set_index("cell_id")
+    scale = float(result.segmentation.scale.um_per_px)
+    native = scale if math.isfinite(scale) and scale > 0 else None
+    rule = _window_rule(native, _model_um_per_px(result))
+    glass = np.asarray(result.segmentation.glass_colour, float)
+    outside = list(glass) if np.isfinite(glass).all() else [235.0] * 3
+    seen = SeenPixels(result.image.pixels, result.segmentation.light)
+    found = []
+    for cell_id in cell_ids:
+        row = table.loc[cell_id]
+        box = [int(row[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1")]
+        image, mask = _cut(seen, result.labels, int(cell_id), box, native or 1.0, rule, outside)
+        found.append(
+            {
+                "cell_id": int(cell_id),
+                "um_per_px": rule.um_per_px if native else None,
+                "image": png(image),
+                "mask": png(mask),
+            }
+        )
+    return found
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Encode 8-bit grey or RGB as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def unpng(data: bytes) -> np.ndarray:
+    """Decode a stored picture."""
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        return np.asarray(picture)
+
+
+def _model_um_per_px(result: SmearResult) -> float:
+    """Pixel size that the classifier wants its crops at; that of the usual rule where it is not at hand."""
+    entry = result.run.get("classifier")
+    name = entry.get("name", "") if isinstance(entry, dict) else str(entry or "")
+    try:
+        crop = find_model(name).card()["crop"]
+        return float(crop["side_um"]) / float(crop["side_px"])
+    except (LeukoclsError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        # The model may have been taken away since; the picture is of use at any scale.
+        return CropRule().um_per_px
+
+
+def _window_rule(native: float | None, model: float) -> CropRule:
+    """Window of `CONTEXT_UM`, at the model's scale, or the image's own where that is coarser."""
+    if native is None:
+        return CropRule(float(UNSCALED_PX), UNSCALED_PX, None, None)
+    side = min(MOST_PX, max(16, round(CONTEXT_UM / max(native, model))))
+    return CropRule(CONTEXT_UM, side, None, None)
+
+
+def _cut(
+    seen: SeenPixels,
+    labels: np.ndarray,
+    cell_id: int,
+    box: list[int],
+    um_per_px: float,
+    rule: CropRule,
+    outside: list[float],
+) -> tuple[np.ndarray, np.ndarray]:
+    centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
+    reach = rule.side_um / um_per_px / 2 + 2
+    near, local = window_around(centre, reach, labels.shape)
+    pixels = seen[near]
+    mask = (np.asarray(labels[near]) == cell_id).astype(np.uint8) * 255
+    return (
+        cut_window(pixels, local, um_per_px, rule, outside),
+        cut_window(mask, local, um_per_px, rule, [0.0]),
+    )

@@ -1,0 +1,241 @@
+"""Crops cut (or taken as stored) and cached."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import sqlite3
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from napari_leukocls.classification.crops import cut_crops
+from napari_leukocls.classification.dataset import LabelledCrop
+from napari_leukocls.classification.single_cell import common_scales, cut_central
+from napari_leukocls.models.card import CropRule
+from napari_leukocls.paths import user_data_dir
+from napari_leukocls.progress import CancelToken
+from napari_leukocls.segmentation.registry import compact
+from napari_leukocls.training.data import Collection, pixels_of
+from napari_leukocls.training.events import TrainEvent
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+#: Changes when crops are cut in another way with the same rule.
+FORMAT = 1
+
+
+def cache_folder() -> Path:
+    """Folder of the cache; ``LEUKOCLS_CACHE`` overrides it."""
+    override = os.environ.get("LEUKOCLS_CACHE")
+    return Path(override) if override else user_data_dir() / "cache"
+
+
+class CropCache:
+    """Cut crops by key.
+
+    A cache that cannot be read or written is said once in the log and not used: it saves time and nothing
+    else.
+
+    Parameters
+    ----------
+    rule : CropRule
+    how : str
+        How crops are found: the segmenter's hash, or a word where none is used.
+    """
+
+    def __init__(self, rule: CropRule, how: str) -> None:
+        self.rule = rule
+        self._how = f"{FORMAT}|{rule}|{how}"
+        name = hashlib.sha256(self._how.encode()).hexdigest()[:16]
+        self._file = cache_folder() / f"crops-{name}.sqlite"
+        self._base: sqlite3.Connection | None = None
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._base = sqlite3.connect(self._file, timeout=30, check_same_thread=False)
+            self._base.execute("PRAGMA journal_mode=WAL")
+            self._base.execute("PRAGMA synchronous=NORMAL")
+            self._base.execute(
+                "CREATE TABLE IF NOT EXISTS crops (key TEXT PRIMARY KEY, found INT, data BLOB)"
+            )
+        except (OSError, sqlite3.Error) as error:
+            self._give_up(error)
+
+    def key(self, digest: str, um_per_px: float) -> str:
+        """Key of a file's crop at a scale."""
+        return f"{digest}@{um_per_px:.6g}"
+
+    def get(self, key: str) -> tuple[np.ndarray, np.ndarray, bool] | None:
+        """Crop (side, side, 3), kind votes (3,), and whether a cell was found; None where there is none."""
+        if self._base is None:
+            return None
+        try:
+            row = self._base.execute("SELECT found, data FROM crops WHERE key=?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return None
+        side = self.rule.side_px
+        if row is None or len(row[1]) != 12 + side * side * 3:
+            return None
+        kind = np.frombuffer(row[1], np.float32, 3)
+        return np.frombuffer(row[1], np.uint8, offset=12).reshape(side, side, 3), kind, bool(row[0])
+
+    def put(self, rows: list[tuple[str, np.ndarray, np.ndarray, bool]]) -> None:
+        """Keep crops: rows of key, crop, kind votes, and whether a cell was found."""
+        if self._base is None:
+            return
+        values = [
+            (key, int(found), np.asarray(kind, np.float32).tobytes() + np.ascontiguousarray(crop).tobytes())
+            for key, crop, kind, found in rows
+        ]
+        try:
+            with self._base:
+                self._base.executemany("INSERT OR REPLACE INTO crops VALUES (?, ?, ?)", values)
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._base is not None:
+            self._base.close()
+            self._base = None
+
+    def _give_up(self, error: Exception) -> None:
+        log.warning("the cache of crops %s is not used (%s); free space or delete it.", self._file, error)
+        with contextlib.suppress(sqlite3.Error):
+            self.close()
+        self._base = None
+
+
+#: Crops that are cut between two looks at the stop button.
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class CutCrops:
+    """Crops at the model's scale.
+
+    Attributes
+    ----------
+    pixels : numpy.ndarray, (N, side, side, 3), uint8
+    kinds : numpy.ndarray, (N, 3), float32
+        The segmenter's vote for red cell, leukocyte, platelet; zeros where it was not asked.
+    not_found : int
+        Crops in whose middle no cell was outlined.
+    notes : tuple of str
+        How the scale was found.
+    """
+
+    pixels: np.ndarray
+    kinds: np.ndarray
+    not_found: int
+    notes: tuple[str, ...]
+
+
+def cut(
+    collection: Collection, config: TrainConfig, rule: CropRule, device: str, cancel: CancelToken
+) -> Generator[TrainEvent, None, CutCrops]:
+    """Cut the crops of a collection, or resize them where they are cut already.
+
+    Yields
+    ------
+    TrainEvent
+    """
+    if config.ready_crops:
+        return (yield from _resized(collection, rule, cancel))
+
+    segmenter = compact(device)
+    yield TrainEvent("progress", {"stage": "scale", "done": 0, "total": 1})
+    given = [config.um_per_px if crop.um_per_px is None else crop.um_per_px for crop in collection.crops]
+    scales, notes = common_scales(
+        collection.sizes, lambda row: pixels_of(collection.crops[row]), given, rule.um_per_px,
+        segmenter,
+    )  # fmt: skip
+    for note in notes:
+        yield TrainEvent("log", {"message": note})
+
+    def one(row: int) -> tuple[np.ndarray, np.ndarray, bool]:
+        crop = collection.crops[row]
+        if getattr(crop, "mask", b"") and rule.red_cell is None:
+            return cut_stored(crop, scales[row], rule)
+        cell = cut_central(pixels_of(crop), scales[row], segmenter, rule)
+        return cell.crop, cell.kind, cell.found
+
+    cache = CropCache(rule, segmenter.weights_hash or segmenter.name)
+    keys = [cache.key(digest, scale) for digest, scale in zip(collection.hashes, scales, strict=True)]
+    try:
+        made = yield from _through_cache(cache, keys, one, cancel)
+    finally:
+        cache.close()
+    if made.not_found:
+        share = 100 * made.not_found / len(collection)
+        message = f"in {made.not_found} crops ({share:.1f} %) no cell is outlined: their middle is used."
+        yield TrainEvent("warning", {"message": message})
+    return CutCrops(made.pixels, made.kinds, made.not_found, tuple(notes))
+
+
+def cut_stored(crop: LabelledCrop, um_per_px: float, rule: CropRule) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Cut a crop of the review store by the outline that the analysis gave it."""
+    pixels = pixels_of(crop)
+    labels = (np.asarray(crop.cell_mask()) > 127).astype(np.int32)  # type: ignore[attr-defined]
+    rows, columns = np.nonzero(labels)
+    if len(rows) == 0:
+        rows, columns = np.array([0, pixels.shape[0] - 1]), np.array([0, pixels.shape[1] - 1])
+    box = np.array([[rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]])
+    glass = crop.glass  # type: ignore[attr-defined]
+    made = cut_crops(pixels, labels, np.array([1]), box, um_per_px, glass, rule)[0]
+    return made, np.zeros(3, np.float32), bool(labels.any())
+
+
+def _through_cache(
+    cache: CropCache, keys: list[str], one: Any, cancel: CancelToken
+) -> Generator[TrainEvent, None, CutCrops]:
+    side = cache.rule.side_px
+    pixels = np.empty((len(keys), side, side, 3), np.uint8)
+    kinds = np.zeros((len(keys), 3), np.float32)
+    found = np.ones(len(keys), bool)
+    new: list[int] = []
+    for row, key in enumerate(keys):
+        kept = cache.get(key)
+        if kept is None:
+            new.append(row)
+        else:
+            pixels[row], kinds[row], found[row] = kept
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(new), BATCH):
+            cancel.check()
+            yield TrainEvent("progress", {"stage": "cut", "done": start, "total": len(new)})
+            rows = new[start : start + BATCH]
+            for row, made in zip(rows, pool.map(one, rows), strict=True):
+                pixels[row], kinds[row], found[row] = made
+            cache.put([(keys[row], pixels[row], kinds[row], bool(found[row])) for row in rows])
+    return CutCrops(pixels, kinds, int((~found).sum()), ())
+
+
+def _resized(
+    collection: Collection, rule: CropRule, cancel: CancelToken
+) -> Generator[TrainEvent, None, CutCrops]:
+    side = rule.side_px
+    pixels = np.empty((len(collection), side, side, 3), np.uint8)
+    for row, crop in enumerate(collection.crops):
+        if row % 500 == 0:
+            cancel.check()
+            yield TrainEvent("progress", {"stage": "cut", "done": row, "total": len(collection)})
+        image = pixels_of(crop)
+        shrinks = max(image.shape[:2]) > side
+        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        pixels[row] = (
+            image if image.shape[:2] == (side, side) else cv2.resize(image, (side, side), interpolation=way)
+        )
+    kinds = np.zeros((len(collection), 3), np.float32)
+    return CutCrops(pixels, kinds, 0, ("the crops are taken to be at the model's scale already.",))

@@ -1,0 +1,340 @@
+"""What of a dataset is trained on; look-alikes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from scipy.fft import dctn
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+
+from napari_leukocls.classification.dataset import MAX_UNREADABLE, LabelledCrop, read_labelled_crops
+from napari_leukocls.errors import InputError
+from napari_leukocls.io.images import IMAGE_SUFFIXES, read_image
+from napari_leukocls.review import open_store
+from napari_leukocls.scheme import Scheme, default_scheme
+from napari_leukocls.training.events import TrainEvent
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.config import TrainConfig
+
+log = logging.getLogger(__name__)
+
+#: Side of the small pictures by which crops are compared.
+THUMB = 32
+#: Files named in a warning; the others are counted.
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Labelled crops that can be trained on.
+
+    Attributes
+    ----------
+    crops : tuple of LabelledCrop
+    hashes : tuple of str
+        SHA-256 of each crop's file.
+    sizes : tuple of (int, int)
+        Height and width of each image.
+    thumbs : numpy.ndarray, (N, 32, 32, 3), uint8
+    left_out : tuple of (str, str)
+        Files that are not trained on, and why.
+    """
+
+    crops: tuple[LabelledCrop, ...]
+    hashes: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    thumbs: np.ndarray
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    @property
+    def labels(self) -> list[str]:
+        """Class of each crop."""
+        return [crop.class_name for crop in self.crops]
+
+    def keep(self, rows: Sequence[int], dropped: Iterable[tuple[str, str]]) -> Collection:
+        """Keep some rows, and note the others' files with the reason."""
+        return Collection(
+            tuple(self.crops[row] for row in rows),
+            tuple(self.hashes[row] for row in rows),
+            tuple(self.sizes[row] for row in rows),
+            self.thumbs[list(rows)],
+            (*self.left_out, *dropped),
+        )
+
+
+def gather(config: TrainConfig, known: Sequence[str] = ()) -> Generator[TrainEvent, None, Collection]:
+    """List, read and check the labelled crops of a training.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    known : sequence of str
+        Classes of the model to start from; finer classes are taken for these.
+
+    Yields
+    ------
+    TrainEvent
+
+    Raises
+    ------
+    InputError
+        Where the data cannot be trained on.
+    """
+    scheme = default_scheme()
+    crops = read_labelled_crops(config.data, scheme) if config.data else []
+    if config.data:
+        yield from _empty_folders(config.data)
+    if config.corrections:
+        crops = [*crops, *_corrections(config.corrections)]
+    crops = one_spelling(crops)
+    if known:
+        crops = [replace(crop, class_name=scheme.coarsen(crop.class_name, known)) for crop in crops]
+    crops, dropped = _leave_out(crops, config.leave_out, scheme)
+    collection = yield from _read_all(crops)
+    collection = replace(collection, left_out=(*dropped, *collection.left_out))
+    collection = yield from _settle_labels(collection)
+    check_classes(collection.labels, known)
+    return collection
+
+
+def _corrections(address: str) -> list[LabelledCrop]:
+    """Crops that people have corrected, from a review store."""
+    with open_store(None if address == "default" else address) as store:
+        rows: list[LabelledCrop] = list(store.crop_table())
+    if not rows:
+        raise InputError(f"the review store {address!r} holds no correction: correct some cells first.")
+    return rows
+
+
+def raw_of(crop: LabelledCrop) -> bytes:
+    """The bytes of a crop's image: of its file, or from the review store."""
+    stored: bytes = getattr(crop, "image", b"")
+    return stored or crop.path.read_bytes()
+
+
+def pixels_of(crop: LabelledCrop) -> np.ndarray:
+    """A crop's image, (h, w, 3) uint8; see `raw_of`."""
+    if getattr(crop, "image", b""):
+        return np.asarray(crop.pixels())  # type: ignore[attr-defined]
+    return read_image(crop.path).pixels
+
+
+def one_spelling(crops: Sequence[LabelledCrop]) -> list[LabelledCrop]:
+    """Give classes that differ in letter case or in the space around them their most frequent spelling."""
+    counts = Counter(crop.class_name for crop in crops)
+    chosen: dict[str, str] = {}
+    # The most frequent first; of equals the alphabetically first, so that the order of files says nothing.
+    for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        chosen.setdefault(" ".join(name.split()).casefold(), " ".join(name.split()))
+    return [replace(crop, class_name=chosen[" ".join(crop.class_name.split()).casefold()]) for crop in crops]
+
+
+def _empty_folders(data: str) -> Generator[TrainEvent, None, None]:
+    folder = Path(data)
+    if not folder.is_dir():
+        return
+    for sub in sorted(folder.iterdir()):
+        if sub.is_dir() and not sub.name.startswith("."):
+            files = (file.suffix.lower() for file in sub.rglob("*") if not file.name.startswith("."))
+            if not any(suffix in IMAGE_SUFFIXES for suffix in files):
+                yield _warning(f"the class folder '{sub.name}' holds no image: the class is not trained.")
+
+
+def _leave_out(
+    crops: list[LabelledCrop], names: Sequence[str], scheme: Scheme
+) -> tuple[list[LabelledCrop], list[tuple[str, str]]]:
+    unwanted = {(scheme.resolve(name) or name).casefold() for name in names}
+    there = {crop.class_name.casefold() for crop in crops}
+    missing = sorted(unwanted - there)
+    if missing:
+        raise InputError(f"leave_out names {missing[0]!r}, but the data has no such class: correct it.")
+    kept = [crop for crop in crops if crop.class_name.casefold() not in unwanted]
+    dropped = [
+        (crop.file, "its class is left out") for crop in crops if crop.class_name.casefold() in unwanted
+    ]
+    return kept, dropped
+
+
+def _read_all(crops: Sequence[LabelledCrop]) -> Generator[TrainEvent, None, Collection]:
+    """Read each file once: its hash, its size and a small picture; skip what is no image."""
+    kept: list[int] = []
+    bad: list[tuple[str, str]] = []
+    hashes: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    thumbs: list[np.ndarray] = []
+    for row, crop in enumerate(crops):
+        if row % 200 == 0:
+            yield TrainEvent("progress", {"stage": "read", "done": row, "total": len(crops)})
+        try:
+            digest = hashlib.sha256(raw_of(crop)).hexdigest()
+            pixels = pixels_of(crop)
+        except (InputError, OSError) as error:
+            log.debug("%s: %s", crop.file, error)
+            bad.append((crop.file, "it cannot be read"))
+            continue
+        kept.append(row)
+        hashes.append(digest)
+        sizes.append((pixels.shape[0], pixels.shape[1]))
+        thumbs.append(cv2.resize(pixels, (THUMB, THUMB), interpolation=cv2.INTER_AREA))
+    if len(bad) > MAX_UNREADABLE * len(crops):
+        raise InputError(
+            f"{len(bad)} of {len(crops)} crops cannot be read ({_some(bad)}): check the data's files."
+        )
+    if bad:
+        yield _warning(f"{len(bad)} of {len(crops)} crops cannot be read and are skipped: {_some(bad)}.")
+    pictures = np.stack(thumbs) if thumbs else np.zeros((0, THUMB, THUMB, 3), np.uint8)
+    return Collection(tuple(crops[row] for row in kept), tuple(hashes), tuple(sizes), pictures, tuple(bad))
+
+
+def _settle_labels(collection: Collection) -> Generator[TrainEvent, None, Collection]:
+    """Leave out files that occur with different labels: one of them is wrong, and nobody knows which."""
+    by_hash: dict[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(collection.hashes):
+        by_hash[digest].append(row)
+    labels = collection.labels
+    torn = [rows for rows in by_hash.values() if len({labels[row] for row in rows}) > 1]
+    if not torn:
+        return collection
+    first = " and ".join(f"{collection.crops[row].file} ({labels[row]})" for row in torn[0][:2])
+    count = sum(len(rows) for rows in torn)
+    if count > MAX_UNREADABLE * len(collection):
+        raise InputError(
+            f"{count} of {len(collection)} crops are the same image with different labels (first {first}): "
+            "correct the labels."
+        )
+    yield _warning(f"{count} crops are the same image with different labels and are left out: first {first}.")
+    gone = {row for rows in torn for row in rows}
+    kept = [row for row in range(len(collection)) if row not in gone]
+    return collection.keep(
+        kept, [(collection.crops[row].file, "its labels contradict each other") for row in sorted(gone)]
+    )
+
+
+def check_classes(labels: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse what no classifier can be trained on.
+
+    Raises
+    ------
+    InputError
+        For a class with one crop, and where there is one class only.
+    """
+    counts = Counter(labels)
+    if len(set(counts) | set(known)) < 2:
+        only = next(iter(counts), "none")
+        raise InputError(f"the data has one class only ({only}): a classifier needs two or more.")
+    single = sorted(name for name, count in counts.items() if count < 2 and name not in known)
+    if single:
+        others = f" (and {len(single) - 1} more)" if len(single) > 1 else ""
+        raise InputError(
+            f"the class {single[0]!r}{others} has one crop: add some, or leave it out with --leave-out."
+        )
+
+
+def _warning(message: str) -> TrainEvent:
+    return TrainEvent("warning", {"message": message})
+
+
+def _some(rows: Sequence[tuple[str, str]]) -> str:
+    """The first files of a list, and how many more there are."""
+    names = ", ".join(file for file, _ in rows[:NAMED])
+    return names + (f" and {len(rows) - NAMED} more" if len(rows) > NAMED else "")
+
+
+#: Side of the block of low frequencies; its signs are the hash.
+FREQUENCIES = 12
+#: Share of the hash's signs that may differ.
+MAX_DIFFERENT = 0.12
+#: Least correlation of the small colour pictures.
+MIN_CORRELATION = 0.985
+_ROWS = 1024
+
+
+def same_pictures(hashes: Sequence[str], thumbs: np.ndarray, near: bool = True) -> np.ndarray:
+    """Group crops that show the same picture.
+
+    Parameters
+    ----------
+    hashes : sequence of str, length N
+        Of the files: equal ones are one picture.
+    thumbs : numpy.ndarray, (N, S, S, 3), uint8
+        Small pictures.
+    near : bool
+        Whether to compare the small pictures.
+
+    Returns
+    -------
+    numpy.ndarray, (N,), int
+        Number of each crop's group.
+    """
+    _, first = np.unique(np.asarray(hashes), return_inverse=True)
+    if not near or len(hashes) < 2:
+        return first
+    pairs = near_pairs(thumbs)
+    return join(first, pairs)
+
+
+def join(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Merge the groups of rows that are paired.
+
+    Parameters
+    ----------
+    groups : numpy.ndarray, (N,), int
+        0 or more.
+    pairs : numpy.ndarray, (P, 2), int
+        Rows.
+    """
+    count = int(groups.max(initial=-1)) + 1
+    ends = groups[np.asarray(pairs, np.intp).reshape(-1, 2)]
+    graph = csr_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(count, count))
+    _, merged = connected_components(graph, directed=False)
+    return merged[groups]
+
+
+def near_pairs(thumbs: np.ndarray) -> np.ndarray:
+    """Rows (P, 2) of pictures that look the same, in any of the eight turns and mirror images."""
+    signs = _signs(thumbs)
+    colours = _unit(thumbs)
+    found = [np.zeros((0, 2), np.intp)]
+    limit = signs.shape[1] * (1 - 2 * MAX_DIFFERENT)
+    for turned in _turns(thumbs):
+        other, their_colours = _signs(turned), _unit(turned)
+        for start in range(0, len(thumbs), _ROWS):
+            row, column = np.nonzero(signs[start : start + _ROWS] @ other.T >= limit)
+            row += start
+            ahead = row < column
+            row, column = row[ahead], column[ahead]
+            alike = np.einsum("nd,nd->n", colours[row], their_colours[column]) >= MIN_CORRELATION
+            found.append(np.stack([row[alike], column[alike]], axis=1))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _turns(thumbs: np.ndarray) -> list[np.ndarray]:
+    mirrored = thumbs[:, :, ::-1]
+    return [np.rot90(side, turn, (1, 2)) for side in (thumbs, mirrored) for turn in range(4)]
+
+
+def _signs(thumbs: np.ndarray) -> np.ndarray:
+    """Perceptual hash (N, D) of -1 and 1."""
+    grey = np.asarray(thumbs, np.float32).mean(axis=3)
+    low = dctn(grey, axes=(1, 2))[:, :FREQUENCIES, :FREQUENCIES].reshape(len(grey), -1)[:, 1:]
+    return np.where(low > 0, 1, -1).astype(np.float32)
+
+
+def _unit(thumbs: np.ndarray) -> np.ndarray:
+    """Colour pictures as vectors of length 1 and mean 0; a picture of one colour alone is its own."""
+    flat = np.asarray(thumbs, np.float32).reshape(len(thumbs), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)

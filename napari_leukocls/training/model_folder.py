@@ -1,0 +1,163 @@
+"""The folder of a new model: fitted on validation, tested once, and written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_leukocls.io.atomic import replacing_folder
+from napari_leukocls.io.serialise import safe_text
+from napari_leukocls.models.weights import write_weights
+from napari_leukocls.training import calibrate
+from napari_leukocls.training.checkpoint import FILE
+from napari_leukocls.training.events import TrainEvent
+from napari_leukocls.training.feature_replay import FILE as REPLAY
+from napari_leukocls.training.feature_replay import Replay, choose, save_replay
+from napari_leukocls.training.split import PARTS
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.calibrate import Fitted
+    from napari_leukocls.training.config import TrainConfig
+    from napari_leukocls.training.crops import CutCrops
+    from napari_leukocls.training.data import Collection
+    from napari_leukocls.training.network import Start
+    from napari_leukocls.training.split import Split
+
+
+def make_model(
+    config: TrainConfig,
+    start: Start,
+    collection: Collection,
+    crops: CutCrops,
+    split: Split,
+    record: dict[str, Any],
+    device: str,
+) -> Generator[TrainEvent, None, Path]:
+    """Fit what is fitted on validation, touch the test part once, and write the model.
+
+    Yields
+    ------
+    TrainEvent
+        The last is ``finished`` or ``stopped``.
+    """
+    yield TrainEvent("progress", {"stage": "fit", "done": 0, "total": 2})
+    card = calibrate.base_card(start, config) | calibrate.data_card(collection, split, config)
+    classifier = calibrate.classifier_of(card, start.net, None, device)
+    labels = np.array([start.classes.index(name) for name in collection.labels])
+    parts = []
+    for rows in (
+        calibrate.some_of_each(split.rows("train"), labels, calibrate.OOD_CELLS),
+        split.rows("validation"),
+    ):
+        logits, features = calibrate.outputs_of(classifier, crops.pixels[rows])
+        parts.append((features, logits, labels[rows]))
+    fitted = calibrate.fit_on_validation(parts[0], parts[1], config)
+    card = calibrate.with_fitted(card, fitted)
+    card["training"] = training_card(config, record, device)
+    yield TrainEvent("progress", {"stage": "test", "done": 1, "total": 2})
+    calibrate.add_test(card, start, fitted, collection, crops, split, device)
+    kept = choose((parts[0][0], parts[0][2]), (parts[1][0], parts[1][2]), config.seed)
+    return (yield from write_model(config, card, start, fitted, collection, split, record, kept))
+
+
+def training_card(config: TrainConfig, record: dict[str, Any], device: str) -> dict[str, Any]:
+    """How the weights were made, for the card."""
+    history = record["history"]
+    return {
+        **settings_card(config),
+        "epochs": len(history),
+        "best_epoch": record["best_epoch"] + 1,
+        "ended_because": record["why"],
+        "seconds": history[-1]["seconds"] if history else 0.0,
+        "device": device,
+        "finished": calibrate.now(),
+    } | ({"repeats": record["repeats"]} if "repeats" in record else {})
+
+
+def settings_card(config: TrainConfig) -> dict[str, Any]:
+    """What differs from the defaults, without the paths of this machine."""
+    paths = {"out", "data", "corrections", "restart", "weights", "from_model", "teacher"}
+    settings = config.model_dump(mode="json", exclude_defaults=True, exclude=paths)
+    return {"preset": config.preset, "settings": settings, "seed": config.seed}
+
+
+def write_model(
+    config: TrainConfig,
+    card: dict[str, Any],
+    start: Start,
+    fitted: Fitted,
+    collection: Collection,
+    split: Split,
+    record: dict[str, Any],
+    replay: Replay | None = None,
+) -> Generator[TrainEvent, None, Path]:
+    """Write the model's folder, remove the checkpoint, and say that it is done.
+
+    Parameters
+    ----------
+    replay : Replay, optional
+        What the model rehearses when it is adapted.
+    """
+    target = Path(config.out) / config.model_name
+    with replacing_folder(target) as folder:
+        card["weights_sha256"] = write_weights(folder, start.net, fitted.ood_tensors)
+        if replay is not None:
+            save_replay(folder / REPLAY, replay, card["weights_sha256"])
+        write_json(folder / "model.json", card)
+        write_split(folder, collection, split)
+        write_history(folder / "history.csv", record["history"])
+        write_json(folder / "run.json", {"kind": "training", "config": config.model_dump(mode="json")})
+    remove_checkpoint(Path(config.out) / "checkpoint")
+    stopped = record["why"] == "stopped"
+    figures = {
+        "model": str(target),
+        "name": card["name"],
+        "why": record["why"],
+        "best_epoch": record["best_epoch"] + 1,
+        "validation": card["validation"],
+        "test": card["test"],
+        "weights_sha256": card["weights_sha256"],
+    }
+    figures |= {key: card[key] for key in ("adaptation",) if key in card}
+    yield TrainEvent("stopped" if stopped else "finished", figures)
+    return target
+
+
+def write_history(path: Path, history: list[dict[str, Any]]) -> None:
+    """Write one row an epoch."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        if history:
+            writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(history)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove what a finished training no longer needs."""
+    if (folder / FILE).is_file():
+        (folder / FILE).unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def write_split(folder: Path, collection: Collection, split: Split) -> None:
+    """Write ``split.csv``: one row a crop, with the hash of its file and its part; left-out crops too."""
+    with open(folder / "split.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file", "sha256", "class", "part", "reason"])
+        for crop, digest, part in zip(collection.crops, collection.hashes, split.part, strict=True):
+            name = PARTS[part] if part >= 0 else "left out"
+            reason = "" if part >= 0 else "it looks the same as a crop of a later part"
+            writer.writerow([safe_text(crop.file), digest, safe_text(crop.class_name), name, reason])
+        for name, reason in collection.left_out:
+            writer.writerow([safe_text(name), "", "", "left out", reason])
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON that people can read."""
+    path.write_text(json.dumps(value, indent=1, allow_nan=False, default=str) + "\n", encoding="utf-8")

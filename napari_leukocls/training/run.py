@@ -1,0 +1,144 @@
+"""The one way in which a model is made: data, split, epochs, what is fitted afterwards, and the folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_leukocls.errors import Cancelled, LeukoclsError, ModelError
+from napari_leukocls.io.atomic import atomic_text, make_folder
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.progress import CancelToken
+from napari_leukocls.training.adapt import adapt
+from napari_leukocls.training.crops import cut
+from napari_leukocls.training.data import Collection, gather
+from napari_leukocls.training.distributed import find_place
+from napari_leukocls.training.events import TrainEvent
+from napari_leukocls.training.model_folder import make_model
+from napari_leukocls.training.network import rule_of, start_network
+from napari_leukocls.training.repeats import repeated
+from napari_leukocls.training.split import make_split
+from napari_leukocls.training.trainer import fit_split
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.config import TrainConfig
+    from napari_leukocls.training.crops import CutCrops
+    from napari_leukocls.training.distributed import Place
+    from napari_leukocls.training.network import Start
+
+log = logging.getLogger(__name__)
+
+Work = Generator[TrainEvent, None, Path]
+
+
+def iter_train(config: TrainConfig, cancel: CancelToken | None = None) -> Work:
+    """Train a model.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    cancel : CancelToken, optional
+        A soft stop: the best weights so far become the model. Before the first epoch it ends the training.
+
+    Yields
+    ------
+    TrainEvent
+        The last is ``finished`` or ``stopped``; where nothing could be made, ``failed``, and the error is
+        raised.
+
+    Returns
+    -------
+    Path
+        The model's folder, within ``config.out``.
+
+    Raises
+    ------
+    LeukoclsError
+        With one line.
+    """
+    try:
+        return (yield from _train(config, cancel or CancelToken()))
+    except LeukoclsError as error:
+        yield TrainEvent("failed", {"message": str(error), "exit_status": error.exit_status})
+        raise
+
+
+def _train(config: TrainConfig, cancel: CancelToken) -> Work:
+    out = make_folder(config.out)
+    rule = rule_of(config)
+    place = find_place(config)
+    known = _known_classes(config)
+    collection = yield from gather(config, known)
+    if place.is_main:
+        atomic_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
+    yield TrainEvent(
+        "started",
+        {
+            "config": config.model_dump(mode="json"),
+            "device": str(place.device),
+            "processes": place.world,
+            "classes": sorted(set(collection.labels)),
+            "crops": len(collection),
+        },
+    )
+
+    with place.main_first():
+        crops = yield from cut(collection, config, rule, str(place.device), cancel)
+    if config.rehearse:
+        return (yield from adapt(config, collection, crops, place, cancel))
+    return (yield from _one_split(config, collection, crops, place, cancel))
+
+
+def _known_classes(config: TrainConfig) -> tuple[str, ...]:
+    if not config.from_model:
+        return ()
+
+    return tuple(read_card(find_model(config.from_model).path).classes)
+
+
+def _one_split(
+    config: TrainConfig, collection: Collection, crops: CutCrops, place: Place, cancel: CancelToken
+) -> Work:
+    start = yield from start_network(config, sorted(set(collection.labels)))
+    yield from _say_forgotten(start, collection)
+    split = yield from make_split(collection, config, start.classes)
+    repeats = yield from repeated(config, collection, crops, place, cancel)
+    if repeats and cancel.cancelled:
+        raise Cancelled(
+            "stopped between repeats: those that are done are kept, and the same command goes on."
+        )
+    record = yield from fit_split(config, start, collection, crops, split, place, cancel, config.seed, True)
+    if repeats:
+        record["repeats"] = repeats
+    if not record["history"] or record["best_epoch"] < 0:
+        raise ModelError(f"nothing was learnt ({record['why']}): train again with a lower --lr.")
+    if not place.is_main:
+        return Path(config.out) / config.model_name
+    return (yield from make_model(config, start, collection, crops, split, record, str(place.device)))
+
+
+def _say_forgotten(start: Start, collection: Collection) -> Generator[TrainEvent, None, None]:
+    absent = [name for name in start.classes if name not in set(collection.labels)]
+    if absent:
+        message = (
+            f"the data has no crops of {', '.join(absent)}, which the model knows: it may forget them; use "
+            "--preset adapt, or add crops of them."
+        )
+        yield TrainEvent("warning", {"message": message})
+
+
+def drain(work: Work, tell: Any = None) -> Path:
+    """Run a training to its end; `tell` is called with each event."""
+    while True:
+        try:
+            event = next(work)
+        except StopIteration as end:
+            return end.value
+        if tell is not None:
+            tell(event)
+
+
+__all__ = ["drain", "iter_train"]

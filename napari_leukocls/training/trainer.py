@@ -1,0 +1,354 @@
+"""The epochs of a training: batches in, the best weights out, and a checkpoint from which to go on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_leukocls.classification.fusion import unfold_batch_norm
+from napari_leukocls.classification.stain import fit_reference, normalise
+from napari_leukocls.errors import OutputError
+from napari_leukocls.progress import CancelToken
+from napari_leukocls.training import checkpoint
+from napari_leukocls.training.batches import Batch, Feed, Look, Material, epoch_rows, make_batch, to_unit
+from napari_leukocls.training.checkpoint import FILE
+from napari_leukocls.training.data import Collection
+from napari_leukocls.training.events import TrainEvent
+from napari_leukocls.training.head import last_layer, train_head
+from napari_leukocls.training.loss import class_weights, distillation, loss_of
+from napari_leukocls.training.measure import Measured, logits_of, measure
+from napari_leukocls.training.network import Teacher
+from napari_leukocls.training.optimiser import (
+    make_average,
+    make_optimiser,
+    make_schedule,
+    set_modes,
+    set_trainable,
+)
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.config import TrainConfig
+    from napari_leukocls.training.crops import CutCrops
+    from napari_leukocls.training.distributed import Place
+    from napari_leukocls.training.network import Start
+    from napari_leukocls.training.split import Split
+
+
+@dataclass
+class Progress:
+    """How far a training has come; saved with each checkpoint."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    best_epoch: int = -1
+    best: tuple[float, float] = (-1.0, -math.inf)
+    why: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Fit:
+    """One training of one network on one split.
+
+    Parameters
+    ----------
+    start : Start
+        Its network is trained in place, and holds the best weights at the end.
+    material : Material
+    config : TrainConfig
+    place : Place
+    folder : Path or None
+        Of the checkpoint; None keeps none.
+    fingerprint : dict
+        What a checkpoint must agree with to be gone on from.
+    seed : int
+    teacher : Teacher, optional
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        material: Material,
+        config: TrainConfig,
+        place: Place,
+        folder: Path | None,
+        fingerprint: dict[str, Any],
+        seed: int,
+        teacher: Teacher | None = None,
+    ) -> None:
+        self.start, self.material, self.config, self.place = start, material, config, place
+        self.file = folder / checkpoint.FILE if folder is not None else None
+        self.fingerprint, self.seed, self.teacher = fingerprint, seed, teacher
+        self.net = start.net.to(place.device).to(memory_format=torch.channels_last)
+        self.average = make_average(self.net, config.ema) if config.ema else None
+        self.optimiser = make_optimiser(self.net, config)
+        self.steps = len(epoch_rows(material.train, material.labels, config, seed, 0))
+        self.schedule = make_schedule(self.optimiser, config, self.steps)
+        counts = np.bincount(material.labels[material.train], minlength=len(start.classes))
+        weights = class_weights(counts, config.class_weights)
+        self.weights = torch.tensor(weights, dtype=torch.float32, device=place.device)
+        self.progress = Progress()
+        self.best: dict[str, torch.Tensor] = {}
+        self._since_save = time.monotonic()
+
+    def run(self, cancel: CancelToken) -> Generator[TrainEvent, None, Progress]:
+        """Train to the end, or until stopped; the network then holds the best weights.
+
+        Yields
+        ------
+        TrainEvent
+        """
+        torch.manual_seed(self.seed)
+        yield from self._resume()
+        progress = self.progress
+        while not progress.why:
+            if progress.epoch >= self.config.epochs:
+                progress.why = "all epochs are done"
+                break
+            yield from self._epoch(cancel)
+        if self.best:
+            self.net.load_state_dict(self.best)
+        self.net.eval()
+        return progress
+
+    def _epoch(self, cancel: CancelToken) -> Generator[TrainEvent, None, None]:
+        """One epoch, or what is left of it; measured on validation and saved."""
+        progress, material = self.progress, self.material
+        began, seconds = time.perf_counter(), progress.seconds
+        set_trainable(self.net, self.start.entry, self.config, progress.epoch)
+        wrapped = self.place.wrap(self.net)
+        set_modes(self.net)
+        rows = epoch_rows(material.train, material.labels, self.config, self.seed, progress.epoch)
+        first, stopped = progress.step, False
+        with Feed(partial(self._batch, rows), range(first, len(rows))) as feed:
+            for batch in feed:
+                loss = self._step(wrapped, batch)
+                if self.place.any_true(not math.isfinite(loss)):
+                    yield from self._not_finite(loss)
+                    return
+                progress.loss_sum += loss
+                progress.step += 1
+                progress.seconds = seconds + time.perf_counter() - began
+                stopped = self._must_stop(cancel)
+                if stopped:
+                    break
+                yield from self._save_within(len(rows))
+            waited = feed.waited
+        training = max(time.perf_counter() - began, 1e-9)
+        seen = sum(len(rows[step]) for step in range(first, progress.step))
+        measured = self._measure()
+        better = self._note_best(measured)
+        progress.seconds = seconds + time.perf_counter() - began
+        record = {
+            "epoch": progress.epoch + 1,
+            "epochs": self.config.epochs,
+            "loss": progress.loss_sum / max(progress.step, 1),
+            "lr": self.optimiser.param_groups[0]["lr"],
+            **measured.as_dict(),
+            "best": better,
+            "seconds": round(progress.seconds, 3),
+            "crops_per_s": round(seen / training, 2),
+            "busy": round(1 - waited / training, 4),
+        }
+        progress.history.append(record)
+        progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        progress.why = "stopped" if stopped else self._early_end()
+        yield TrainEvent("epoch", record)
+        if not stopped:
+            # A stop within an epoch leaves the checkpoint before it, from which the whole epoch can be had.
+            yield from self._save()
+
+    def _batch(self, rows: list[np.ndarray], step: int) -> Batch:
+        mine = rows[step][self.place.rank :: self.place.world]
+        numbers = (self.seed, 2, self.progress.epoch, step, self.place.rank)
+        return make_batch(
+            self.material.pixels[mine],
+            self.material.labels[mine],
+            len(self.start.classes),
+            self.config,
+            self.material.look,
+            self.place.device,
+            numbers,
+        )
+
+    def _step(self, wrapped: torch.nn.Module, batch: Batch) -> float:
+        weights = self.weights if self.config.class_weights != "none" else None
+        with self.place.precision():
+            logits = wrapped(batch.images)
+            loss = loss_of(logits, batch.targets, self.config, weights)
+            if self.teacher is not None:
+                opinion = self.teacher.opinion(batch.images, self.material.look)
+                away = distillation(logits, opinion, self.teacher.mine, self.config.distil_temperature)
+                loss = (1 - self.config.distil_weight) * loss + self.config.distil_weight * away
+        value = float(loss.detach())
+        if math.isfinite(value):
+            self.place.step(loss, self.optimiser, self.net, self.config.clip)
+            self.schedule.step()
+            if self.average is not None:
+                self.average.update_parameters(self.net)
+        return value
+
+    def _not_finite(self, loss: float) -> Generator[TrainEvent, None, None]:
+        progress = self.progress
+        kept = (
+            f"the weights of epoch {progress.best_epoch + 1} are kept"
+            if self.best
+            else "nothing was learnt yet"
+        )
+        message = (
+            f"the loss became {loss} in epoch {progress.epoch + 1}: training ends, {kept}; lower --lr (now "
+            f"{self.config.lr:g}), or turn mixed precision off."
+        )
+        progress.why = "the loss is no number"
+        yield TrainEvent("warning", {"message": message})
+
+    def _must_stop(self, cancel: CancelToken) -> bool:
+        late = self.config.minutes is not None and self.progress.seconds > 60 * self.config.minutes
+        return self.place.any_true(cancel.cancelled or late)
+
+    def _measure(self) -> Measured:
+        net = self.net if self.average is None else self.average.module
+        rows = self.material.validation
+        made = logits_of(net, self.material.pixels[rows], self.material.look, self.place.device, self.config)
+        return self.place.same(measure(made, self.material.labels[rows]))
+
+    def _note_best(self, measured: Measured) -> bool:
+        """Keep the weights if they are the best so far."""
+        mark = (measured.macro_f1, -measured.loss)
+        if not (mark > self.progress.best):
+            return False
+        self.progress.best, self.progress.best_epoch = mark, self.progress.epoch
+        net = self.net if self.average is None else self.average.module
+        self.best = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        return True
+
+    def _early_end(self) -> str:
+        progress, patience = self.progress, self.config.patience
+        if patience and progress.epoch - 1 - progress.best_epoch >= patience:
+            return f"no better validation macro-F1 in {patience} epochs"
+        return ""
+
+    def _save_within(self, steps: int) -> Generator[TrainEvent, None, None]:
+        due = time.monotonic() - self._since_save >= 60 * self.config.checkpoint_minutes
+        if due and self.progress.step < steps:
+            yield from self._save()
+
+    def _save(self) -> Generator[TrainEvent, None, None]:
+        """Write a checkpoint; a disk that is full costs the checkpoint and not the training."""
+        self._since_save = time.monotonic()
+        if self.file is None or not self.place.is_main:
+            return
+        state = {
+            "fingerprint": self.fingerprint,
+            "progress": asdict(self.progress),
+            "schedule": checkpoint.plain_schedule(self.schedule),
+            "scaler": self.place.scaler_state(),
+        }
+        try:
+            checkpoint.save_checkpoint(self.file, self._networks(), self.optimiser, self.best, state)
+        except OutputError as error:
+            message = f"no checkpoint was written ({error}) The one before is whole; training goes on."
+            yield TrainEvent("warning", {"message": message})
+
+    def _networks(self) -> dict[str, torch.nn.Module]:
+        return {"net": self.net} | ({"average": self.average} if self.average is not None else {})
+
+    def _resume(self) -> Generator[TrainEvent, None, None]:
+        """Go on from a checkpoint where there is one of the same training."""
+        if self.file is None or not self.file.is_file():
+            return
+        tensors, state = checkpoint.read_checkpoint(self.file)
+        checkpoint.agree(state["fingerprint"], self.fingerprint, self.file)
+        checkpoint.restore(tensors, state, self._networks(), self.optimiser, self.file)
+        self.schedule.load_state_dict(state["schedule"])
+        self.place.load_scaler(state["scaler"])
+        raw = state["progress"]
+        self.progress = Progress(**{**raw, "best": tuple(raw["best"])})
+        self.best = {
+            name: value.to(self.place.device) for name, value in checkpoint.part(tensors, "best").items()
+        }
+        message = f"going on from epoch {self.progress.epoch + 1}, step {self.progress.step}."
+        yield TrainEvent("log", {"message": message})
+
+
+#: Crops by which folded normalisations are given their statistics.
+UNFOLD_CROPS = 256
+
+
+def fit_split(
+    config: TrainConfig,
+    start: Start,
+    collection: Collection,
+    crops: CutCrops,
+    split: Split,
+    place: Place,
+    cancel: CancelToken,
+    seed: int,
+    keep: bool,
+) -> Generator[TrainEvent, None, dict[str, Any]]:
+    """Train on one split; the network of `start` then holds the best weights, on the CPU.
+
+    Parameters
+    ----------
+    keep : bool
+        Whether checkpoints are written, and one that is there is gone on from.
+
+    Returns
+    -------
+    dict
+        ``why`` it ended, ``best_epoch`` (from 0) and ``history``.
+    """
+    labels = np.array([start.classes.index(name) for name in collection.labels])
+    if config.stain_normalisation != "none" and not start.stain:
+        # The reference is the training part's alone.
+        start.stain = fit_reference(crops.pixels[split.rows("train")], config.stain_normalisation)
+    pixels = normalise(crops.pixels, start.stain)
+    material = Material(pixels, labels, split.rows("train"), split.rows("validation"), look_of(start))
+    folder = Path(config.out) / "checkpoint" if keep else None
+    if folder is not None and place.is_main:
+        folder.mkdir(exist_ok=True)
+        if config.restart:
+            (folder / FILE).unlink(missing_ok=True)
+    if start.folded:
+        _unfold(start, material)
+    cached = config.freeze == "head" and config.cache_features and not (config.mixup or config.cutmix)
+    if cached and not config.teacher and place.world == 1 and last_layer(start.net) is not None:
+        return (yield from train_head(start, material, config, place, cancel, seed))
+    teacher = Teacher(config.teacher, start.classes, place.device) if config.teacher else None
+    fit = Fit(start, material, config, place, folder, fingerprint(config, start, split), seed, teacher)
+    progress = yield from fit.run(cancel)
+    start.net.to("cpu")
+    return {"why": progress.why, "best_epoch": progress.best_epoch, "history": progress.history}
+
+
+def look_of(start: Start) -> Any:
+    """How crops become this network's input."""
+    outside = 235.0 if start.rule.white is None else start.rule.white
+    return Look(start.mean, start.std, outside / 255)
+
+
+def _unfold(start: Start, material: Any) -> None:
+    rows = material.train[:: max(1, len(material.train) // UNFOLD_CROPS)][:UNFOLD_CROPS]
+
+    images = to_unit(material.pixels[rows], torch.device("cpu"))
+    unfold_batch_norm(start.net, material.look.normalise(images))
+
+
+def fingerprint(config: TrainConfig, start: Start, split: Split) -> dict[str, Any]:
+    """What a checkpoint must agree with to be gone on from."""
+    return {
+        **config.model_dump(mode="json"),
+        "architecture": start.entry.name,
+        "start": start.note,
+        "classes": list(start.classes),
+        "split": split.record["files_sha256"],
+    }

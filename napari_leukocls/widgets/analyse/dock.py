@@ -1,0 +1,206 @@
+"""The Analyse dock: a smear in, coloured cells and a differential with limits out."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QFileDialog
+
+from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.progress import Progress
+from napari_leukocls.results.writer import write_result
+from napari_leukocls.types import SmearResult
+from napari_leukocls.widgets.analyse.form import AnalyseForm
+from napari_leukocls.widgets.analyse.model import STAGE_WEIGHTS, analysis, warm_up
+from napari_leukocls.widgets.analyse.results import ResultsPanel
+from napari_leukocls.widgets.common.analysed import Analysed
+from napari_leukocls.widgets.common.canvas import canvas_of
+from napari_leukocls.widgets.common.controls import Message, ProgressLine, Scrolling, button, duration, label
+from napari_leukocls.widgets.common.lifetime import Leaving, Subscriptions
+from napari_leukocls.widgets.common.session import real_viewer, session_of
+from napari_leukocls.widgets.common.slide_model import SlideModel
+from napari_leukocls.widgets.common.texts import NOT_FOR_DIAGNOSIS, Analyse, Common
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+#: Milliseconds until what an analysis needs is imported: first the dock is seen, which the import would hold up.
+WARM_UP_AFTER_MS = 700
+
+
+class AnalyseDock(Scrolling):
+    """Analyse a smear.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = real_viewer(napari_viewer)
+        self._session = session_of(napari_viewer)
+        self._canvas = canvas_of(napari_viewer)
+        self._subscriptions = Subscriptions(self)
+        Leaving(self)
+        self._job = self._subscriptions.job(Analyse.TITLE)
+        self._export_job = self._subscriptions.job(Analyse.EXPORT)
+        self._warm_job = self._subscriptions.job(Analyse.TITLE)
+        self._slide: SlideModel | None = None
+        self._target: weakref.ref[Image] | None = None
+        self._started = 0.0
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._refresh_now)
+        self.form = AnalyseForm(self._viewer, self._session)
+        self.results = ResultsPanel()
+        self._build()
+        self._connect()
+        self._on_layer(self.form.chosen_layer())
+        warm = QTimer(self)
+        warm.setSingleShot(True)
+        warm.timeout.connect(lambda: self._warm_job.start(warm_up, show_activity=False))
+        warm.start(WARM_UP_AFTER_MS)
+
+    def _build(self) -> None:
+        self.run = button(Analyse.RUN, Analyse.RUN_TIP, self._run, "Run analysis")
+        self.run.setDefault(True)
+        again = QShortcut(QKeySequence("Ctrl+Return"), self)
+        again.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        again.activated.connect(self._run)
+        self.progress = ProgressLine(self._job)
+        self.message = Message()
+        self.body.addWidget(self.form)
+        self.body.addWidget(self.run)
+        self.body.addWidget(self.progress)
+        self.body.addWidget(self.message)
+        self.body.addWidget(self.results)
+        self.body.addStretch(1)
+        self.body.addWidget(label(NOT_FOR_DIAGNOSIS, small=True))
+
+    def _connect(self) -> None:
+        self.form.layer_chosen.connect(self._on_layer)
+        self.form.problem.connect(self.message.warn)
+        self._job.done.connect(self._on_done)
+        self._job.failed.connect(self._on_failed)
+        self._job.stopped.connect(lambda: self.message.tell(Common.STOPPED))
+        self._job.ended.connect(lambda: self.run.setEnabled(True))
+        self._export_job.done.connect(
+            lambda folder: self.message.tell(Analyse.EXPORTED.format(folder=folder))
+        )
+        self._export_job.failed.connect(self.message.warn)
+        self._canvas.edited.connect(self._on_edited)
+        self._canvas.failed.connect(self._on_failed)
+        self.results.filtered.connect(self._canvas.filter)
+        self.results.filled.connect(self._canvas.fill)
+        self.results.export.connect(self._export)
+        self._subscriptions.listen(self._session.slide_changed, self._on_slide)
+
+    # Running -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        if self._job.running:
+            return
+        try:
+            request = self.form.request()
+        except LeukoclsError as error:
+            self.message.warn(str(error))
+            return
+        layer = self.form.chosen_layer()
+        assert layer is not None
+        self._target = weakref.ref(layer)
+        self._started = time.monotonic()
+        self.message.tell("")
+        self.run.setEnabled(False)
+        self.progress.begin()
+        self._job.start(lambda token: analysis(self._session, request, token), STAGE_WEIGHTS)
+
+    def _on_done(self, found: Analysed) -> None:
+        layer = self._target() if self._target is not None else None
+        if layer is None or layer not in self._viewer.layers:
+            self.message.warn(Analyse.LAYER_GONE)
+            return
+        slide = self._session.of_layer.get(layer)
+        if slide is None:
+            slide = SlideModel(found.result, found.key, found.config, self._session.scheme)
+            self._session.of_layer[layer] = slide
+        else:
+            slide.key, slide.config = found.key, found.config
+            slide.result = found.result
+        slide.added = found.added
+        self._canvas.show(slide, layer)
+        was_blocked = self.results.as_filled.blockSignals(True)
+        self.results.as_filled.setChecked(self._canvas.filled)
+        self.results.as_filled.blockSignals(was_blocked)
+        # The canvas has shown it; the docks follow.
+        slide.changed.emit()
+        self._session.show(slide)
+        self._on_slide(slide)
+        # Whoever reads "Done" finds the counts there.
+        self._refresh_now()
+        said = [Analyse.DONE.format(time=duration(time.monotonic() - self._started))]
+        if found.restored:
+            said.append(Analyse.RESTORED.format(n=found.restored))
+        self.message.tell(" ".join(said))
+
+    def _on_failed(self, error: str) -> None:
+        self.message.warn(error)
+        self.form.refresh_models()
+
+    def _on_edited(self, count: int) -> None:
+        self.message.tell(Analyse.EDITED.format(n=count))
+
+    # Showing -------------------------------------------------------------------------------------------
+
+    def _on_layer(self, layer: Image | None) -> None:
+        """Follow the chosen smear: its slide, where it was analysed."""
+        self.run.setEnabled(layer is not None and not self._job.running)
+        if layer is None:
+            self.message.tell(Analyse.NO_LAYER)
+            return
+        if self.message.text() == Analyse.NO_LAYER:
+            self.message.tell("")
+        slide = self._session.of_layer.get(layer)
+        if slide is not None and slide is not self._session.current:
+            self._canvas.show(slide, layer)
+            self._session.show(slide)
+        self._on_slide(slide)
+
+    def _on_slide(self, slide: SlideModel | None) -> None:
+        if slide is not self._slide:
+            if self._slide is not None:
+                self._subscriptions.forget(self._slide.changed, self._refresh)
+            self._slide = slide
+            if slide is not None:
+                self._subscriptions.listen(slide.changed, self._refresh)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        # Not within a correction's key press: the counts may follow a moment later.
+        self._later.start()
+
+    def _refresh_now(self) -> None:
+        self.results.show_slide(self._slide)
+
+    # Export --------------------------------------------------------------------------------------------
+
+    def _export(self) -> None:
+        if self._slide is None:
+            return
+        folder = QFileDialog.getExistingDirectory(self, Analyse.EXPORT_TITLE)
+        if folder:
+            result = self._slide.result
+            self._export_job.start(lambda _: written(result, Path(folder)))
+
+
+def written(result: SmearResult, folder: Path) -> Generator[Progress, None, Path]:
+    """Write a slide's files into a folder."""
+    yield Progress("write", 0, 1)
+    return write_result(result, folder)["folder"]

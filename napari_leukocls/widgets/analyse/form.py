@@ -1,0 +1,220 @@
+"""The settings of the Analyse dock: what to analyse, with what, at which scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Shapes
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_leukocls.config import AnalyzeConfig, make_config
+from napari_leukocls.errors import InputError, LeukoclsError
+from napari_leukocls.widgets.analyse.model import Request
+from napari_leukocls.widgets.common import preferences
+from napari_leukocls.widgets.common.controls import combo, fill, find, form, form_row, named
+from napari_leukocls.widgets.common.layers import region_of_shapes, region_of_view, smear_of
+from napari_leukocls.widgets.common.lifetime import Subscriptions
+from napari_leukocls.widgets.common.session import Session, classifiers, segmenters
+from napari_leukocls.widgets.common.texts import Analyse
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_leukocls.analysis.region import Region
+
+_FILE = "file…"
+
+_WHOLE, _VIEW = "whole", "view"
+
+
+class AnalyseForm(QWidget):
+    """Choices of an analysis.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    session : Session
+    for_batch : bool
+        Leave out what is asked of one open smear alone.
+    """
+
+    layer_chosen = Signal(object)
+    problem = Signal(str)
+
+    def __init__(self, viewer: ViewerModel, session: Session, for_batch: bool = False) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._session = session
+        self._build()
+        self._lay_out(for_batch)
+        self._connect()
+        self.refresh_models()
+        self.refresh_layers()
+
+    def _build(self) -> None:
+        self.layer = combo(Analyse.LAYER, Analyse.LAYER_TIP)
+        self.segmenter = combo(Analyse.SEGMENTER, Analyse.SEGMENTER_TIP)
+        self.classifier = combo(Analyse.CLASSIFIER, Analyse.CLASSIFIER_TIP)
+        devices = [(text, name) for name, text in Analyse.DEVICES.items()]
+        self.device = combo(Analyse.DEVICE, Analyse.DEVICE_TIP, devices)
+        self.device.setCurrentIndex(max(0, find(self.device, preferences.device())))
+        kinds = [(text, name) for name, text in Analyse.SCALE_KINDS.items()]
+        self.scale_kind = combo(Analyse.SCALE, Analyse.SCALE_TIP, kinds)
+        self.scale_value = named(QDoubleSpinBox(), Analyse.SCALE_VALUE, Analyse.SCALE_VALUE_TIP)
+        self.scale_value.hide()
+        self.confidence = named(QDoubleSpinBox(), Analyse.CONFIDENCE, Analyse.CONFIDENCE_TIP)
+        self.confidence.setRange(0, 100)
+        self.confidence.setDecimals(0)
+        self.confidence.setSingleStep(5)
+        self.confidence.setSuffix(" %")
+        self.confidence.setSpecialValueText(Analyse.CONFIDENCE_OWN)
+        for box in (self.confidence, self.scale_value):
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.region = combo(Analyse.REGION, Analyse.REGION_TIP)
+
+    def _lay_out(self, for_batch: bool) -> None:
+        lines = form()
+        if not for_batch:
+            form_row(lines, Analyse.LAYER, self.layer)
+            form_row(lines, Analyse.REGION, self.region)
+        form_row(lines, Analyse.SEGMENTER, self.segmenter)
+        form_row(lines, Analyse.CLASSIFIER, self.classifier)
+        form_row(lines, Analyse.CONFIDENCE, self.confidence)
+        form_row(lines, Analyse.SCALE, self.scale_kind, self.scale_value)
+        form_row(lines, Analyse.DEVICE, self.device)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(lines)
+
+    def _connect(self) -> None:
+        subscriptions = Subscriptions(self)
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.removed, events.renamed):
+            subscriptions.listen(event, self.refresh_layers)
+        subscriptions.listen(self._viewer.layers.selection.events.active, self._follow_active)
+        subscriptions.listen(self._session.models_changed, self.refresh_models)
+        self.layer.currentIndexChanged.connect(lambda _: self.layer_chosen.emit(self.chosen_layer()))
+        self.scale_kind.currentIndexChanged.connect(self._on_scale_kind)
+        self.segmenter.activated.connect(self._on_segmenter)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Models may have come or gone while the dock was hidden."""
+        self.refresh_models()
+        super().showEvent(event)
+
+    def chosen_layer(self) -> Image | None:
+        """Return the image layer that is chosen, where it is still in the viewer."""
+        name = self.layer.currentData()
+        return self._viewer.layers[name] if name is not None and name in self._viewer.layers else None
+
+    def refresh_layers(self, _event: Any = None) -> None:
+        """Offer the image layers, and the Shapes layers as regions."""
+        before = self.layer.currentData()
+        images = [layer.name for layer in self._viewer.layers if self._is_smear(layer)]
+        fill(self.layer, [(name, name) for name in images])
+        self.layer.setEnabled(bool(images))
+        fill(
+            self.region,
+            [
+                *((text, name) for name, text in Analyse.REGIONS.items()),
+                *(
+                    (Analyse.REGION_SHAPES.format(name=layer.name), ("shapes", layer.name))
+                    for layer in self._viewer.layers
+                    if isinstance(layer, Shapes)
+                ),
+            ],
+        )
+        if before not in images and images:
+            self.layer.setCurrentIndex(len(images) - 1)
+        if self.layer.currentData() != before:
+            self.layer_chosen.emit(self.chosen_layer())
+
+    @staticmethod
+    def _is_smear(layer: Any) -> bool:
+        # What a dock has drawn over a smear is no smear.
+        return isinstance(layer, Image) and "leukocls_overlay" not in layer.metadata
+
+    def _follow_active(self, event: Any) -> None:
+        active = event.value
+        if self._is_smear(active):
+            at = find(self.layer, active.name)
+            if at >= 0:
+                self.layer.setCurrentIndex(at)
+
+    def refresh_models(self) -> None:
+        """Offer the models that are there now, the active one first."""
+        try:
+            models = [entry.name for entry in classifiers()]
+        except LeukoclsError as error:
+            self.problem.emit(str(error))
+            return
+        entries: list[tuple[str, Any]] = [(name, name) for name in models[1:]]
+        if models:
+            entries.insert(0, (Analyse.ACTIVE.format(name=models[0]), None))
+        fill(self.classifier, entries)
+        own = [self.segmenter.itemData(i) for i in range(self.segmenter.count())]
+        files = [name for name in own if name not in segmenters() and name != _FILE]
+        shown = [(Analyse.SEGMENTERS.get(name, f"cellpose {name}"), name) for name in segmenters()]
+        shown += [(str(name), name) for name in files]
+        fill(self.segmenter, [*shown, (Analyse.SEGMENTER_FILE, _FILE)])
+
+    def _on_segmenter(self, index: int) -> None:
+        if self.segmenter.itemData(index) != _FILE:
+            return
+        path, _ = QFileDialog.getOpenFileName(self, Analyse.SEGMENTER_FILE)
+        if path:
+            self.segmenter.insertItem(index, path, path)
+        self.segmenter.setCurrentIndex(index if path else 0)
+
+    def _on_scale_kind(self, _index: int) -> None:
+        kind = self.scale_kind.currentData()
+        self.scale_value.setVisible(kind != "auto")
+        if kind == "pixel_size_um":
+            self.scale_value.setRange(0.005, 1.4)
+            self.scale_value.setDecimals(4)
+            self.scale_value.setSingleStep(0.01)
+            self.scale_value.setValue(0.1)
+        elif kind == "diameter_px":
+            self.scale_value.setRange(5, 2000)
+            self.scale_value.setDecimals(1)
+            self.scale_value.setSingleStep(1)
+            self.scale_value.setValue(75)
+
+    def config(self) -> AnalyzeConfig:
+        """Return the settings, validated."""
+        options: dict[str, Any] = {
+            "segmenter": self.segmenter.currentData(),
+            "classifier": self.classifier.currentData(),
+            "device": self.device.currentData(),
+        }
+        if self.confidence.value() > 0:
+            options["min_confidence"] = self.confidence.value() / 100
+        if self.scale_kind.currentData() != "auto":
+            options[self.scale_kind.currentData()] = self.scale_value.value()
+        return make_config(**options)
+
+    def request(self) -> Request:
+        """Return what to analyse and how, with a copy of the image.
+
+        Raises
+        ------
+        LeukoclsError
+            Where there is no smear, or it or the region cannot be analysed.
+        """
+        layer = self.chosen_layer()
+        if layer is None:
+            raise InputError(Analyse.NO_LAYER)
+        image = smear_of(layer)
+        return Request(image, self.config(), self._region(layer))
+
+    def _region(self, layer: Image) -> Region | None:
+        chosen = self.region.currentData()
+        if chosen == _VIEW:
+            return region_of_view(layer)
+        if isinstance(chosen, tuple):
+            if chosen[1] not in self._viewer.layers:
+                raise InputError(f"the Shapes layer '{chosen[1]}' is gone: choose another region.")
+            return region_of_shapes(layer, self._viewer.layers[chosen[1]])
+        return None

@@ -1,0 +1,261 @@
+"""The Batch dock: a folder of slides in, one folder of results each and a summary out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt, QUrl
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLineEdit,
+    QSpinBox,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.progress import Progress
+from napari_leukocls.widgets.analyse.form import AnalyseForm
+from napari_leukocls.widgets.batch.model import Order, Row, Table, find_slides, opened, rows_of, work
+from napari_leukocls.widgets.common.analysed import Analysed
+from napari_leukocls.widgets.common.canvas import canvas_of
+from napari_leukocls.widgets.common.controls import (
+    NARROWEST_CHARS,
+    Folded,
+    Message,
+    ProgressLine,
+    as_list,
+    button,
+    form,
+    form_row,
+    label,
+    named,
+)
+from napari_leukocls.widgets.common.lifetime import Leaving, Subscriptions
+from napari_leukocls.widgets.common.session import real_viewer, session_of
+from napari_leukocls.widgets.common.slide_model import SlideModel
+from napari_leukocls.widgets.common.texts import Batch, Common
+
+
+class BatchDock(QWidget):
+    """Analyse a folder of slides.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = real_viewer(napari_viewer)
+        self._session = session_of(self._viewer)
+        self._canvas = canvas_of(self._viewer)
+        self._subscriptions = Subscriptions(self)
+        Leaving(self)
+        self._job = self._subscriptions.job(Batch.TITLE)
+        self._open_job = self._subscriptions.job(Batch.OPEN)
+        self._model = Table()
+        self._build()
+        self._lay_out()
+        self._connect()
+
+    def _build(self) -> None:
+        self.source = named(QLineEdit(), Batch.FOLDER, Batch.FOLDER_TIP)
+        self.target = named(QLineEdit(), Batch.OUT, Batch.OUT_TIP)
+        self.choose_source = button(
+            Common.BROWSE, Batch.FOLDER_TIP, lambda: self._choose(self.source), "Choose folder of slides"
+        )
+        self.choose_target = button(
+            Common.BROWSE, Batch.OUT_TIP, lambda: self._choose(self.target), "Choose folder for results"
+        )
+        self.options = AnalyseForm(self._viewer, self._session, for_batch=True)
+        self.options_fold = Folded(Batch.OPTIONS, Batch.OPTIONS_TIP)
+        self.options_fold.body.addWidget(self.options)
+        self.workers = named(QSpinBox(), Batch.WORKERS, Batch.WORKERS_TIP)
+        self.workers.setRange(1, 64)
+        self.resume = named(QCheckBox(Batch.RESUME), Batch.RESUME, Batch.RESUME_TIP)
+        self.resume.setChecked(True)
+        self.start = button(Batch.START, Batch.START_TIP, self._start)
+        self.progress = ProgressLine(self._job)
+        self.message = Message()
+        self.summary = label()
+        self.table = named(QTableWidget(0, len(Batch.COLUMNS)), Batch.TABLE, Batch.TABLE_TIP)
+        self.table.setHorizontalHeaderLabels(Batch.COLUMNS)
+        as_list(self.table)
+        self.open = button(Batch.OPEN, Batch.OPEN_TIP, self._open)
+        self.show_folder = button(Batch.SHOW, Batch.SHOW_TIP, self._show_folder)
+
+    def _lay_out(self) -> None:
+        lines = form()
+        form_row(lines, Batch.FOLDER, self.source, self.choose_source)
+        form_row(lines, Batch.OUT, self.target, self.choose_target)
+        form_row(lines, Batch.WORKERS, self.workers)
+        column = QVBoxLayout(self)
+        column.addLayout(lines)
+        column.addWidget(self.resume)
+        column.addWidget(self.options_fold)
+        column.addWidget(self.start)
+        column.addWidget(self.progress)
+        column.addWidget(self.message)
+        column.addWidget(self.table, 1)
+        column.addWidget(self.summary)
+        line = QHBoxLayout()
+        line.addWidget(self.open)
+        line.addWidget(self.show_folder)
+        column.addLayout(line)
+        self.setMinimumWidth(self.fontMetrics().averageCharWidth() * NARROWEST_CHARS)
+
+    def _connect(self) -> None:
+        self.source.editingFinished.connect(self._on_folders)
+        self.target.editingFinished.connect(self._on_folders)
+        self.options.problem.connect(self.message.warn)
+        self.table.doubleClicked.connect(lambda _: self._open())
+        self._job.progressed.connect(self._on_progress)
+        self._job.done.connect(self._on_done)
+        self._job.failed.connect(self._on_failed)
+        self._job.stopped.connect(self._on_stopped)
+        self._job.ended.connect(lambda: self.start.setEnabled(True))
+        self._open_job.done.connect(self._on_opened)
+        self._open_job.failed.connect(self.message.warn)
+
+    # Folders -------------------------------------------------------------------------------------------
+
+    def _choose(self, line: QLineEdit) -> None:
+        folder = QFileDialog.getExistingDirectory(self, line.accessibleName(), line.text())
+        if folder:
+            line.setText(folder)
+            self._on_folders()
+
+    def _on_folders(self) -> None:
+        """Show what is in the folder before anything is done."""
+        if self._job.running or not self.source.text().strip():
+            return
+        source = Path(self.source.text().strip())
+        if not self.target.text().strip():
+            self.target.setText(str(source / "leukocls-results"))
+        try:
+            slides = find_slides(source)
+        except LeukoclsError as error:
+            self.message.warn(str(error))
+            return
+        self.message.tell("")
+        out = Path(self.target.text().strip())
+        self._model.rows, self._model.out = rows_of(slides, out), out
+        self._fill()
+
+    # Running -------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._job.running:
+            return
+        try:
+            slides = find_slides(Path(self.source.text().strip()))
+            config = self.options.config()
+        except LeukoclsError as error:
+            self.message.warn(str(error))
+            return
+        out = Path(self.target.text().strip() or str(Path(self.source.text().strip()) / "leukocls-results"))
+        self.target.setText(str(out))
+        order = Order(slides, out, config, self.workers.value(), self.resume.isChecked())
+        self._model.begin([Row(slide.slide_id, slide.source) for slide in slides], out)
+        self._fill()
+        self.message.tell("")
+        self.start.setEnabled(False)
+        self.progress.begin()
+        self._job.start(lambda token: work(order, token), {"slides": 1.0})
+
+    def _on_progress(self, step: Progress, _share: float, _left: object) -> None:
+        self._model.on_progress(step)
+        self._fill()
+
+    def _on_done(self, outcomes: list[Any]) -> None:
+        self._model.on_outcomes(outcomes)
+        self._fill()
+        failed = sum(outcome.status != "done" for outcome in outcomes)
+        text = Batch.DONE.format(done=len(outcomes) - failed, folder=self._model.out)
+        if failed:
+            self.message.warn(f"{text} {Batch.FAILED_SOME.format(n=failed)}")
+        else:
+            self.message.tell(text)
+
+    def _on_failed(self, error: str) -> None:
+        self._model.interrupted()
+        self._fill()
+        self.message.warn(error)
+
+    def _on_stopped(self) -> None:
+        self._model.interrupted()
+        self._fill()
+        self.message.tell(Batch.STOPPED)
+
+    def _fill(self) -> None:
+        """Show the table as it is now, with the row that was chosen."""
+        rows = self._model.rows
+        if self.table.rowCount() != len(rows):
+            self.table.setRowCount(len(rows))
+        for i, one in enumerate(rows):
+            texts = [one.slide_id, Batch.STATES.get(one.state, one.state)]
+            texts += ["" if n is None else str(n) for n in (one.cells, one.leukocytes, one.to_review)]
+            for j, text in enumerate(texts):
+                self._set(i, j, text, one.note or one.source)
+        counted = [one for one in rows if one.leukocytes is not None]
+        self.summary.setText(
+            Batch.SUMMARY.format(
+                done=sum(one.state == "done" for one in rows),
+                total=len(rows),
+                leukocytes=sum(one.leukocytes or 0 for one in counted),
+                to_review=sum(one.to_review or 0 for one in counted),
+            )
+            if rows
+            else ""
+        )
+
+    def _set(self, i: int, j: int, text: str, tip: str) -> None:
+        item = self.table.item(i, j)
+        if item is None:
+            item = QTableWidgetItem()
+            if j > 1:
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            self.table.setItem(i, j, item)
+        if item.text() != text:
+            item.setText(text)
+        item.setToolTip(tip)
+
+    # Opening -------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        chosen = self.table.currentRow()
+        if chosen < 0 or chosen >= len(self._model.rows):
+            self.message.tell(Batch.CHOOSE)
+            return
+        folder = self._model.out / self._model.rows[chosen].slide_id
+        self._open_job.start(lambda token: opened(self._session, folder, token))
+
+    def _on_opened(self, found: Analysed) -> None:
+        image = found.result.image
+        name = image.slide_id
+        layer = self._viewer.layers[name] if name in self._viewer.layers else None
+        if layer is None or self._session.of_layer.get(layer) is None:
+            options: dict[str, Any] = {"name": name, "rgb": True, "metadata": {"source": image.source}}
+            if image.um_per_px is not None:
+                options |= {"scale": (image.um_per_px,) * 2, "units": ("um", "um")}
+            layer = self._viewer.add_image(image.pixels, **options)
+        slide = SlideModel(found.result, found.key, found.config, self._session.scheme)
+        slide.added = found.added
+        self._session.of_layer[layer] = slide
+        self._canvas.show(slide, layer)
+        self._session.show(slide)
+        self.message.tell(Batch.OPENED.format(slide=name))
+
+    def _show_folder(self) -> None:
+        if self._model.out.is_dir() and str(self._model.out) != ".":
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._model.out)))
+        else:
+            self.message.tell(Batch.NO_FOLDER)

@@ -1,0 +1,207 @@
+"""What the Batch dock does, without its window."""
+
+from __future__ import annotations
+
+import csv
+import queue
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.errors import ArgumentError, InputError
+from napari_leukocls.progress import CancelToken, Progress
+from napari_leukocls.widgets.common.analysed import Analysed, restored
+
+if TYPE_CHECKING:
+    from napari_leukocls.batch import SlideOutcome
+    from napari_leukocls.io.inputs import SlideInput
+    from napari_leukocls.widgets.common.session import Session
+
+WAITING, WORKING, DONE, FAILED = "waiting", "working", "done", "failed"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One press of Start.
+
+    Attributes
+    ----------
+    slides : tuple of SlideInput
+    out : pathlib.Path
+    config : AnalyzeConfig
+    workers : int
+    resume : bool
+    """
+
+    slides: tuple[SlideInput, ...]
+    out: Path
+    config: AnalyzeConfig
+    workers: int = 1
+    resume: bool = True
+
+
+@dataclass
+class Row:
+    """A slide in the table."""
+
+    slide_id: str
+    source: str
+    state: str = WAITING
+    cells: int | None = None
+    leukocytes: int | None = None
+    to_review: int | None = None
+    note: str = ""
+
+
+def find_slides(folder: Path) -> tuple[SlideInput, ...]:
+    """Return the slides in a folder.
+
+    Raises
+    ------
+    InputError
+        Where it holds no image.
+    """
+    from napari_leukocls.io.inputs import expand_inputs
+
+    if not folder.is_dir():
+        raise InputError(f"'{folder}' is no folder: choose the folder that holds the slides.")
+    slides = tuple(expand_inputs([folder]))
+    if not any(slide.fields and slide.fields[0] != folder for slide in slides):
+        raise InputError(f"'{folder}' holds no image: choose the folder that holds the slides.")
+    return slides
+
+
+def rows_of(slides: tuple[SlideInput, ...], out: Path) -> list[Row]:
+    """Return the table before a run; slides that an earlier run has done say so."""
+    rows = [Row(slide.slide_id, slide.source) for slide in slides]
+    for row in rows:
+        if (out / row.slide_id / "cells.csv").is_file():
+            row.state = DONE
+    fill_numbers(rows, out)
+    return rows
+
+
+def fill_numbers(rows: list[Row], out: Path) -> None:
+    """Take the numbers of slides that are done from ``summary.csv``, which grows while a batch runs."""
+    try:
+        with open(out / "summary.csv", encoding="utf-8", newline="") as stream:
+            found = {row["slide_id"]: row for row in csv.DictReader(stream)}
+    except (OSError, KeyError, csv.Error):
+        # Not written yet; the numbers come with the end of the run.
+        return
+    for row in rows:
+        if row.state == DONE and row.slide_id in found:
+            numbers = found[row.slide_id]
+            row.cells, row.leukocytes = _whole(numbers.get("n_cells")), _whole(numbers.get("n_wbc"))
+            row.to_review = _whole(numbers.get("n_review"))
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
+
+
+def work(order: Order, cancel: CancelToken) -> Generator[Progress, None, list[SlideOutcome]]:
+    """Run a batch and hand its progress on.
+
+    The batch calls back instead of yielding, so that it runs in a thread of its own.
+    """
+    from napari_leukocls.batch import run_batch
+
+    news: queue.Queue[Any] = queue.Queue()
+
+    def run() -> None:
+        try:
+            news.put(
+                run_batch(
+                    order.slides,
+                    order.out,
+                    order.config,
+                    workers=order.workers,
+                    resume=order.resume,
+                    progress=news.put,
+                    cancel=cancel,
+                )
+            )
+        except BaseException as error:  # noqa: BLE001 - it is raised again in the worker's thread
+            news.put(error)
+
+    thread = threading.Thread(target=run, name="leukocls-batch", daemon=True)
+    thread.start()
+    while True:
+        item = news.get()
+        if isinstance(item, Progress):
+            yield item
+        elif isinstance(item, BaseException):
+            raise item
+        else:
+            return item
+
+
+class Table:
+    """The slides of a batch and what is known of each.
+
+    Attributes
+    ----------
+    rows : list of Row
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.out = Path()
+
+    def begin(self, rows: list[Row], out: Path) -> None:
+        """Show the slides of a run that starts."""
+        self.rows, self.out = rows, out
+        for row in rows:
+            row.state = WAITING
+
+    def on_progress(self, step: Progress) -> None:
+        """Take a step of the run: which slide is at work, and which have their results."""
+        for row in self.rows:
+            if row.state in (WAITING, WORKING):
+                if row.state == WORKING and step.stage == "slides" and row.slide_id != step.message:
+                    done = (self.out / row.slide_id / "cells.csv").is_file()
+                    row.state = DONE if done else FAILED
+                    fill_numbers(self.rows, self.out)
+                elif step.stage == "slides" and row.slide_id == step.message:
+                    row.state = WORKING
+
+    def on_outcomes(self, outcomes: list[SlideOutcome]) -> None:
+        """Take what became of every slide."""
+        by_id = {outcome.slide_id: outcome for outcome in outcomes}
+        for row in self.rows:
+            outcome = by_id.get(row.slide_id)
+            if outcome is None:
+                continue
+            row.state = outcome.status
+            row.cells, row.leukocytes = outcome.n_cells, outcome.n_wbc
+            row.to_review = outcome.n_review
+            row.note = outcome.error or "; ".join(outcome.warnings)
+
+    def interrupted(self) -> None:
+        """What was at work is not done."""
+        for row in self.rows:
+            if row.state == WORKING:
+                row.state = WAITING
+
+
+def opened(session: Session, folder: Path, cancel: CancelToken) -> Generator[Progress, None, Analysed]:
+    """Read a slide's results back, with what the review store has of it."""
+    from napari_leukocls.config import make_config
+    from napari_leukocls.results.reader import reopen
+
+    yield Progress("read", 0, 1)
+    result = reopen(folder)
+    cancel.check()
+    yield Progress("store", 0, 1)
+    key = session.store.add_slide(result)
+    settings = {k: v for k, v in result.run.get("settings", {}).items() if k in AnalyzeConfig.model_fields}
+    try:
+        config = make_config(**settings)
+    except ArgumentError:
+        # An older run may have been given a size that is refused now; the result has its scale already.
+        config = make_config(**settings | {"diameter_px": None, "pixel_size_um": None})
+    return restored(session, result, key, config)

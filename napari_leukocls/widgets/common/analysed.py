@@ -1,0 +1,56 @@
+"""A result with the corrections that the review store has of it; the same after outlines are edited. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_leukocls.analysis.region import Edit, remeasure
+from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.measurement.differential import differential
+from napari_leukocls.progress import CancelToken, Progress
+from napari_leukocls.types import SmearResult
+
+if TYPE_CHECKING:
+    from napari_leukocls.widgets.common.session import Session
+    from napari_leukocls.widgets.common.slide_model import SlideModel
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """What an analysis leaves: its result, with earlier corrections of this slide, and the slide's key."""
+
+    result: SmearResult
+    key: str
+    config: AnalyzeConfig
+    restored: int
+    #: The very result that the store was given: it cuts pictures of cells out of it while it is in memory.
+    added: SmearResult
+
+
+def restored(session: Session, result: SmearResult, key: str, config: AnalyzeConfig) -> Analysed:
+    """Lay the corrections that the review store has of a slide over its fresh result."""
+    cells = session.store.apply(key, result.cells)
+    classes = result.run["classifier"]["classes"]
+    counts = differential(cells, session.scheme, classes, slide_id=result.image.slide_id)
+    corrected = int((cells["corrected_class"].fillna("") != "").sum())
+    return Analysed(replace(result, cells=cells, counts=counts), key, config, corrected, result)
+
+
+def edited(
+    session: Session, slide: SlideModel, labels: np.ndarray, edit: Edit, cancel: CancelToken
+) -> Generator[Progress, None, Analysed]:
+    """Measure and classify the cells of an edit again, and tell the review store."""
+    yield Progress("edit", 0, 1)
+    with session.networks:
+        cancel.check()
+        # The classifier of the result, though another may be active by now.
+        config = slide.config.model_copy(update={"classifier": slide.result.run["classifier"]["name"]})
+        engine = session.engine(config)
+        result = remeasure(slide.added, labels, edit, engine)
+    cancel.check()
+    key = session.store.add_slide(result)
+    return restored(session, result, key, slide.config)

@@ -1,0 +1,391 @@
+"""The labels layer, edits, the ring, the camera."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels, Points
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_leukocls.analysis.region import find_edit
+from napari_leukocls.types import SmearResult
+from napari_leukocls.widgets.common.analysed import Analysed, edited
+from napari_leukocls.widgets.common.jobs import Job
+from napari_leukocls.widgets.common.layers import (
+    cells_layer_name,
+    label_colormap,
+    pixels_of,
+    placement_of,
+    result_layers,
+    result_of,
+    update_features,
+)
+from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
+from napari_leukocls.widgets.common.slide_model import SlideModel
+from napari_leukocls.widgets.common.texts import Canvas as Texts
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+#: Milliseconds after the last stroke until the outlines are looked at.
+EDIT_PAUSE_MS = 400
+#: Pixels of the largest image whose cells are outlined rather than filled, unless that is asked for.
+MOST_OUTLINED = 4_000_000
+
+
+class Canvas(QObject):
+    """What one viewer shows of the session's current slide.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    session : Session
+    """
+
+    edited = Signal(int)
+    failed = Signal(str)
+
+    def __init__(self, viewer: Any, session: Session) -> None:
+        super().__init__()
+        self._viewer = weakref.ref(viewer)
+        self._session = session
+        self._layer: weakref.ref[Labels] | None = None
+        self._image: weakref.ref[Image] | None = None
+        self._ring: weakref.ref[Points] | None = None
+        self._slide: SlideModel | None = None
+        self._filter: tuple[str | None, bool] = (None, False)
+        self._filled = False
+        #: What the layer is coloured by: itself, cells, their classes, and those that are shown.
+        self._coloured: tuple[Any, ...] = ()
+        self._blind = False
+        self._jumps = Jumps()
+        self._ours = False
+        self._job = Job(Texts.MEASURING)
+        self._job.done.connect(self._on_measured)
+        self._job.failed.connect(self.failed)
+        self._pause = QTimer(self)
+        self._pause.setSingleShot(True)
+        self._pause.setInterval(EDIT_PAUSE_MS)
+        self._pause.timeout.connect(self._look_at_edit)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._recolour)
+        viewer.mouse_drag_callbacks.append(self._on_mouse)
+
+    @property
+    def layer(self) -> Labels | None:
+        """The labels layer of the current slide, where it is still in the viewer."""
+        viewer, layer = self._viewer(), self._layer() if self._layer is not None else None
+        return layer if viewer is not None and layer is not None and layer in viewer.layers else None
+
+    @property
+    def image(self) -> Image | None:
+        """The image layer of the current slide, where it is still in the viewer."""
+        viewer, layer = self._viewer(), self._image() if self._image is not None else None
+        return layer if viewer is not None and layer is not None and layer in viewer.layers else None
+
+    def show(self, slide: SlideModel, image: Image) -> None:
+        """Show a slide over its image layer: in its labels layer where there is one, else in a new one."""
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        if slide is not self._slide:
+            if self._slide is not None:
+                self._slide.changed.disconnect(self._on_changed)
+                self._slide.selected.disconnect(self._on_selected)
+            slide.changed.connect(self._on_changed)
+            slide.selected.connect(self._on_selected)
+        self._slide = slide
+        self._image = weakref.ref(image)
+        layer = self._find_layer(viewer, image, slide.result)
+        self._layer = weakref.ref(layer)
+        self._on_changed()
+
+    def _find_layer(self, viewer: Any, image: Image, result: SmearResult) -> Labels:
+        name = cells_layer_name(image.name)
+        for layer in viewer.layers:
+            shown = result_of(layer)
+            mine = shown is not None and shown.image.slide_id == result.image.slide_id
+            if isinstance(layer, Labels) and (mine or layer.name == name):
+                self._listen(layer)
+                return layer
+        ((data, options, _),) = result_layers(result, image.name, self._session.scheme, **placement_of(image))
+        # napari draws outlines anew over the whole image with every change of colour.
+        self._filled = self._filled or result.labels.size > MOST_OUTLINED
+        options |= {"opacity": 0.5 if self._filled else 0.9}
+        layer = viewer.add_labels(data, **options)
+        cells = result.cells
+        self._coloured = (weakref.ref(layer), cells["cell_id"].tolist(), cells["class"].tolist(), None)
+        if not self._filled:
+            layer.contour = self._contour(result)
+        layer.brush_size = max(3, round(result.segmentation.scale.red_cell_diameter_px / 4))
+        self._listen(layer)
+        return layer
+
+    def _listen(self, layer: Labels) -> None:
+        if layer.metadata.get("leukocls_listens"):
+            return
+        layer.metadata["leukocls_listens"] = True
+        for event in (layer.events.paint, layer.events.set_data, layer.events.data):
+            event.connect(self._on_touched)
+
+    @staticmethod
+    def _contour(result: SmearResult) -> int:
+        return max(2, round(result.segmentation.scale.red_cell_diameter_px / 25))
+
+    def _on_changed(self) -> None:
+        """Bring pixels, features and colours of the layer to the slide's."""
+        layer, slide = self.layer, self._slide
+        if layer is None or slide is None:
+            return
+        self._ours = True
+        try:
+            labels = slide.result.labels
+            if layer.data.shape != labels.shape or not np.array_equal(layer.data, labels):
+                layer.data = pixels_of(labels)
+                layer.selected_label = int(labels.max(initial=0)) + 1
+            update_features(layer, slide.result)
+        finally:
+            self._ours = False
+        # A large image takes a moment to be coloured: not within a key press.
+        self._later.start()
+
+    def _recolour(self) -> None:
+        layer, slide = self.layer, self._slide
+        if layer is None or slide is None:
+            return
+        self._ours = True
+        try:
+            shown = slide.visible(*self._filter)
+            wanted = (
+                weakref.ref(layer),
+                slide.cells["cell_id"].tolist(),
+                slide.cells["class"].tolist(),
+                shown,
+            )
+            if wanted == self._coloured:
+                return
+            layer.colormap = label_colormap(slide.cells, self._session.scheme, shown)
+            self._coloured = wanted
+        finally:
+            self._ours = False
+
+    def filter(self, class_name: str | None, only_review: bool) -> None:
+        """Colour only some cells."""
+        self._filter = (class_name, only_review)
+        self._later.start()
+
+    @property
+    def filled(self) -> bool:
+        """Whether cells are filled instead of outlined."""
+        return self._filled
+
+    def fill(self, filled: bool) -> None:
+        """Fill the cells, or draw their outlines."""
+        self._filled = filled
+        if self.layer is not None and self._slide is not None:
+            self.layer.contour = 0 if filled else self._contour(self._slide.result)
+            self.layer.opacity = 0.5 if filled else 0.9
+
+    def blind(self, hidden: bool) -> None:
+        """Hide the classes while a second reader works, and show them again after."""
+        if self._blind != hidden:
+            self._blind = hidden
+            if self.layer is not None:
+                self.layer.visible = not hidden
+                # The status bar speaks for the active layer, and it says the classes.
+                viewer = self._viewer()
+                if viewer is not None:
+                    viewer.layers.selection.active = self.image if hidden else self.layer
+
+    # Edits of outlines ---------------------------------------------------------------------------------
+
+    def _on_touched(self, _event: Any = None) -> None:
+        if not self._ours:
+            self._pause.start()
+
+    def _look_at_edit(self) -> None:
+        layer, slide = self.layer, self._slide
+        if layer is None or slide is None or layer.data.shape != slide.result.labels.shape:
+            return
+        if self._job.running:
+            self._pause.start()
+            return
+        edit = find_edit(slide.result.labels, np.asarray(layer.data))
+        if edit is None:
+            return
+        labels = np.array(layer.data, np.int32)
+        before = slide.result
+
+        def steps(token: Any) -> Generator[Any, None, tuple[SlideModel, SmearResult, Analysed, int]]:
+            found = yield from edited(self._session, slide, labels, edit, token)
+            return slide, before, found, len(edit.cell_ids)
+
+        self._job.start(steps)
+
+    def _on_measured(self, found: tuple[SlideModel, SmearResult, Analysed, int]) -> None:
+        slide, before, analysed, count = found
+        result = analysed.result
+        if slide.result is not before:
+            # The slide was corrected meanwhile: measure again over what it is now.
+            self._pause.start()
+            return
+        layer = self.layer
+        later = layer is not None and not np.array_equal(layer.data, result.labels)
+        self._ours = True
+        try:
+            slide.result, slide.added = result, analysed.added
+            if layer is not None:
+                update_features(layer, result)
+        finally:
+            self._ours = False
+        self._later.start()
+        # The layer's own pixels stay as the person left them; listeners learn of the rest.
+        slide.changed.disconnect(self._on_changed)
+        slide.changed.emit()
+        slide.changed.connect(self._on_changed)
+        self.edited.emit(count)
+        if later:
+            self._pause.start()
+
+    # The chosen cell -----------------------------------------------------------------------------------
+
+    def _on_mouse(self, viewer: Any, event: Any) -> Generator[None, None, None]:
+        """A click, not a drag, on a cell chooses it."""
+        layer, slide = self.layer, self._slide
+        if layer is None or slide is None or layer.mode != "pan_zoom" or event.button != 1:
+            return
+        start = np.array(event.pos)
+        yield
+        while event.type == "mouse_move":
+            if np.abs(np.array(event.pos) - start).max() > 3:
+                return
+            yield
+        value = layer.get_value(event.position, world=True)
+        if value and slide.row(int(value)) is not None:
+            slide.select((int(value),), "canvas")
+
+    def _on_selected(self, cell_ids: tuple[int, ...], origin: str) -> None:
+        rows = [row for cell in cell_ids if (row := self._slide.row(cell)) is not None] if self._slide else []
+        self._mark(rows)
+        if origin != "canvas" and len(rows) == 1:
+            self._jump(rows[0])
+
+    def _mark(self, rows: list[Any]) -> None:
+        """Draw a ring around the chosen cells."""
+        viewer, cells = self._viewer(), self.layer
+        if viewer is None or cells is None:
+            return
+        ring = self._ring() if self._ring is not None else None
+        shown = ring_around(viewer, cells, ring, rows)
+        self._ring = None if shown is None else weakref.ref(shown)
+
+    def _jump(self, cell: Any) -> None:
+        viewer, layer, slide = self._viewer(), self.layer, self._slide
+        if viewer is not None and layer is not None and slide is not None:
+            self._jumps.to(viewer, layer, cell, slide.result.segmentation.scale.red_cell_diameter_px)
+
+    def go_back(self) -> None:
+        """Return to the view before the first jump."""
+        viewer = self._viewer()
+        if viewer is not None:
+            self._jumps.back(viewer)
+
+
+_canvases: weakref.WeakKeyDictionary[Any, Canvas] = weakref.WeakKeyDictionary()
+
+
+def canvas_of(viewer: Any) -> Canvas:
+    """Return the canvas of a viewer; made when it is first asked for."""
+    real = real_viewer(viewer)
+    if real not in _canvases:
+        _canvases[real] = Canvas(real, session_of(real))
+    return _canvases[real]
+
+
+#: Diameter of a ring in those of its cell.
+_WIDER = 1.5
+#: Pixels of a canvas of ordinary size; zoom is in these.
+CANVAS_PX = 600
+#: The window shows this many red-cell diameters across after a jump.
+JUMP_WIDTH_CELLS = 14
+
+
+def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]) -> Points | None:
+    """Draw rings around cells, in the layer of the last ones where it is still there.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    cells : napari.layers.Labels
+    ring : napari.layers.Points or None
+        The layer of the last rings.
+    rows : list of rows of ``cells.csv``
+        None takes the rings away.
+
+    Returns
+    -------
+    napari.layers.Points or None
+    """
+    centres = np.array([[row["centroid_y"], row["centroid_x"]] for row in rows], float).reshape(-1, 2)
+    spans = [max(row["bbox_y1"] - row["bbox_y0"], row["bbox_x1"] - row["bbox_x0"]) for row in rows]
+    if ring is None or ring not in viewer.layers:
+        if not rows:
+            return None
+        # What the person works in stays the active layer.
+        active = viewer.layers.selection.active
+        ring = viewer.add_points(
+            centres,
+            name=Texts.RING,
+            size=_WIDER * max(spans),
+            face_color="transparent",
+            border_color="white",
+            border_width=0.03,
+            metadata={"leukocls_overlay": True},
+            **placement_of(cells),
+        )
+        viewer.layers.selection.active = active
+    else:
+        ring.data = centres
+    if spans:
+        ring.size = _WIDER * np.array(spans, float)
+        ring.border_color = "white"
+        ring.face_color = "transparent"
+    ring.selected_data = set()
+    return ring
+
+
+def camera_of(viewer: Any) -> Any:
+    """Return the camera of a viewer, where this napari has it: on the scene since 0.9."""
+    scene = getattr(viewer, "scene", None)
+    return viewer.camera if scene is None else scene.camera
+
+
+class Jumps:
+    """The camera's way to chosen cells, and back to where it was before the first."""
+
+    def __init__(self) -> None:
+        self._back: tuple[tuple[float, ...], float] | None = None
+
+    def to(self, viewer: Any, layer: Labels, cell: Any, red_cell_px: float) -> None:
+        """Bring a cell (a row of ``cells.csv``) into the middle, near enough to be looked at."""
+        camera = camera_of(viewer)
+        if self._back is None:
+            self._back = (tuple(camera.center), float(camera.zoom))
+        centre = layer.data_to_world((cell["centroid_y"], cell["centroid_x"]))
+        camera.center = tuple(centre[-2:])
+        pixel = float(np.abs(np.asarray(layer.scale)[-1]))
+        camera.zoom = max(camera.zoom, CANVAS_PX / (JUMP_WIDTH_CELLS * red_cell_px * pixel))
+
+    def back(self, viewer: Any) -> None:
+        """Return to the view before the first jump."""
+        if self._back is not None:
+            camera = camera_of(viewer)
+            camera.center, camera.zoom = self._back
+            self._back = None
+
+
+__all__ = ["Canvas", "canvas_of"]

@@ -1,0 +1,262 @@
+"""Small pieces that all docks are built of: named controls, forms, messages, progress."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QPalette
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QTableView,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_leukocls.progress import Progress
+from napari_leukocls.widgets.common.jobs import Job
+from napari_leukocls.widgets.common.texts import Common, Stages
+
+#: Width of the narrowest dock, in characters.
+NARROWEST_CHARS = 54
+
+
+def named(control: Any, name: str, tip: str) -> Any:
+    """Give a control its accessible name, its tool tip, and an object name made from it."""
+    control.setAccessibleName(name)
+    control.setAccessibleDescription(tip)
+    control.setToolTip(tip)
+    control.setObjectName("leukocls_" + "".join(c if c.isalnum() else "_" for c in name.lower()))
+    return control
+
+
+def button(text: str, tip: str, clicked: Any, name: str | None = None) -> QPushButton:
+    """Make a push button that the keyboard reaches."""
+    made: QPushButton = named(QPushButton(text), name or text, tip)
+    made.clicked.connect(lambda _checked=False: clicked())
+    made.setAutoDefault(False)
+    return made
+
+
+def combo(name: str, tip: str, entries: Iterable[tuple[str, Any]] = ()) -> QComboBox:
+    """Make a list of choices that does not grow with its longest entry."""
+    made: QComboBox = named(QComboBox(), name, tip)
+    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    made.setMinimumContentsLength(10)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    fill(made, entries)
+    return made
+
+
+def fill(box: QComboBox, entries: Iterable[tuple[str, Any]]) -> None:
+    """Replace a list's choices and keep what was chosen, where it is still there."""
+    chosen = box.currentData()
+    was_blocked = box.blockSignals(True)
+    box.clear()
+    for text, data in entries:
+        box.addItem(text, data)
+        box.setItemData(box.count() - 1, text, Qt.ItemDataRole.ToolTipRole)
+    at = find(box, chosen)
+    box.setCurrentIndex(max(at, 0) if box.count() else -1)
+    box.blockSignals(was_blocked)
+
+
+def find(box: QComboBox, data: Any) -> int:
+    """Place of the entry with some data; -1 where there is none."""
+    return next((i for i in range(box.count()) if box.itemData(i) == data), -1)
+
+
+def label(text: str = "", small: bool = False) -> QLabel:
+    """Make a line of text that wraps, and that can be copied."""
+    made = QLabel(text)
+    made.setWordWrap(True)
+    made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    made.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+    if small:
+        made.setStyleSheet("font-size: 85%;")
+    return made
+
+
+def form() -> QFormLayout:
+    """Make a form whose fields take the width that is left."""
+    made = QFormLayout()
+    made.setContentsMargins(0, 0, 0, 0)
+    made.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+    made.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    return made
+
+
+def form_row(layout: QFormLayout, text: str, control: QWidget, *more: QWidget) -> None:
+    """Add controls to a form under a label that leads to the first of them by keyboard."""
+    caption = QLabel(text)
+    caption.setBuddy(control)
+    if not more:
+        layout.addRow(caption, control)
+        return
+    side = QHBoxLayout()
+    side.setContentsMargins(0, 0, 0, 0)
+    side.addWidget(control, 1)
+    for one in more:
+        side.addWidget(one)
+    layout.addRow(caption, side)
+
+
+def as_list(table: QTableView, stretched: int = 0) -> None:
+    """Make a table one that is read: rows are chosen whole, no grid, Tab leaves it, one column takes the width."""
+    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    table.setTabKeyNavigation(False)
+    table.setShowGrid(False)
+    table.setWordWrap(False)
+    table.verticalHeader().hide()
+    table.verticalHeader().setDefaultSectionSize(round(table.fontMetrics().height() * 1.5))
+    header = table.horizontalHeader()
+    header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+    header.setSectionResizeMode(stretched, QHeaderView.ResizeMode.Stretch)
+    header.setHighlightSections(False)
+
+
+class Scrolling(QScrollArea):
+    """A dock whose contents scroll up and down where the window is low, and are never cut off sideways."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        inside = QWidget()
+        self.body = QVBoxLayout(inside)
+        self.setWidget(inside)
+
+    def sizeHint(self) -> QSize:
+        """As wide as the contents like to be."""
+        return QSize(self.minimumSizeHint().width(), self.widget().sizeHint().height())
+
+    def minimumSizeHint(self) -> QSize:
+        """Wide enough for the narrowest contents; low windows scroll."""
+        # The same before and after there is something to show, so that nothing jumps or is cut off.
+        least = self.fontMetrics().averageCharWidth() * NARROWEST_CHARS
+        inside = max(self.widget().minimumSizeHint().width(), least)
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(inside + bar, self.fontMetrics().height() * 12)
+
+
+class Message(QLabel):
+    """One line under a dock's buttons: what went wrong and what to do, or what was done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setObjectName("leukocls_message")
+        self.setAccessibleName(Common.DETAILS)
+        self.hide()
+
+    def tell(self, text: str) -> None:
+        """Show what was done."""
+        self._show(text, "")
+
+    def warn(self, text: str) -> None:
+        """Show what went wrong."""
+        self._show(text, "color: #e5484d; font-weight: bold;")
+
+    def _show(self, text: str, style: str) -> None:
+        self.setStyleSheet(style)
+        self.setText(text)
+        self.setVisible(bool(text))
+
+
+class ProgressLine(QWidget):
+    """Progress of a `Job`: bar, stage, time left, and a button that stops it."""
+
+    cancelled = Signal()
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+        self.bar = named(QProgressBar(), Common.WORKING, Common.WORKING)
+        self.bar.setRange(0, 1000)
+        self.text = label()
+        self.stop = button(Common.CANCEL, Common.CANCEL_TIP, self._stop)
+        line = QHBoxLayout()
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.bar, 1)
+        line.addWidget(self.stop)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(line)
+        column.addWidget(self.text)
+        job.progressed.connect(self._on_progress)
+        job.ended.connect(self.hide)
+        self.hide()
+
+    def begin(self) -> None:
+        """Show the line for work that starts now."""
+        self.bar.setValue(0)
+        self.text.setText(f"{Common.WORKING}…")
+        self.show()
+
+    def _stop(self) -> None:
+        self._job.cancel()
+        self.cancelled.emit()
+
+    def _on_progress(self, step: Progress, share: float, seconds_left: object) -> None:
+        self.bar.setValue(round(1000 * share))
+        text = Stages.NAMES.get(step.stage, step.stage)
+        if step.message:
+            text += f": {step.message}"
+        if isinstance(seconds_left, float):
+            text += ", " + Common.LEFT.format(time=duration(seconds_left))
+        self.text.setText(text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return Common.SECONDS.format(n=max(1, math.ceil(seconds)))
+    return Common.MINUTES.format(n=math.ceil(seconds / 60))
+
+
+class Folded(QWidget):
+    """A line that opens to show more."""
+
+    def __init__(self, name: str, tip: str) -> None:
+        super().__init__()
+        self.head = named(QToolButton(), name, tip)
+        self.head.setText(name)
+        self.head.setCheckable(True)
+        self.head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.head.setArrowType(Qt.ArrowType.RightArrow)
+        self.head.setAutoRaise(True)
+        self.inside = QWidget()
+        self.body = QVBoxLayout(self.inside)
+        self.body.setContentsMargins(self.fontMetrics().averageCharWidth() * 2, 0, 0, 0)
+        self.inside.hide()
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.head)
+        column.addWidget(self.inside)
+        self.head.toggled.connect(self._on_toggled)
+
+    def _on_toggled(self, opened: bool) -> None:
+        self.head.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
+        self.inside.setVisible(opened)
+
+
+def is_dark(widget: QWidget) -> bool:
+    """Whether a widget's theme has a dark ground."""
+    return widget.palette().color(QPalette.ColorRole.Window).lightness() < 128

@@ -1,0 +1,226 @@
+"""Generators in a thread, with time left."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+from napari.qt.threading import create_worker
+from napari.utils import progress as activity
+from qtpy.QtCore import QObject, Signal
+
+from napari_leukocls.errors import Cancelled, LeukoclsError
+from napari_leukocls.progress import CancelToken, Progress
+
+#: Seconds of work before a time left is worth telling.
+SETTLE_S = 1.5
+
+
+class Clock:
+    """Share done and time left of work in stages.
+
+    Parameters
+    ----------
+    weights : dict of str to float
+        Share of the time that each stage is expected to take, in order.
+    """
+
+    def __init__(self, weights: dict[str, float]) -> None:
+        total = sum(weights.values())
+        self._spans: dict[str, tuple[float, float]] = {}
+        start = 0.0
+        for stage, weight in weights.items():
+            self._spans[stage] = (start, weight / total)
+            start += weight / total
+        self._started = monotonic()
+        self.share = 0.0
+
+    def at(self, step: Progress) -> float:
+        """Share done, 0-1; it never goes back."""
+        start, width = self._spans.get(step.stage, (0.0, 1.0))
+        self.share = max(self.share, min(1.0, start + width * step.done / max(step.total, 1)))
+        return self.share
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated from the pace so far; None while it is too early to tell."""
+        passed = monotonic() - self._started
+        if passed < SETTLE_S or self.share < 0.05:
+            return None
+        return passed * (1 - self.share) / self.share
+
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Steps = Generator[Progress, None, T]
+
+_PARTS = 1000
+
+#: Seconds between two steps of a stage that are told.
+TELL_EVERY_S = 0.15
+
+
+def guarded(steps: Steps[T]) -> Steps[T]:
+    """Let no error but the project's own out: napari's workers swallow some others without a trace."""
+    # Whatever the work is, it may be the first to import torch.
+    keep_triton_out()
+    try:
+        return (yield from steps)
+    except LeukoclsError:
+        raise
+    except OSError as error:
+        raise LeukoclsError(
+            f"{error.strerror or error}: check the disk and the folder, then try again."
+        ) from error
+    except Exception as error:  # every other error is a fault, and the dock must say so
+        log.exception("a job of a dock failed")
+        raise LeukoclsError(
+            f"{type(error).__name__}: {error}; this is a fault of the program: report it with the image."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The error that ended some work; an error that is returned bare is raised by the worker."""
+
+    error: LeukoclsError
+
+
+def outcome(steps: Steps[T]) -> Steps[T | Failure]:
+    """Return what work returns, or the error that ends it: napari's own handler of errors fails with PySide6."""
+    try:
+        return (yield from guarded(steps))
+    except LeukoclsError as error:
+        return Failure(error)
+
+
+class Job(QObject):
+    """One piece of work at a time, with a cancel that is felt at once.
+
+    Signals are emitted on the main thread. After `cancel`, `stopped` comes at once and nothing else of that
+    work: the thread itself ends at its next step, and what it returns is thrown away.
+
+    Parameters
+    ----------
+    title : str
+        In napari's activity dock.
+    parent : QObject, optional
+    """
+
+    progressed = Signal(object, float, object)  # Progress, share, seconds left or None
+    done = Signal(object)
+    failed = Signal(str)
+    stopped = Signal()
+    ended = Signal()
+
+    def __init__(self, title: str, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._title = title
+        self._token: CancelToken | None = None
+        self._bar: Any = None
+        self._clock = Clock({"work": 1.0})
+        #: Stage and time of the step that was told last.
+        self._told = ("", 0.0)
+
+    @property
+    def running(self) -> bool:
+        """Whether work goes on that was not cancelled."""
+        return self._token is not None
+
+    def start(
+        self,
+        make: Callable[[CancelToken], Steps[Any]],
+        weights: dict[str, float] | None = None,
+        show_activity: bool = True,
+    ) -> None:
+        """Run ``make(token)`` in a thread; what ran before is cancelled.
+
+        Parameters
+        ----------
+        make : callable
+            Returns the generator; called here, run in the thread.
+        weights : dict of str to float, optional
+            As `Clock` takes them.
+        show_activity : bool
+            Whether napari's activity dock shows a bar.
+        """
+        self.cancel()
+        token = CancelToken()
+        self._token = token
+        self._told = ("", 0.0)
+        self._clock = Clock(weights or {"work": 1.0})
+        if show_activity:
+            self._bar = activity(total=_PARTS, desc=self._title)
+        worker = create_worker(outcome, make(token))
+        worker.yielded.connect(lambda step: self._on_step(token, step))
+        worker.returned.connect(lambda value: self._on_returned(token, value))
+        worker.start()
+
+    def cancel(self) -> None:
+        """Ask the work to stop, and forget it."""
+        if self._token is None:
+            return
+        self._token.cancel()
+        self._close()
+        self.stopped.emit()
+        self.ended.emit()
+
+    def abandon(self) -> None:
+        """Cancel without a word: for when the dock that would listen is gone."""
+        if self._token is not None:
+            self._token.cancel()
+            self._close()
+
+    def _on_step(self, token: CancelToken, step: Progress) -> None:
+        if token is not self._token:
+            return
+        share = self._clock.at(step)
+        # Every step told is a window drawn anew: a few a second are enough.
+        now = monotonic()
+        if step.stage == self._told[0] and now - self._told[1] < TELL_EVERY_S:
+            return
+        self._told = (step.stage, now)
+        if self._bar is not None:
+            self._bar.update(round(share * _PARTS) - self._bar.n)
+        self.progressed.emit(step, share, self._clock.seconds_left)
+
+    def _on_returned(self, token: CancelToken, value: Any) -> None:
+        if token is not self._token:
+            return
+        self._close()
+        if not isinstance(value, Failure):
+            self.done.emit(value)
+        elif isinstance(value.error, Cancelled):
+            self.stopped.emit()
+        else:
+            self.failed.emit(str(value.error))
+        self.ended.emit()
+
+    def _close(self) -> None:
+        self._token = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def keep_triton_out() -> bool:
+    """Make ``import triton`` an ImportError where it would end the process; return whether it was needed."""
+    if sys.platform != "linux" or "triton" in sys.modules:
+        return False
+    try:
+        loaded = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    if "libLLVM" not in loaded:
+        return False
+    # None in sys.modules is Python's own way to say that a module must not be imported.
+    sys.modules["triton"] = None  # type: ignore[assignment]
+    log.info("triton is left out: it cannot live beside Mesa's LLVM.")
+    return True

@@ -1,0 +1,262 @@
+"""Between results and napari's layers: a smear out of an image layer, cells into a labels layer. No Qt."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_leukocls.analysis.region import Region, region_of_box, region_of_polygons
+from napari_leukocls.errors import InputError
+from napari_leukocls.io.convert import array_to_smear
+from napari_leukocls.io.inputs import safe_id
+from napari_leukocls.scheme import Scheme, default_scheme
+from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX, SmearImage, SmearResult
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels, Shapes
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+#: Where a labels layer keeps the result that it shows.
+METADATA_KEY = "leukocls"
+#: Colours of single labels are kept in a table of this many entries at most, which is napari's limit.
+MAX_COLOURED = 65_000
+#: Larger images are not copied into memory whole.
+MAX_WINDOW_PIXELS = 100_000_000
+_UNKNOWN = (0.5, 0.5, 0.5, 1.0)
+
+_TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
+
+_ELLIPSE_POINTS = 64
+
+_UM = {"um": 1.0, "micrometer": 1.0, "micrometre": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3}
+
+
+def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
+    """Make the features of a labels layer: row i belongs to label i, and row 0 to the background.
+
+    Few columns, since the status bar shows them all for the cell under the cursor. A label without a cell has
+    an empty row.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+    top : int
+        Largest label.
+    """
+    shown = pd.DataFrame(
+        {
+            "class": cells["class"].astype(object),
+            "probability": cells["probability"].astype(float).round(3),
+            "review": cells["review_reason"].where(_open(cells), "").map(lambda text: text or None),
+            "corrected": cells["corrected_class"].fillna("").map(lambda text: text or None),
+            "area_um2": cells["area_um2"].astype(float).round(1),
+        }
+    )
+    shown.index = pd.Index(cells["cell_id"].to_numpy(), name="index")
+    features = shown.reindex(range(top + 1)).reset_index()
+    # None, not NaN: what is empty is left out of the status bar.
+    for name in ("class", "review", "corrected"):
+        features[name] = features[name].astype(object).where(features[name].notna(), None)
+    return features
+
+
+def _open(cells: pd.DataFrame) -> pd.Series:
+    """Whether each cell still waits for a person."""
+    return cells["needs_review"].astype(bool) & (cells["corrected_class"].fillna("") == "")
+
+
+def colours(
+    cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None
+) -> dict[int | None, tuple[float, float, float, float]]:
+    """Colour of each label after its cell's class; labels that are not in `shown` are transparent."""
+    visible = None if shown is None else set(shown)
+    table: dict[int | None, tuple[float, float, float, float]] = {0: _TRANSPARENT, None: _UNKNOWN}
+    by_class = {}
+    for entry in scheme:
+        red, green, blue = (channel / 255 for channel in entry.rgb)
+        by_class[entry.name] = (red, green, blue, 1.0)
+    for cell, name in zip(cells["cell_id"].tolist(), cells["class"].tolist(), strict=True):
+        hidden = visible is not None and cell not in visible
+        table[cell] = _TRANSPARENT if hidden else by_class.get(name, _UNKNOWN)
+    return table
+
+
+def label_colormap(cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None) -> Any:
+    """Make the colour map of a labels layer; napari's own cycle where there are too many cells for one."""
+    from napari.utils.colormaps import DirectLabelColormap, label_colormap
+
+    if len(cells) and int(cells["cell_id"].max()) > MAX_COLOURED:
+        return label_colormap()
+    table = colours(cells, scheme, shown)
+    arrays = {key: np.array(value, np.float32) for key, value in table.items()}
+    return DirectLabelColormap(color_dict=defaultdict(lambda: arrays[None], arrays))
+
+
+def cells_layer_name(image_name: str) -> str:
+    """Name of the layer that shows the cells of an image layer."""
+    return f"{image_name} cells"
+
+
+def result_layers(
+    result: SmearResult, name: str | None = None, scheme: Scheme | None = None, **placement: Any
+) -> list[LayerData]:
+    """Make layers of a result: one labels layer, coloured by class, with the cells as features.
+
+    Parameters
+    ----------
+    result : SmearResult
+    name : str, optional
+        Of the image layer; the slide's id by default.
+    scheme : Scheme, optional
+    **placement
+        ``scale``, ``translate``, ``affine``, ``units``... of the image layer.
+
+    Returns
+    -------
+    list of layer data tuples
+    """
+    scheme = scheme or default_scheme()
+    options = {
+        "name": cells_layer_name(name or result.image.slide_id),
+        "features": cell_features(result.cells, _top(result)),
+        "colormap": label_colormap(result.cells, scheme),
+        "opacity": 0.9,
+        "metadata": {METADATA_KEY: result},
+        **placement,
+    }
+    return [(pixels_of(result.labels), options, "labels")]
+
+
+def pixels_of(labels: np.ndarray) -> np.ndarray:
+    """Copy labels for a layer, whose pixels are edited by hand; the result keeps its own to compare them with.
+
+    In 16 bits where they fit: napari looks their colours up on the graphics side, and goes through all larger
+    ones anew, pixel by pixel, with every change of colour.
+    """
+    small = int(labels.max(initial=0)) <= MAX_COLOURED
+    return labels.astype(np.uint16 if small else np.int32)
+
+
+def update_layer(layer: Labels, result: SmearResult, scheme: Scheme | None = None) -> None:
+    """Show a result in a layer that showed another: pixels, features and colours, all in place."""
+    if layer.data.shape != result.labels.shape or not np.array_equal(layer.data, result.labels):
+        layer.data = pixels_of(result.labels)
+    update_features(layer, result)
+    layer.colormap = label_colormap(result.cells, scheme or default_scheme())
+
+
+def update_features(layer: Labels, result: SmearResult) -> None:
+    """Show what is said of the cells now, with outlines and colours as they are."""
+    layer.features = cell_features(result.cells, _top(result))
+    layer.metadata[METADATA_KEY] = result
+
+
+def update_layers(layers: list[Any], result: SmearResult, scheme: Scheme | None = None) -> bool:
+    """Show a result in that one of some layers that shows this slide already; False where there is none."""
+    for layer in layers:
+        shown = layer.metadata.get(METADATA_KEY)
+        if isinstance(shown, SmearResult) and shown.image.slide_id == result.image.slide_id:
+            update_layer(layer, result, scheme)
+            return True
+    return False
+
+
+def result_of(layer: Any) -> SmearResult | None:
+    """Return the result that a layer shows, if any."""
+    found = getattr(layer, "metadata", {}).get(METADATA_KEY)
+    return found if isinstance(found, SmearResult) else None
+
+
+def _top(result: SmearResult) -> int:
+    return int(result.cells["cell_id"].max()) if len(result.cells) else 0
+
+
+def smear_of(layer: Image) -> SmearImage:
+    """Copy the smear out of an image layer, so that work on it may leave the main thread.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+        Two-dimensional, RGB or grey; of a multiscale layer the full resolution is taken.
+
+    Raises
+    ------
+    InputError
+        Where the layer shows no single plane.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    if data.shape[0] * data.shape[1] > MAX_WINDOW_PIXELS:
+        raise InputError(
+            f"the layer '{layer.name}' is a whole slide of {data.shape[1]} x {data.shape[0]} pixels: analyse "
+            "it in the Batch dock, or with leukocls analyze."
+        )
+    if layer.ndim != 2:
+        raise InputError(
+            f"the layer '{layer.name}' has {layer.ndim} dimensions: choose a single image "
+            "(split a stack with Layers > Split Stack)."
+        )
+    source = str(layer.metadata.get("source") or layer.source.path or layer.name)
+    notes = tuple(layer.metadata.get("notes", ()))
+    # The copy is made there.
+    return array_to_smear(
+        np.asarray(data), safe_id(layer.name), source=source, um_per_px=pixel_size_um(layer), notes=notes
+    )
+
+
+def pixel_size_um(layer: Image) -> float | None:
+    """Pixel size of a layer in micrometres; None where its units say nothing of the kind, or what cannot be."""
+    unit = str(layer.units[-1]).lower().replace("µ", "u")
+    if unit not in _UM or layer.ndim != 2:
+        return None
+    steps = np.abs(np.asarray(layer.scale, float)[-2:])
+    size = float(steps.mean() * _UM[unit])
+    return size if LEAST_UM_PER_PX < size < MOST_UM_PER_PX else None
+
+
+def placement_of(layer: Image) -> dict[str, Any]:
+    """Where a layer lies in the world, for a layer that is to lie over it."""
+    return {
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine,
+        "units": layer.units,
+    }
+
+
+def region_of_view(layer: Image) -> Region:
+    """Return the part of an image layer that the canvas shows."""
+    corners = np.asarray(layer.corner_pixels, float)[:, :2]
+    shape = layer.data[0].shape if layer.multiscale else layer.data.shape
+    if layer.multiscale:
+        corners = corners * layer.downsample_factors[layer.data_level][:2]
+    return region_of_box((*corners[0], *(corners[1] + 1)), shape)
+
+
+def region_of_shapes(layer: Image, shapes: Shapes) -> Region:
+    """Return the part of an image layer within the closed shapes of a Shapes layer."""
+    shape = layer.data[0].shape if layer.multiscale else layer.data.shape
+    polygons = []
+    for corners, kind in zip(shapes.data, shapes.shape_type, strict=True):
+        if kind in ("line", "path"):
+            continue
+        points = _ellipse(corners[:, -2:]) if kind == "ellipse" else corners[:, -2:]
+        if kind == "ellipse":
+            corners = np.concatenate([np.repeat(corners[:1, :-2], len(points), axis=0), points], axis=1)
+        polygons.append(np.array([layer.world_to_data(shapes.data_to_world(point)) for point in corners]))
+    return region_of_polygons([polygon[:, -2:] for polygon in polygons], shape)
+
+
+def _ellipse(corners: np.ndarray) -> np.ndarray:
+    """Points on the ellipse within a (rotated) rectangle of four corners."""
+    centre = corners.mean(axis=0)
+    angle = np.linspace(0, 2 * np.pi, _ELLIPSE_POINTS, endpoint=False)[:, None]
+    half = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
+    return centre + np.cos(angle) * half[0] + np.sin(angle) * half[1]

@@ -1,0 +1,41 @@
+"""The docks that a differential count needs, opened together."""
+
+from __future__ import annotations
+
+from napari.viewer import Viewer
+from qtpy.QtWidgets import QDockWidget, QWidget
+
+from napari_leukocls import widgets
+from napari_leukocls.widgets.common.session import real_viewer
+
+#: As the entries of `Plugins > Leukocls` title their docks, so that both open the same one.
+TITLE = "{name} (Leukocls)"
+DOCKS = ("Analyse", "Review", "Explain")
+
+
+def open_workplace(viewer: Viewer) -> None:
+    """Open Analyse, Review and Explain as tabs, with Analyse in front.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    """
+    first, *others = (_dock(real_viewer(viewer), name) for name in DOCKS)
+    window = first.window()
+    for dock in others:
+        # The window that holds the docks is Qt's own kind; older and newer napari alike.
+        window.tabifyDockWidget(first, dock)
+    first.raise_()
+
+
+def _dock(viewer: Viewer, name: str) -> QDockWidget:
+    """Return a dock, opened where it is not yet."""
+    title = TITLE.format(name=name)
+    # napari before 0.6.2 has no public list of its docks.
+    parent: QWidget | None = getattr(viewer.window, "dock_widgets", {}).get(title)
+    if parent is None:
+        return viewer.window.add_dock_widget(getattr(widgets, f"{name}Dock")(viewer), name=title)
+    while not isinstance(parent, QDockWidget):
+        parent = parent.parentWidget()
+    parent.show()
+    return parent

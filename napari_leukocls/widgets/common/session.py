@@ -1,0 +1,154 @@
+"""What the docks of one viewer share: the slides analysed, the models loaded, the reviewer. No Qt."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from psygnal import Signal
+
+from napari_leukocls.analysis.engine import load_engine
+from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.errors import ModelError
+from napari_leukocls.models.registry import ModelEntry, active_classifier, find_model, list_models
+from napari_leukocls.review import open_store
+from napari_leukocls.scheme import Scheme, default_scheme
+from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES
+from napari_leukocls.widgets.common import preferences
+from napari_leukocls.widgets.common.texts import Analyse
+
+if TYPE_CHECKING:
+    from napari_leukocls.analysis.engine import Engine
+    from napari_leukocls.widgets.common.slide_model import SlideModel
+    from napari_leukocls.widgets.common.training_run import TrainingRun
+
+
+class Session:
+    """State that docks of one viewer share, with signals that say what changed.
+
+    Attributes
+    ----------
+    slides : dict of str to SlideModel
+        By slide id, in the order in which they were analysed.
+    current : SlideModel or None
+        The slide that the docks show.
+    reviewer : str
+        Name that corrections carry.
+    """
+
+    slide_changed = Signal(object)
+    models_changed = Signal()
+    reviewer_changed = Signal(str)
+    blind_changed = Signal(bool)
+
+    def __init__(self) -> None:
+        self.slides: dict[str, SlideModel] = {}
+        #: The slide that was analysed from an image layer.
+        self.of_layer: WeakKeyDictionary[Any, SlideModel] = WeakKeyDictionary()
+        self.current: SlideModel | None = None
+        self.reviewer = preferences.reviewer()
+        #: Whether a second reader works, who must not see what others and the model say.
+        self.blind = False
+        #: The training that runs, or ran last.
+        self.training: TrainingRun | None = None
+        self.scheme: Scheme = default_scheme()
+        #: One piece of work with the networks at a time.
+        self.networks = threading.Lock()
+        self._engines: dict[tuple[Any, ...], Engine] = {}
+        self._store: Any = None
+        self._store_lock = threading.Lock()
+
+    def show(self, slide: SlideModel | None) -> None:
+        """Make a slide the one that all docks show."""
+        if slide is not None:
+            self.slides[slide.slide_id] = slide
+        if slide is not self.current:
+            self.current = slide
+            self.slide_changed.emit(slide)
+
+    def set_reviewer(self, name: str) -> None:
+        """Set the name that corrections carry from now on."""
+        name = name.strip()
+        if name != self.reviewer:
+            self.reviewer = name
+            preferences.keep_reviewer(name)
+            self.reviewer_changed.emit(name)
+
+    def set_blind(self, blind: bool) -> None:
+        """Say that a blind second read begins or ends."""
+        if blind != self.blind:
+            self.blind = blind
+            self.blind_changed.emit(blind)
+
+    def engine(self, config: AnalyzeConfig) -> Engine:
+        """Return the models of a configuration, loaded once; for a thread that holds `networks`.
+
+        Raises
+        ------
+        ModelError, DeviceError
+            Also where a model that was loaded before is not there any more.
+        """
+        entry = find_model(config.classifier or active_classifier())
+        changed = entry.weights.stat().st_mtime_ns if entry.weights.is_file() else 0
+        key = (config.segmenter, str(entry.path), changed, config.device)
+        if key not in self._engines:
+            # One engine is kept: two sets of networks in memory serve nobody.
+            self._engines = {key: load_engine(config)}
+        return replace(self._engines[key], config=config)
+
+    def loaded_engine(self, config: AnalyzeConfig) -> Engine | None:
+        """Return the models of a configuration where they are in memory already."""
+        found = [engine for engine in self._engines.values() if engine.config.segmenter == config.segmenter]
+        return replace(found[0], config=config) if found else None
+
+    @property
+    def store(self) -> Any:
+        """The review store, opened when it is first needed."""
+        with self._store_lock:
+            if self._store is None:
+                self._store = open_store()
+            return self._store
+
+
+_sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+
+
+def real_viewer(viewer: Any) -> Any:
+    """Return the viewer behind the proxy that napari hands to plugins, a new one each time.
+
+    What the proxy gives out are proxies too, which no weak reference holds and which are not the layers that
+    events name.
+    """
+    return getattr(viewer, "__wrapped__", viewer)
+
+
+def session_of(viewer: Any) -> Session:
+    """Return the session of a viewer; made when it is first asked for."""
+    real = real_viewer(viewer)
+    if real not in _sessions:
+        _sessions[real] = Session()
+    return _sessions[real]
+
+
+def classifiers() -> list[ModelEntry]:
+    """List the models that classify, the active one first."""
+    active = active_classifier()
+    found = [entry for entry in list_models() if "classes" in _card(entry)]
+    return sorted(found, key=lambda entry: (entry.name != active, entry.name))
+
+
+def segmenters() -> list[str]:
+    """Names of what outlines cells, the bundled one first."""
+    # Not from the catalogue, whose imports would make a dock slow to open.
+
+    return [*Analyse.SEGMENTERS, *CELLPOSE_NAMES]
+
+
+def _card(entry: ModelEntry) -> dict[str, Any]:
+    try:
+        return entry.card()
+    except ModelError:
+        # A damaged model is not offered; `leukocls models list` says what is wrong with it.
+        return {}

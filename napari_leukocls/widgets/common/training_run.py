@@ -1,0 +1,67 @@
+"""A training that outlives its dock: closed and opened again, the dock finds it where it is. No Qt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_leukocls.training.process import TrainProcess
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.config import TrainConfig
+    from napari_leukocls.training.events import TrainEvent
+
+
+class TrainingRun:
+    """One training in its own process, with all that it has said.
+
+    Parameters
+    ----------
+    config : TrainConfig
+
+    Attributes
+    ----------
+    happened : psygnal.Signal
+        Emits each event, when `poll` finds it.
+    events : list of TrainEvent
+    """
+
+    happened = Signal(object)
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.events: list[TrainEvent] = []
+        self.process = TrainProcess(config)
+
+    def start(self) -> None:
+        """Start the process."""
+        self.process.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet, or has not been heard to the end."""
+        return not any(event.kind in ("finished", "stopped", "failed") for event in self.events)
+
+    def poll(self) -> None:
+        """Fetch what happened; never waits."""
+        for event in self.process.poll():
+            self.events.append(event)
+            self.happened.emit(event)
+
+    def stop(self) -> None:
+        """Ask for a soft stop."""
+        self.process.stop()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+
+    @property
+    def model(self) -> Path | None:
+        """Folder of the model, once there is one."""
+        for event in self.events:
+            if event.kind in ("finished", "stopped") and "model" in event.data:
+                return Path(event.data["model"])
+        return None

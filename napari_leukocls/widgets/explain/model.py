@@ -1,0 +1,153 @@
+"""What the Explain dock does, without its window."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_leukocls.errors import ArgumentError
+from napari_leukocls.progress import CancelToken, Progress
+
+if TYPE_CHECKING:
+    from napari_leukocls.widgets.common.session import Session
+    from napari_leukocls.widgets.common.slide_model import SlideModel
+
+#: Classes whose probability is told.
+TOP = 4
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a cell.
+
+    Attributes
+    ----------
+    cell_id : int
+    target : str or None
+        Class to explain; None for the best one.
+    why_not : str or None
+        Class to set beside it; None for the second best.
+    method : str or None
+        None for the model's own.
+    """
+
+    cell_id: int
+    target: str | None = None
+    why_not: str | None = None
+    method: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a cell, and where it looked.
+
+    Attributes
+    ----------
+    cell_id : int
+    crop : numpy.ndarray, (h, w, 3), uint8
+        What the model saw.
+    names : tuple of str
+        The class explained, and the one set beside it.
+    maps : numpy.ndarray, (2, h, w), float32
+        Heatmaps of those, 0-1.
+    probabilities : dict of str to float
+        Of all classes, the best first.
+    top_left : tuple of float
+        Place of the crop's first pixel in the smear, y, x in pixels.
+    step : float
+        Pixels of the smear per pixel of the crop.
+    method, state, figures, words : str
+        The method; badge and figures of its checks; morphology.
+    """
+
+    cell_id: int
+    crop: np.ndarray
+    names: tuple[str, str]
+    maps: np.ndarray
+    probabilities: dict[str, float]
+    top_left: tuple[float, float]
+    step: float
+    method: str
+    state: str
+    figures: str
+    words: str
+
+
+def methods() -> tuple[str, ...]:
+    """Return the methods that can be chosen."""
+    from napari_leukocls.explanation.cam import METHODS
+
+    return tuple(METHODS)
+
+
+def answer(
+    session: Session, slide: SlideModel, question: Question, cancel: CancelToken
+) -> Generator[Progress, None, Answer]:
+    """Ask the slide's classifier about one cell.
+
+    Raises
+    ------
+    LeukoclsError
+        Where the model is gone, or does not know the class.
+    """
+    from napari_leukocls.explanation import badge, cam, morphology
+    from napari_leukocls.explanation.cells import crops_of, rows_of
+
+    yield Progress("explain", 0, 2)
+    with session.networks:
+        cancel.check()
+        name = slide.result.run["classifier"]["name"]
+        classifier = session.engine(slide.config.model_copy(update={"classifier": name})).classifier
+        cancel.check()
+        rows = rows_of(slide.result, [question.cell_id])
+        crops = crops_of(slide.result, classifier, rows)
+        probabilities = classifier.predict(crops).probabilities[0]
+        order = [classifier.classes[place] for place in np.argsort(-probabilities)]
+        target, other = _asked(question, order)
+        method = cam.method_named(question.method) if question.method else cam.default_method(classifier.card)
+        yield Progress("explain", 1, 2)
+        cancel.check()
+        places = [classifier.classes.index(one) for one in (target, other)]
+        maps = cam.heatmaps(classifier, np.repeat(crops, 2, axis=0), places, method)
+        cancel.check()
+        words = morphology.words(morphology.describe(classifier, crops)[0])
+    state, figures = badge(classifier.card, method)
+    rule = classifier.card.crop.rule()
+    um_per_px = slide.result.segmentation.scale.um_per_px
+    (window,) = cam.cell_windows(rows, um_per_px, rule)
+    step = rule.um_per_px / um_per_px
+    half = (rule.side_px - 1) / 2 * step
+    shares = dict(zip(classifier.classes, probabilities.tolist(), strict=True))
+    return Answer(
+        question.cell_id,
+        crops[0],
+        (target, other),
+        maps,
+        {one: shares[one] for one in order},
+        (window.y - half, window.x - half),
+        step,
+        method,
+        state,
+        figures,
+        words,
+    )
+
+
+def _asked(question: Question, order: list[str]) -> tuple[str, str]:
+    """Classes to explain: as asked, else the best; beside it as asked, else the best of the others."""
+    for name in (question.target, question.why_not):
+        if name is not None and name not in order:
+            raise ArgumentError(f"the model of this slide knows no {name}: choose one of {', '.join(order)}.")
+    target = question.target or order[0]
+    beside = question.why_not or next((name for name in order if name != target), target)
+    return target, beside
+
+
+def heat_over(crop: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Lay a heatmap over a crop, as the layer on the canvas does: (h, w, 3) uint8."""
+    colour = np.stack([np.ones_like(heat), 0.85 * (1 - heat), np.zeros_like(heat)], axis=-1) * 255
+    alpha = (0.75 * np.clip(heat, 0, 1))[..., None]
+    return (crop * (1 - alpha) + colour * alpha).round().astype(np.uint8)

@@ -1,0 +1,412 @@
+"""The Review dock and its panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari.viewer import Viewer
+from qtpy.QtCore import QEvent, QPoint, Qt, Signal
+from qtpy.QtGui import QKeyEvent, QKeySequence
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+
+from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.widgets.common.canvas import canvas_of
+from napari_leukocls.widgets.common.controls import (
+    NARROWEST_CHARS,
+    Folded,
+    Message,
+    button,
+    combo,
+    fill,
+    find,
+    form,
+    form_row,
+    label,
+    named,
+)
+from napari_leukocls.widgets.common.lifetime import Leaving, Subscriptions
+from napari_leukocls.widgets.common.session import real_viewer, session_of
+from napari_leukocls.widgets.common.slide_model import SlideModel
+from napari_leukocls.widgets.common.texts import Common, Review
+from napari_leukocls.widgets.review.class_buttons import ClassButtons
+from napari_leukocls.widgets.review.gallery import Gallery
+from napari_leukocls.widgets.review.model import NUCLEATED, ReviewModel
+
+
+class ReviewDock(QWidget):
+    """Review the cells of the current slide.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        viewer = real_viewer(napari_viewer)
+        self._session = session_of(viewer)
+        self._canvas = canvas_of(viewer)
+        self._subscriptions = Subscriptions(self)
+        Leaving(self)
+        self._model: ReviewModel | None = None
+        self._following = False
+        self._acting = False
+        self._build()
+        self._lay_out()
+        self._connect()
+        self._on_slide(self._session.current)
+
+    def _build(self) -> None:
+        self.head = head = ReviewHead(self._session.reviewer)
+        self.reviewer, self.goal, self.group, self.sort = head.reviewer, head.goal, head.group, head.sort
+        self.bar, self.progress = head.bar, head.progress
+        self.gallery = Gallery()
+        self.gallery.cells.tile = lambda cell: self._model.tile(cell) if self._model is not None else None
+        self.section = SectionLine(self.gallery, self._section_of)
+        self.classes = ClassButtons()
+        self.message = Message()
+        self.confirm = button(Review.CONFIRM, Review.CONFIRM_TIP, self._confirm)
+        self.undo = button(Review.UNDO, Review.UNDO_TIP, self._undo)
+        self.redo = button(Review.REDO, Review.REDO_TIP, self._redo)
+        self.back = button(Review.BACK, Review.BACK_TIP, self._canvas.go_back)
+        self.second = SecondPanel()
+        self.reader, self.signed = self.second.reader, self.second.signed
+        self.start, self.finish, self.leave = self.second.start, self.second.finish, self.second.leave
+
+    def _lay_out(self) -> None:
+        actions = QGridLayout()
+        actions.setSpacing(2)
+        for place, one in enumerate((self.confirm, self.undo, self.redo, self.back)):
+            actions.addWidget(one, 0, place)
+        column = QVBoxLayout(self)
+        column.addWidget(self.head)
+        column.addWidget(self.section)
+        column.addWidget(self.gallery, 1)
+        column.addWidget(self.classes)
+        column.addLayout(actions)
+        column.addWidget(self.message)
+        column.addWidget(self.second)
+        self.setMinimumWidth(self.fontMetrics().averageCharWidth() * NARROWEST_CHARS)
+
+    def _connect(self) -> None:
+        self.reviewer.editingFinished.connect(lambda: self._session.set_reviewer(self.reviewer.text()))
+        self.goal.currentIndexChanged.connect(self._on_goal)
+        self.group.currentIndexChanged.connect(lambda _: self._show_cells([]))
+        self.sort.currentIndexChanged.connect(lambda _: self._show_cells(self.gallery.selected_ids()))
+        self.gallery.chosen.connect(self._on_chosen)
+        self.gallery.class_key.connect(self._on_key)
+        self.gallery.confirm.connect(self._confirm)
+        self.gallery.doubleClicked.connect(lambda _: self._on_chosen(self.gallery.selected_ids()))
+        self.classes.given.connect(self._give)
+        self.classes.dropped.connect(self._give)
+        self.second.begun.connect(self._start_reading)
+        self.second.finished.connect(self._finish_reading)
+        self.second.left.connect(self._leave_reading)
+        self.second.signing.connect(self._sign)
+        self._subscriptions.listen(self._session.slide_changed, self._on_slide)
+        self._subscriptions.listen(self._session.reviewer_changed, self._on_reviewer)
+
+    def event(self, event: QEvent) -> bool:
+        """Claim undo and redo before napari's own shortcuts of the same keys do."""
+        if event.type() == QEvent.Type.ShortcutOverride and self._shortcut(event) is not None:
+            event.accept()
+            return True
+        return super().event(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Undo, redo and back from anywhere in the dock."""
+        slot = self._shortcut(event)
+        if slot is None:
+            super().keyPressEvent(event)
+        else:
+            slot()
+
+    def _shortcut(self, event: QKeyEvent) -> Callable[[], None] | None:
+        if event.matches(QKeySequence.StandardKey.Undo):
+            return self._undo
+        if event.matches(QKeySequence.StandardKey.Redo):
+            return self._redo
+        control = event.modifiers() == Qt.KeyboardModifier.ControlModifier
+        return self._canvas.go_back if control and event.key() == Qt.Key.Key_B else None
+
+    def _on_reviewer(self, name: str) -> None:
+        self.reviewer.setText(name)
+
+    # Following the slide -------------------------------------------------------------------------------
+
+    def _on_slide(self, slide: SlideModel | None) -> None:
+        if self._model is not None:
+            old = self._model.slide
+            self._subscriptions.forget(old.changed, self._on_changed)
+            self._subscriptions.forget(old.selected, self._on_selected)
+        self._model = None if slide is None else ReviewModel(self._session, slide)
+        for part in (self.gallery, self.classes, self.group, self.sort, self.goal, self.second):
+            part.setEnabled(slide is not None)
+        if slide is None:
+            self.message.tell(Common.NO_SLIDE)
+            return
+        self.message.tell("")
+        self._subscriptions.listen(slide.changed, self._on_changed)
+        self._subscriptions.listen(slide.selected, self._on_selected)
+        was_blocked = self.goal.blockSignals(True)
+        self.goal.setCurrentIndex(max(0, find(self.goal, self._model.goal if self._model else None)))
+        self.goal.blockSignals(was_blocked)
+        self.group.setCurrentIndex(0)
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        """Bring everything to what the slide is now."""
+        if not self._acting:
+            self._refresh(self.gallery.selected_ids())
+
+    def _refresh(self, selected: list[int]) -> None:
+        model = self._model
+        if model is None:
+            return
+        was_blocked = self.group.blockSignals(True)
+        entries = [(Review.GROUP.format(text=g.text, n=g.count), g.name) for g in model.groups()]
+        fill(self.group, entries)
+        self.group.blockSignals(was_blocked)
+        self.gallery.pictures.show(model.slide.result)
+        self.classes.show_classes(model.classes(), model.slide.scheme)
+        done, total, text = model.progress()
+        self.bar.setRange(0, max(total, 1))
+        self.bar.setValue(done)
+        self.progress.setText(text)
+        self.signed.setText(model.signature())
+        reading = model.reading is not None
+        self.start.setEnabled(not reading)
+        self.finish.setEnabled(reading)
+        self.leave.setEnabled(reading)
+        self.second.sign.setEnabled(not reading)
+        for one in (self.confirm, self.undo, self.redo):
+            one.setEnabled(not reading)
+        self._session.set_blind(reading)
+        self._canvas.blind(reading)
+        self._show_cells(selected)
+
+    def _show_cells(self, selected: list[int]) -> None:
+        if self._model is None:
+            return
+        ids = self._model.order(self.group.currentData() or NUCLEATED, self.sort.currentData())
+        self.gallery.show_cells([int(cell) for cell in ids], selected)
+
+    def _section_of(self, cell: int) -> str:
+        return self._model.section(cell, self.group.currentData()) if self._model is not None else ""
+
+    def _on_chosen(self, ids: list[int]) -> None:
+        if self._model is not None and not self._following:
+            self._model.slide.select(tuple(ids), "gallery")
+
+    def _on_selected(self, ids: tuple[int, ...], origin: str) -> None:
+        """Follow a cell that was chosen on the canvas."""
+        if origin == "gallery" or self._model is None or self._model.reading is not None:
+            return
+        self._following = True
+        try:
+            if not set(ids) <= set(self.gallery.cells.ids) and ids:
+                cell = self._model.slide.row(ids[0])
+                at = find(self.group, cell["class"]) if cell is not None else -1
+                self.group.setCurrentIndex(max(at, 0))
+            self.gallery.select(list(ids))
+        finally:
+            self._following = False
+
+    # Saying what cells are -----------------------------------------------------------------------------
+
+    def _on_key(self, key: str) -> None:
+        name = self._model.class_of_key(key) if self._model is not None else None
+        if name is not None:
+            self._give(name)
+
+    def _give(self, name: str, cells: Any = None) -> None:
+        model = self._model
+        ids = self.gallery.selected_ids() if cells is None else list(cells)
+        if model is None or not ids:
+            self.message.tell(Review.NOTHING_CHOSEN)
+            return
+        display = model.slide.scheme[name].display
+        if len(ids) == 1:
+            said = Review.CORRECTED_ONE.format(id=ids[0], display=display)
+        else:
+            said = Review.CORRECTED.format(n=len(ids), display=display)
+        self._do(lambda: model.correct(ids, name), ids, said)
+
+    def _confirm(self) -> None:
+        model, ids = self._model, self.gallery.selected_ids()
+        if model is None or not ids or model.reading is not None:
+            self.message.tell(Review.NOTHING_CHOSEN)
+            return
+        self._do(lambda: model.confirm(ids), ids, Review.CONFIRMED.format(n=len(ids)))
+
+    def _do(self, action: Callable[[], Any], ids: list[int], said: str) -> None:
+        """Do something to cells, say so, and choose the next one."""
+        self._session.set_reviewer(self.reviewer.text())
+        following = self.gallery.next_after(ids)
+        self._acting = True
+        try:
+            action()
+        except LeukoclsError as error:
+            self.message.warn(str(error))
+            return
+        finally:
+            self._acting = False
+        self.message.tell(said)
+        self._refresh([] if following is None else [following])
+        self.gallery.setFocus()
+
+    def _undo(self) -> None:
+        self._step("undo", Review.UNDONE, Review.NOTHING_TO_UNDO)
+
+    def _redo(self) -> None:
+        self._step("redo", Review.REDONE, Review.NOTHING_TO_REDO)
+
+    def _step(self, name: str, said: str, nothing: str) -> None:
+        if self._model is None:
+            return
+        self._session.set_reviewer(self.reviewer.text())
+        try:
+            cells = getattr(self._model, name)()
+        except LeukoclsError as error:
+            self.message.warn(str(error))
+            return
+        self.message.tell(said if cells else nothing)
+        self._refresh(cells or self.gallery.selected_ids())
+
+    # Goal, second read, signature ----------------------------------------------------------------------
+
+    def _on_goal(self, _index: int) -> None:
+        model = self._model
+        if model is not None:
+            self._try(lambda: model.set_goal(self.goal.currentData()))
+
+    def _start_reading(self) -> None:
+        model = self._model
+        if model is not None and self._try(lambda: model.start_reading(self.reader.text())):
+            self.gallery.setFocus()
+
+    def _leave_reading(self) -> None:
+        if self._model is not None:
+            self._try(self._model.leave_reading)
+
+    def _finish_reading(self) -> None:
+        if self._model is not None:
+            self._try(self._model.finish_reading)
+
+    def _sign(self) -> None:
+        self._session.set_reviewer(self.reviewer.text())
+        if self._model is not None:
+            self._try(self._model.sign_off)
+
+    def _try(self, action: Callable[[], Any]) -> bool:
+        """Do something that may be refused; whether it was done."""
+        try:
+            said = action()
+        except LeukoclsError as error:
+            self.message.warn(str(error))
+            return False
+        self.message.tell(said or "")
+        self._refresh([])
+        return True
+
+
+class ReviewHead(QWidget):
+    """Name of the reviewer, goal, group and order of the gallery, and the progress.
+
+    Parameters
+    ----------
+    reviewer : str
+    """
+
+    def __init__(self, reviewer: str) -> None:
+        super().__init__()
+        self.reviewer = named(QLineEdit(reviewer), Common.REVIEWER, Common.REVIEWER_TIP)
+        self.reviewer.setPlaceholderText(Common.REVIEWER_HINT)
+        self.goal = combo(Review.GOAL, Review.GOAL_TIP, [(text, n) for n, text in Review.GOALS.items()])
+        self.group = combo(Review.SHOW, Review.SHOW_TIP)
+        self.sort = combo(Review.SORT, Review.SORT_TIP, [(text, key) for key, text in Review.SORTS.items()])
+        self.bar = named(QProgressBar(), Review.PROGRESS_NAME, Review.PROGRESS_NAME)
+        self.bar.setTextVisible(False)
+        self.progress = label()
+        lines = form()
+        form_row(lines, Common.REVIEWER, self.reviewer)
+        form_row(lines, Review.GOAL, self.goal)
+        form_row(lines, Review.SHOW, self.group)
+        form_row(lines, Review.SORT, self.sort)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(lines)
+        column.addWidget(self.bar)
+        column.addWidget(self.progress)
+
+
+class SecondPanel(Folded):
+    """Name of the second reader, the buttons of a blind read, and the signature."""
+
+    begun = Signal()
+    finished = Signal()
+    left = Signal()
+    signing = Signal()
+
+    def __init__(self) -> None:
+        super().__init__(Review.SECOND, Review.SECOND_TIP)
+        self.reader = named(QLineEdit(), Review.READER, Review.READER_TIP)
+        self.reader.setPlaceholderText(Common.REVIEWER_HINT)
+        self.start = button(Review.START, Review.START_TIP, self.begun.emit)
+        self.finish = button(Review.FINISH, Review.FINISH_TIP, self.finished.emit)
+        self.leave = button(Review.LEAVE, Review.LEAVE_TIP, self.left.emit)
+        self.sign = button(Review.SIGN, Review.SIGN_TIP, self.signing.emit)
+        self.signed = label()
+        name = form()
+        form_row(name, Review.READER, self.reader)
+        self.body.addLayout(name)
+        self.body.addWidget(self.start)
+        ends = QHBoxLayout()
+        ends.addWidget(self.finish)
+        ends.addWidget(self.leave)
+        self.body.addLayout(ends)
+        self.body.addWidget(self.sign)
+        self.body.addWidget(self.signed)
+
+
+class SectionLine(QLabel):
+    """Follows the gallery as it scrolls; a gallery that is virtual has no headings of its own.
+
+    Parameters
+    ----------
+    gallery : Gallery
+    name_of : callable
+        Gives the name of the section that a cell is in; "" where the gallery is not in sections.
+    """
+
+    def __init__(self, gallery: Gallery, name_of: Callable[[int], str]) -> None:
+        super().__init__()
+        self._gallery = gallery
+        self._name_of = name_of
+        #: Row at which each section begins, and how many cells it has.
+        self._sections: dict[str, tuple[int, int]] = {}
+        self.setAccessibleName(Review.SECTION_NAME)
+        gallery.cells.modelReset.connect(self._count)
+        gallery.verticalScrollBar().valueChanged.connect(self._follow)
+        self.hide()
+
+    def _count(self) -> None:
+        self._sections = {}
+        for row, cell in enumerate(self._gallery.cells.ids):
+            name = self._name_of(cell)
+            start, n = self._sections.get(name, (row, 0))
+            self._sections[name] = (start, n + 1)
+        self._sections.pop("", None)
+        self.setVisible(bool(self._sections))
+        self._follow()
+
+    def _follow(self, _value: int = 0) -> None:
+        if not self._sections:
+            return
+        edge = self._gallery.spacing() + self._gallery.pictures.side // 2
+        at = self._gallery.indexAt(QPoint(edge, edge))
+        row = at.row() if at.isValid() else 0
+        name = self._name_of(self._gallery.cells.ids[row])
+        start, n = self._sections[name]
+        self.setText(Review.SECTION.format(display=name, place=row - start + 1, n=n))

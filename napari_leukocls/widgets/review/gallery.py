@@ -1,0 +1,270 @@
+"""A gallery of crops: virtualised, so that ten thousand cells scroll as smoothly as ten."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import (
+    QAbstractListModel,
+    QByteArray,
+    QItemSelection,
+    QItemSelectionModel,
+    QMimeData,
+    QModelIndex,
+    QRect,
+    QSize,
+    Qt,
+    Signal,
+)
+from qtpy.QtGui import QColor, QImage, QKeyEvent, QPainter, QPalette, QPen, QPixmap
+from qtpy.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
+
+from napari_leukocls.types import SmearResult
+from napari_leukocls.widgets.common.controls import named
+from napari_leukocls.widgets.common.texts import Review
+from napari_leukocls.widgets.review.model import Tile
+
+#: Type of what is dragged from the gallery: ids of cells, separated by commas.
+CELLS_MIME = "application/x-leukocls-cells"
+#: Side of what a tile shows, micrometres: a large monocyte and a little of its neighbours.
+TILE_UM = 22.0
+#: Tiles kept as pictures.
+MOST_PIXMAPS = 2000
+
+
+class CellList(QAbstractListModel):
+    """Cells in order; what is written on them is asked for when they are painted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[int] = []
+        self.tile: Callable[[int], Tile | None] = lambda _: None
+
+    def set_ids(self, ids: list[int]) -> None:
+        """Show other cells."""
+        self.beginResetModel()
+        self.ids = ids
+        self.endResetModel()
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:
+        """Return the number of cells."""
+        return len(self.ids)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return a cell's id, and what a screen reader and the tip say of it."""
+        if not index.isValid():
+            return None
+        cell = self.ids[index.row()]
+        if role == Qt.ItemDataRole.UserRole:
+            return cell
+        if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
+            tile = self.tile(cell)
+            return Review.TILE_TIP.format(id=cell, what=tile.caption if tile is not None else "")
+        return None
+
+    def flags(self, index: QModelIndex) -> Any:
+        """Cells can be chosen and dragged."""
+        return Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsDragEnabled
+
+    def mimeTypes(self) -> list[str]:
+        """Return what a drag carries."""
+        return [CELLS_MIME]
+
+    def mimeData(self, indexes: Any) -> QMimeData:
+        """Put the dragged cells' ids into a drag."""
+        data = QMimeData()
+        ids = ",".join(str(self.ids[index.row()]) for index in indexes)
+        data.setData(CELLS_MIME, QByteArray(ids.encode()))
+        return data
+
+
+def dragged_cells(data: QMimeData) -> list[int]:
+    """Ids that a drag from the gallery carries."""
+    text = bytes(data.data(CELLS_MIME)).decode()
+    return [int(part) for part in text.split(",") if part]
+
+
+class Pictures:
+    """Pictures of cells, cut when they are first seen.
+
+    Parameters
+    ----------
+    side : int
+        Pixels of the screen.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self._result: SmearResult | None = None
+        self._boxes: dict[int, tuple[float, float]] = {}
+        self._cache: OrderedDict[int, QPixmap] = OrderedDict()
+
+    def show(self, result: SmearResult) -> None:
+        """Cut from another result; pictures of the same image whose cells have not moved are kept."""
+        cells = result.cells
+        boxes = {
+            int(cell): (float(y), float(x))
+            for cell, y, x in zip(cells["cell_id"], cells["centroid_y"], cells["centroid_x"], strict=True)
+        }
+        same = self._result is not None and self._result.image is result.image
+        if not same:
+            self._cache.clear()
+        else:
+            for cell in [one for one in self._cache if self._boxes.get(one) != boxes.get(one)]:
+                del self._cache[cell]
+        self._result, self._boxes = result, boxes
+
+    def get(self, cell: int) -> QPixmap | None:
+        """Return the picture of a cell."""
+        found = self._cache.get(cell)
+        if found is not None:
+            self._cache.move_to_end(cell)
+            return found
+        if self._result is None or cell not in self._boxes:
+            return None
+        made = QPixmap.fromImage(self._cut(self._result, *self._boxes[cell]))
+        self._cache[cell] = made
+        if len(self._cache) > MOST_PIXMAPS:
+            self._cache.popitem(last=False)
+        return made
+
+    def _cut(self, result: SmearResult, y: float, x: float) -> QImage:
+        pixels = result.image.pixels
+        half = max(4, round(TILE_UM / result.segmentation.scale.um_per_px / 2))
+        top, left = round(y) - half, round(x) - half
+        window = np.full((2 * half, 2 * half, 3), 235, np.uint8)
+        y0, x0 = max(0, top), max(0, left)
+        part = pixels[y0 : max(y0, top + 2 * half), x0 : max(x0, left + 2 * half)]
+        window[y0 - top : y0 - top + part.shape[0], x0 - left : x0 - left + part.shape[1]] = part
+        image = QImage(window.data, 2 * half, 2 * half, 6 * half, QImage.Format.Format_RGB888)
+        return image.scaled(
+            self.side,
+            self.side,
+            Qt.AspectRatioMode.KeepAspectRatio,
+            Qt.TransformationMode.SmoothTransformation,
+        )
+
+
+class TilePainter(QStyledItemDelegate):
+    """Paints a cell: its picture in a frame of its class's colour, and its class under it."""
+
+    def __init__(self, pictures: Pictures, caption_height: int) -> None:
+        super().__init__()
+        self._pictures = pictures
+        self._caption = caption_height
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:
+        """All tiles are alike, which is what makes the layout quick."""
+        return QSize(self._pictures.side + 8, self._pictures.side + 8 + self._caption)
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+        """Draw one tile."""
+        model = index.model()
+        cell = model.data(index, Qt.ItemDataRole.UserRole)
+        tile = model.tile(cell)
+        if tile is None:
+            return
+        side = self._pictures.side
+        place = QRect(option.rect.left() + 4, option.rect.top() + 4, side, side)
+        chosen = bool(option.state & QStyle.StateFlag.State_Selected)
+        if chosen:
+            painter.fillRect(option.rect, option.palette.color(QPalette.ColorRole.Highlight))
+        picture = self._pictures.get(cell)
+        if picture is not None:
+            painter.drawPixmap(place.topLeft(), picture)
+        style = Qt.PenStyle.DashLine if tile.waiting else Qt.PenStyle.SolidLine
+        painter.setPen(QPen(QColor(tile.colour), 3, style))
+        painter.drawRect(place)
+        if option.state & QStyle.StateFlag.State_HasFocus:
+            painter.setPen(QPen(option.palette.color(QPalette.ColorRole.Text), 1, Qt.PenStyle.DotLine))
+            painter.drawRect(option.rect.adjusted(0, 0, -1, -1))
+        text = QRect(option.rect.left(), place.bottom() + 3, option.rect.width(), self._caption)
+        role = QPalette.ColorRole.HighlightedText if chosen else QPalette.ColorRole.Text
+        painter.setPen(option.palette.color(role))
+        painter.drawText(text, int(Qt.AlignmentFlag.AlignCenter), tile.caption)
+
+
+class Gallery(QListView):
+    """The gallery: cells are chosen with the mouse or the keys, dragged, and classed by a key."""
+
+    chosen = Signal(object)
+    class_key = Signal(str)
+    confirm = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        named(self, Review.GALLERY, Review.GALLERY_TIP)
+        line = self.fontMetrics().height()
+        self.pictures = Pictures(line * 6)
+        self.cells = CellList()
+        self.setModel(self.cells)
+        self.painter = TilePainter(self.pictures, round(line * 1.1))
+        self.setItemDelegate(self.painter)
+        self.setViewMode(QListView.ViewMode.IconMode)
+        self.setMovement(QListView.Movement.Static)
+        self.setResizeMode(QListView.ResizeMode.Adjust)
+        self.setUniformItemSizes(True)
+        self.setLayoutMode(QListView.LayoutMode.SinglePass)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setDragEnabled(True)
+        self.setDragDropMode(QAbstractItemView.DragDropMode.DragOnly)
+        self.setSpacing(2)
+        self.setMinimumHeight(round(line * 8.5))
+        self.selectionModel().selectionChanged.connect(lambda *_: self.chosen.emit(self.selected_ids()))
+
+    def sizeHint(self) -> QSize:
+        """Three rows of four."""
+        tile = self.pictures.side + 12
+        return QSize(4 * tile, 3 * tile)
+
+    def show_cells(self, ids: list[int], selected: list[int]) -> None:
+        """Show cells, with some of them chosen."""
+        was_blocked = self.blockSignals(True)
+        self.cells.set_ids(ids)
+        self.blockSignals(was_blocked)
+        self.select(selected)
+
+    def selected_ids(self) -> list[int]:
+        """Cells that are chosen, in order."""
+        rows = sorted(index.row() for index in self.selectionModel().selectedIndexes())
+        return [self.cells.ids[row] for row in rows]
+
+    def select(self, ids: list[int]) -> None:
+        """Choose cells, and scroll to the first."""
+        wanted = set(ids)
+        rows = [row for row, cell in enumerate(self.cells.ids) if cell in wanted]
+        selection = QItemSelection()
+        for row in rows:
+            at = self.cells.index(row)
+            selection.select(at, at)
+        flags = QItemSelectionModel.SelectionFlag.ClearAndSelect
+        self.selectionModel().select(selection, flags)
+        if rows:
+            first = self.cells.index(rows[0])
+            self.selectionModel().setCurrentIndex(first, QItemSelectionModel.SelectionFlag.NoUpdate)
+            self.scrollTo(first)
+
+    def next_after(self, ids: list[int]) -> int | None:
+        """Return the cell after the last of some; where there is none, the one before the first."""
+        rows = [row for row, cell in enumerate(self.cells.ids) if cell in set(ids)]
+        if not rows:
+            return None
+        for row in (*range(max(rows) + 1, len(self.cells.ids)), *range(min(rows) - 1, -1, -1)):
+            if self.cells.ids[row] not in ids:
+                return self.cells.ids[row]
+        return None
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Classes have keys, and Return confirms; other keys move about."""
+        plain = event.modifiers() in (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier)
+        if plain and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.confirm.emit()
+            return
+        if plain and event.text().strip():
+            self.class_key.emit(event.text().lower())
+            return
+        super().keyPressEvent(event)

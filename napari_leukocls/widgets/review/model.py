@@ -1,0 +1,345 @@
+"""Groups, order, corrections, goal, signature."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_leukocls.errors import ArgumentError, LeukoclsError
+from napari_leukocls.widgets.common.texts import Review
+
+if TYPE_CHECKING:
+    from napari_leukocls.review import Agreement, SecondRead
+    from napari_leukocls.widgets.common.session import Session
+    from napari_leukocls.widgets.common.slide_model import SlideModel
+
+
+@dataclass(frozen=True)
+class Group:
+    """One choice of what the gallery shows."""
+
+    name: str
+    text: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What is written on a cell of the gallery."""
+
+    class_name: str
+    caption: str
+    colour: str
+    waiting: bool
+    corrected: bool
+
+
+class Tiles:
+    """What is written on the cells of a slide.
+
+    Parameters
+    ----------
+    slide : SlideModel
+    """
+
+    def __init__(self, slide: SlideModel) -> None:
+        self._slide = slide
+        self._said: dict[int, tuple[str, float, bool, str]] = {}
+        self._said_in: Any = None
+
+    def of(self, cell_id: int, blind: bool) -> Tile | None:
+        """Return what is written on a cell, for a blind reader nothing; None where there is no such cell."""
+        said = self._all().get(cell_id)
+        if said is None:
+            return None
+        if blind:
+            return Tile("", "", "#888888", False, False)
+        name, probability, review, correction = said
+        entry = self._slide.scheme[name]
+        corrected = bool(correction)
+        waiting = review and not corrected
+        sure = "" if corrected or not math.isfinite(probability) else f" {100 * probability:.0f}%"
+        mark = "✓" if corrected else "?" if waiting else ""
+        return Tile(entry.name, f"{entry.short}{mark}{sure}", entry.colour, waiting, corrected)
+
+    def class_of(self, cell_id: int) -> str:
+        """Return the name of a cell's class."""
+        return self._slide.scheme[self._all()[cell_id][0]].display
+
+    def _all(self) -> dict[int, tuple[str, float, bool, str]]:
+        """Class, probability, need of review and correction by cell: a gallery asks for hundreds a second."""
+        cells = self._slide.cells
+        if self._said_in is not cells:
+            columns = [cells[name].tolist() for name in ("class", "probability", "needs_review")]
+            columns.append(cells["corrected_class"].fillna("").tolist())
+            self._said = dict(zip(cells["cell_id"].tolist(), zip(*columns, strict=True), strict=True))
+            self._said_in = cells
+        return self._said
+
+
+#: Groups that are no class.
+WAITING, NUCLEATED, UNLIKE = ":waiting", ":nucleated", ":unlike"
+#: Orders of the gallery.
+BY_DOUBT, BY_SIZE, BY_PLACE = "doubt", "size", "place"
+#: Classes that a person can give beside the model's.
+ALWAYS = ("artefact", "not_classed")
+_NOT_LOOKED_AT = ("red_cell", "platelet")
+
+
+class ReviewModel:
+    """The review of one slide.
+
+    Parameters
+    ----------
+    session : Session
+    slide : SlideModel
+
+    Attributes
+    ----------
+    reading : SecondRead or None
+        The blind second read that is under way.
+    agreement : Agreement or None
+        Of the second read that was finished last.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session, slide: SlideModel) -> None:
+        self.session = session
+        self.slide = slide
+        self.reading: SecondRead | None = None
+        self.agreement: Agreement | None = None
+        self._answers: dict[int, str] = {}
+        self._done: list[int] = []
+        self._undone: list[int] = []
+        self._tiles = Tiles(slide)
+
+    # What is shown -------------------------------------------------------------------------------------
+
+    def groups(self) -> list[Group]:
+        """Return what the gallery can show, with the number of cells in each."""
+        if self.reading is not None:
+            left = len(self.reading.cell_ids) - len(self._answers)
+            return [Group(NUCLEATED, Review.READ_LEFT.format(n=left), left)]
+        names = self.slide.cells["class"].to_numpy()
+        found = [Group(WAITING, Review.WAITING, len(self._offered()))]
+        if self.agreement is not None:
+            found.append(Group(UNLIKE, Review.UNLIKE, len(self.agreement.disagreements)))
+        looked_at = ~np.isin(names, _NOT_LOOKED_AT)
+        found.append(Group(NUCLEATED, Review.NUCLEATED, int(looked_at.sum())))
+        for name in self.slide.present():
+            entry = self.slide.scheme[name]
+            found.append(Group(name, entry.display, int((names == name).sum())))
+        return found
+
+    def order(self, group: str, sort: str) -> np.ndarray:
+        """Cells of a group in the order of the gallery, (N,) int."""
+        if self.reading is not None:
+            left = [cell for cell in self.reading.cell_ids if cell not in self._answers]
+            return np.array(left, int)
+        cells = self.slide.cells
+        if group == WAITING:
+            offered = self._offered()
+            return np.array(offered, int) if sort == BY_DOUBT else self._sorted(offered, sort, False)
+        if group == UNLIKE and self.agreement is not None:
+            return self._sorted(self.agreement.disagreements["cell_id"].tolist(), sort, False)
+        names = cells["class"].to_numpy()
+        keep = ~np.isin(names, _NOT_LOOKED_AT) if group == NUCLEATED else names == group
+        return self._sorted(cells["cell_id"].to_numpy()[keep], sort, group == NUCLEATED)
+
+    def _sorted(self, ids: Any, sort: str, by_class: bool) -> np.ndarray:
+        cells = self.slide.cells
+        rows = np.flatnonzero(np.isin(cells["cell_id"].to_numpy(), ids))
+        part = cells.iloc[rows]
+        if sort == BY_SIZE:
+            key = -part["area_px"].to_numpy(float)
+        elif sort == BY_PLACE:
+            # In rows, as a person reads a page.
+            line = max(1.0, self.slide.result.segmentation.scale.red_cell_diameter_px)
+            key = np.floor(part["centroid_y"].to_numpy() / line) * 1e6 + part["centroid_x"].to_numpy()
+        else:
+            settled = ~self.slide.waiting[rows]
+            key = settled * 10.0 + part["probability"].fillna(0).to_numpy(float)
+        place = {name: i for i, name in enumerate(self.slide.scheme.names)}
+        first = [place.get(name, 99) for name in part["class"]] if by_class else np.zeros(len(part))
+        return part["cell_id"].to_numpy()[np.lexsort([key, first])]
+
+    def _offered(self) -> list[int]:
+        return list(self.session.store.offered(self.slide.key))
+
+    def tile(self, cell_id: int) -> Tile | None:
+        """Return what to write on a cell; in a blind read nothing of what others said."""
+        return self._tiles.of(cell_id, self.reading is not None)
+
+    def section(self, cell_id: int, group: str) -> str:
+        """Return the class in which a cell lies, where the gallery shows a group class by class; else ""."""
+        return self._tiles.class_of(cell_id) if self.reading is None and group == NUCLEATED else ""
+
+    def classes(self) -> list[str]:
+        """Classes that have a button: the model's, and what every person needs."""
+        present = [name for name in self.slide.present() if name not in _NOT_LOOKED_AT]
+        return self.slide.scheme.ordered(
+            [*(name for name in self.slide.classes if name in self.slide.scheme), *present, *ALWAYS]
+        )
+
+    def class_of_key(self, key: str) -> str | None:
+        """Class that a key of the keyboard stands for."""
+        if not key.strip():
+            return None
+        return next((entry.name for entry in self.slide.scheme if entry.key == key), None)
+
+    # What people say -----------------------------------------------------------------------------------
+
+    def correct(self, cell_ids: list[int], class_name: str) -> None:
+        """Give cells a class; each is on disk before the next.
+
+        Raises
+        ------
+        LeukoclsError
+            Where the store cannot take it; what was taken before stands.
+        """
+        if self.reading is not None:
+            for cell in cell_ids:
+                self.reading.classify(cell, class_name)
+                self._answers[cell] = class_name
+            self.changed.emit()
+            return
+        self._named()
+        done = 0
+        try:
+            for cell in cell_ids:
+                self.session.store.correct(self.slide.key, int(cell), class_name, self.session.reviewer)
+                done += 1
+        finally:
+            if done:
+                self._done.append(done)
+                self._undone.clear()
+                self.refresh()
+
+    def confirm(self, cell_ids: list[int]) -> None:
+        """Say that the classes shown are right."""
+        by_class: dict[str, list[int]] = {}
+        for cell in cell_ids:
+            row = self.slide.row(cell)
+            if row is not None:
+                by_class.setdefault(str(row["class"]), []).append(cell)
+        for name, cells in by_class.items():
+            self.correct(cells, name)
+
+    def undo(self) -> list[int]:
+        """Take back what was done last; the cells that it was done to."""
+        return self._step(self._done, self._undone, self.session.store.undo)
+
+    def redo(self) -> list[int]:
+        """Do again what was taken back last; the cells that it was done to."""
+        return self._step(self._undone, self._done, self.session.store.redo)
+
+    def _step(self, source: list[int], target: list[int], action: Any) -> list[int]:
+        self._named()
+        cells = []
+        for _ in range(source.pop() if source else 1):
+            correction = action(self.slide.key, self.session.reviewer)
+            if correction is None:
+                break
+            cells.append(int(correction.cell_id))
+        if cells:
+            target.append(len(cells))
+            self.refresh()
+        return cells
+
+    def _named(self) -> None:
+        if not self.session.reviewer:
+            raise ArgumentError(Review.NAME_FIRST)
+
+    def refresh(self) -> None:
+        """Fill the corrections that stand into the slide's table."""
+        # Over the table as the classifier left it: an undone correction leaves nothing behind.
+        self.slide.with_cells(self.session.store.apply(self.slide.key, self.slide.added.cells))
+        self.changed.emit()
+
+    # Counting and signing ------------------------------------------------------------------------------
+
+    @property
+    def goal(self) -> int | None:
+        """Leukocytes to count; None for all."""
+        return self.session.store.progress(self.slide.key).goal
+
+    def set_goal(self, goal: int | None) -> None:
+        """Count this many leukocytes."""
+        self.session.store.set_goal(self.slide.key, goal, self.session.reviewer)
+        self.changed.emit()
+
+    def progress(self) -> tuple[int, int, str]:
+        """How many cells of the count are settled, of how many, and that in words."""
+        if self.reading is not None:
+            total = len(self.reading.cell_ids)
+            done = len(self._answers)
+            return (
+                done,
+                total,
+                Review.READ_PROGRESS.format(done=done, total=total, reader=self.reading.reader),
+            )
+        now = self.session.store.progress(self.slide.key)
+        done = now.counted - now.to_review
+        text = Review.PROGRESS.format(done=done, total=now.counted)
+        if now.goal is not None and now.leukocytes < now.goal:
+            text += " " + Review.SHORT.format(n=now.goal - now.leukocytes, goal=now.goal)
+        elif now.met:
+            text += " " + (Review.MET.format(goal=now.goal) if now.goal else Review.ALL_DONE)
+        return done, max(now.counted, 1), text
+
+    def sign_off(self) -> str:
+        """Sign the slide; what to say of it.
+
+        Raises
+        ------
+        LeukoclsError
+            While counted cells need review.
+        """
+        self._named()
+        signed = self.session.store.sign_off(self.slide.key, self.session.reviewer)
+        self.changed.emit()
+        return Review.SIGNED.format(who=signed.reviewer, n=signed.n_counted)
+
+    def signature(self) -> str:
+        """Who has signed the slide as it is now; "" where nobody has."""
+        signed = self.session.store.signed(self.slide.key)
+        return "" if signed is None else Review.SIGNED.format(who=signed.reviewer, n=signed.n_counted)
+
+    # Second read ---------------------------------------------------------------------------------------
+
+    def start_reading(self, reader: str) -> None:
+        """Begin a blind second read, or go on with it."""
+        if not reader.strip():
+            raise ArgumentError(Review.READER_FIRST)
+        self.reading = self.session.store.second_read(self.slide.key, reader.strip())
+        self._answers = dict(self.reading.answers())
+        self.changed.emit()
+
+    def leave_reading(self) -> None:
+        """Interrupt the second read; it goes on where it was left."""
+        self.reading = None
+        self.changed.emit()
+
+    def finish_reading(self) -> str:
+        """End the second read; what to say of the agreement.
+
+        Raises
+        ------
+        LeukoclsError
+            While cells are left.
+        """
+        if self.reading is None:
+            raise LeukoclsError(Review.NO_READING)
+        self.agreement = found = self.reading.finish()
+        self.reading = None
+        self.changed.emit()
+        agreed = found.n - len(found.disagreements)
+        text = Review.AGREED.format(agreed=agreed, n=found.n, first=found.first, second=found.second)
+        if math.isfinite(found.kappa):
+            text += " " + Review.KAPPA.format(kappa=found.kappa, low=found.low, high=found.high)
+        return text

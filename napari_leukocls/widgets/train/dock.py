@@ -1,0 +1,319 @@
+"""The Train dock: the lab's own corrections become a better model, or are shown not to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.viewer import Viewer
+from qtpy.QtCore import QTimer
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QPlainTextEdit, QProgressBar, QVBoxLayout
+
+from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.models.registry import active_classifier
+from napari_leukocls.widgets.common.controls import (
+    Folded,
+    Message,
+    ProgressLine,
+    Scrolling,
+    button,
+    label,
+    named,
+)
+from napari_leukocls.widgets.common.lifetime import Leaving, Subscriptions, guard
+from napari_leukocls.widgets.common.session import real_viewer, session_of
+from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.common.training_run import TrainingRun
+from napari_leukocls.widgets.train.curves import Curves
+from napari_leukocls.widgets.train.form import DataForm, SettingsForm
+from napari_leukocls.widgets.train.model import (
+    Preview,
+    Results,
+    gather_data,
+    keep,
+    new_folder,
+    preview,
+    promoted,
+    results,
+    with_test_part,
+)
+from napari_leukocls.widgets.train.results import ResultsPage, fill_table, split_rows, table, why
+
+if TYPE_CHECKING:
+    from napari_leukocls.training.config import TrainConfig
+    from napari_leukocls.training.events import TrainEvent
+
+#: Milliseconds between two looks at the training process.
+POLL_MS = 150
+
+
+class TrainDock(Scrolling):
+    """Train a model.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._session = session_of(real_viewer(napari_viewer))
+        self._subscriptions = Subscriptions(self)
+        Leaving(self)
+        self._check_job = self._subscriptions.job(Train.CHECK)
+        self._results_job = self._subscriptions.job(Train.RESULTS)
+        self._promote_job = self._subscriptions.job(Train.PROMOTE)
+        self._results: Results | None = None
+        self._run: TrainingRun | None = None
+        self._timer = QTimer(self)
+        self._timer.setInterval(POLL_MS)
+        # When the layout has taken the results in, and not before, there is a place to scroll to.
+        self._shown = QTimer(self)
+        self._shown.setSingleShot(True)
+        self._shown.timeout.connect(self._scroll_to_results)
+        self._build()
+        self._lay_out()
+        self._connect()
+        if self._session.training is not None:
+            self._attach(self._session.training)
+
+    def _build(self) -> None:
+        self.data = DataForm(self._session)
+        self.settings = SettingsForm(self._session)
+        self.check = button(Train.CHECK, Train.CHECK_TIP, self._check)
+        self.split = table(Train.SPLIT_NAME, Train.SPLIT_COLUMNS)
+        self.split.hide()
+        self.checked = label()
+        self.checked.hide()
+        self.start = button(Train.START, Train.START_TIP, self._start)
+        self.stop = button(Train.STOP, Train.STOP_TIP, self._stop)
+        self.stop.setEnabled(False)
+        self.bar = named(QProgressBar(), Train.PROGRESS, Train.PROGRESS)
+        self.state = label()
+        self.loss = Curves(Train.LOSS, Train.LINES)
+        self.score = Curves(Train.SCORE, Train.SCORE_LINE, 1.0)
+        self.log = named(QPlainTextEdit(), Train.LOG, Train.LOG_TIP)
+        self.log.setReadOnly(True)
+        self.log.setTabChangesFocus(True)
+        self.log.setMinimumHeight(self.fontMetrics().height() * 8)
+        self.log_fold = Folded(Train.LOG, Train.LOG_TIP)
+        self.log_fold.body.addWidget(self.log)
+        self.message = Message()
+        self.progress = ProgressLine(self._check_job)
+        self.results_progress = ProgressLine(self._results_job)
+        self.results = ResultsPage(self._session)
+        for one in (self.bar, self.loss, self.score, self.log_fold):
+            one.hide()
+
+    def _lay_out(self) -> None:
+        data, model = QGroupBox(Train.DATA), QGroupBox(Train.TITLE)
+        inside = QVBoxLayout(data)
+        for one in (self.data, self.check, self.progress, self.checked, self.split):
+            inside.addWidget(one)
+        inside = QVBoxLayout(model)
+        inside.addWidget(self.settings)
+        line = QHBoxLayout()
+        line.addWidget(self.start)
+        line.addWidget(self.stop)
+        inside.addLayout(line)
+        for one in (self.message, self.bar, self.state):
+            inside.addWidget(one)
+        for one in (self.loss, self.score, self.log_fold, self.results_progress):
+            inside.addWidget(one)
+        self.body.addWidget(data)
+        self.body.addWidget(model)
+        self.body.addWidget(self.results)
+        self.body.addStretch(1)
+
+    def _connect(self) -> None:
+        self._timer.timeout.connect(self._poll)
+        self.data.problem.connect(self.message.warn)
+        self._check_job.done.connect(self._on_preview)
+        self._check_job.failed.connect(self.message.warn)
+        self._results_job.done.connect(self._on_results)
+        self._results_job.failed.connect(self.message.warn)
+        self._results_job.ended.connect(self.state.clear)
+        self._promote_job.done.connect(self._on_promoted)
+        self._promote_job.failed.connect(self.message.warn)
+        self.results.promote.connect(self._promote)
+        self.results.keep.connect(self._keep)
+        self._subscriptions.listen(self._session.models_changed, self.settings.refresh_models)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Corrections may have been made, and models come, while the dock was hidden."""
+        super().showEvent(event)
+        self.data.refresh_slides()
+        self.settings.refresh_models()
+        guard(self, self._session)
+
+    # Data ----------------------------------------------------------------------------------------------
+
+    def _config(self) -> TrainConfig | None:
+        """Return the settings with their data; None, and a message, where something is wrong."""
+        try:
+            folder = new_folder(self.settings.name.text().strip())
+            data = gather_data(self._session, self.data.sources(), folder)
+            config = self.settings.config(data)
+            if config.rehearse:
+                data = with_test_part(self._session, data, folder)
+            return self.settings.config(data)
+        except LeukoclsError as error:
+            self.message.warn(str(error))
+            return None
+
+    def _check(self) -> None:
+        config = self._config()
+        if config is not None:
+            self.message.tell("")
+            self.progress.begin()
+            self._check_job.start(lambda token: preview(config, token), {"check": 1.0})
+
+    def _on_preview(self, found: Preview) -> None:
+        warnings = " ".join(found.warnings) or Train.NO_WARNINGS
+        by = Train.GROUPS.get(found.grouped_by, found.grouped_by)
+        text = Train.PREVIEW.format(crops=found.crops, by=by, warnings=warnings)
+        self.checked.setText(text)
+        self.checked.show()
+        fill_table(self.split, split_rows(found, self._session.scheme))
+        self.split.show()
+
+    # Training ------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        config = self._config()
+        if config is None or (self._session.training is not None and self._session.training.running):
+            return
+        training = TrainingRun(config)
+        try:
+            training.start()
+        except OSError as error:
+            self.message.warn(Train.FAILED.format(error=error))
+            return
+        self._session.training = training
+        self.message.tell("")
+        self.results.hide()
+        self._attach(training)
+
+    def _attach(self, training: TrainingRun) -> None:
+        """Follow a training, from its first event on."""
+        if self._run is not None:
+            self._subscriptions.forget(self._run.happened, self._on_event)
+        self._run = training
+        self.log.clear()
+        self.bar.show()
+        self.log_fold.show()
+        # Recipes that fit the last layer alone have no epochs, and so no curves.
+        self.loss.hide()
+        self.score.hide()
+        self.loss.clear(training.config.epochs)
+        self.score.clear(training.config.epochs)
+        self.bar.setRange(0, 0)
+        for event in training.events:
+            self._on_event(event)
+        self._subscriptions.listen(training.happened, self._on_event)
+        self.start.setEnabled(not training.running)
+        self.stop.setEnabled(training.running)
+        if training.running:
+            self._timer.start()
+
+    def _poll(self) -> None:
+        if self._run is None or not self._run.running:
+            self._timer.stop()
+            return
+        self._run.poll()
+
+    def _stop(self) -> None:
+        if self._run is not None:
+            self._run.stop()
+            self.state.setText(Train.STOPPING)
+            self.stop.setEnabled(False)
+
+    def _on_event(self, event: TrainEvent) -> None:
+        data = event.data
+        if event.kind == "started":
+            text = Train.STARTED.format(
+                device=data["device"], crops=data["crops"], classes=len(data["classes"])
+            )
+            self.state.setText(text)
+            self._say(text)
+        elif event.kind in ("warning", "log"):
+            self._say(str(data.get("message", "")))
+        elif event.kind == "epoch":
+            self._on_epoch(data)
+        elif event.kind in ("finished", "stopped", "failed"):
+            self._on_end(event)
+
+    def _on_epoch(self, data: dict[str, Any]) -> None:
+        if data.get("repeat") is not None:
+            return
+        self.loss.show()
+        self.score.show()
+        self.loss.add(data.get("loss"), data.get("val_loss"))
+        self.score.add(data.get("val_macro_f1"))
+        self.bar.setRange(0, int(data["epochs"]))
+        self.bar.setValue(int(data["epoch"]))
+        text = Train.EPOCH.format(epoch=data["epoch"], epochs=data["epochs"])
+        self.state.setText(text)
+        figures = ", ".join(
+            f"{name} {data[name]:.4g}"
+            for name in ("loss", "val_loss", "val_macro_f1", "val_accuracy")
+            if data.get(name) is not None
+        )
+        self._say(f"{text}: {figures}")
+
+    def _say(self, text: str) -> None:
+        self.log.appendPlainText(text)
+
+    def _on_end(self, event: TrainEvent) -> None:
+        self.start.setEnabled(True)
+        self.stop.setEnabled(False)
+        self.bar.setRange(0, 1)
+        self.bar.setValue(1)
+        training = self._run
+        if event.kind == "failed":
+            self.state.setText("")
+            self.bar.hide()
+            self.message.warn(Train.FAILED.format(error=event.data.get("message", "")))
+            return
+        if training is None or "model" not in event.data:
+            return
+        self.state.setText(Train.TRAINED)
+        self.results_progress.begin()
+        model = Path(event.data["model"])
+        self._results_job.start(lambda token: results(self._session, model, training.config, token))
+
+    # Results -------------------------------------------------------------------------------------------
+
+    def _on_results(self, found: Results) -> None:
+        self._results = found
+        self.state.setText("")
+        self.results.show_results(found)
+        self._shown.start()
+
+    def _scroll_to_results(self) -> None:
+        self.ensureWidgetVisible(self.results.promote_button)
+
+    def _promote(self) -> None:
+        found = self._results
+        if found is not None and not self._promote_job.running and self._run is not None:
+            device = self._run.config.device
+            self._promote_job.start(lambda token: promoted(found, device, token))
+
+    def _on_promoted(self, decision: Any) -> None:
+        if decision.promote:
+            self.message.tell(Train.PROMOTED.format(name=active_classifier()))
+        else:
+            self.message.warn(Train.REFUSED.format(reason=why(decision.reason)))
+        self._session.models_changed.emit()
+
+    def _keep(self) -> None:
+        if self._results is None:
+            return
+        try:
+            name = keep(self._results)
+        except LeukoclsError as error:
+            self.message.warn(str(error))
+            return
+        self.message.tell(Train.KEPT.format(name=name))
+        self._session.models_changed.emit()

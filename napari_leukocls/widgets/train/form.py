@@ -1,0 +1,292 @@
+"""Data and settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_leukocls.architectures import registry
+from napari_leukocls.errors import ArgumentError, LeukoclsError
+from napari_leukocls.training.config import TrainConfig, make_train_config, preset_names, preset_summary
+from napari_leukocls.widgets.common.controls import Folded, button, combo, fill, form, form_row, label, named
+from napari_leukocls.widgets.common.lifetime import Subscriptions
+from napari_leukocls.widgets.common.session import Session, classifiers
+from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.train.model import Sources, class_counts, listed, new_folder
+
+_MODEL, _ARCH, _RECIPE = "model", "arch", "recipe"
+
+
+class DataForm(QWidget):
+    """Where the labelled crops come from.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    changed = Signal()
+    problem = Signal(str)
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.slides = named(QListWidget(), Train.SLIDES, Train.SLIDES_TIP)
+        self.paths = named(QListWidget(), Train.PATHS, Train.PATHS_TIP)
+        for one in (self.slides, self.paths):
+            one.setMinimumHeight(self.fontMetrics().height() * 3)
+            one.setMaximumHeight(self.fontMetrics().height() * 5)
+            one.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+            one.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.counts = label(Train.NO_DATA)
+        buttons = QHBoxLayout()
+        buttons.addWidget(button(Train.ADD_FOLDER, Train.ADD_FOLDER_TIP, self._add_folder))
+        buttons.addWidget(button(Train.ADD_TABLE, Train.ADD_TABLE_TIP, self._add_table))
+        buttons.addWidget(button(Train.REMOVE, Train.REMOVE_TIP, self._remove))
+        lines = form()
+        form_row(lines, Train.SLIDES, self.slides)
+        form_row(lines, Train.PATHS, self.paths)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(lines)
+        column.addLayout(buttons)
+        column.addWidget(self.counts)
+        self.slides.itemChanged.connect(lambda _: self.refresh_counts())
+        self._job = Subscriptions(self).job(Train.SLIDES)
+        self._job.done.connect(self._show_slides)
+        self._job.failed.connect(self.problem)
+
+    def refresh_slides(self) -> None:
+        """Ask the review store, which takes a moment to open, for the slides that have corrections."""
+        self._job.start(lambda _: listed(self._session), show_activity=False)
+
+    def _show_slides(self, found: list[tuple[str, str, int]]) -> None:
+        """Offer slides; what was ticked stays ticked."""
+        ticked = set(self.sources().slides)
+        known = {self.slides.item(i).data(Qt.ItemDataRole.UserRole) for i in range(self.slides.count())}
+        was_blocked = self.slides.blockSignals(True)
+        self.slides.clear()
+        for key, name, n in found:
+            item = QListWidgetItem(Train.SLIDE.format(name=name, n=n))
+            item.setData(Qt.ItemDataRole.UserRole, key)
+            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+            on = key in ticked or key not in known
+            item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+            self.slides.addItem(item)
+        if not self.slides.count():
+            item = QListWidgetItem(Train.NO_SLIDES)
+            item.setFlags(Qt.ItemFlag.NoItemFlags)
+            self.slides.addItem(item)
+        self.slides.blockSignals(was_blocked)
+        self.refresh_counts()
+
+    def sources(self) -> Sources:
+        """Return what is chosen."""
+        keys = []
+        for i in range(self.slides.count()):
+            item = self.slides.item(i)
+            key = item.data(Qt.ItemDataRole.UserRole)
+            if key and item.checkState() == Qt.CheckState.Checked:
+                keys.append(str(key))
+        paths = [Path(self.paths.item(i).text()) for i in range(self.paths.count())]
+        return Sources(tuple(keys), tuple(paths))
+
+    def refresh_counts(self) -> None:
+        """Say how many crops of each class there are."""
+        try:
+            counts = class_counts(self._session, self.sources())
+        except LeukoclsError as error:
+            self.problem.emit(str(error))
+            counts = {}
+        scheme = self._session.scheme
+        said = [f"{scheme[name].display if name in scheme else name} {n}" for name, n in counts.items()]
+        total = sum(counts.values())
+        text = Train.COUNTS.format(total=total, counts=", ".join(said)) if total else Train.NO_DATA
+        self.counts.setText(text)
+        self.changed.emit()
+
+    def add(self, path: str) -> None:
+        """Add a folder or a table of labelled crops."""
+        if path:
+            item = QListWidgetItem(path)
+            item.setToolTip(path)
+            self.paths.addItem(item)
+            self.refresh_counts()
+
+    def _add_folder(self) -> None:
+        self.add(QFileDialog.getExistingDirectory(self, Train.ADD_FOLDER))
+
+    def _add_table(self) -> None:
+        self.add(QFileDialog.getOpenFileName(self, Train.ADD_TABLE, filter="CSV (*.csv)")[0])
+
+    def _remove(self) -> None:
+        for item in self.paths.selectedItems():
+            self.paths.takeItem(self.paths.row(item))
+        self.refresh_counts()
+
+
+class SettingsForm(QWidget):
+    """What is trained, and how.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+
+        self.model = combo(Train.MODEL, Train.MODEL_TIP)
+        self.preset = combo(Train.PRESET, Train.PRESET_TIP, [(name, name) for name in preset_names()])
+        for place in range(self.preset.count()):
+            tip = preset_summary(self.preset.itemData(place))
+            self.preset.setItemData(place, tip, Qt.ItemDataRole.ToolTipRole)
+        self.preset.setCurrentIndex(max(0, self.preset.findData("quick")))
+        self.name = named(QLineEdit(), Train.NAME, Train.NAME_TIP)
+        self.name.setPlaceholderText(Train.NAME_HINT)
+        self.epochs = named(QSpinBox(), Train.EPOCHS, Train.EPOCHS_TIP)
+        self.epochs.setRange(0, 10_000)
+        self.epochs.setSpecialValueText(Train.AS_RECIPE)
+        self.minutes = named(QDoubleSpinBox(), Train.MINUTES, Train.MINUTES_TIP)
+        self.minutes.setRange(0, 100_000)
+        self.minutes.setDecimals(0)
+        self.minutes.setSpecialValueText(Train.NO_LIMIT)
+        for box in (self.epochs, self.minutes):
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.advanced = Folded(Train.ADVANCED, Train.ADVANCED_TIP)
+        self._settings: list[tuple[Setting, QWidget]] = []
+        self.advanced.head.toggled.connect(self._fill_advanced)
+        lines = form()
+        form_row(lines, Train.MODEL, self.model)
+        form_row(lines, Train.PRESET, self.preset)
+        form_row(lines, Train.NAME, self.name)
+        form_row(lines, Train.EPOCHS, self.epochs)
+        form_row(lines, Train.MINUTES, self.minutes)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(lines)
+        column.addWidget(self.advanced)
+
+    def refresh_models(self) -> None:
+        """Offer the models that are there, and the networks that can be begun."""
+        entries: list[tuple[str, Any]] = [
+            (Train.FROM_MODEL.format(name=entry.name), (_MODEL, entry.name)) for entry in classifiers()
+        ]
+        entries.append((Train.FROM_RECIPE, (_RECIPE, "")))
+        entries += [(Train.FROM_ARCH.format(name=name), (_ARCH, name)) for name in registry.list()]
+        fill(self.model, entries)
+
+    def _fill_advanced(self, opened: bool) -> None:
+        """Make the controls when they are first wanted."""
+        if not opened or self._settings:
+            return
+        lines = form()
+        # Some names are long: their controls go under them where the dock is narrow.
+        lines.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        for setting in advanced_settings():
+            tip = setting.help or setting.name
+            if setting.choices:
+                box = combo(setting.name, tip, [(Train.AS_RECIPE, None)])
+                for choice in setting.choices:
+                    box.addItem(str(choice), choice)
+                control: QWidget = box
+            else:
+                control = named(QLineEdit(), setting.name, tip)
+                control.setPlaceholderText("" if setting.default is None else str(setting.default))
+            self._settings.append((setting, control))
+            form_row(lines, setting.name.replace("_", " "), control)
+        self.advanced.body.addLayout(lines)
+
+    def config(self, data: Path | str) -> Any:
+        """Return the settings, validated.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        options: dict[str, Any] = {}
+        kind, name = self.model.currentData()
+        if kind != _RECIPE:
+            options["from_model" if kind == _MODEL else "arch"] = name
+        if self.name.text().strip():
+            options["name"] = self.name.text().strip()
+        if self.epochs.value():
+            options["epochs"] = self.epochs.value()
+        if self.minutes.value():
+            options["minutes"] = self.minutes.value()
+        for setting, control in self._settings:
+            if isinstance(control, QComboBox):
+                if control.currentData() is not None:
+                    options[setting.name] = control.currentData()
+            elif control.text().strip():
+                options[setting.name] = parsed(setting, control.text().strip())
+        out = new_folder(self.name.text().strip() or str(name) or str(self.preset.currentData()))
+        return make_train_config(self.preset.currentData(), data=str(data), out=str(out), **options)
+
+
+#: Settings with a control of their own, or that the dock sets itself.
+PLAIN = {"version", "preset", "data", "corrections", "out", "name", "arch", "from_model", "epochs", "minutes"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of the training settings, for a control.
+
+    Attributes
+    ----------
+    name, help : str
+    default : object
+    choices : tuple
+        Where only these values are allowed.
+    """
+
+    name: str
+    help: str
+    default: Any
+    choices: tuple[Any, ...] = ()
+
+
+def advanced_settings() -> list[Setting]:
+    """Return the settings that have no control of their own, in their order."""
+    found = []
+    for name, info in TrainConfig.model_fields.items():
+        if name in PLAIN:
+            continue
+        kind = info.annotation
+        choices: tuple[Any, ...] = (False, True) if kind is bool else ()
+        if get_origin(kind) is not None and all(isinstance(one, str) for one in get_args(kind)):
+            choices = get_args(kind)
+        found.append(Setting(name, info.description or "", info.default, choices))
+    return found
+
+
+def parsed(setting: Setting, text: str) -> Any:
+    """Read what a person typed for a setting; `ArgumentError` where it is no value of its kind."""
+    if isinstance(setting.default, (tuple, dict)) or setting.name in ("mean", "std"):
+        try:
+            if setting.name in ("mean", "std"):
+                return tuple(float(part) for part in text.split(","))
+            if isinstance(setting.default, dict):
+                return json.loads(text)
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        except ValueError as error:
+            raise ArgumentError(f"{setting.name}: '{text}' cannot be read ({error}).") from error
+    return text

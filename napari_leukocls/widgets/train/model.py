@@ -1,0 +1,303 @@
+"""What the Train dock does, without its window: data together, preview, settings, results, promotion."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_leukocls.errors import ArgumentError, InputError
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.paths import user_data_dir
+from napari_leukocls.progress import CancelToken, Progress
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.dataset import LabelledCrop
+    from napari_leukocls.evaluation.promote import Promotion
+    from napari_leukocls.training.config import TrainConfig
+    from napari_leukocls.widgets.common.session import Session
+
+#: One in so many of few crops is kept for the comparison.
+TEST_EVERY = 3
+_COLUMNS = ("file", "class", "patient", "slide", "split", "um_per_px")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where labelled crops come from.
+
+    Attributes
+    ----------
+    slides : tuple of str
+        Keys of the slides whose corrections are taken.
+    paths : tuple of pathlib.Path
+        Folders of class folders, and CSVs.
+    """
+
+    slides: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.slides or self.paths)
+
+
+@dataclass
+class Preview:
+    """What a training would be made of.
+
+    Attributes
+    ----------
+    counts : dict of str to dict of str to int
+        Crops of each part, by class.
+    classes : list of str
+    warnings : list of str
+        What is wrong with the data, leakage first of all.
+    grouped_by : str
+    crops : int
+    """
+
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    grouped_by: str = ""
+    crops: int = 0
+
+
+@dataclass(frozen=True)
+class Results:
+    """A new model set against the current one.
+
+    Attributes
+    ----------
+    model : pathlib.Path
+        Folder of the new one.
+    data : pathlib.Path
+        The crops of the test part.
+    decision : Promotion or None
+        None where the gate cannot judge; `problem` says why.
+    metrics : tuple of dict
+        Of the new and of the current model, as ``metrics.json``.
+    reports : tuple of pathlib.Path
+        Folders with figures and ``report.html`` of both.
+    problem : str
+    """
+
+    model: Path
+    data: Path
+    decision: Promotion | None
+    metrics: tuple[dict[str, Any], ...]
+    reports: tuple[Path, ...]
+    problem: str = ""
+
+
+def listed(session: Session) -> Generator[Progress, None, list[tuple[str, str, int]]]:
+    """List the slides of the review store that have corrections: key, name, how many."""
+    yield Progress("read", 0, 1)
+    return [(row.key, row.slide_id, row.n_corrections) for row in session.store.slides() if row.n_corrections]
+
+
+def class_counts(session: Session, sources: Sources) -> dict[str, int]:
+    """Labelled crops of each class, most first.
+
+    Raises
+    ------
+    InputError
+        Where a folder or a CSV is none of labelled crops.
+    """
+    from napari_leukocls.classification.dataset import read_labelled_crops
+
+    counts: Counter[str] = Counter()
+    if sources.slides:
+        counts.update(session.store.crop_table(sources.slides).class_counts())
+    for path in sources.paths:
+        counts.update(crop.class_name for crop in read_labelled_crops(path, session.scheme))
+    return dict(counts.most_common())
+
+
+def new_folder(name: str) -> Path:
+    """Return a folder for a training, with its time in the name."""
+    return user_data_dir() / "trainings" / f"{name or 'training'}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def gather_data(session: Session, sources: Sources, folder: Path) -> Path:
+    """Bring all sources into one table of labelled crops.
+
+    Parameters
+    ----------
+    session : Session
+    sources : Sources
+    folder : Path
+        Of the training; corrections are written there as images.
+
+    Returns
+    -------
+    Path
+        A folder or a CSV that ``train`` reads.
+    """
+    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.io.atomic import make_folder
+
+    if not sources:
+        raise ArgumentError("choose data first: corrections, a folder or a table of labelled crops.")
+    paths = list(sources.paths)
+    if sources.slides:
+        table = session.store.crop_table(sources.slides)
+        if len(table):
+            paths.append(table.write(make_folder(folder) / "corrections"))
+    if len(paths) == 1:
+        return paths[0]
+    crops = [crop for path in paths for crop in read_labelled_crops(path, session.scheme)]
+    return write_crops(crops, make_folder(folder) / "data.csv")
+
+
+def write_crops(crops: Sequence[LabelledCrop], path: Path, split: str | None = None) -> Path:
+    """Write a table of labelled crops with whole paths."""
+    from io import StringIO
+
+    from napari_leukocls.io.atomic import atomic_text
+
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for crop in crops:
+        scale = "" if crop.um_per_px is None else f"{crop.um_per_px:g}"
+        part = crop.split if split is None else split
+        writer.writerow([crop.path.resolve(), crop.class_name, crop.patient, crop.slide, part, scale])
+    atomic_text(path, text.getvalue())
+    return path
+
+
+def with_test_part(session: Session, data: Path, folder: Path) -> Path:
+    """Keep every third patient, slide or crop of each class for the comparison with the current model.
+
+    Recipes that learn from few crops cross-validate them and keep none back by themselves; without cells that
+    the new model has not seen nobody can say whether it is better.
+
+    Parameters
+    ----------
+    session : Session
+    data : Path
+        A folder or a table of labelled crops. One that names its parts already is left as it is.
+    folder : Path
+        Of the training.
+    """
+    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.io.atomic import make_folder
+
+    crops = read_labelled_crops(data, session.scheme)
+    if any(crop.split.strip() for crop in crops):
+        return data
+    seen: Counter[str] = Counter()
+    parts: dict[str, str] = {}
+    for crop in crops:
+        unit = crop.patient or crop.slide or crop.file
+        if unit not in parts:
+            seen[crop.class_name] += 1
+            parts[unit] = "test" if seen[crop.class_name] % TEST_EVERY == 0 else "train"
+    split = [replace(crop, split=parts[crop.patient or crop.slide or crop.file]) for crop in crops]
+    return write_crops(split, make_folder(folder) / "data.csv")
+
+
+def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, None, Preview]:
+    """Read the data, look for what is wrong with it, and split it as the training will."""
+    from napari_leukocls.training.data import gather
+    from napari_leukocls.training.split import make_split
+
+    found = Preview()
+
+    def followed(events: Any) -> Generator[Progress, None, Any]:
+        while True:
+            cancel.check()
+            try:
+                event = next(events)
+            except StopIteration as end:
+                return end.value
+            data = event.data
+            if event.kind == "warning":
+                found.warnings.append(str(data["message"]))
+            elif event.kind == "split":
+                found.counts, found.grouped_by = data["counts"], str(data["grouped_by"])
+                found.classes = list(data["classes"])
+            elif event.kind == "progress":
+                yield Progress("check", int(data["done"]), int(data["total"]))
+
+    known: tuple[str, ...] = ()
+    if config.from_model:
+        known = tuple(find_model(config.from_model).card()["classes"])
+    collection = yield from followed(gather(config, known))
+    classes = list(known) + sorted(set(collection.labels) - set(known))
+    found.crops = len(collection)
+    yield from followed(make_split(collection, config, classes))
+    return found
+
+
+def test_part(model: Path, data: str | Path, session: Session) -> Path:
+    """Write the table of the crops that a training kept for its test.
+
+    Raises
+    ------
+    InputError
+        Where it kept none.
+    """
+    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.models.provenance import SPLIT_NAME
+
+    with open(model / SPLIT_NAME, encoding="utf-8", newline="") as stream:
+        kept = {row["file"] for row in csv.DictReader(stream) if row["part"] == "test"}
+    crops = [crop for crop in read_labelled_crops(data, session.scheme) if crop.file in kept]
+    if not crops:
+        raise InputError("the training kept no crops for a test: nothing can be compared; give more data.")
+    return write_crops(crops, model.parent / "test.csv", "test")
+
+
+def results(
+    session: Session, model: Path, config: TrainConfig, cancel: CancelToken
+) -> Generator[Progress, None, Results]:
+    """Measure the new and the current model on the test part, and ask the gate."""
+    from napari_leukocls.evaluation.predict import assess
+    from napari_leukocls.evaluation.promote import iter_decide
+    from napari_leukocls.evaluation.report import write_evaluation
+    from napari_leukocls.models.registry import active_classifier
+
+    try:
+        data = test_part(model, config.data, session)
+    except InputError as error:
+        return Results(model, Path(config.data), None, (), (), str(error))
+    with session.networks:
+        metrics, reports = [], []
+        for role, name in (("new", str(model)), ("current", active_classifier())):
+            table, measured, details = yield from assess(name, data, config.device, None, cancel)
+            folder = model.parent / f"evaluation_{role}"
+            write_evaluation(folder, table, measured, details)
+            metrics.append(measured)
+            reports.append(folder)
+        decision, problem = None, ""
+        try:
+            decision = yield from iter_decide(str(model), None, data, config.device, cancel=cancel)
+        except InputError as error:
+            problem = str(error)
+    return Results(model, data, decision, tuple(metrics), tuple(reports), problem)
+
+
+def promoted(found: Results, device: str, cancel: CancelToken) -> Generator[Progress, None, Promotion]:
+    """Ask the gate again, write what it says, and on yes make the new model the active one."""
+    from napari_leukocls.evaluation.promote import promote
+
+    yield Progress("promote", 0, 1)
+    return promote(str(found.model), None, found.data, found.model.parent, device, cancel=cancel)
+
+
+def keep(found: Results) -> str:
+    """Copy the new model into the user's models without making it the active one; its name."""
+    from napari_leukocls.models.install import install_folder
+    from napari_leukocls.models.registry import list_models
+
+    taken = {entry.name for entry in list_models()}
+    name, number = found.model.name, 2
+    while name in taken:
+        name, number = f"{found.model.name}-{number}", number + 1
+    return install_folder(found.model, name).name

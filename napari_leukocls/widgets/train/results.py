@@ -1,0 +1,195 @@
+"""The results page of a training: the new model against the current one, and whether it shall replace it."""
+
+from __future__ import annotations
+
+import html
+import math
+from typing import Any
+
+from qtpy.QtCore import Qt, QUrl, Signal
+from qtpy.QtGui import QDesktopServices, QPixmap, QResizeEvent
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_leukocls.scheme import Scheme
+from napari_leukocls.widgets.common.controls import Folded, as_list, button, label, named
+from napari_leukocls.widgets.common.session import Session
+from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.train.model import Preview, Results
+
+
+def table(name: str, columns: tuple[str, ...]) -> QTableWidget:
+    """Make a table of results that is as high as its rows."""
+    made: QTableWidget = named(QTableWidget(0, len(columns)), name, name)
+    made.setHorizontalHeaderLabels(columns)
+    as_list(made)
+    return made
+
+
+def fill_table(made: QTableWidget, rows: list[list[str]], tips: list[str] | None = None) -> None:
+    """Show rows of text; all but the first column are set to the right."""
+    made.setRowCount(len(rows))
+    for i, cells in enumerate(rows):
+        for j, text in enumerate(cells):
+            item = QTableWidgetItem(text)
+            if j:
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            if tips is not None:
+                item.setToolTip(tips[i])
+            made.setItem(i, j, item)
+    height = made.horizontalHeader().sizeHint().height() + 2 * made.frameWidth() + 2
+    made.setFixedHeight(height + sum(made.rowHeight(i) for i in range(len(rows))))
+
+
+def split_rows(found: Preview, scheme: Scheme) -> list[list[str]]:
+    """Return the crops of each class in each part, as rows of a table."""
+    return [
+        [
+            scheme[name].display if name in scheme else name,
+            *(str(found.counts.get(part, {}).get(name, 0)) for part in ("train", "validation", "test")),
+        ]
+        for name in found.classes
+    ]
+
+
+def why(reason: str) -> str:
+    """Return the gate's reason without its verdict: nothing is promoted before the button is pressed."""
+    return reason.removeprefix("not promoted: ").removeprefix("promoted: ")
+
+
+class Figure(QLabel):
+    """A picture from a file, as wide as the dock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._source = QPixmap()
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def show_file(self, path: Any, name: str) -> None:
+        """Show a picture file."""
+        self._source = QPixmap(str(path))
+        named(self, name, name)
+        self.setVisible(not self._source.isNull())
+        self._scale()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Fit the new width."""
+        super().resizeEvent(event)
+        self._scale()
+
+    def _scale(self) -> None:
+        if not self._source.isNull() and self.width() > 20:
+            width = min(self.width(), self._source.width())
+            fitted = self._source.scaledToWidth(width, Qt.TransformationMode.SmoothTransformation)
+            self.setPixmap(fitted)
+            self.setFixedHeight(fitted.height())
+
+
+class ResultsPage(QWidget):
+    """Verdict, recall of each class, figures, and what to do with the model.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    promote = Signal()
+    keep = Signal()
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._results: Results | None = None
+        self.verdict = label()
+        self.headline = label()
+        self.recall = table(Train.RECALL_NAME, Train.RECALL_COLUMNS)
+        self.figures = Folded(Train.CONFUSION, Train.CONFUSION)
+        self.reliability = Folded(Train.RELIABILITY, Train.RELIABILITY)
+        self._shown: dict[tuple[str, int], Figure] = {}
+        for what, fold in (("confusion_matrix_normalised", self.figures), ("reliability", self.reliability)):
+            for place in (0, 1):
+                caption = label(Train.NEW if place == 0 else Train.CURRENT, small=True)
+                figure = Figure()
+                fold.body.addWidget(caption)
+                fold.body.addWidget(figure)
+                self._shown[what, place] = figure
+        self.promote_button = button(Train.PROMOTE, Train.PROMOTE_TIP, self.promote.emit)
+        self.keep_button = button(Train.KEEP, Train.KEEP_TIP, self.keep.emit)
+        self.report = button(Train.REPORT, Train.REPORT_TIP, self._open_report)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for one in (self.verdict, self.headline, self.recall, self.figures, self.reliability):
+            column.addWidget(one)
+        line = QHBoxLayout()
+        for one in (self.promote_button, self.keep_button, self.report):
+            line.addWidget(one)
+        column.addLayout(line)
+        self.hide()
+
+    def show_results(self, found: Results) -> None:
+        """Show the results of a training."""
+        self._results = found
+        decision = found.decision
+        yes = decision is not None and decision.promote
+        reason = html.escape(why(decision.reason) if decision is not None else found.problem)
+        colour = "#2da44e" if yes else "#e5484d"
+        text = (Train.YES if yes else Train.NO).format(reason=reason)
+        self.verdict.setText(f'<b style="color:{colour}">{text}</b>')
+        self.promote_button.setEnabled(yes)
+        self.headline.setText("\n".join(decision.notes) if decision is not None else "")
+        self.headline.setVisible(bool(self.headline.text()))
+        for one in (self.recall, self.figures, self.reliability, self.report):
+            one.setVisible(bool(found.reports))
+        if found.reports:
+            self._show_measured(found)
+        self.show()
+
+    def _show_measured(self, found: Results) -> None:
+        self._fill_recall(found)
+        for (what, place), figure in self._shown.items():
+            which = Train.NEW if place == 0 else Train.CURRENT
+            name = Train.FIGURE.format(what=what.replace("_", " "), which=which)
+            figure.show_file(found.reports[place] / f"{what}.png", name)
+
+    def _fill_recall(self, found: Results) -> None:
+        verdicts = {row.name: row for row in found.decision.classes} if found.decision is not None else {}
+        new, current = (one["per_class"] for one in found.metrics)
+        scheme = self._session.scheme
+        rows, tips = [], []
+        for name in dict.fromkeys([*current, *new]):
+            n = max(one.get(name, {}).get("n", 0) for one in (new, current))
+            if not n:
+                continue
+            verdict = verdicts.get(name)
+            rows.append(
+                [
+                    scheme[name].short if name in scheme else name,
+                    str(n),
+                    _recall(current.get(name)),
+                    _recall(new.get(name)),
+                    Train.VERDICTS.get(verdict.verdict, verdict.verdict) if verdict is not None else "",
+                ]
+            )
+            display = scheme[name].display if name in scheme else name
+            tips.append(f"{display}: {verdict.why}" if verdict is not None else display)
+        fill_table(self.recall, rows, tips)
+
+    def _open_report(self) -> None:
+        if self._results is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._results.reports[0] / "report.html")))
+
+
+def _recall(row: dict[str, Any] | None) -> str:
+    """A recall with its limits, per cent."""
+    if not row or row.get("recall") is None or not math.isfinite(row["recall"]):
+        return "–"
+    text = f"{100 * row['recall']:.0f}"
+    limits = row.get("recall_ci95")
+    return text + (f" ({100 * limits[0]:.0f}–{100 * limits[1]:.0f})" if limits else "")
