@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 _DOCKS = {
-    "AnalyseDock": "analyse",
-    "ReviewDock": "review",
-    "ExplainDock": "explain",
-    "TrainDock": "train",
-    "BatchDock": "batch",
+    "AnalyseDock": "analyse.dock",
+    "ReviewDock": "review.dock",
+    "ExplainDock": "explain.dock",
+    "TrainDock": "train.dock",
+    "BatchDock": "batch.dock",
 }
 
 __all__ = list(_DOCKS)

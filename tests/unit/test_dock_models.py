@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from napari_leukocls.widgets.review.dock.model import ReviewModel
 from PIL import Image
 
 from napari_leukocls.analysis.region import Region, find_edit, region_of_box, region_of_polygons
@@ -17,13 +16,14 @@ from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.progress import Progress
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import SmearResult
-from napari_leukocls.widgets.batch.dock import model as batch_model
+from napari_leukocls.widgets.batch import model as batch_model
 from napari_leukocls.widgets.common.layers import cell_features, colours, result_layers
 from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.slide_model import SlideModel
-from napari_leukocls.widgets.review.dock import model as review_model
-from napari_leukocls.widgets.train.dock import form as train_settings
-from napari_leukocls.widgets.train.dock import model as train_model
+from napari_leukocls.widgets.review import model as review_model
+from napari_leukocls.widgets.review.model import ReviewModel
+from napari_leukocls.widgets.train import form as train_settings
+from napari_leukocls.widgets.train import model as train_model
 from tests.results import make_result
 
 
@@ -53,7 +53,8 @@ def review(session: Session, slide: SlideModel) -> ReviewModel:
 
 def test_the_models_of_the_docks_need_no_qt() -> None:
     names = (
-        "analyse_model batch_model explain_model review_model session slide_model train_model training_run"
+        "analyse.model batch.model explain.model review.model train.model "
+        "common.session common.slide_model common.training_run"
     )
     code = "; ".join(f"import napari_leukocls.widgets.{name}" for name in names.split())
     code += "; import sys; assert not {'qtpy', 'PyQt6', 'PySide6', 'napari', 'torch'} & set(sys.modules)"

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_leukocls.analysis.region import Edit, remeasure
 from napari_leukocls.config import AnalyzeConfig
-from napari_leukocls.measurement.differential import differential
 from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.types import SmearResult
 
 if TYPE_CHECKING:
+    from napari_leukocls.analysis.region import Edit
     from napari_leukocls.widgets.common.session import Session
     from napari_leukocls.widgets.common.slide_model import SlideModel
 
@@ -33,6 +32,8 @@ class Analysed:
 
 def restored(session: Session, result: SmearResult, key: str, config: AnalyzeConfig) -> Analysed:
     """Lay the corrections that the review store has of a slide over its fresh result."""
+    from napari_leukocls.measurement.differential import differential
+
     cells = session.store.apply(key, result.cells)
     classes = result.run["classifier"]["classes"]
     counts = differential(cells, session.scheme, classes, slide_id=result.image.slide_id)
@@ -44,6 +45,8 @@ def edited(
     session: Session, slide: SlideModel, labels: np.ndarray, edit: Edit, cancel: CancelToken
 ) -> Generator[Progress, None, Analysed]:
     """Measure and classify the cells of an edit again, and tell the review store."""
+    from napari_leukocls.analysis.region import remeasure
+
     yield Progress("edit", 0, 1)
     with session.networks:
         cancel.check()

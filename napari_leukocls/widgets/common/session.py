@@ -9,13 +9,10 @@ from weakref import WeakKeyDictionary
 
 from psygnal import Signal
 
-from napari_leukocls.analysis.engine import load_engine
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ModelError
 from napari_leukocls.models.registry import ModelEntry, active_classifier, find_model, list_models
-from napari_leukocls.review import open_store
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.texts import Analyse
 
@@ -90,6 +87,8 @@ class Session:
         ModelError, DeviceError
             Also where a model that was loaded before is not there any more.
         """
+        from napari_leukocls.analysis.engine import load_engine
+
         entry = find_model(config.classifier or active_classifier())
         changed = entry.weights.stat().st_mtime_ns if entry.weights.is_file() else 0
         key = (config.segmenter, str(entry.path), changed, config.device)
@@ -106,6 +105,8 @@ class Session:
     @property
     def store(self) -> Any:
         """The review store, opened when it is first needed."""
+        from napari_leukocls.review import open_store
+
         with self._store_lock:
             if self._store is None:
                 self._store = open_store()
@@ -141,7 +142,7 @@ def classifiers() -> list[ModelEntry]:
 
 def segmenters() -> list[str]:
     """Names of what outlines cells, the bundled one first."""
-    # Not from the catalogue, whose imports would make a dock slow to open.
+    from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES
 
     return [*Analyse.SEGMENTERS, *CELLPOSE_NAMES]
 
