@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari_leukocls.architectures._ensemble import EnsembleNet
 from napari_leukocls.architectures.entry import INCEPTION, InputRule
 from napari_leukocls.architectures.registry import register
-from napari_leukocls.architectures.timm_networks import _stages as of_member
 
 _RULE = InputRule(side=128, smallest=32)
 
 
 def _stages(net: Any) -> tuple[tuple[str, ...], ...]:
     """The joint layer, then each stage of all members at once, from the last to the stem."""
+    from napari_leukocls.architectures.timm_networks import _stages as of_member
+
     members = range(len(net.members))
     parts = of_member(net.members[0])
     return (
@@ -36,4 +36,6 @@ def _stages(net: Any) -> tuple[tuple[str, ...], ...]:
 )
 def ensemble(num_classes: int, member: str, count: int, member_arguments: dict[str, Any]) -> Any:
     """Build an ensemble of `count` timm networks `member`."""
+    from napari_leukocls.architectures._ensemble import EnsembleNet
+
     return EnsembleNet(_RULE, num_classes, member, count, member_arguments)

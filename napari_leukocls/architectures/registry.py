@@ -1,8 +1,8 @@
 """Networks by name: those that are registered, and any timm classifier.
 
-A module of this package that calls `register` is imported when the registry is first read, and so is what
-other packages name under the entry point group ``napari_leukocls.architectures``. Such a module declares
-facts and a builder; it imports torch inside the builder, so that lists of names stay quick.
+A module of this package or of its folders that calls `register` is imported when the registry is first read, and
+so is what other packages name under the entry point group ``napari_leukocls.architectures``. Such a module
+declares facts and a builder; the builder imports torch when it is called, so that lists of names stay quick.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.architectures.entry import Builder, Entry
-from napari_leukocls.architectures.timm_networks import timm_entry, timm_names
 from napari_leukocls.errors import ModelError
 
 if TYPE_CHECKING:
@@ -104,6 +103,7 @@ def entry(name: str) -> Entry:
     _discover()
     if name in _ENTRIES:
         return _ENTRIES[name]
+    from napari_leukocls.architectures.timm_networks import timm_entry, timm_names
 
     made = timm_entry(name)
     if made is not None:
@@ -126,6 +126,8 @@ def list(filter: str = "*", *, timm: bool = False) -> tuple[str, ...]:
     _discover()
     names = sorted(_ENTRIES)
     if timm:
+        from napari_leukocls.architectures.timm_networks import timm_names
+
         names += [name for name in timm_names() if name not in _ENTRIES]
     return tuple(name for name in names if fnmatch.fnmatchcase(name, filter))
 
@@ -134,9 +136,11 @@ def list(filter: str = "*", *, timm: bool = False) -> tuple[str, ...]:
 def _discover() -> None:
     """Import what registers: this package's modules, then other packages' entry points."""
     here = Path(__file__)
-    for path in sorted(here.parent.glob("*.py")):
+    for path in sorted(here.parent.rglob("*.py")):
         if path != here and _REGISTERS.search(path.read_text(encoding="utf-8")):
-            importlib.import_module(f"{__package__}.{path.stem}")
+            inside = path.relative_to(here.parent).with_suffix("").parts
+            parts = inside[:-1] if inside[-1] == "__init__" else inside
+            importlib.import_module(".".join((__package__, *parts)))
     for point in importlib.metadata.entry_points(group=_GROUP):
         try:
             point.load()

@@ -5,10 +5,6 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-import timm
-from timm.models import group_parameters
-
-from napari_leukocls.architectures.base import SizeGuard
 from napari_leukocls.architectures.entry import IMAGENET_MEAN, IMAGENET_STD, Entry, InputRule
 
 if TYPE_CHECKING:
@@ -20,6 +16,8 @@ _SOURCE = "https://github.com/huggingface/pytorch-image-models"
 @lru_cache(maxsize=1)
 def timm_names() -> tuple[str, ...]:
     """Return the names of timm's classifiers, without tags."""
+    import timm
+
     return tuple(timm.list_models())
 
 
@@ -28,6 +26,10 @@ def build_timm(num_classes: int, *, timm_name: str, rule: InputRule, **arguments
 
     `img_size` among the arguments, for models that have it, makes the network for that side.
     """
+    import timm
+
+    from napari_leukocls.architectures.base import SizeGuard
+
     net = timm.create_model(timm_name, pretrained=False, num_classes=num_classes, **arguments)
     side = arguments.get("img_size", rule.side)
     if arguments.get("dynamic_img_size"):
@@ -40,6 +42,8 @@ def build_timm(num_classes: int, *, timm_name: str, rule: InputRule, **arguments
 
 def timm_entry(name: str) -> Entry | None:
     """Return the entry of a timm model (with or without a tag), or None where timm has none by that name."""
+    import timm
+
     if not timm.is_model(name):
         return None
     cfg = timm.get_pretrained_cfg(name)
@@ -86,6 +90,8 @@ def _cam_target(net: Any) -> nn.Module:
 
 def _stages(net: Any) -> tuple[tuple[str, ...], ...]:
     """Return timm's own groups of parameters, from the head to the stem, as prefixes of their names."""
+    from timm.models import group_parameters
+
     groups = group_parameters(net, net.group_matcher(coarse=True))
     ordered = [groups[key] for key in sorted(groups, reverse=True)]
     return tuple(tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in names)) for names in ordered)

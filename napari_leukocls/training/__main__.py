@@ -19,7 +19,6 @@ from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.config import TrainConfig, make_checked
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.process import listen
-from napari_leukocls.training.run import drain, iter_train
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -42,7 +41,6 @@ def read_config(path: Path) -> TrainConfig:
 def main(arguments: list[str]) -> int:
     """Train; return the exit status."""
     share_processor()
-
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     speaks = os.environ.get("RANK", "0") == "0"
     # Whatever a library prints must not get between the events.
@@ -62,6 +60,9 @@ def main(arguments: list[str]) -> int:
     except LeukoclsError as error:
         tell(TrainEvent("failed", {"message": str(error), "exit_status": error.exit_status}))
         return error.exit_status
+    # OpenMP reads how its threads wait when torch is loaded: not before that is set.
+    from napari_leukocls.training.run import drain, iter_train
+
     cancel = CancelToken()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: cancel.cancel())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_leukocls.architectures.base import SizeGuard
 from napari_leukocls.architectures.entry import InputRule
-from napari_leukocls.architectures.papers._cadbcnn import DualBranchNet
 from napari_leukocls.architectures.registry import register
 
 if TYPE_CHECKING:
@@ -36,10 +34,16 @@ def cadbcnn(
     num_classes: int, dropout: float = 0.5, heads: int = 8, cross_attention: bool = True
 ) -> nn.Module:
     """Build the two branches with cross-attention."""
+    from napari_leukocls.architectures.base import SizeGuard
+    from napari_leukocls.architectures.papers._cadbcnn import DualBranchNet
+
     return DualBranchNet(SizeGuard("cadbcnn", _SIDE), num_classes, dropout, cross_attention, heads)
 
 
 @register(summary="ResNet-18 and ResNet-34 joined without attention: CADB-CNN's ablation", **_FACTS)
 def cadbcnn_dual(num_classes: int, dropout: float = 0.5) -> nn.Module:
     """Build the two branches without attention."""
+    from napari_leukocls.architectures.base import SizeGuard
+    from napari_leukocls.architectures.papers._cadbcnn import DualBranchNet
+
     return DualBranchNet(SizeGuard("cadbcnn_dual", _SIDE), num_classes, dropout, False, heads=1)

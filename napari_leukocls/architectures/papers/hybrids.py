@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from napari_leukocls.architectures.base import SizeGuard
 from napari_leukocls.architectures.entry import INCEPTION, InputRule
-from napari_leukocls.architectures.papers._hybrid import BACKBONES, SharedHybrid, TableHybrid, TextHybrid
 from napari_leukocls.architectures.registry import register
 from napari_leukocls.errors import ModelError
 
@@ -62,6 +60,9 @@ def hybrid(
     ModelError
         Where the variant does not exist.
     """
+    from napari_leukocls.architectures.base import SizeGuard
+    from napari_leukocls.architectures.papers._hybrid import TableHybrid, TextHybrid
+
     kinds: dict[str, type[TextHybrid] | type[TableHybrid]] = {"text": TextHybrid, "table": TableHybrid}
     if variant not in kinds:
         raise ModelError(f"{backbone}_vit has no variant {variant!r}: choose text or table.")
@@ -177,6 +178,9 @@ def shared_vit(
     ModelError
         Where a backbone does not exist.
     """
+    from napari_leukocls.architectures.base import SizeGuard
+    from napari_leukocls.architectures.papers._hybrid import BACKBONES, SharedHybrid
+
     unknown = [name for name in backbones if name not in BACKBONES]
     if unknown or not backbones:
         raise ModelError(f"shared_vit takes the backbones {', '.join(BACKBONES)}, not {unknown or 'none'}.")

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_leukocls.architectures.base import SizeGuard
 from napari_leukocls.architectures.entry import INCEPTION, InputRule
-from napari_leukocls.architectures.papers._pooled import HiddenHeadNet, SqueezeExciteNet
 from napari_leukocls.architectures.registry import register
-from napari_leukocls.architectures.timm_networks import build_timm
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,6 +49,9 @@ def s1_efficientnet_b0(
     num_classes: int, dropout: float = 0.4, hidden: Sequence[int] = (512, 256)
 ) -> nn.Module:
     """Build the smaller network of the comparison."""
+    from napari_leukocls.architectures.base import SizeGuard
+    from napari_leukocls.architectures.papers._pooled import HiddenHeadNet
+
     guard = SizeGuard("s1_efficientnet_b0", _SIDE)
     return HiddenHeadNet(guard, num_classes, "efficientnet_b0", hidden, dropout)
 
@@ -76,6 +76,9 @@ def s1_efficientnet_b0(
 )
 def s1_convnext_tiny(num_classes: int, dropout: float = 0.4, hidden: Sequence[int] = (512,)) -> nn.Module:
     """Build the larger network of the comparison."""
+    from napari_leukocls.architectures.base import SizeGuard
+    from napari_leukocls.architectures.papers._pooled import HiddenHeadNet
+
     guard = SizeGuard("s1_convnext_tiny", _SIDE)
     return HiddenHeadNet(guard, num_classes, "convnext_tiny", hidden, dropout)
 
@@ -104,6 +107,9 @@ def s1_convnext_tiny(num_classes: int, dropout: float = 0.4, hidden: Sequence[in
 )
 def efficientnetv2_b3_se(num_classes: int, dropout: float = 0.3, reduction: int = 16) -> nn.Module:
     """Build the network with channel attention."""
+    from napari_leukocls.architectures.base import SizeGuard
+    from napari_leukocls.architectures.papers._pooled import SqueezeExciteNet
+
     guard = SizeGuard("efficientnetv2_b3_se", _SIDE)
     return SqueezeExciteNet(guard, num_classes, "tf_efficientnetv2_b3", reduction, dropout)
 
@@ -136,4 +142,6 @@ _RESNET_STAGES = (("fc",), ("layer4",), ("layer3",), ("layer2",), ("layer1", "co
     pretrained={"": "resnet34.a1_in1k"},
 )
 def _branch_alone(num_classes: int, timm_name: str, **arguments: object) -> nn.Module:
+    from napari_leukocls.architectures.timm_networks import build_timm
+
     return build_timm(num_classes, timm_name=timm_name, rule=_SIDE, **arguments)
