@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,17 +19,6 @@ log = logging.getLogger(__name__)
 S = TypeVar("S")
 
 T = TypeVar("T")
-
-
-def share_processor() -> None:
-    """Let threads that wait sleep soon, for work of minutes beside others: call it before torch is loaded.
-
-    Threads of GNU's OpenMP wait for each other by running in circles. Where other work has their cores, what
-    they wait for does not run meanwhile. A tenth of the usual rounds costs a tenth of the time on free cores and
-    saves more than half of it on busy ones. What the user has set is kept.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 
 def resolve_device(asked: str) -> str:

@@ -129,7 +129,7 @@ def train(
     DATA is a folder of class folders, or a CSV with columns file,class and optionally patient, slide, split,
     um_per_px. Give --arch or --from. An interrupted training goes on when the same command is given again.
     """
-    from napari_leukocls.device import share_processor
+    from napari_leukocls.threads import share_processor
     from napari_leukocls.training.config import make_train_config, preset_names, preset_summary
 
     share_processor()

@@ -13,9 +13,9 @@ import sys
 import threading
 from pathlib import Path
 
-from napari_leukocls.device import share_processor
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.progress import CancelToken
+from napari_leukocls.threads import share_processor
 from napari_leukocls.training.config import TrainConfig, make_checked
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.process import listen
