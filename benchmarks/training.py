@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_leukocls.device import share_processor
+from napari_leukocls.threads import share_processor
 
 # As trainings do, and before torch is loaded: all loops that are compared have it.
 share_processor()
