@@ -27,6 +27,14 @@ class SizeGuard:
         self.rule = rule
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Check a module's first input: the form of a forward pre-hook.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+        inputs : tuple
+            The first is the images, (N, 3, H, W).
+        """
         self.check(inputs[0])
 
     def check(self, images: torch.Tensor) -> None:

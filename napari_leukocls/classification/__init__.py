@@ -1,0 +1,1 @@
+"""Classification: crops of cells, and the classifier that gives their probabilities."""

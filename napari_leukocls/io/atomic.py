@@ -257,7 +257,7 @@ def _machine() -> str:
 
 
 def _me() -> str:
-    """This process, in the name of what it writes: others can tell when it is gone."""
+    """Machine and process, for the names of hidden files: another process can find out whether it still runs."""
     return f"{_machine()}-{os.getpid()}"
 
 

@@ -1,0 +1,1 @@
+"""Model folders: the card, the weights, where models are found, and how they are installed."""

@@ -1,0 +1,1 @@
+"""The folder of results of a slide: written, read back and exported."""

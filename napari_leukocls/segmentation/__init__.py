@@ -1,0 +1,1 @@
+"""Segmentation: outlines of cells, the size of a pixel, and uneven illumination."""

@@ -107,13 +107,28 @@ class ManyPlaces(Place):
         return nn.parallel.DistributedDataParallel(net, device_ids=ids)
 
     def any_true(self, mine: bool) -> bool:
+        """Whether any process says yes: the sum over the processes.
+
+        Parameters
+        ----------
+        mine : bool
+            The answer of this process.
+        """
         flag = torch.tensor([float(mine)], device=self.device)
         return bool(self._accelerator.reduce(flag, "sum")[0] > 0)
 
     def same(self, value: Any) -> Any:
+        """The main process's value, sent to all processes.
+
+        Parameters
+        ----------
+        value : object
+            Only that of the main process counts.
+        """
         return broadcast_object_list([value], from_process=0)[0]
 
     def main_first(self) -> contextlib.AbstractContextManager[Any]:
+        """The main process goes through the block before the others, which wait."""
         return self._accelerator.main_process_first()
 
 

@@ -1,0 +1,1 @@
+"""The networks of published papers, one module per paper or family."""

@@ -68,6 +68,7 @@ class OpenSlideImage(SlideImage):
             return None
 
     def close(self) -> None:
+        """Close the file."""
         self._slide.close()
 
     def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:

@@ -84,6 +84,7 @@ class TiffSlide(SlideImage):
         weakref.finalize(self, self._tiff.close)
 
     def close(self) -> None:
+        """Close the file."""
         self._tiff.close()
 
     def _colour_pages(self, level: TiffPageSeries) -> list[TiffPage]:

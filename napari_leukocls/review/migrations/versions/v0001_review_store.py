@@ -17,6 +17,7 @@ APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs")
 
 
 def upgrade() -> None:
+    """Make the tables and the triggers."""
     _slides()
     _cells()
     _history()
