@@ -30,7 +30,7 @@ from napari_leukocls.explanation import cam, trust
 from napari_leukocls.explanation.checks import check_model
 from napari_leukocls.io.atomic import atomic_text
 from napari_leukocls.io.images import read_image
-from napari_leukocls.io.serialise import plain
+from napari_leukocls.io.serialise import to_plain
 from napari_leukocls.models.card import CropRule
 from napari_leukocls.paths import sample_smears
 from napari_leukocls.progress import finish
@@ -138,7 +138,7 @@ def write(file: Path, digest: str, method: str, figures: dict[str, Any]) -> None
     card[trust.KEY] = {
         "format_version": 1,
         "weights_sha256": digest,
-        "methods": plain({**methods, method: figures}),
+        "methods": to_plain({**methods, method: figures}),
     }
     atomic_text(file, json.dumps(card, indent=1) + "\n")
 

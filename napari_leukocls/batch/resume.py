@@ -14,9 +14,8 @@ from typing import Any
 
 from napari_leukocls.batch.job import Job, SlideDone, success
 from napari_leukocls.config import AnalyzeConfig
-from napari_leukocls.io.serialise import plain
-from napari_leukocls.models.card import CARD_NAME, WEIGHTS_NAME
-from napari_leukocls.models.registry import active_classifier, find_model
+from napari_leukocls.io.serialise import json_text, sha256_of, to_plain
+from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, active_classifier, find_model
 from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES, model_file
 from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD
 
@@ -38,8 +37,7 @@ def content_hash(fields: Sequence[Path]) -> str:
         for name, path in _files_of(field):
             if not path.is_file():
                 raise OSError(f"{path} is no file")
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
+            digest = bytes.fromhex(sha256_of(path))
             total.update(name.encode("utf-8", "surrogatepass") + b"\0" + digest)
     return total.hexdigest()
 
@@ -84,8 +82,7 @@ def _hash_of(path: Path) -> str:
     total = hashlib.sha256()
     for file in files:
         if file.is_file():
-            with open(file, "rb") as stream:
-                total.update(hashlib.file_digest(stream, "sha256").digest())
+            total.update(bytes.fromhex(sha256_of(file)))
     return total.hexdigest()
 
 
@@ -99,7 +96,7 @@ def job_key(job: Job, content: str) -> str:
         "models": dict(job.models),
         "version": job.version,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return sha256_of(json.dumps(facts, sort_keys=True).encode())
 
 
 def finished(job: Job, content: str, seconds: float = 0.0) -> SlideDone | None:
@@ -126,7 +123,6 @@ def add_receipt(folder: Path, job: Job, content: str, row: Mapping[str, Any]) ->
         "key": job_key(job, content),
         "content_sha256": content,
         "files": sorted(path.name for path in folder.iterdir()),
-        "row": plain(row),
+        "row": to_plain(row),
     }
-    text = json.dumps(run, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
-    file.write_text(text, encoding="utf-8", newline="\n")
+    file.write_text(json_text(run, sort_keys=True), encoding="utf-8", newline="\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -19,8 +18,8 @@ from napari_leukocls.batch.resume import model_hashes
 from napari_leukocls.batch.worker import do_job, threads_for
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError, LeukoclsError
-from napari_leukocls.io.atomic import atomic_text, make_folder, sweep
-from napari_leukocls.io.serialise import plain
+from napari_leukocls.io.atomic import make_folder, sweep
+from napari_leukocls.io.serialise import write_json
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback
 from napari_leukocls.results.summary import write_summary
 
@@ -175,8 +174,7 @@ def _write_manifest(
             for slide in slides
         ],
     }
-    text = json.dumps(plain(manifest), indent=2, sort_keys=True, ensure_ascii=True)
-    atomic_text(folder / MANIFEST, text + "\n")
+    write_json(folder / MANIFEST, manifest, sort_keys=True)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -69,12 +68,9 @@ class Group(click.Group):
 
 def write_json(value: object) -> None:
     """Write a machine-readable summary to standard output."""
-    click.echo(json.dumps(value, indent=2, default=_plain, allow_nan=False))
+    from napari_leukocls.io.serialise import json_text
 
-
-def _plain(value: Any) -> Any:
-    """NumPy scalars, paths and the like, as JSON has them."""
-    return value.item() if hasattr(value, "item") else str(value)
+    click.echo(json_text(value), nl=False)
 
 
 class ProgressLine:

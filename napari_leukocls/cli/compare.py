@@ -45,9 +45,7 @@ def compare(
     finally:
         progress.close()
     if as_json:
-        from napari_leukocls.io.serialise import plain
-
-        write_json(plain(result))
+        write_json(result)
         return
     click.echo(f"{'model':<28}{'accuracy':>9}{'macro F1':>10}{'ms/image':>10}{'images/s':>10}")
     for row in result["models"]:

@@ -81,9 +81,9 @@ def explain(
 
 
 def _summary(explanation: Explanation, out: Path) -> dict[str, Any]:
-    from napari_leukocls.io.serialise import plain
+    from napari_leukocls.io.serialise import to_plain
 
-    return plain(
+    return to_plain(
         {
             "out": str(out),
             "model": explanation.model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ from napari_leukocls.evaluation.significance import compare_repeats, read_repeat
 from napari_leukocls.evaluation.speed import Speed, measure_speed, pareto
 from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.io.html import render
-from napari_leukocls.io.serialise import plain, write_table
+from napari_leukocls.io.serialise import to_plain, write_json, write_table
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.scheme import default_scheme
@@ -414,8 +413,8 @@ def write_comparison(out_dir: str | Path, result: dict[str, Any]) -> dict[str, P
     folder = make_folder(out_dir)
     paths = {name: folder / name for name in ("compare.csv", "compare.json", "report.html")}
     write_table(comparison_table(result), paths["compare.csv"])
-    shown = plain(result)
-    atomic_text(paths["compare.json"], json.dumps(shown, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+    shown = to_plain(result)
+    write_json(paths["compare.json"], shown)
     pictures = write_figures(folder, {"pareto": pareto_figure(result["models"])}, paths)
     atomic_text(paths["report.html"], render("comparison", pictures, result=shown))
     return paths

@@ -5,7 +5,6 @@ The rule is that of `napari_leukocls.evaluation.gate`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from napari_leukocls.evaluation.gate import judge_classes, judge_overall, reason
 from napari_leukocls.evaluation.predict import predict_models
 from napari_leukocls.evaluation.shared_classes import ground_of, project
 from napari_leukocls.io.atomic import atomic_text, make_folder
-from napari_leukocls.io.serialise import plain
+from napari_leukocls.io.serialise import json_text, to_plain
 from napari_leukocls.models.install import activate
 from napari_leukocls.models.provenance import refuse_seen, seen_files
 from napari_leukocls.models.registry import ModelEntry, active_classifier, find_model
@@ -72,7 +71,7 @@ class Promotion:
 
     def to_json(self) -> dict[str, Any]:
         """As ``promotion.json``."""
-        return plain(
+        return to_plain(
             {
                 "promote": self.promote,
                 "reason": self.reason,
@@ -278,7 +277,7 @@ def carry_out(decision: Promotion, out_dir: str | Path) -> str:
     active = activate(decision.new) if decision.promote else None
     name = active.name if active else active_classifier()
     record = decision.to_json() | {"active": name}
-    text = json.dumps(record, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    text = json_text(record)
     atomic_text(folder / "promotion.json", text)
     if active is not None and active.origin == "user":
         atomic_text(active.path / "promotion.json", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from napari_leukocls.evaluation.calibration import recalibration
 from napari_leukocls.evaluation.embedding import Embedding, chosen, embed, silhouette
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text, make_folder
 from napari_leukocls.io.html import render
-from napari_leukocls.io.serialise import plain, write_table
+from napari_leukocls.io.serialise import to_plain, write_json, write_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -176,10 +175,9 @@ def write_evaluation(
     folder = make_folder(out_dir)
     paths = {name: folder / name for name in ("predictions.csv", "metrics.json")}
     write_table(predictions_df, paths["predictions.csv"])
-    text = json.dumps(plain(metrics), indent=2, ensure_ascii=True, allow_nan=False)
-    atomic_text(paths["metrics.json"], text + "\n")
+    write_json(paths["metrics.json"], metrics)
     pictures = write_figures(folder, _figures(predictions_df, metrics, details), paths)
-    shown: dict[str, Any] = defaultdict(lambda: None, plain(metrics))
+    shown: dict[str, Any] = defaultdict(lambda: None, to_plain(metrics))
     unknown = sum(row["n"] for row in metrics["unknown_classes"].values())
     page = render(
         "evaluation", pictures, metrics=shown, headline=HEADLINE, captions=CAPTIONS, unknown=unknown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,7 +22,7 @@ from tifffile import imwrite
 
 from napari_leukocls.evaluation.figures import rendered
 from napari_leukocls.io.html import render
-from napari_leukocls.io.serialise import plain, table_bytes
+from napari_leukocls.io.serialise import table_bytes, write_json
 from napari_leukocls.results.summary import write_failures
 
 #: matplotlib's colour map: stained cells are blue and purple, so that its dark end is not drawn over them.
@@ -254,7 +253,7 @@ def write_explanation(explanation: Explanation, folder: Path) -> None:
     for image in explanation.images:
         _write_heatmap(image, folder / "heatmaps")
     if explanation.checks is not None:
-        _write_json(folder / "checks.json", explanation.checks)
+        write_json(folder / "checks.json", explanation.checks, sort_keys=True)
     title = f"{explanation.model['name']}: {explanation.model['method']}"
     pictures = {}
     if explanation.cells:
@@ -266,12 +265,7 @@ def write_explanation(explanation: Explanation, folder: Path) -> None:
     page = _page(explanation, pictures)
     (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
     run = {"model": explanation.model, "notes": explanation.notes, **explanation.run}
-    _write_json(folder / "run.json", plain(run))
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(plain(value), indent=2, sort_keys=True, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    write_json(folder / "run.json", run, sort_keys=True)
 
 
 def _write_heatmap(image: ExplainedImage, folder: Path) -> None:

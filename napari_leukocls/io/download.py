@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import urllib.error
 import urllib.request
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.atomic import atomic_bytes, make_folder
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.paths import user_data_dir
 
 #: Where the files of the Blood Cell Count and Detection set lie (Shenggan/BCCD_Dataset on GitHub, MIT licence).
@@ -64,12 +64,12 @@ def fetch(name: str) -> Path:
     """
     smear = OPEN_SMEARS[name]
     target = user_data_dir() / "samples" / smear.file
-    if target.is_file() and hashlib.sha256(target.read_bytes()).hexdigest() == smear.sha256:
+    if target.is_file() and sha256_of(target) == smear.sha256:
         return target
     url = f"{os.environ.get(BASE_URL_VARIABLE) or BASE_URL}/{smear.file}"
     by_hand = f"or put it at '{target}' by hand"
     data = _download(url, by_hand)
-    if hashlib.sha256(data).hexdigest() != smear.sha256:
+    if sha256_of(data) != smear.sha256:
         raise InputError(f"what {url} sent is not the smear that was asked for: try again later, {by_hand}.")
     make_folder(target.parent)
     atomic_bytes(target, data)

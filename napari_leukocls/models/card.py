@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,25 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_leukocls.errors import ModelError
-
-CARD_NAME = "model.json"
-
-WEIGHTS_NAME = "weights.safetensors"
-
-
-def read_card_json(folder: Path) -> dict[str, Any]:
-    """Read ``model.json`` of a model's folder; `ModelError` where it cannot be read or is no JSON object."""
-    file = folder / CARD_NAME
-    again = "copy the model again from its source"
-    try:
-        card = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"the card '{file}' cannot be read ({error.strerror}); {again}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"the card '{file}' is not valid JSON ({error}); {again}.") from error
-    if not isinstance(card, dict):
-        raise ModelError(f"the card '{file}' is not a JSON object; {again}.")
-    return card
+from napari_leukocls.models.registry import CARD_NAME, read_card_json
 
 
 @dataclass(frozen=True)
@@ -181,4 +162,4 @@ def read_card(folder: Path) -> ModelCard:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "its settings"
         what = first["msg"].removeprefix("Value error, ")
-        raise ModelError(f"the card {folder / 'model.json'} is wrong at {where}: {what}.") from error
+        raise ModelError(f"the card {folder / CARD_NAME} is wrong at {where}: {what}.") from error

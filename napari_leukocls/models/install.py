@@ -14,9 +14,16 @@ from safetensors.torch import save
 
 from napari_leukocls.errors import ArgumentError, ModelError, OutputError
 from napari_leukocls.io.atomic import atomic_text, make_folder, replacing_folder
-from napari_leukocls.models.card import CARD_NAME, ModelCard, read_card_json
+from napari_leukocls.models.card import ModelCard
 from napari_leukocls.models.provenance import file_sha256
-from napari_leukocls.models.registry import ModelEntry, find_model, list_models, set_active_classifier
+from napari_leukocls.models.registry import (
+    CARD_NAME,
+    ModelEntry,
+    find_model,
+    list_models,
+    read_card_json,
+    set_active_classifier,
+)
 from napari_leukocls.paths import user_data_dir
 
 if TYPE_CHECKING:

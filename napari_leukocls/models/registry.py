@@ -16,12 +16,34 @@ from typing import Any, Literal
 
 from napari_leukocls.errors import ModelError
 from napari_leukocls.io.atomic import atomic_text, make_folder
-from napari_leukocls.models.card import CARD_NAME, WEIGHTS_NAME, read_card_json
 from napari_leukocls.paths import bundled_dir, user_data_dir
+
+CARD_NAME = "model.json"
+
+WEIGHTS_NAME = "weights.safetensors"
 
 DEFAULT_CLASSIFIER = "default"
 
 Origin = Literal["environment", "user", "bundled"]
+
+
+def read_card_json(folder: Path) -> dict[str, Any]:
+    """Read ``model.json`` of a model's folder; `ModelError` where it cannot be read or is no JSON object."""
+    file = folder / CARD_NAME
+    again = "copy the model again from its source"
+    try:
+        card = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"{folder} has no {CARD_NAME}: it is no model folder; copy the whole folder again."
+        ) from error
+    except OSError as error:
+        raise ModelError(f"the card '{file}' cannot be read ({error.strerror}); {again}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"the card '{file}' is not valid JSON ({error}); {again}.") from error
+    if not isinstance(card, dict):
+        raise ModelError(f"the card '{file}' is not a JSON object; {again}.")
+    return card
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from safetensors.torch import load, save
 
 from napari_leukocls.architectures.registry import create
 from napari_leukocls.errors import ModelError
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.card import ModelCard
 
 
@@ -22,7 +22,7 @@ def write_weights(folder: Path, net: torch.nn.Module, tensors: dict[str, np.ndar
     # Bytes, not the library's own file, which nobody but its owner could read.
     raw = save(whole)
     (folder / "weights.safetensors").write_bytes(raw)
-    return hashlib.sha256(raw).hexdigest()
+    return sha256_of(raw)
 
 
 OOD_PREFIX = "ood."
@@ -61,7 +61,7 @@ def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     if raw[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or raw[:4] == b"PK\x03\x04":
         raise ModelError(f"{path} is a pickle, not safetensors: it is not loaded; convert it to safetensors.")
     try:
-        return load(raw), hashlib.sha256(raw).hexdigest()
+        return load(raw), sha256_of(raw)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged ({error}): copy the model again.") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from tifffile import imwrite
 
 from napari_leukocls.errors import OutputError
 from napari_leukocls.io.atomic import make_folder, replacing_folder
-from napari_leukocls.io.serialise import plain, table_bytes
+from napari_leukocls.io.serialise import json_text, table_bytes
 from napari_leukocls.results.overlay import draw_overlay, overlay_png
 from napari_leukocls.results.report import render_report
 from napari_leukocls.scheme import Scheme, default_scheme
@@ -97,7 +96,7 @@ def run_json(result: SmearResult) -> str:
         "limits": result.counts.attrs.get("limits"),
         **result.run,
     }
-    return json.dumps(plain(run), indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n"
+    return json_text(run, sort_keys=True)
 
 
 def _slide_folder(out_dir: Path, slide_id: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from skimage.segmentation import relabel_sequential
 
 from napari_leukocls.device import is_out_of_memory
 from napari_leukocls.errors import DeviceError, ModelError
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.progress import Steps
 from napari_leukocls.segmentation.base import Outlines
 
@@ -62,8 +62,7 @@ class CellposeSegmenter:
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 of the weights' file."""
-        with self.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(self.path)
 
     def segment(self, pixels: np.ndarray, diameter_px: float) -> Steps[Outlines]:
         """Outline cells; the kinds are left to the class map of the compact network.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -18,6 +17,7 @@ from safetensors.torch import load as load_tensors
 
 from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ModelError
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.progress import Steps
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX, TILE, CompactNet, fold_batch_norm
@@ -231,7 +231,7 @@ def load_compact(folder: Path, device: str) -> CompactSegmenter:
             f"the weights in {folder} do not fit the compact network: reinstall the model."
         ) from error
     net = fold_batch_norm(net).to(torch.device(device)).to(memory_format=torch.channels_last)
-    return CompactSegmenter(net, weights_hash=hashlib.sha256(raw).hexdigest())
+    return CompactSegmenter(net, weights_hash=sha256_of(raw))
 
 
 #: A channel with less contrast than this (grey levels) is not stretched: an empty field stays empty.

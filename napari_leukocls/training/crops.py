@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import sqlite3
@@ -19,6 +18,7 @@ import numpy as np
 from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.classification.dataset import LabelledCrop
 from napari_leukocls.classification.single_cell import common_scales, cut_central
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.card import CropRule
 from napari_leukocls.paths import user_data_dir
 from napari_leukocls.progress import CancelToken
@@ -57,7 +57,7 @@ class CropCache:
     def __init__(self, rule: CropRule, how: str) -> None:
         self.rule = rule
         self._how = f"{FORMAT}|{rule}|{how}"
-        name = hashlib.sha256(self._how.encode()).hexdigest()[:16]
+        name = sha256_of(self._how.encode())[:16]
         self._file = cache_folder() / f"crops-{name}.sqlite"
         self._base: sqlite3.Connection | None = None
         try:

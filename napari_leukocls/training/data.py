@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Sequence
@@ -19,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from napari_leukocls.classification.dataset import MAX_UNREADABLE, LabelledCrop, read_labelled_crops
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import IMAGE_SUFFIXES, read_image
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.review import open_store
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.training.events import TrainEvent
@@ -179,7 +179,7 @@ def _read_all(crops: Sequence[LabelledCrop]) -> Generator[TrainEvent, None, Coll
         if row % 200 == 0:
             yield TrainEvent("progress", {"stage": "read", "done": row, "total": len(crops)})
         try:
-            digest = hashlib.sha256(raw_of(crop)).hexdigest()
+            digest = sha256_of(raw_of(crop))
             pixels = pixels_of(crop)
         except (InputError, OSError) as error:
             log.debug("%s: %s", crop.file, error)

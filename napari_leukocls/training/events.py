@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from napari_leukocls.errors import InputError
+from napari_leukocls.io.serialise import to_plain
 
 Kind = Literal["started", "split", "warning", "log", "progress", "epoch", "finished", "stopped", "failed"]
 
@@ -39,7 +39,7 @@ class TrainEvent:
 
     def to_json(self) -> str:
         """One line, without a line break; what is no finite number becomes null."""
-        return json.dumps({"kind": self.kind, "data": _plain(self.data)}, allow_nan=False)
+        return json.dumps({"kind": self.kind, "data": to_plain(self.data)}, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> TrainEvent:
@@ -58,15 +58,3 @@ class TrainEvent:
         if kind not in KINDS or not isinstance(data, dict):
             raise InputError(f"no training event: {line.strip()[:100]!r}.")
         return cls(kind, data)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

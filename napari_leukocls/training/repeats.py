@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from sklearn import metrics
 
 from napari_leukocls.classification.stain import normalise
 from napari_leukocls.io.atomic import atomic_write
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.checkpoint import FREE
 from napari_leukocls.training.events import TrainEvent
@@ -160,7 +160,7 @@ def _write(config: TrainConfig, rows: list[dict[str, Any]]) -> None:
 
 def _settings(config: TrainConfig) -> str:
     """What repeats must agree in to be counted together: a hash of the settings that matter."""
-    return hashlib.sha256(config.model_dump_json(exclude=set(FREE)).encode()).hexdigest()[:12]
+    return sha256_of(config.model_dump_json(exclude=set(FREE)).encode())[:12]
 
 
 def _done_before(config: TrainConfig) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_leukocls.errors import InputError
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.training.data import Collection, join, same_pictures
 from napari_leukocls.training.events import TrainEvent
 
@@ -261,4 +261,4 @@ def _say(
 def digest_of(collection: Collection, rows: np.ndarray) -> str:
     """SHA-256 of the sorted hashes of some files: what names a part in the card."""
     names = "\n".join(sorted(collection.hashes[row] for row in rows))
-    return hashlib.sha256(names.encode()).hexdigest()
+    return sha256_of(names.encode())

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from anndata.io import write_elem
 
-from napari_leukocls.io.serialise import plain
+from napari_leukocls.io.serialise import to_plain
 from napari_leukocls.types import SmearResult
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def write(result: SmearResult, path: Path) -> None:
         var=pd.DataFrame(index=pd.Index([name[5:] for name in names], dtype=object)),
         obsm={"spatial": cells[["centroid_x", "centroid_y"]].to_numpy(float)},
         uns={
-            "leukocls": json.dumps(plain(result.run), sort_keys=True),
+            "leukocls": json.dumps(to_plain(result.run), sort_keys=True),
             "counts": _storable(result.counts, result.counts["class"].to_numpy(dtype=object)),
             "notice": "For research and for training. Not for diagnosis.",
         },

@@ -13,7 +13,7 @@ from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.styles import Font
 
-from napari_leukocls.io.serialise import plain
+from napari_leukocls.io.serialise import to_plain
 from napari_leukocls.types import SmearResult
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _run_rows(result: SmearResult) -> list[tuple[str, Any]]:
         ("source", result.image.source),
         ("limits", result.counts.attrs.get("limits", "")),
         *(("warning", warning) for warning in result.warnings),
-        *_flat("", plain(result.run)),
+        *_flat("", to_plain(result.run)),
     ]
 
 
@@ -86,7 +86,7 @@ def _sheet(book: Workbook, title: str, head: Iterable[str], rows: Iterable[Itera
 
 def _cell(sheet: Any, value: Any) -> WriteOnlyCell:
     """A cell; a text is stored as a text, whatever it begins with, and stays one when it is edited."""
-    value = plain(value)
+    value = to_plain(value)
     if isinstance(value, float):
         value = None if not math.isfinite(value) else float(f"{value:.6g}")
     if not isinstance(value, str):
