@@ -66,8 +66,7 @@ def analyze(
     >>> result.counts  # doctest: +SKIP
     """
     from napari_leukocls.io.convert import array_to_smear
-    from napari_leukocls.io.images import read_image
-    from napari_leukocls.io.slides import is_slide, read_slide_at_once
+    from napari_leukocls.io.slides import read_smear
 
     if engine is not None and settings:
         raise ArgumentError(
@@ -75,16 +74,15 @@ def analyze(
         )
     config = make_config(**settings) if engine is None else None
     check_um_per_px(um_per_px)
-    slide = isinstance(image_or_path, (str, Path)) and is_slide(image_or_path)
     if isinstance(image_or_path, (str, Path)):
-        smear = (read_slide_at_once if slide else read_image)(image_or_path, slide_id)
+        smear, scanned = read_smear(image_or_path, slide_id)
     else:
-        smear = array_to_smear(image_or_path, slide_id or "image")
+        smear, scanned = array_to_smear(image_or_path, slide_id or "image"), False
     if um_per_px is not None:
         smear = replace(smear, um_per_px=um_per_px)
     ready = engine if config is None else load_engine(config)
     assert ready is not None
-    return drain(iter_analyze(smear, as_scanned(ready) if slide else ready, cancel), progress)
+    return drain(iter_analyze(smear, as_scanned(ready) if scanned else ready, cancel), progress)
 
 
 def evaluate_model(

@@ -16,10 +16,9 @@ from napari_leukocls.analysis.engine import Engine, as_scanned
 from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.explanation import for_report
 from napari_leukocls.io.atomic import make_folder, replacing_folder
-from napari_leukocls.io.images import read_image
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.serialise import table_bytes
-from napari_leukocls.io.slides import is_slide, read_slide_at_once
+from napari_leukocls.io.slides import read_smear
 from napari_leukocls.measurement.differential import count_warnings, differential
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
@@ -95,8 +94,7 @@ def _write_field(
 ) -> SmearResult:
     """Analyse one field and write its own results."""
     path = field.fields[0]
-    scanned = is_slide(path)
-    image = (read_slide_at_once if scanned else read_image)(path, field.slide_id)
+    image, scanned = read_smear(path, field.slide_id)
     result = drain(iter_analyze(image, as_scanned(engine) if scanned else engine, cancel), progress)
     heatmaps = for_report(result, engine, engine.config.heatmaps)
     # A slide's count is exported once, by `finish`; the outlines are those of its fields.

@@ -1,4 +1,4 @@
-"""What the readers of all formats share."""
+"""What the readers of all image formats share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,22 @@ DAMAGE = (
 
 
 def plausible_um_per_px(x: float | None, y: float | None, notes: list[str]) -> float | None:
-    """Pixel size in um where it can be a microscope's: 0.02 to 1.5 um, and square within 5 %."""
+    """The pixel size of a file, if it is plausible for a microscope.
+
+    A size is plausible from 0.02 um to below 1.5 um, and if x and y differ by 5 % at most.
+
+    Parameters
+    ----------
+    x, y : float or None
+        Width and height of a pixel as the file states them, um; None if it states none.
+    notes : list of str
+        A note is added here if the pixels are not square.
+
+    Returns
+    -------
+    float or None
+        um per pixel.
+    """
     sizes = [value for value in (x, y) if value is not None and 0.02 <= value < MOST_UM_PER_PX]
     if len(sizes) < 2:
         return None
@@ -40,7 +55,19 @@ def plausible_um_per_px(x: float | None, y: float | None, notes: list[str]) -> f
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn an image by its EXIF or TIFF orientation (1-8; others are taken as 1)."""
+    """Turn an image by its EXIF or TIFF orientation.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W) or (H, W, C)
+    orientation : int
+        1 to 8; any other number counts as 1, which changes nothing.
+
+    Returns
+    -------
+    numpy.ndarray
+        A view of `pixels`.
+    """
     if orientation in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (3, 4, 7, 8):
@@ -51,6 +78,18 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def damaged(file: Path, error: BaseException) -> InputError:
-    """The message for a file that a decoder stumbled over."""
+    """The error for a file that cannot be decoded.
+
+    Parameters
+    ----------
+    file : Path
+    error : BaseException
+        What the decoder raised; its text goes into the message.
+
+    Returns
+    -------
+    InputError
+        To be raised by the caller.
+    """
     detail = " ".join(str(error).split())[:120] or type(error).__name__
     return InputError(f"'{file}' is damaged or incomplete ({detail}); copy it again from its source.")

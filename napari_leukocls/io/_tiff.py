@@ -1,4 +1,4 @@
-"""TIFF, with what microscopes put into it: OME, ImageJ, Aperio, 16 bit, planes and pages."""
+"""TIFF as microscopes write it: OME, ImageJ, Aperio, 16 bit, planes and pages."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from napari_leukocls.io.convert import MAX_PIXELS, check_size, to_uint8
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
+#: Units of length in the metadata of microscopes, lower case.
 UM_PER_UNIT = {
     "um": 1.0,
     "µm": 1.0,
@@ -35,18 +36,23 @@ UM_PER_UNIT = {
 
 
 def read_tiff(file: Path) -> tuple[np.ndarray, float | None, list[str]]:
-    """First image of a TIFF.
+    """Read the first image of a TIFF.
+
+    Parameters
+    ----------
+    file : Path
 
     Returns
     -------
     array : numpy.ndarray, (H, W) or (H, W, C)
     um_per_px : float or None
     notes : list of str
+        One for each conversion.
 
     Raises
     ------
     InputError
-        Where it is damaged, too small or too large, or has channels that are no colour image.
+        If the file is damaged, the image is too small or too large, or its channels are not a colour image.
     """
     notes: list[str] = []
     try:
@@ -65,7 +71,21 @@ def read_tiff(file: Path) -> tuple[np.ndarray, float | None, list[str]]:
 
 
 def check_whole(tiff: TiffFile, page: TiffPage, file: Path) -> None:
-    """Say that a file ends too early: the decoder would fill what is missing with black."""
+    """Check that a file holds all the bytes of an image; a decoder would fill missing parts with black.
+
+    Parameters
+    ----------
+    tiff : tifffile.TiffFile
+    page : tifffile.TiffPage
+        The page of the image.
+    file : Path
+        For the message.
+
+    Raises
+    ------
+    InputError
+        If the file ends too early.
+    """
     size = tiff.filehandle.size
     ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
     if not ends or max(ends) > size:
@@ -82,7 +102,7 @@ def _pixels(
     pages = max(others, len(tiff.pages) if len(tiff.series) > 1 else 1)
     if pages > 1 and not page.is_reduced:
         notes.append(f"{pages} pages, the first one was used")
-    # A stack of ImageJ's may have one page that stands for all: take that page's own pixels alone.
+    # One page of an ImageJ stack may stand for all of them: take the pixels of that page only.
     array = page.asarray()
     if page.planarconfig == 2 and array.ndim == 3:
         array = np.moveaxis(array, 0, -1)
@@ -101,8 +121,8 @@ def _channel_planes(series: TiffPageSeries, file: Path, notes: list[str]) -> np.
     first = tuple(slice(None) if axis in "CYX" else 0 for axis in axes)
     left = [axis for axis in axes if axis in "CYX"]
     if array[first].size < array.size:
-        notes.append("a stack, of which the first plane was used")
-    notes.append("separate channels, taken as red, green and blue")
+        notes.append("a stack of planes, the first one was used")
+    notes.append("separate channels, used as red, green and blue")
     if channels == 4:
         notes.append("a fourth channel, dropped")
     return np.transpose(array[first], [left.index(axis) for axis in "YXC"])[..., :3]
@@ -114,7 +134,8 @@ def _colours(array: np.ndarray, page: TiffPage, file: Path, notes: list[str]) ->
     photometric = page.photometric
     if photometric == meaning.PALETTE and page.colormap is not None:
         notes.append("a palette image, converted to RGB")
-        return (np.moveaxis(page.colormap, 0, -1)[array] >> 8).astype(np.uint8)
+        colours_of_palette: np.ndarray = np.moveaxis(page.colormap, 0, -1)
+        return (colours_of_palette[array] >> 8).astype(np.uint8)
     if photometric == meaning.MINISWHITE:
         notes.append("white was stored as zero, inverted")
         return _inverted(array)
@@ -131,7 +152,7 @@ def _colours(array: np.ndarray, page: TiffPage, file: Path, notes: list[str]) ->
             raise InputError(
                 f"'{file}' has {array.shape[-1]} channels; give the stained smear as one RGB image."
             )
-        notes.append("channels besides the colours, dropped")
+        notes.append("channels other than the colours, dropped")
         return array[..., :colours]
     return array
 
@@ -139,9 +160,9 @@ def _colours(array: np.ndarray, page: TiffPage, file: Path, notes: list[str]) ->
 def _inverted(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "b":
         return ~array
-    if array.dtype.kind == "u":
-        return np.iinfo(array.dtype).max - array
-    return array.max() - array
+    largest = np.iinfo(array.dtype).max if array.dtype.kind == "u" else array.max()
+    inverted: np.ndarray = largest - array
+    return inverted
 
 
 def _has_alpha(page: TiffPage) -> bool:
@@ -149,7 +170,19 @@ def _has_alpha(page: TiffPage) -> bool:
 
 
 def pixel_size(tiff: TiffFile, page: TiffPage) -> tuple[float | None, float | None]:
-    """Micrometres per pixel in x and y: OME, then Aperio, then ImageJ, then the resolution tags."""
+    """The pixel size from OME, Aperio or ImageJ metadata, or from the resolution tags, in this order.
+
+    Parameters
+    ----------
+    tiff : tifffile.TiffFile
+    page : tifffile.TiffPage
+        The page of the image.
+
+    Returns
+    -------
+    x, y : float or None
+        um per pixel; None if the file does not state it.
+    """
     if tiff.is_ome and tiff.ome_metadata:
         return _ome_size(tiff.ome_metadata)
     aperio = re.search(r"\bMPP\s*=\s*([0-9.]+)", page.description or "")

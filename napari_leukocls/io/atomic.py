@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent."""
+"""Files and folders that are whole or absent: written under a temporary name, and renamed at the end."""
 
 from __future__ import annotations
 
@@ -34,20 +34,45 @@ _ADVICE = {
 # EDQUOT is missing on some platforms.
 _ADVICE[getattr(errno, "EDQUOT", errno.ENOSPC)] = _ADVICE[errno.ENOSPC]
 
+#: A hidden file or folder of another machine counts as left by an interrupted run at this age, seconds.
+_STALE_S = 3600.0
+#: How often a rename is tried while another process renames the same folder.
+_ATTEMPTS = 10
+
 
 def output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
-    """Say an operating-system error on writing `path` in words, with what to do."""
+    """An operating-system error on writing, as one line with advice.
+
+    Parameters
+    ----------
+    path : path-like
+        The file or folder that could not be written.
+    error : OSError
+
+    Returns
+    -------
+    OutputError
+        To be raised by the caller.
+    """
     words = _ADVICE.get(error.errno or 0, f"{error.strerror or error}; choose another output folder")
     return OutputError(f"cannot write '{os.fspath(path)}': {words}.")
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Create a folder and its parents, and make sure that it can be written to.
+    """Create a folder with its parents, and check that files can be written to it.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
     OutputError
-        Where it cannot be created or written to.
+        If the folder cannot be created or written to.
     """
     folder = Path(path)
     try:
@@ -62,15 +87,25 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path in the same folder, with the same suffix; rename it to `path` at the end.
+    """Yield a temporary path beside `path`, and rename it to `path` at the end of the block.
 
-    For writers that open files by themselves. Where the block raises, nothing is left behind and an
-    older file stays as it was.
+    For writers that open files by themselves. If the block raises an error, the temporary file is removed
+    and an older file stays as it was.
+
+    Parameters
+    ----------
+    path : path-like
+        Name of the finished file; its folder must exist. The temporary file has the same suffix.
+
+    Yields
+    ------
+    Path
+        Where the block writes.
 
     Raises
     ------
     OutputError
-        For any `OSError` within the block: the disk is full, no permission, and so on.
+        For any `OSError` within the block, such as a full disk or a missing permission.
     """
     target = Path(path)
     temporary = _temporary(target)
@@ -92,16 +127,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_write(
     path: str | os.PathLike[str], mode: str = "wb", encoding: str | None = None
 ) -> Iterator[IO[Any]]:
-    """Open a file for writing that appears under its name only when it is whole.
+    """Open a file that appears under its name only when it is whole.
 
     Parameters
     ----------
     path : path-like
-        Where the file shall be; its folder must exist.
+        Name of the finished file; its folder must exist.
     mode : {"wb", "w"}
-        Text is UTF-8 with line ends as given (no translation), so that the bytes are the same everywhere.
+        Text is written with its line ends as given, so that the bytes are the same on all systems.
     encoding : str, optional
-        Another encoding than UTF-8.
+        Of text; UTF-8 by default.
 
     Yields
     ------
@@ -125,28 +160,55 @@ def atomic_write(
 
 
 def atomic_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write bytes as a whole file; see `atomic_write`."""
+    """Write bytes as a whole file.
+
+    Parameters
+    ----------
+    path : path-like
+        Its folder must exist.
+    data : bytes
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     with atomic_write(path) as file:
         file.write(data)
 
 
 def atomic_text(path: str | os.PathLike[str], text: str, encoding: str = "utf-8") -> None:
-    """Write text as a whole file; see `atomic_write`."""
+    """Write text as a whole file.
+
+    Parameters
+    ----------
+    path : path-like
+        Its folder must exist.
+    text : str
+        Line ends stay as they are.
+    encoding : str
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     with atomic_write(path, "w", encoding=encoding) as file:
         file.write(text)
 
 
 def _temporary(target: Path) -> Path:
-    """A hidden name of fixed length beside the target: a long name cannot become too long by it."""
+    """A hidden name of fixed length beside the target, so that a long name does not become too long."""
     return target.with_name(f".leukocls-{secrets.token_hex(8)}{target.suffix[:16]}")
 
 
 def _create(path: Path) -> int:
-    """Create a file that must not exist yet, with the permissions that the user's umask gives."""
+    """Create a file that must not exist yet, with the permissions of the user's umask; its descriptor."""
     return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
 
 
 def _sync(path: Path) -> None:
+    """Write a file's bytes to the disk."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -155,44 +217,55 @@ def _sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the rename itself last through a power cut, where the system can (not on Windows)."""
+    """Write the names in a folder to the disk, so that a rename survives a power cut (not on Windows).
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be opened, or the disk reports an error.
+    """
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network folders cannot sync a folder; the file itself is safe by then.
+        # Some network disks cannot sync a folder; the file itself is on the disk by now.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(descriptor)
 
 
-#: Hidden folders of a run that died on another machine are swept once they are this old, seconds.
-_STALE = 3600.0
-_TURNS = 10
-
-
 @contextmanager
 def replacing_folder(target: Path, mark: str = "run.json") -> Iterator[Path]:
-    """Give an empty hidden folder beside `target`; put it in the place of `target` at the end.
+    """Yield an empty hidden folder beside `target`, which replaces `target` at the end of the block.
 
-    Where the block raises, the hidden folder goes and an older `target` stays as it was.
+    If the block raises an error, the hidden folder is removed and an older `target` stays as it was.
 
     Parameters
     ----------
     target : Path
     mark : str
-        The file by which an older `target` is known to be of the same kind, and so to be replaced.
+        Name of a file that every folder of this kind holds. An older `target` is replaced only if it has
+        this file or is empty.
+
+    Yields
+    ------
+    Path
+        The hidden folder, to write into.
 
     Raises
     ------
     OutputError
-        For any `OSError` within the block, and where `target` is no result of an earlier analysis.
+        For any `OSError` within the block, and if `target` holds other files (`PlaceTaken`).
     """
     token = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
-    hidden = target.with_name(f".leukocls-{token}-{_me()}-{secrets.token_hex(4)}.partial")
+    hidden = target.with_name(f".leukocls-{token}-{_process_name()}-{secrets.token_hex(4)}.partial")
     try:
         _refuse_foreign(target, mark)
         _sweep(target.parent, token)
@@ -209,7 +282,7 @@ def replacing_folder(target: Path, mark: str = "run.json") -> Iterator[Path]:
 
 
 def _refuse_foreign(target: Path, mark: str) -> None:
-    """Never replace a folder that holds somebody's own files."""
+    """Refuse to replace a folder that holds other files."""
     try:
         names = None if target.is_symlink() else os.listdir(target)
     except FileNotFoundError:
@@ -218,36 +291,41 @@ def _refuse_foreign(target: Path, mark: str) -> None:
         names = None
     if names is None or (names and mark not in names):
         raise PlaceTaken(
-            f"'{target}' exists and is nothing that was written here before; "
-            "move it or choose another output folder."
+            f"'{target}' exists and does not hold earlier results; move it or choose another output folder."
         )
 
 
 def sweep(parent: Path) -> None:
-    """Remove what runs that died have left hidden in a folder."""
+    """Remove the hidden files and folders that interrupted runs left in a folder.
+
+    Parameters
+    ----------
+    parent : Path
+    """
     for old in parent.glob(".leukocls-*"):
         if old.is_dir():
             _sweep_one(old)
-        elif _age(old) > _STALE:
+        elif _age(old) > _STALE_S:
             old.unlink(missing_ok=True)
 
 
 def _sweep(parent: Path, token: str) -> None:
-    """Remove what runs that died have left of this target."""
+    """Remove what interrupted runs left of this target."""
     for old in parent.glob(f".leukocls-{token}-*"):
         _sweep_one(old)
 
 
 def _sweep_one(folder: Path) -> None:
-    if _is_of_the_dead(folder.name) or _age(folder) > _STALE:
+    if _process_has_ended(folder.name) or _age(folder) > _STALE_S:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _age(path: Path) -> float:
+    """Seconds since a file or folder was changed; 0 if it is gone."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
-        # Another run swept it.
+        # Another run has removed it.
         return 0.0
 
 
@@ -256,13 +334,13 @@ def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def _me() -> str:
-    """Machine and process, for the names of hidden files: another process can find out whether it still runs."""
+def _process_name() -> str:
+    """Names this machine and process, so that another process can find out that it has ended."""
     return f"{_machine()}-{os.getpid()}"
 
 
-def _is_of_the_dead(name: str) -> bool:
-    """Whether a hidden folder's name is that of a process of this machine that is gone."""
+def _process_has_ended(name: str) -> bool:
+    """Whether a hidden folder is named for a process of this machine that has ended."""
     parts = name.split("-")
     if os.name == "nt" or len(parts) != 5 or parts[2] != _machine() or not parts[3].isdigit():
         return False
@@ -278,27 +356,24 @@ def _is_of_the_dead(name: str) -> bool:
 def _sync_files(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            _sync(path)
 
 
 def _swap(hidden: Path, target: Path) -> None:
-    """Rename `hidden` to `target`; an older `target` steps aside first and comes back if that fails.
+    """Rename `hidden` to `target`; an older `target` is renamed first, and renamed back if that fails.
 
-    Two processes that finish the same at once (a slide that a cluster gave to a second worker) take turns.
+    Another process may finish the same folder at once (a cluster can give a slide to a second worker): then
+    the renaming is tried again.
     """
-    for turn in range(_TURNS):
+    for attempt in range(_ATTEMPTS):
         try:
             os.rename(hidden, target)
             return
         except OSError as error:
-            there = error.errno in (errno.ENOTEMPTY, errno.EEXIST) or (os.name == "nt" and target.exists())
-            if not there or turn == _TURNS - 1:
+            exists = error.errno in (errno.ENOTEMPTY, errno.EEXIST) or (os.name == "nt" and target.exists())
+            if not exists or attempt == _ATTEMPTS - 1:
                 raise
-        aside = hidden.with_suffix(f".{turn}.old")
+        aside = hidden.with_suffix(f".{attempt}.old")
         try:
             os.rename(target, aside)
         except FileNotFoundError:

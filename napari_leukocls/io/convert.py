@@ -1,12 +1,12 @@
-"""Pixels of any kind to 8-bit RGB, each conversion said in a note.
+"""Pixels of any type to 8-bit RGB, with a note on each conversion.
 
 Rules
 -----
-- **Depth.** 8-bit values stay as they are. Whole numbers of more bits are scaled from black = 0 to white =
-  the full scale of the smallest of 8, 10, 12, 14 or 16 bits that holds the largest value (cameras put 12
-  bits into 16-bit files); above 16 bits, to the largest value. Numbers with a fraction are taken as 0-1
-  where they all lie there, else as 0-255, else as 0-65535 (then as whole numbers above). Where values are
-  negative, or fractions exceed 65535, the smallest becomes black and the largest white.
+- **Depth.** 8-bit values stay as they are. Integers of more bits are scaled so that 0 is black and the full
+  scale of the smallest of 8, 10, 12, 14 or 16 bits that holds the largest value is white (cameras put 12
+  bits into 16-bit files); above 16 bits, the largest value is white. Real numbers are taken as 0-1
+  if all lie there, else as 0-255, else as 0-65535 (then scaled as integers are). If values are
+  negative, or real numbers exceed 65535, the smallest becomes black and the largest white.
 - **Grey** is repeated into the three channels.
 - **Alpha** is composited on white, the colour of empty glass.
 """
@@ -22,7 +22,9 @@ from napari_leukocls.types import SmearImage
 MIN_SIDE_PX = 32
 #: Images with more pixels are refused before they are decoded.
 MAX_PIXELS = 400_000_000
-_GREY_NOTE = "a grey image, repeated into three channels: without the stain's colour classes are less sure"
+_GREY_NOTE = (
+    "a grey image, repeated into three channels: classes are less certain without the colours of the stain"
+)
 
 
 def array_to_smear(
@@ -38,14 +40,14 @@ def array_to_smear(
     Parameters
     ----------
     array : array-like
-        (H, W) grey, (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGBA, or the channels
-        first where the last axis cannot be the channels. Any boolean, whole or real type.
+        (H, W) grey, (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) RGB, (H, W, 4) RGBA, or channels
+        first if the last axis cannot be the channels. Boolean, integer or real.
     slide_id, source : str
         Go into the result.
     um_per_px : float, optional
-        Pixel size in micrometres, where known.
+        Pixel size, um, if known.
     notes : tuple of str
-        What was converted before.
+        Conversions that were made before.
 
     Returns
     -------
@@ -54,21 +56,34 @@ def array_to_smear(
     Raises
     ------
     InputError
-        Where the array cannot be an image of a smear; the message names `source`.
+        If the array cannot be an image of a smear; the message names `source`.
     """
     pixels = np.asarray(array)
-    said = list(notes)
-    pixels = _channels_last(pixels, source, said)
+    all_notes = list(notes)
+    pixels = _channels_last(pixels, source, all_notes)
     check_size(pixels.shape[1], pixels.shape[0], source)
-    pixels = to_uint8(pixels, source, said)
-    pixels = _to_rgb(pixels, said)
+    pixels = to_uint8(pixels, source, all_notes)
+    pixels = _to_rgb(pixels, all_notes)
     # A fresh, writable array: a memory-mapped or read-only one makes torch warn.
     pixels = np.array(pixels, dtype=np.uint8, order="C")
-    return SmearImage(pixels, slide_id, source, um_per_px, tuple(said))
+    return SmearImage(pixels, slide_id, source, um_per_px, tuple(all_notes))
 
 
 def check_size(width: int, height: int, source: str) -> None:
-    """Raise `InputError` where an image is too small to hold a cell, or too large to be decoded."""
+    """Check that an image is large enough for a cell, and small enough to be decoded at once.
+
+    Parameters
+    ----------
+    width, height : int
+        Pixels.
+    source : str
+        Name of the image, for the message.
+
+    Raises
+    ------
+    InputError
+        If it is too small or too large.
+    """
     if min(width, height) < MIN_SIDE_PX:
         raise InputError(
             f"'{source}' is {width} x {height} pixels, too small to hold a cell; "
@@ -77,13 +92,33 @@ def check_size(width: int, height: int, source: str) -> None:
     if width * height > MAX_PIXELS:
         raise InputError(
             f"'{source}' is {width} x {height} pixels, more than the "
-            f"{MAX_PIXELS // 1_000_000} megapixels that are read at once; "
+            f"{MAX_PIXELS // 1_000_000} megapixels that can be read at once; "
             "save it as smaller fields or crop the region of interest."
         )
 
 
 def to_uint8(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
-    """Scale pixels of any numeric type to 8 bit; what was done goes to `notes`."""
+    """Scale pixels of any numeric type to 8 bit, by the rules of this module.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        Any shape; boolean, integer or real.
+    source : str
+        Name of the image, for messages.
+    notes : list of str
+        A note on the conversion is added here.
+
+    Returns
+    -------
+    numpy.ndarray of uint8
+        The shape of `pixels`; `pixels` itself if it is 8-bit already.
+
+    Raises
+    ------
+    InputError
+        If the values are not numbers, or none is finite.
+    """
     kind = pixels.dtype.kind
     if pixels.dtype == np.uint8:
         return pixels
@@ -95,7 +130,7 @@ def to_uint8(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
     if kind == "f":
         pixels = _finite(pixels, source, notes)
     low, high, rule = _range(pixels)
-    notes.append(f"{pixels.dtype.itemsize * 8}-bit {'real' if kind == 'f' else 'whole'} values, {rule}")
+    notes.append(f"{pixels.dtype.itemsize * 8}-bit {'real' if kind == 'f' else 'integer'} values, {rule}")
     return _scale(pixels, low, high)
 
 
@@ -106,7 +141,9 @@ def _finite(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
         return pixels
     if not finite.any():
         raise InputError(f"'{source}' holds no finite value; save the image again from its source.")
-    notes.append(f"{finite.size - int(finite.sum())} values that are not finite, set to the smallest")
+    n_missing = finite.size - int(finite.sum())
+    some = "1 value that is" if n_missing == 1 else f"{n_missing} values that are"
+    notes.append(f"{some} not finite, set to the smallest finite value")
     return np.where(finite, pixels, pixels[finite].min())
 
 
@@ -131,7 +168,7 @@ def _scale(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
     if high <= low:
         return np.zeros(pixels.shape, np.uint8)
     out = np.empty(pixels.shape, np.uint8)
-    # By rows, so that the real-valued copy stays small for large images.
+    # By rows, so that the copy of real numbers stays small for large images.
     step = max(1, 4_000_000 // max(1, pixels[0].size))
     for start in range(0, len(pixels), step):
         rows = (pixels[start : start + step].astype(np.float64) - low) / (high - low)
@@ -167,6 +204,7 @@ def _to_rgb(pixels: np.ndarray, notes: list[str]) -> np.ndarray:
 def _on_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     if (alpha == 255).all():
         return colour
-    # Whole-number arithmetic, rounded: 255 - (255 - c) * a / 255.
+    # Integer arithmetic, rounded: 255 - (255 - c) * a / 255.
     shade = (255 - colour).astype(np.uint16) * alpha
-    return (255 - (shade + 127) // 255).astype(np.uint8)
+    blended: np.ndarray = (255 - (shade + 127) // 255).astype(np.uint8)
+    return blended

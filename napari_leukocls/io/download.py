@@ -1,4 +1,4 @@
-"""Real smears that are fetched when they are asked for: checked, kept, and not fetched again."""
+"""Public sample smears: downloaded on first use, checked by their hash, and kept."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from napari_leukocls.io.atomic import atomic_bytes, make_folder
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.paths import user_data_dir
 
-#: Where the files of the Blood Cell Count and Detection set lie (Shenggan/BCCD_Dataset on GitHub, MIT licence).
+#: Address of the Blood Cell Count and Detection data set (Shenggan/BCCD_Dataset on GitHub, MIT licence).
 BASE_URL = "https://raw.githubusercontent.com/Shenggan/BCCD_Dataset/master/BCCD/JPEGImages"
-#: Names another place that holds the same files, a mirror within a hospital, say.
+#: Environment variable: another address of the same files, such as a mirror within a hospital.
 BASE_URL_VARIABLE = "LEUKOCLS_SAMPLES_URL"
 TIMEOUT_S = 20
-
+#: A larger file is not one of these smears.
 MOST_BYTES = 2_000_000
 
 
 @dataclass(frozen=True)
 class OpenSmear:
-    """A public smear, with what its file must be."""
+    """A public smear: the name of its file, and the SHA-256 that the file must have."""
 
     file: str
     sha256: str
 
 
-#: Fields of the BCCD set, by the class of their leukocyte as its authors give it.
+#: Fields of this data set, by the class of their leukocyte as its authors labelled it.
 OPEN_SMEARS = {
     "bccd_neutrophil": OpenSmear(
         "BloodImage_00000.jpg", "e1dcc488889acba247a895df7be839e514850030217b4025048619f664fd4cb3"
@@ -48,19 +48,23 @@ OPEN_SMEARS = {
 
 
 def fetch(name: str) -> Path:
-    """Return the file of an open smear; downloaded on first use into the user's data folder.
+    """The file of a public smear, downloaded on first use into the user's data folder.
 
     Parameters
     ----------
     name : str
         One of `OPEN_SMEARS`.
 
+    Returns
+    -------
+    Path
+
     Raises
     ------
     InputError
-        Where it cannot be fetched, or what comes is another file; it says where to put the file by hand.
+        If it cannot be downloaded, or another file arrives. The message says where to put the file by hand.
     OutputError
-        Where it cannot be kept.
+        If it cannot be saved.
     """
     smear = OPEN_SMEARS[name]
     target = user_data_dir() / "samples" / smear.file
@@ -70,7 +74,7 @@ def fetch(name: str) -> Path:
     by_hand = f"or put it at '{target}' by hand"
     data = _download(url, by_hand)
     if sha256_of(data) != smear.sha256:
-        raise InputError(f"what {url} sent is not the smear that was asked for: try again later, {by_hand}.")
+        raise InputError(f"the file from {url} is not the expected smear: try again later, {by_hand}.")
     make_folder(target.parent)
     atomic_bytes(target, data)
     return target
@@ -78,19 +82,19 @@ def fetch(name: str) -> Path:
 
 def _download(url: str, by_hand: str) -> bytes:
     if not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-        raise InputError(f"{url} is no safe address: {BASE_URL_VARIABLE} must begin with https://.")
+        raise InputError(f"{url} is not a safe address: {BASE_URL_VARIABLE} must begin with https://.")
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
     except urllib.error.HTTPError as error:
         raise InputError(
-            f"{url} could not be fetched (status {error.code}): try again later, {by_hand}."
+            f"{url} could not be downloaded (status {error.code}): try again later, {by_hand}."
         ) from error
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise InputError(
-            f"this sample is fetched from the internet, which cannot be reached ({reason}): connect, "
-            f"{by_hand} from {url}; the synthetic samples need no network."
+            f"this sample is downloaded, but {url} cannot be reached ({reason}): connect to the "
+            f"internet, {by_hand}; the synthetic samples need no network."
         ) from error
     if len(data) > MOST_BYTES:
         raise InputError(f"{url} is larger than it should be: try again later, {by_hand}.")

@@ -1,4 +1,4 @@
-"""Reports that are one file: HTML with its pictures inside, all text escaped."""
+"""Reports as one HTML file each: pictures are inside the file, and all text is escaped."""
 
 from __future__ import annotations
 
@@ -32,16 +32,21 @@ def _environment() -> Environment:
 
 
 def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
-    """Fill a template of the package's.
+    """Fill one of the templates of this package.
 
     Parameters
     ----------
     template : str
-        ``evaluation`` or ``comparison``.
+        Name of a file ``<template>.html.j2`` in the folder ``data``: ``evaluation``, ``report``...
     pictures : mapping of str to bytes
-        PNG files by the name that the template calls them.
+        PNG files, by the names that the template uses.
     **values
         What the template shows.
+
+    Returns
+    -------
+    str
+        The page, HTML.
     """
     inside = {
         name: "data:image/png;base64," + base64.b64encode(data).decode("ascii")
@@ -56,26 +61,74 @@ def _is_number(value: Any) -> bool:
 
 
 def figure(value: Any, digits: int = 4) -> str:
-    """A number with so many significant digits; a dash where there is none."""
+    """A real number with significant digits, or an integer with its digits in groups of three.
+
+    Parameters
+    ----------
+    value : int, float or None
+    digits : int
+        Significant digits of a real number.
+
+    Returns
+    -------
+    str
+        A dash if `value` is no finite number.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}".replace(",", "\u2009")
     return f"{value:.{digits}g}" if _is_number(value) else "–"
 
 
 def percent(value: Any, digits: int = 1) -> str:
-    """A share as a percentage."""
+    """A share as a percentage.
+
+    Parameters
+    ----------
+    value : float or None
+        0 to 1.
+    digits : int
+        After the point.
+
+    Returns
+    -------
+    str
+        A dash if `value` is no finite number.
+    """
     return f"{100 * value:.{digits}f} %" if _is_number(value) else "–"
 
 
 def limits(value: Any, digits: int = 4) -> str:
-    """Two limits; empty where there are none."""
+    """The two limits of an interval.
+
+    Parameters
+    ----------
+    value : sequence of float, or None
+        Low and high.
+    digits : int
+        Significant digits.
+
+    Returns
+    -------
+    str
+        Empty if there are none.
+    """
     if not value or not all(_is_number(limit) for limit in value):
         return ""
     return f"{value[0]:.{digits}g} to {value[1]:.{digits}g}"
 
 
 def p_value(value: Any) -> str:
-    """A p, never written as 0."""
+    """A p-value; a very small one is ``< 0.0001``, never 0.
+
+    Parameters
+    ----------
+    value : float or None
+
+    Returns
+    -------
+    str
+        A dash if `value` is no finite number.
+    """
     if not _is_number(value):
         return "–"
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"

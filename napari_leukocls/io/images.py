@@ -1,8 +1,8 @@
-"""One smear field from a file: PNG, JPEG, TIFF and the other common kinds, to 8-bit RGB.
+"""One smear field from a file (PNG, JPEG, TIFF and other common formats) to 8-bit RGB.
 
-Pixel size is taken from OME, ImageJ and Aperio metadata and from the resolution that other files state, and
-believed only between 0.02 and 1.5 um: the 72, 96 or 300 dpi that screens and printers leave behind mean
-pixels of 85 um and more.
+The pixel size comes from OME, ImageJ and Aperio metadata, or from the resolution that other files state. It is
+used only from 0.02 um to below 1.5 um: the 72, 96 or 300 dpi of screens and printers mean pixels of 85 um
+and more.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from napari_leukocls.io._tiff import read_tiff
 from napari_leukocls.io.convert import array_to_smear, check_size
 from napari_leukocls.types import SmearImage
 
-#: Suffixes that a folder is searched for, lower case.
+#: Suffixes of the images that are searched for in a folder, lower case.
 IMAGE_SUFFIXES = frozenset(
     {
         ".png",
@@ -43,13 +43,13 @@ IMAGE_SUFFIXES = frozenset(
         ".pgm",
     }
 )
-# What Pillow may decode here: no format that runs a program (EPS) or is no picture.
+# Formats that Pillow may decode here; none that runs a program (EPS).
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SAVE_AS = "save it as PNG, JPEG or TIFF"
 
-#: Lines of one colour at the end of a JPEG that are no picture; a block of the format has 8 or 16.
+#: This many lines of one colour at the end of a JPEG may be a missing part; a block of the format has 8 or 16.
 FLAT_LINES = 16
 _pillow_limit = threading.Lock()
 
@@ -62,19 +62,18 @@ def read_image(path: str | os.PathLike[str], slide_id: str | None = None) -> Sme
     path : path-like
         An image file.
     slide_id : str, optional
-        Goes into the result; by default the stem of the file's name.
+        Goes into the result; by default the name of the file without its suffix.
 
     Returns
     -------
     SmearImage
-        8-bit RGB, upright by its EXIF orientation, with the pixel size where the file states a plausible one
-        and a note on each conversion.
+        8-bit RGB, turned upright by its EXIF orientation, with the pixel size if the file states a plausible
+        one, and with a note on each conversion.
 
     Raises
     ------
     InputError
-        Where the file is missing, empty, damaged, no image, too small or too large; one line that says what
-        to do.
+        If the file is missing, empty, damaged, no image, too small or too large.
     """
     file = Path(path)
     head = _head(file)
@@ -91,7 +90,7 @@ def read_image(path: str | os.PathLike[str], slide_id: str | None = None) -> Sme
 
 
 def _head(file: Path) -> bytes:
-    """The first bytes of a file, with the plain reasons why there may be none."""
+    """The first bytes of a file, or the error that says why it cannot be read."""
     try:
         if file.is_dir():
             os.scandir(file).close()
@@ -140,24 +139,22 @@ def _read_pillow(file: Path, head: bytes) -> tuple[np.ndarray, float | None, lis
 
 
 def _flat_end(pixels: np.ndarray) -> list[str]:
-    """Say where a JPEG ends in lines of one colour: decoders fill up so what is missing of a damaged file."""
+    """A note if a JPEG ends in lines of one colour: decoders fill the missing part of a damaged file with it."""
     last = pixels[-1].reshape(-1, pixels[-1, 0].size)[:1].astype(int)
     lines = 0
     for line in pixels[::-1]:
         if np.abs(line.reshape(-1, last.size) - last).max() > 2:
             break
         lines += 1
-    # White and black ends are of pictures that were fitted into a larger frame.
+    # White or black lines are the border of a picture in a larger frame.
     if not FLAT_LINES <= lines < len(pixels) or not 8 < last.mean() < 247:
         return []
-    return [
-        f"the last {lines} lines are of one colour: the file may be damaged; compare it with the original"
-    ]
+    return [f"the last {lines} lines have one colour: the file may be damaged; compare it with the original"]
 
 
 def _open(file: Path) -> Image.Image:
-    """Open without Pillow's own limit, which is lower than this module's and set for the whole process."""
-    # `formats` may name only what is loaded already.
+    """Open without the size limit of Pillow, which is lower than ours and holds for the whole process."""
+    # Pillow knows the names in `formats` only after this.
     Image.init()
     with _pillow_limit:
         before = Image.MAX_IMAGE_PIXELS
@@ -170,15 +167,16 @@ def _open(file: Path) -> Image.Image:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Pillow's warnings on odd metadata to itself: the pixels are what counts."""
+    """Hide Pillow's warnings about unusual metadata: only the pixels matter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
 
 
 def _decode_deep_png(file: Path) -> np.ndarray:
-    """16-bit PNG, of which Pillow would keep the upper 8 bits only."""
-    return imagecodecs.png_decode(file.read_bytes())
+    """Decode a 16-bit PNG; Pillow would keep only the upper 8 bits."""
+    pixels: np.ndarray = imagecodecs.png_decode(file.read_bytes())
+    return pixels
 
 
 def _pillow_array(image: Image.Image, file: Path, notes: list[str]) -> np.ndarray:
@@ -199,7 +197,7 @@ def _pillow_array(image: Image.Image, file: Path, notes: list[str]) -> np.ndarra
         image = image.convert("RGB")
     elif mode == "LAB":
         raise InputError(f"'{file}' has CIELAB colours; {_SAVE_AS} in RGB.")
-    # "1", L, LA, RGB, RGBA, I, I;16, F go on as they are.
+    # The modes 1, L, LA, RGB, RGBA, I, I;16 and F stay as they are.
     return np.asarray(image)
 
 
@@ -215,7 +213,7 @@ def _not_an_image(file: Path, head: bytes) -> InputError:
         head.decode("utf-8")
         text = b"\0" not in head
     except UnicodeDecodeError as error:
-        # A character cut at the end of what was read is still text.
+        # Text may be cut within its last character.
         text = error.start > len(head) - 4 and b"\0" not in head
     what = "holds text, not an image" if text else "is not an image of a kind that can be read"
     return InputError(f"'{file}' {what}; give {_kinds()}, or {_SAVE_AS}.")

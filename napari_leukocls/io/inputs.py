@@ -1,4 +1,4 @@
-"""What the user names on the command line or in a dialog, to slides with unique ids."""
+"""Inputs of the command line or of a dialog (files, folders, globs) to slides with unique ids."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from napari_leukocls.errors import ArgumentError
 from napari_leukocls.io.images import IMAGE_SUFFIXES
 from napari_leukocls.io.slides import SCANNER_SUFFIXES, is_zarr
 
-# Names that Windows keeps for devices, and those of the files that stand beside the slides' folders.
+# Names that Windows keeps for devices, and names of the files beside the folders of the slides.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _TAKEN = {"summary.csv", "failures.csv", "manifest.json"}
 
+#: Leaves room for the suffixes of result files within the 255 bytes of a file name.
 _MAX_ID_BYTES = 120
 
 
@@ -30,9 +31,9 @@ class SlideInput:
     Attributes
     ----------
     fields : tuple of pathlib.Path
-        Its images, in order. A path that does not exist stays in: reading it says what is wrong.
+        Its images, in order. A path that does not exist is kept: the error is raised when it is read.
     slide_id : str
-        Unique within a run, and a safe name of a folder.
+        Unique within a run, and a valid folder name.
     """
 
     fields: tuple[Path, ...]
@@ -40,46 +41,73 @@ class SlideInput:
 
     @property
     def source(self) -> str:
-        """Where it comes from: the file, or the folder of several fields."""
+        """The file, or the folder of several fields."""
         return str(self.fields[0] if len(self.fields) == 1 else self.fields[0].parent)
 
 
 def expand_inputs(items: Iterable[str | os.PathLike[str] | SlideInput]) -> list[SlideInput]:
-    """Expand files, folders and globs to slides: one image, one slide.
+    """Expand files, folders and globs to slides, one for each image.
 
-    A folder gives its images (not those of folders within), in natural order: ``field 2`` before
-    ``field 10``. An image that is named twice is taken once. Nothing is read yet: a name that leads to
-    nothing becomes a slide that fails on reading, so that the others are still done.
+    A folder stands for its images (not those of its subfolders), in natural order: ``field 2`` before
+    ``field 10``. An image that is named twice is taken once. No image is read here: a path that does not exist
+    becomes a slide that fails when it is read, so that the other slides are still analysed.
 
     Parameters
     ----------
     items : iterable of path-like or SlideInput
-        `SlideInput` pass through, with a new id where theirs is taken.
+        A `SlideInput` is kept as it is; it gets a new id if its own is taken.
 
     Returns
     -------
     list of SlideInput
-        Ids are the files' stems, made safe and unique (``x``, ``x_2``) without regard to case.
+        Ids are the names of the files, made valid and unique (``x``, ``x_2``), regardless of case.
+
+    Raises
+    ------
+    ArgumentError
+        If an item is empty.
     """
     found: list[SlideInput] = []
-    seen: set[tuple[str, ...]] = set()
+    known: set[tuple[str, ...]] = set()
     for item in items:
         slides = [item] if isinstance(item, SlideInput) else _slides(os.fspath(item))
         for slide in slides:
             key = tuple(os.path.realpath(field) for field in slide.fields)
-            if key not in seen:
-                seen.add(key)
+            if key not in known:
+                known.add(key)
                 found.append(slide)
     return _unique(found)
 
 
 def group_as_slide(slides: Iterable[SlideInput], name: str) -> SlideInput:
-    """Join the fields of `slides`, in order, to one slide called `name`."""
+    """Join the fields of several slides to one slide.
+
+    Parameters
+    ----------
+    slides : iterable of SlideInput
+        The order of their fields is kept.
+    name : str
+        Becomes the id, made valid.
+
+    Returns
+    -------
+    SlideInput
+    """
     return SlideInput(tuple(field for slide in slides for field in slide.fields), safe_id(name))
 
 
 def safe_id(name: str) -> str:
-    """Make a name that every file system takes for a folder; a leading ``=`` stays."""
+    """A name that is a valid folder name on every file system; a leading ``=`` is kept.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+        At most 120 bytes; ``slide`` if nothing is left of `name`.
+    """
     # Undecodable bytes and control characters cannot be written to a UTF-8 table either.
     text = unicodedata.normalize("NFC", name)
     text = re.sub(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]', "_", text).strip()
@@ -96,7 +124,7 @@ def _slides(item: str) -> list[SlideInput]:
 
 
 def _paths(item: str) -> list[Path]:
-    """Images that one argument stands for; itself where there are none, for the reader to say so."""
+    """The images that one argument stands for; if there are none, the argument itself, so that reading it fails."""
     if not item:
         raise ArgumentError("an input is empty: name an image, a folder or a glob.")
     path = Path(item)
@@ -124,7 +152,7 @@ def _stem(path: Path) -> str:
 
 
 def _unique(slides: list[SlideInput]) -> list[SlideInput]:
-    """Number the ids that are taken; a stem that some file has by itself is not given to another."""
+    """Number the ids that occur twice; a numbered id is never the id of another slide."""
     own = {slide.slide_id.casefold() for slide in slides}
     used: set[str] = set()
     out = []

@@ -1,4 +1,4 @@
-"""Labels of a whole slide: painted in parts, kept compressed on disk, written as one pyramidal TIFF."""
+"""Labels of a whole slide: painted tile by tile, kept compressed on disk, and written as a pyramidal TIFF."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 #: Side of a tile, pixels.
 TILE = 512
-#: Tiles that are kept decoded: 48 MB.
+#: Decoded tiles in memory: 48 MB.
 _OPEN_TILES = 48
-#: A pyramid ends at a level whose longer side is at most this, pixels.
+#: The coarsest level of a pyramid has a longer side of this at most, pixels.
 _SMALLEST = 1024
-_LEVEL = 3
+#: Of zlib: fast, and labels compress well at any level.
+_COMPRESSION = 3
 
 
 class LabelStore:
-    """A label image of any size, of which few tiles are in memory.
+    """A label image of any size, of which only a few tiles are in memory.
 
     Parameters
     ----------
     scratch : Path
-        A file of its own, for tiles that are compressed.
+        A temporary file for compressed tiles; `close` deletes it.
     shape : tuple of int
-        (H, W).
+        (H, W), pixels.
     """
 
     def __init__(self, scratch: Path, shape: tuple[int, int]) -> None:
@@ -39,30 +40,49 @@ class LabelStore:
         self.scratch = scratch
         self.grid = (-(-shape[0] // TILE), -(-shape[1] // TILE))
         self._file = open(scratch, "w+b")
-        self._places: dict[tuple[int, int], tuple[int, int]] = {}
-        # Decoded tiles, the one that was used last at the end, and whether each was changed.
+        self._stored: dict[tuple[int, int], tuple[int, int]] = {}
+        # Decoded tiles, the last used one at the end; and those that were changed since they were read.
         self._open: OrderedDict[tuple[int, int], NDArray[np.int32]] = OrderedDict()
         self._changed: set[tuple[int, int]] = set()
 
     def close(self) -> None:
-        """Remove the scratch file."""
+        """Close and delete the temporary file."""
         self._file.close()
         self.scratch.unlink(missing_ok=True)
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> NDArray[np.int32]:
-        """Labels of a part within the image, (h, w)."""
+        """The labels of a rectangle within the image.
+
+        Parameters
+        ----------
+        y0, y1, x0, x1 : int
+            Half-open, pixels.
+
+        Returns
+        -------
+        numpy.ndarray, (y1 - y0, x1 - x0), int32
+        """
         out = np.zeros((y1 - y0, x1 - x0), np.int32)
-        for key, inside, there in self._parts(y0, y1, x0, x1):
+        for key, inside, target in self._parts(y0, y1, x0, x1):
             tile = self._tile(key)
             if tile is not None:
-                out[there] = tile[inside]
+                out[target] = tile[inside]
         return out
 
     def paint(self, y0: int, x0: int, labels: NDArray[np.int32], add: int = 0) -> None:
-        """Put the labels that are not 0 of a part at (y0, x0) into the image, raised by `add`."""
+        """Write labels into the image; where `labels` is 0 the image stays as it is.
+
+        Parameters
+        ----------
+        y0, x0 : int
+            Where the upper left pixel of `labels` goes.
+        labels : numpy.ndarray, (h, w), int32
+        add : int
+            Is added to each label.
+        """
         height, width = labels.shape
-        for key, inside, there in self._parts(y0, y0 + height, x0, x0 + width):
-            part = labels[there]
+        for key, inside, target in self._parts(y0, y0 + height, x0, x0 + width):
+            part = labels[target]
             drawn = part > 0
             if not drawn.any():
                 continue
@@ -74,23 +94,44 @@ class LabelStore:
             self._changed.add(key)
 
     def encoded(self, key: tuple[int, int]) -> bytes | None:
-        """A tile as it stands in the TIFF; None where nothing was painted."""
+        """A tile as it is stored in the TIFF.
+
+        Parameters
+        ----------
+        key : tuple of int
+            Row and column of the tile.
+
+        Returns
+        -------
+        bytes or None
+            Compressed; None if the tile is empty.
+        """
         if key in self._changed:
             self._write_back(key)
-        if key not in self._places:
+        if key not in self._stored:
             return None
-        start, length = self._places[key]
+        start, length = self._stored[key]
         self._file.seek(start)
         return self._file.read(length)
 
     def sampled(self, shape: tuple[int, int]) -> NDArray[np.int32]:
-        """Labels at the centres of the pixels of a smaller picture of `shape`."""
+        """A smaller copy of the image: the labels at the centres of its pixels.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (h, w) of the copy.
+
+        Returns
+        -------
+        numpy.ndarray, (h, w), int32
+        """
         out = np.zeros(shape, np.int32)
         rows, columns = (
             ((np.arange(small) + 0.5) * full / small).astype(np.intp)
             for small, full in zip(shape, self.shape, strict=True)
         )
-        for key in sorted(set(self._places) | self._changed):
+        for key in sorted(set(self._stored) | self._changed):
             inside = [
                 np.flatnonzero((where >= part * TILE) & (where < (part + 1) * TILE))
                 for where, part in zip((rows, columns), key, strict=True)
@@ -102,9 +143,19 @@ class LabelStore:
         return out
 
     def halved(self, scratch: Path) -> LabelStore:
-        """Every other pixel of every other row, as a store of its own."""
+        """Every second pixel of every second row, as a new store.
+
+        Parameters
+        ----------
+        scratch : Path
+            The temporary file of the new store.
+
+        Returns
+        -------
+        LabelStore
+        """
         small = LabelStore(scratch, (-(-self.shape[0] // 2), -(-self.shape[1] // 2)))
-        for row, column in sorted(set(self._places) | self._changed):
+        for row, column in sorted(set(self._stored) | self._changed):
             y0, x0 = row * TILE, column * TILE
             part = self.read(y0, min(y0 + TILE, self.shape[0]), x0, min(x0 + TILE, self.shape[1]))
             small.paint(y0 // 2, x0 // 2, np.ascontiguousarray(part[::2, ::2]))
@@ -113,7 +164,7 @@ class LabelStore:
     def _parts(
         self, y0: int, y1: int, x0: int, x1: int
     ) -> Iterator[tuple[tuple[int, int], tuple[slice, slice], tuple[slice, slice]]]:
-        """Tiles that a part lies on: which, where within the tile, and where within the part."""
+        """The tiles of a rectangle: row and column, slices within the tile, and slices within the rectangle."""
         for row in range(y0 // TILE, -(-y1 // TILE)):
             for column in range(x0 // TILE, -(-x1 // TILE)):
                 a, b = max(y0, row * TILE), min(y1, (row + 1) * TILE)
@@ -128,9 +179,9 @@ class LabelStore:
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key]
-        if key not in self._places:
+        if key not in self._stored:
             return None
-        start, length = self._places[key]
+        start, length = self._stored[key]
         self._file.seek(start)
         raw = zlib.decompress(self._file.read(length))
         tile = np.frombuffer(raw, "<i4").reshape(TILE, TILE).astype(np.int32)
@@ -146,16 +197,24 @@ class LabelStore:
             del self._open[oldest]
 
     def _write_back(self, key: tuple[int, int]) -> None:
-        data = zlib.compress(self._open[key].astype("<i4").tobytes(), _LEVEL)
-        # A tile that was written before leaves a hole: the file is scratch.
+        data = zlib.compress(self._open[key].astype("<i4").tobytes(), _COMPRESSION)
+        # The older copy of this tile stays in the file unused.
         start = self._file.seek(0, 2)
         self._file.write(data)
-        self._places[key] = (start, len(data))
+        self._stored[key] = (start, len(data))
         self._changed.discard(key)
 
 
 def write_pyramid(store: LabelStore, path: Path, um_per_px: float | None) -> None:
-    """Write a store as a tiled, compressed, pyramidal TIFF of int32 (BigTIFF, levels as SubIFDs)."""
+    """Write a store as a tiled, compressed, pyramidal TIFF of int32 (BigTIFF, levels as SubIFDs).
+
+    Parameters
+    ----------
+    store : LabelStore
+    path : Path
+    um_per_px : float or None
+        Pixel size of the finest level, um.
+    """
     levels = [store]
     try:
         while max(levels[-1].shape) > _SMALLEST:
@@ -186,20 +245,21 @@ def write_pyramid(store: LabelStore, path: Path, um_per_px: float | None) -> Non
 
 
 def _encoded_tiles(level: LabelStore) -> Iterator[bytes]:
-    empty = zlib.compress(bytes(4 * TILE * TILE), _LEVEL)
+    empty = zlib.compress(bytes(4 * TILE * TILE), _COMPRESSION)
     for row in range(level.grid[0]):
         for column in range(level.grid[1]):
             yield level.encoded((row, column)) or empty
 
 
 class LabelReader:
-    """One level of a label pyramid as an array that can be cut: ``labels[y0:y1, x0:x1]``.
+    """One level of a label pyramid, sliced like an array: ``labels[y0:y1, x0:x1]``.
 
     Parameters
     ----------
     path : Path
-        As `write_pyramid` wrote it.
+        A file that `write_pyramid` wrote.
     level : int
+        0 is the finest.
     """
 
     dtype = np.dtype(np.int32)

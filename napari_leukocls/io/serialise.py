@@ -14,7 +14,12 @@ from napari_leukocls.io.atomic import atomic_bytes, atomic_text
 if TYPE_CHECKING:
     import pandas as pd
 
-_RUNS = ("=", "+", "-", "@", "\t", "\r")
+#: Text that begins with one of these is a formula to a spreadsheet program.
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+#: Six significant digits.
+_FLOATS = "%.6g"
+#: Kinds of columns without text: booleans, integers, floats, complex numbers.
+_NUMBERS = "biufc"
 
 
 def safe_text(value: str) -> str:
@@ -23,20 +28,14 @@ def safe_text(value: str) -> str:
     Parameters
     ----------
     value : str
-        A text cell of a CSV. Numbers are not text: do not pass them.
+        A text cell of a CSV. Do not pass numbers as text.
 
     Returns
     -------
     str
         Unchanged unless it begins with ``=``, ``+``, ``-``, ``@``, tab or carriage return.
     """
-    return f"'{value}" if value.startswith(_RUNS) else value
-
-
-_SIGNIFICANT = "%.6g"
-
-#: Kinds of columns without text: booleans, integers, floats, complex numbers.
-_NUMBERS = "biufc"
+    return f"'{value}" if value.startswith(_FORMULA_SIGNS) else value
 
 
 def table_bytes(table: pd.DataFrame) -> bytes:
@@ -59,7 +58,7 @@ def table_bytes(table: pd.DataFrame) -> bytes:
             safe[name] = column + 0.0
         elif column.dtype.kind not in _NUMBERS:
             safe[name] = column.map(lambda value: safe_text(value) if isinstance(value, str) else value)
-    text = safe.to_csv(index=False, float_format=_SIGNIFICANT, lineterminator="\n", na_rep="")
+    text: str = safe.to_csv(index=False, float_format=_FLOATS, lineterminator="\n", na_rep="")
     return text.encode("utf-8", errors="surrogateescape")
 
 

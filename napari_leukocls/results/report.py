@@ -5,31 +5,24 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from napari_leukocls.io.html import render
 from napari_leukocls.results.overlay import jpeg
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import SmearResult
 
 if TYPE_CHECKING:
     import pandas as pd
-    from jinja2 import Template
-
-NOT_FOR_DIAGNOSIS = "For research and for training. Not for diagnosis."
 
 MAX_CROPS = 60
 
 _CROP_PX = 96
 
 _PICTURE_WIDTH = 1400
-
-_TEMPLATE = Path(__file__).parents[1] / "data" / "report.html.j2"
 
 
 def render_report(
@@ -46,7 +39,9 @@ def render_report(
     heatmaps : dict, optional
         As `napari_leukocls.explanation.for_report` gives it.
     """
-    return _template().render(
+    return render(
+        "report",
+        {},
         **_of_the_count(result, scheme),
         fields=[],
         picture=_embedded(_reduced(overlay)),
@@ -67,7 +62,7 @@ def render_joint_report(result: SmearResult, scheme: Scheme, fields: Sequence[Ma
     fields : sequence of mapping
         ``name``, ``link``, ``n_wbc``, ``n_review``, ``n_rbc`` and ``um_per_px`` of each.
     """
-    return _template().render(**_of_the_count(result, scheme), fields=fields, heatmaps=None)
+    return render("report", {}, **_of_the_count(result, scheme), fields=fields, heatmaps=None)
 
 
 def _of_the_count(result: SmearResult, scheme: Scheme) -> dict[str, Any]:
@@ -77,7 +72,6 @@ def _of_the_count(result: SmearResult, scheme: Scheme) -> dict[str, Any]:
     return {
         "slide_id": result.image.slide_id,
         "source": result.image.source,
-        "notice": NOT_FOR_DIAGNOSIS,
         "warnings": list(dict.fromkeys(result.warnings)),
         "counted": _count_rows(counts[inside], scheme),
         "beside": _count_rows(counts[~inside], scheme),
@@ -87,18 +81,6 @@ def _of_the_count(result: SmearResult, scheme: Scheme) -> dict[str, Any]:
         "run": _flat(result.run),
         "number": _number,
     }
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(_TEMPLATE.name)
 
 
 def _number(value: float | None, digits: int = 1) -> str:

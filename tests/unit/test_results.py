@@ -21,11 +21,11 @@ from PIL import Image
 
 from napari_leukocls.errors import OutputError
 from napari_leukocls.io.atomic import replacing_folder, sweep
+from napari_leukocls.io.html import NOTICE
 from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import differential
 from napari_leukocls.results.overlay import draw_overlay, paint_outlines
-from napari_leukocls.results.report import NOT_FOR_DIAGNOSIS
 from napari_leukocls.results.summary import summary_row, write_failures, write_summary
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.scheme import default_scheme
@@ -137,7 +137,7 @@ def test_the_report_stands_alone_and_escapes_what_it_is_given(tmp_path: Path) ->
     assert "&lt;script&gt;" in page
     assert "look &amp; &lt;see&gt;" in page
     assert "/data/&lt;x&gt;.png" in page
-    assert page.count(NOT_FOR_DIAGNOSIS) == 1
+    assert page.count(NOTICE) == 1
     assert "http://" not in page
     assert "https://" not in page
     assert page.count('src="') == page.count('src="data:image/jpeg;base64,')
@@ -240,7 +240,7 @@ def test_a_folder_of_somebody_elses_is_not_replaced(tmp_path: Path) -> None:
     theirs = tmp_path / "field 2"
     theirs.mkdir()
     (theirs / "thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(OutputError, match="nothing that was written here before"):
+    with pytest.raises(OutputError, match="does not hold earlier results"):
         write_result(smear("field 2"), tmp_path)
     assert contents(theirs) == {"thesis.txt": b"mine"}
 

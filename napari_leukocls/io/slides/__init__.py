@@ -1,4 +1,4 @@
-"""Whole slides and images too large for memory, opened lazily: only what is asked for is decoded."""
+"""Whole slides and images too large for memory: only the parts that are asked for are decoded."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ from pathlib import Path
 from napari_leukocls.errors import InputError
 from napari_leukocls.io._common import DAMAGE, damaged
 from napari_leukocls.io.convert import MAX_PIXELS, MIN_SIDE_PX
+from napari_leukocls.io.images import read_image
 from napari_leukocls.io.slides.base import MAX_SLIDE_PIXELS, SlideImage
 from napari_leukocls.types import SmearImage
 
-#: What scanners write; read by OpenSlide.
+#: Formats of scanners, read by OpenSlide.
 SCANNER_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif"})
 _TIFF = frozenset({".tif", ".tiff", ".btf", ".tf8", ".tf2"})
 
 
 def is_slide(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a whole slide, and not a field that is read at once.
+    """Whether a path is a whole slide, rather than a field that is read at once.
 
-    Scanners' formats and OME-Zarr are; a TIFF is where it is large or holds a pyramid of tiles.
+    Slides are the formats of scanners, OME-Zarr, and a TIFF that is large or is a pyramid of tiles.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    bool
     """
     file = Path(path)
     if file.suffix.lower() in SCANNER_SUFFIXES:
@@ -35,18 +44,36 @@ def is_slide(path: str | os.PathLike[str]) -> bool:
 
 
 def is_zarr(folder: Path) -> bool:
-    """Whether a folder holds a Zarr array or group."""
+    """Whether a folder holds a Zarr array or group.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    bool
+    """
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
 def open_slide(path: str | os.PathLike[str]) -> SlideImage:
     """Open a whole slide.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    SlideImage
+        Close it, or use it in a ``with`` block.
+
     Raises
     ------
     InputError
-        Where it is missing, damaged, too small, claims more than a slide can hold, or needs a package that
-        is not there.
+        If it is missing, damaged, too small, states an impossible size, or needs a package that is not
+        installed.
     """
     file = Path(path)
     if not file.exists():
@@ -66,7 +93,7 @@ def open_slide(path: str | os.PathLike[str]) -> SlideImage:
 def _opened(file: Path) -> SlideImage:
     if file.is_dir():
         if not is_zarr(file):
-            raise InputError(f"'{file}' is a folder, but no Zarr; give an image or an OME-Zarr.")
+            raise InputError(f"'{file}' is a folder, but not a Zarr; give an image or an OME-Zarr.")
         from napari_leukocls.io.slides.zarr import ZarrSlide
 
         return ZarrSlide(file)
@@ -88,19 +115,35 @@ def _check(slide: SlideImage) -> None:
         )
     if height * width > MAX_SLIDE_PIXELS:
         raise InputError(
-            f"'{slide.source}' claims {width} x {height} pixels, more than a slide can hold; "
+            f"'{slide.source}' states {width} x {height} pixels, more than a slide can have; "
             "copy it again from its source."
         )
 
 
-def read_slide_at_once(path: str | os.PathLike[str], slide_id: str | None = None) -> SmearImage:
-    """Read a small whole slide as one field.
+def read_smear(path: str | os.PathLike[str], slide_id: str | None = None) -> tuple[SmearImage, bool]:
+    """Read a field, or a whole slide that is small enough to be read at once.
+
+    Parameters
+    ----------
+    path : path-like
+        An image file, or an OME-Zarr folder.
+    slide_id : str, optional
+        Goes into the result; by default the name of the file without its suffix.
+
+    Returns
+    -------
+    image : SmearImage
+        8-bit RGB.
+    scanned : bool
+        Whether it is a whole slide: a scanner has evened out its light already.
 
     Raises
     ------
     InputError
-        As `open_slide`, and where it has too many pixels for that.
+        If it cannot be read (see `read_image` and `open_slide`), or is a slide of more than 400 megapixels.
     """
+    if not is_slide(path):
+        return read_image(path, slide_id), False
     with open_slide(path) as slide:
         height, width, _ = slide.shape
         if height * width > MAX_PIXELS:
@@ -110,4 +153,4 @@ def read_slide_at_once(path: str | os.PathLike[str], slide_id: str | None = None
             )
         pixels = slide.read(0, height, 0, width)
         name = slide_id or re.sub(r"\.ome$", "", Path(path).stem, flags=re.IGNORECASE)
-        return SmearImage(pixels, name, slide.source, slide.um_per_px, slide.notes)
+        return SmearImage(pixels, name, slide.source, slide.um_per_px, slide.notes), True

@@ -1,4 +1,4 @@
-"""SlideImage, Level, LazyPixels and their limits."""
+"""SlideImage, its levels, its pixels as an array, and the limits of size."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ if TYPE_CHECKING:
 
 #: A TIFF with more pixels than this is read in tiles.
 FIELD_PIXELS = 64_000_000
-#: More pixels than any scanner makes (a glass slide at 0.05 um a pixel): a header that says more is wrong.
+#: A glass slide at 0.05 um per pixel, more than any scanner makes; a header that states more is wrong.
 MAX_SLIDE_PIXELS = 400_000_000_000
-#: More pixels in one tile or strip than can be decoded at once.
+#: A tile or strip with more pixels cannot be decoded at once.
 MAX_TILE_PIXELS = 64_000_000
 
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution of a slide: its size in pixels, and how many pixels of the finest one of its own is."""
+    """One resolution of a slide.
+
+    Attributes
+    ----------
+    height, width : int
+        Pixels.
+    downsample : float
+        Side of a pixel of this level in pixels of the finest level.
+    """
 
     height: int
     width: int
@@ -38,12 +46,13 @@ class SlideImage(ABC):
     Attributes
     ----------
     source : str
+        The file or folder.
     um_per_px : float or None
-        Of the finest level, where the file states it plausibly.
+        Pixel size of the finest level, um, if the file states a plausible one.
     levels : tuple of Level
         Finest first; there is at least one.
     notes : tuple of str
-        What is converted on reading.
+        Conversions that are made on reading.
     """
 
     source: str
@@ -53,25 +62,26 @@ class SlideImage(ABC):
 
     @abstractmethod
     def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:
-        """Pixels within the level."""
+        """Decode a rectangle that lies within the level."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the finest level: (height, width, 3)."""
+        """(height, width, 3) of the finest level."""
         return self.levels[0].height, self.levels[0].width, 3
 
     def read(self, y0: int, y1: int, x0: int, x1: int, level: int = 0) -> NDArray[np.uint8]:
-        """Decode a part.
+        """Decode a rectangle of one level.
 
         Parameters
         ----------
         y0, y1, x0, x1 : int
-            Half-open, pixels of that level; what lies outside is cut off.
+            Half-open, pixels of that level; what lies outside the slide is cut off.
         level : int
+            0 is the finest.
 
         Returns
         -------
@@ -81,7 +91,7 @@ class SlideImage(ABC):
         Raises
         ------
         InputError
-            Where the file is damaged there.
+            If the file is damaged there.
         """
         here = self.levels[level]
         y0, x0 = max(0, y0), max(0, x0)
@@ -94,7 +104,18 @@ class SlideImage(ABC):
             raise damaged(Path(self.source), error) from error
 
     def coarse_level(self, downsample: float) -> int:
-        """The coarsest level that is no coarser than `downsample`."""
+        """The coarsest level that is still fine enough.
+
+        Parameters
+        ----------
+        downsample : float
+            The level may be coarser than the finest one by this factor at most (within 1 %).
+
+        Returns
+        -------
+        int
+            Index in `levels`.
+        """
         fitting = [n for n, level in enumerate(self.levels) if level.downsample <= downsample * 1.01]
         return max(fitting, key=lambda n: self.levels[n].downsample, default=0)
 
@@ -111,7 +132,14 @@ class SlideImage(ABC):
 
 
 class LazyPixels:
-    """The finest level of a slide as an array that can be cut: ``pixels[y0:y1, x0:x1]``."""
+    """One level of a slide, sliced like an array: ``pixels[y0:y1, x0:x1]``.
+
+    Parameters
+    ----------
+    slide : SlideImage
+    level : int
+        0 is the finest.
+    """
 
     dtype = np.dtype(np.uint8)
     ndim = 3

@@ -1,4 +1,4 @@
-"""What OpenSlide reads: SVS, NDPI, MRXS, SCN and the other scanners' formats."""
+"""The formats of scanners that OpenSlide reads: SVS, NDPI, MRXS, SCN and others."""
 
 from __future__ import annotations
 
@@ -6,46 +6,63 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openslide
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io._common import damaged, plausible_um_per_px
 from napari_leukocls.io.slides.base import Level, SlideImage
 from napari_leukocls.io.slides.tiff import TiffSlide
 
+try:
+    import openslide
+except ImportError:
+    openslide = None
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Formats of scanners that are TIFF, and that can be read without OpenSlide.
+#: Formats of scanners that can be read as TIFF, without OpenSlide.
 _ALSO_TIFF = (".svs",)
 
 
 def open_scanner(file: Path) -> SlideImage:
-    """Open a scanner's file with OpenSlide; SVS as TIFF where that is not installed.
+    """Open a scanner's file with OpenSlide; an SVS as TIFF if OpenSlide is not installed.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    SlideImage
 
     Raises
     ------
     InputError
-        Where OpenSlide is needed and not there, or does not know the file.
+        If OpenSlide is needed and not installed, or cannot read the file.
     """
-    try:
-        import openslide
-    except ImportError as error:
+    if openslide is None:
         if file.suffix.lower() in _ALSO_TIFF:
             return TiffSlide(file)
         raise InputError(
             f"'{file}' needs OpenSlide: pip install 'napari-leukocls[wsi]', or export it as OME-TIFF."
-        ) from error
+        )
     try:
         return OpenSlideImage(file)
     except openslide.OpenSlideUnsupportedFormatError as error:
-        raise InputError(f"'{file}' is no slide that OpenSlide knows; export it as OME-TIFF.") from error
+        raise InputError(
+            f"'{file}' is not a slide that OpenSlide can read; export it as OME-TIFF."
+        ) from error
     except openslide.OpenSlideError as error:
         raise damaged(file, error) from error
 
 
 class OpenSlideImage(SlideImage):
-    """A slide behind OpenSlide."""
+    """A slide that OpenSlide reads.
+
+    Parameters
+    ----------
+    file : Path
+    """
 
     def __init__(self, file: Path) -> None:
         self.source = str(file)
@@ -73,14 +90,14 @@ class OpenSlideImage(SlideImage):
 
     def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:
         step = self.levels[level].downsample
-        place = (round(x0 * step), round(y0 * step))
+        corner = (round(x0 * step), round(y0 * step))
         try:
-            region = self._slide.read_region(place, level, (x1 - x0, y1 - y0))
+            region = self._slide.read_region(corner, level, (x1 - x0, y1 - y0))
         except openslide.OpenSlideError as error:
             raise damaged(Path(self.source), error) from error
         pixels = np.asarray(region)
         colour, alpha = pixels[..., :3], pixels[..., 3:].astype(np.uint16)
         if (alpha == 255).all():
             return colour
-        # What was not scanned is transparent: white, as empty glass is.
+        # Parts that were not scanned are transparent: make them white, like empty glass.
         return (255 - ((255 - colour) * alpha + 127) // 255).astype(np.uint8)

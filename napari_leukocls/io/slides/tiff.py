@@ -1,4 +1,4 @@
-"""Large TIFF, tile by tile: plain, OME and the pyramids that scanners export."""
+"""Large TIFF files, read tile by tile: plain, OME, and the pyramids that scanners export."""
 
 from __future__ import annotations
 
@@ -20,16 +20,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tifffile import TiffPage, TiffPageSeries
 
-#: Bytes of decoded tiles that are kept: neighbouring parts share them.
+#: Decoded tiles in memory, bytes: neighbouring rectangles use the same tiles.
 _CACHE_BYTES = 96_000_000
 _AS_RGB = "save it as 8-bit RGB"
 
 
 def is_large_or_pyramid(file: Path) -> bool:
-    """Whether a TIFF is read in tiles: a pyramid, or large; false where it cannot be read.
+    """Whether a TIFF is read in tiles: it is large, or a pyramid.
 
-    Kinds that cannot be read in tiles (CMYK, separate planes, one piece) are left to the reader of fields as
-    long as it takes them.
+    A file that cannot be read in tiles (CMYK, separate planes, one large piece) is read as a field, as long as it
+    is small enough for that.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    bool
+        False if the file cannot be read at all.
     """
     try:
         with tifffile.TiffFile(file) as tiff:
@@ -40,18 +49,22 @@ def is_large_or_pyramid(file: Path) -> bool:
                 return False
             return pyramid or pixels > FIELD_PIXELS
     except DAMAGE:
-        # The reader of fields says what is wrong.
+        # Reading it as a field raises the error.
         return False
 
 
 class TiffSlide(SlideImage):
     """A TIFF of which only the tiles that are asked for are decoded.
 
+    Parameters
+    ----------
+    file : Path
+
     Raises
     ------
     InputError
-        Where it is no colour image of 8 or 16 bits, ends too early, or has no tiles or strips of a size that
-        can be decoded.
+        If it is no colour image of 8 or 16 bits, ends too early, or has tiles or strips that are too large
+        to decode.
     """
 
     def __init__(self, file: Path) -> None:
@@ -80,7 +93,7 @@ class TiffSlide(SlideImage):
         self.notes = tuple(notes)
         self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
         self._cached = 0
-        # A viewer's layers hold the slide for as long as they are shown, and nobody closes it then.
+        # The layers of a viewer use the slide as long as they are shown, and nothing closes it after that.
         weakref.finalize(self, self._tiff.close)
 
     def close(self) -> None:
@@ -88,15 +101,17 @@ class TiffSlide(SlideImage):
         self._tiff.close()
 
     def _colour_pages(self, level: TiffPageSeries) -> list[TiffPage]:
-        """One page of RGB or grey, or one page a colour."""
+        """One page of RGB or grey, or one page for each colour."""
         axes, shape = level.axes, level.shape
         channels = shape[axes.index("C")] if "C" in axes and "S" not in axes else 1
         if channels not in (1, 3, 4):
             raise InputError(f"'{self.source}' has {channels} channels; give the stained smear as RGB.")
-        # Planes of a stack beyond the first are other images.
+        # The other planes of a stack are other images.
         pages = [level.pages[n] for n in range(3 if channels > 1 else 1)]
         if any(page is None for page in pages):
-            raise InputError(f"'{self.source}' lacks a plane that its header names; copy it again.")
+            raise InputError(
+                f"'{self.source}' lacks a plane that its header names; copy it again from its source."
+            )
         return [page.aspage() for page in pages if page is not None]
 
     def _check_page(self, page: TiffPage, file: Path) -> None:
@@ -106,7 +121,7 @@ class TiffSlide(SlideImage):
             raise InputError(f"'{file}' {why}.")
 
     def _largest_value(self) -> int:
-        """What is white: 255, or the full scale of the bits that the coarsest level uses."""
+        """The value of white: 255, or the full scale of the bits that the coarsest level uses."""
         if self._pages[0][0].dtype == np.uint8:
             return 255
         tag = self._pages[0][0].tags.get(281)
@@ -132,7 +147,7 @@ class TiffSlide(SlideImage):
         return out
 
     def _tile(self, level: int, index: int) -> NDArray[np.uint8]:
-        """One tile as RGB, from the cache where it is there."""
+        """One tile as RGB, from the cache if it is there."""
         key = (level, index, 0)
         if key in self._cache:
             self._cache.move_to_end(key)
@@ -153,13 +168,13 @@ class TiffSlide(SlideImage):
 
 
 def _refusal(page: TiffPage) -> str | None:
-    """Why an image cannot be read tile by tile, and what to do; None where it can."""
+    """Why an image cannot be read tile by tile, and what to do; None if it can."""
     if page.dtype not in (np.uint8, np.uint16):
         return f"holds values of type {page.dtype}; {_AS_RGB}"
     if page.planarconfig == 2 and page.samplesperpixel > 1:
-        return f"stores its colours in separate planes; {_AS_RGB}, pixel by pixel"
+        return f"stores its colours in separate planes; {_AS_RGB} with interleaved colours"
     if page.photometric not in (1, 2, 6) or page.samplesperpixel not in (1, 3, 4):
-        return f"is no RGB or grey image; {_AS_RGB}"
+        return f"is not an RGB or grey image; {_AS_RGB}"
     height, width = _tile_shape(page)
     if height * width > MAX_TILE_PIXELS:
         return f"is one piece of {width} x {height} pixels, too large to be decoded; save it tiled"
@@ -167,14 +182,14 @@ def _refusal(page: TiffPage) -> str | None:
 
 
 def _tile_shape(page: TiffPage) -> tuple[int, int]:
-    """Height and width of a tile, or of a strip."""
+    """Height and width of a tile or strip, pixels."""
     if page.is_tiled:
         return page.tilelength, page.tilewidth
     return min(page.rowsperstrip, page.imagelength), page.imagewidth
 
 
 def _decoded(tiff: object, page: TiffPage, index: int) -> NDArray[np.generic]:
-    """One tile or strip, (h, w, samples), padded to its full size; white where it was not stored."""
+    """One tile or strip, (h, w, samples), padded to its full size; white if the file does not store it."""
     height, width = _tile_shape(page)
     shape = (height, width, page.samplesperpixel)
     white = 255 if page.dtype == np.uint8 else 65535

@@ -12,25 +12,32 @@ from napari_leukocls.io._common import DAMAGE, damaged, plausible_um_per_px
 from napari_leukocls.io._tiff import UM_PER_UNIT
 from napari_leukocls.io.slides.base import MAX_TILE_PIXELS, Level, SlideImage
 
+try:
+    import zarr
+except ImportError:
+    zarr = None
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from zarr import Array
 
 
 class ZarrSlide(SlideImage):
-    """An OME-Zarr image: RGB, channels in any place; of time and depth the first.
+    """An OME-Zarr image: RGB, with the channels on any axis; of times and depths the first is read.
+
+    Parameters
+    ----------
+    folder : Path
 
     Raises
     ------
     InputError
-        Where zarr is not installed, or the folder holds no RGB or grey image of 8 bits.
+        If zarr is not installed, or the folder holds no RGB or grey image of 8 bits.
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import zarr
-        except ImportError as error:
-            raise InputError(f"'{folder}' needs zarr: pip install 'napari-leukocls[wsi]'.") from error
+        if zarr is None:
+            raise InputError(f"'{folder}' needs zarr: pip install 'napari-leukocls[wsi]'.")
         self.source = str(folder)
         notes: list[str] = []
         try:
@@ -46,22 +53,22 @@ class ZarrSlide(SlideImage):
         self.levels = tuple(Level(height, width, sizes[0][1] / width) for height, width in sizes)
         self.notes = tuple(notes)
 
-    def _check(self, array: Array, folder: Path) -> None:
+    def _check(self, array: Array[Any], folder: Path) -> None:
         if array.dtype != np.uint8:
             raise InputError(f"'{folder}' holds values of type {array.dtype}; save it as 8-bit RGB.")
         if len(self._axes) != array.ndim or not {"y", "x"} <= set(self._axes):
-            raise InputError(f"'{folder}' has axes that are no image's; save it as (c, y, x).")
+            raise InputError(f"'{folder}' does not have the axes of an image; save it as (c, y, x).")
         if min(array.shape) == 0 or (
             "c" in self._axes and array.shape[self._axes.index("c")] not in (1, 3, 4)
         ):
             raise InputError(f"'{folder}' has the shape {array.shape}; give the stained smear as RGB.")
         if int(np.prod(array.chunks, dtype=float)) > 4 * MAX_TILE_PIXELS:
             raise InputError(
-                f"'{folder}' has chunks of {array.chunks}, too large to be decoded; re-chunk it."
+                f"'{folder}' has chunks of {array.chunks}, too large to be decoded; save it with smaller chunks."
             )
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no file stays open."""
 
     def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:
         parts: dict[str, Any] = {"y": slice(y0, y1), "x": slice(x0, x1), "c": slice(0, 3)}
@@ -73,8 +80,8 @@ class ZarrSlide(SlideImage):
         return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
-def _multiscale(opened: Any, folder: Path) -> tuple[list[Array], str, tuple[float | None, float | None]]:
-    """Arrays finest first, their axes as letters, and the size of a pixel in x and y, um."""
+def _multiscale(opened: Any, folder: Path) -> tuple[list[Array[Any]], str, tuple[float | None, float | None]]:
+    """Arrays (finest first), the letters of their axes, and the size of a pixel in x and y, um."""
     if hasattr(opened, "shape"):
         return [opened], "", (None, None)
     attributes = dict(opened.attrs)
