@@ -134,8 +134,9 @@ def _colours(array: np.ndarray, page: TiffPage, file: Path, notes: list[str]) ->
     photometric = page.photometric
     if photometric == meaning.PALETTE and page.colormap is not None:
         notes.append("a palette image, converted to RGB")
-        colours_of_palette: np.ndarray = np.moveaxis(page.colormap, 0, -1)
-        return (colours_of_palette[array] >> 8).astype(np.uint8)
+        palette: np.ndarray = (np.moveaxis(page.colormap, 0, -1) >> 8).astype(np.uint8)
+        coloured: np.ndarray = palette[array]
+        return coloured
     if photometric == meaning.MINISWHITE:
         notes.append("white was stored as zero, inverted")
         return _inverted(array)

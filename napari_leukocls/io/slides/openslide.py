@@ -15,7 +15,9 @@ from napari_leukocls.io.slides.tiff import TiffSlide
 try:
     import openslide
 except ImportError:
-    openslide = None
+    _INSTALLED = False
+else:
+    _INSTALLED = True
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +42,7 @@ def open_scanner(file: Path) -> SlideImage:
     InputError
         If OpenSlide is needed and not installed, or cannot read the file.
     """
-    if openslide is None:
+    if not _INSTALLED:
         if file.suffix.lower() in _ALSO_TIFF:
             return TiffSlide(file)
         raise InputError(

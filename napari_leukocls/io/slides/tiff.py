@@ -128,7 +128,7 @@ class TiffSlide(SlideImage):
         if tag is not None and isinstance(tag.value, int) and tag.value > 0:
             return tag.value
         pages = self._pages[-1]
-        middle = [_decoded(self._tiff, page, len(page.dataoffsets) // 2) for page in pages]
+        middle = [_decoded(page, len(page.dataoffsets) // 2) for page in pages]
         high = max(int(tile.max()) for tile in middle)
         return next((2**bits - 1 for bits in (8, 10, 12, 14) if high <= 2**bits - 1), 65535)
 
@@ -152,7 +152,7 @@ class TiffSlide(SlideImage):
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        planes = [self._eight_bit(_decoded(self._tiff, page, index)) for page in self._pages[level]]
+        planes = [self._eight_bit(_decoded(page, index)) for page in self._pages[level]]
         tile = planes[0] if len(planes) == 1 else np.concatenate([p[..., :1] for p in planes], axis=-1)
         tile = np.repeat(tile, 3, axis=-1) if tile.shape[-1] == 1 else tile[..., :3]
         self._cache[key] = tile
@@ -164,7 +164,8 @@ class TiffSlide(SlideImage):
     def _eight_bit(self, tile: NDArray[np.generic]) -> NDArray[np.uint8]:
         if tile.dtype == np.uint8:
             return tile.astype(np.uint8, copy=False)
-        return np.clip(np.rint(tile.astype(np.float32) * (255 / self._white)), 0, 255).astype(np.uint8)
+        scaled: NDArray[np.float32] = tile.astype(np.float32) * np.float32(255 / self._white)
+        return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def _refusal(page: TiffPage) -> str | None:
@@ -188,7 +189,7 @@ def _tile_shape(page: TiffPage) -> tuple[int, int]:
     return min(page.rowsperstrip, page.imagelength), page.imagewidth
 
 
-def _decoded(tiff: object, page: TiffPage, index: int) -> NDArray[np.generic]:
+def _decoded(page: TiffPage, index: int) -> NDArray[np.generic]:
     """One tile or strip, (h, w, samples), padded to its full size; white if the file does not store it."""
     height, width = _tile_shape(page)
     shape = (height, width, page.samplesperpixel)
@@ -198,10 +199,10 @@ def _decoded(tiff: object, page: TiffPage, index: int) -> NDArray[np.generic]:
     file = page.parent.filehandle
     file.seek(page.dataoffsets[index])
     data = file.read(page.databytecounts[index])
-    tile, _, _ = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
-    if tile is None:
+    decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader)
+    if decoded is None:
         return np.full(shape, white, page.dtype)
-    tile = tile[0]
+    tile: NDArray[np.generic] = decoded[0]
     if tile.shape[:2] != (height, width):
         padded = np.full(shape, white, page.dtype)
         padded[: tile.shape[0], : tile.shape[1]] = tile

@@ -15,7 +15,9 @@ from napari_leukocls.io.slides.base import MAX_TILE_PIXELS, Level, SlideImage
 try:
     import zarr
 except ImportError:
-    zarr = None
+    _INSTALLED = False
+else:
+    _INSTALLED = True
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +38,7 @@ class ZarrSlide(SlideImage):
     """
 
     def __init__(self, folder: Path) -> None:
-        if zarr is None:
+        if not _INSTALLED:
             raise InputError(f"'{folder}' needs zarr: pip install 'napari-leukocls[wsi]'.")
         self.source = str(folder)
         notes: list[str] = []
