@@ -32,7 +32,7 @@ def _stages(net: Any) -> tuple[tuple[str, ...], ...]:
     cam_target="joined",
     stages=_stages,
     arguments={"member": "mobilenetv2_100", "count": 3, "member_arguments": {"pad_type": "same"}},
-    note="Each member is a timm network with one linear layer at its end; theirs are joined into one.",
+    note="Each member is a timm network that ends in one linear layer; these layers are joined into one.",
 )
 def ensemble(num_classes: int, member: str, count: int, member_arguments: dict[str, Any]) -> Any:
     """Build an ensemble of `count` timm networks `member`."""

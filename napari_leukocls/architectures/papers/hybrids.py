@@ -89,16 +89,17 @@ def _register(backbone: str, timm_name: str, parameters: int, note: str, *stages
 
 
 _KERAS = (
-    "Keras counts more than torch does with the same layers: {more}. With these the table's number is met "
-    "exactly. The first {layers} Keras layers end in {inside}; the first two stages leave frozen what goes "
-    "up to the end of {last}."
+    "For the same layers, Keras counts more parameters than torch: {more}. With these, the number in the table is "
+    "reached exactly. The first {layers} Keras layers end in {inside}; in the first two stages, everything up to "
+    "the end of {last} is frozen."
 )
 
 _register(
     "customcnn",
     "",
     5_684_168,
-    "The table's number exactly; the paper does not list the CNN's layers, so these are one reading of it.",
+    "The number in the table is reached exactly. The paper does not list the layers of the CNN: these are one "
+    "interpretation.",
     ("norm", "layers"),
 )
 
@@ -107,7 +108,7 @@ _register(
     "resnet50.a1_in1k",
     359_287_688,
     _KERAS.format(
-        more="running statistics of norms, and biases before them",
+        more="the running statistics of normalisation layers, and the biases before them",
         layers=100,
         inside="layer3.1",
         last="layer3.1",
@@ -122,7 +123,7 @@ _register(
     "efficientnet_b3.ra2_in1k",
     199_643_959,
     _KERAS.format(
-        more="running statistics of norms, and the input's normalisation",
+        more="the running statistics of normalisation layers, and the normalisation of the input",
         layers=300,
         inside="blocks.5.2",
         last="blocks.5.1",
@@ -138,7 +139,7 @@ _register(
     "inception_v3.tv_in1k",
     357_502_760,
     _KERAS.format(
-        more="running statistics of norms, but not their scales",
+        more="the running statistics of normalisation layers, which have no scales in Keras",
         layers=200,
         inside="Mixed_6e",
         last="Mixed_6d",
@@ -162,7 +163,7 @@ _register(
         "backbones.resnet50.": "resnet50.a1_in1k",
         "backbones.efficientnetb3.": "efficientnet_b3.ra2_in1k",
     },
-    note="The paper names sharing across backbones without saying how: here their vectors are averaged.",
+    note="The paper mentions sharing across backbones but does not describe it: here their vectors are averaged.",
 )
 def shared_vit(
     num_classes: int,

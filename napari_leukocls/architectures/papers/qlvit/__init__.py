@@ -26,11 +26,13 @@ _ONNX_REFUSAL = (
 )
 
 _KAN_NOTE = (
-    "The paper's count holds no KAN layer: its v3 less the perceptrons (16.02 M, 2.31 G) is its v4. Here "
-    "they are counted, with edges in 16 groups."
+    "The paper's count includes no KAN layer: its v4 is its v3 without the perceptrons (16.02 M, 2.31 G). Here "
+    "the KAN layers are counted, with edges in 16 groups."
 )
 
-_LADDER_NOTE = "The paper's ladder contradicts itself (v1 is bare MViTv2). The widths are MViTv2-T's."
+_LADDER_NOTE = (
+    "The paper's ablation contradicts itself (its v1 is plain MViTv2). The widths are those of MViTv2-T."
+)
 
 
 def _stages(net: nn.Module) -> tuple[tuple[str, ...], ...]:
@@ -123,7 +125,7 @@ def build_qlvit(
     pretrained={"": "mvitv2_tiny"},
     paper_parameters=23_330_000,
     paper_macs=4.00e9,
-    note="The paper's 4.00 G leaves out the products within attention (0.70 G); MViTv2's authors have 4.7 G.",
+    note="The paper's 4.00 G are without the products in attention (0.70 G); the authors of MViTv2 state 4.7 G.",
 )
 def build_mvitv2_tiny(num_classes: int, **arguments: Any) -> nn.Module:
     """Build timm's MViTv2-T, for images of one size (`img_size`)."""
