@@ -26,7 +26,7 @@ from napari_leukocls.config import make_config
 from napari_leukocls.explanation import cam, network
 from napari_leukocls.explanation.checks import check_model
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 
 BATCHES = (4, 8, 16, 32, 64)
 
@@ -75,7 +75,7 @@ def measure(model: str, count: int, turns: int, method: str | None) -> dict[str,
             taken[f"batch_{size}"].append(spent / count)
     middle = {name: 1000 * statistics.median(values) for name, values in taken.items()}
     best = min((f"batch_{size}" for size in BATCHES), key=middle.__getitem__)
-    checked = seconds(lambda: finish(check_model(classifier, crops, targets, named)))
+    checked = seconds(lambda: drain(check_model(classifier, crops, targets, named)))
     apart = float(np.abs(mine - theirs).max())
     ratios = [slow / fast for slow, fast in zip(taken["pytorch_grad_cam"], taken[best], strict=True)]
     return {

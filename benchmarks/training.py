@@ -112,7 +112,7 @@ def our_epoch(crops: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
     """Seconds of one epoch of the product, and the share of it that the network was busy."""
     from napari_leukocls.architectures import registry
     from napari_leukocls.models.card import CropRule
-    from napari_leukocls.progress import CancelToken, finish
+    from napari_leukocls.progress import CancelToken, drain
     from napari_leukocls.training.batches import Look, Material
     from napari_leukocls.training.config import make_train_config
     from napari_leukocls.training.distributed import Place
@@ -135,7 +135,7 @@ def our_epoch(crops: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
     start = Start(net, entry, {}, names, CropRule(side_px=SIDE), (0.5,) * 3, (0.5,) * 3)
     material = Material(crops, classes, np.arange(len(crops)), np.arange(2), Look((0.5,) * 3, (0.5,) * 3))
     fit = Fit(start, material, config, Place("cpu", config), None, {}, 0)
-    record = finish(fit.run(CancelToken())).history[0]
+    record = drain(fit.run(CancelToken())).history[0]
     return len(crops) / record["crops_per_s"], record["busy"]
 
 

@@ -257,11 +257,10 @@ def train(
     >>> model = train("crops/", "mine", "quick", from_model="default")  # doctest: +SKIP
     """
     from napari_leukocls.training.config import make_train_config
-    from napari_leukocls.training.run import drain as finish_training
     from napari_leukocls.training.run import iter_train
 
     config = make_train_config(preset, data=str(data), out=str(out_dir), **settings)
-    return finish_training(iter_train(config, cancel), tell)
+    return drain(iter_train(config, cancel), tell)
 
 
 def run_benchmark(quick: bool = False) -> dict[str, Any]:

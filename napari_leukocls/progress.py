@@ -1,42 +1,33 @@
-"""Progress, CancelToken and drain(): the one protocol of long work."""
+"""Progress, CancelToken and drain(): the one protocol of long work.
+
+Long work is a generator. It yields its steps, where it can be stopped, and returns its result.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from napari_leukocls.errors import Cancelled
 
+S = TypeVar("S")
 T = TypeVar("T")
-
-
-def drain(steps: Generator[Progress, None, T], progress: ProgressCallback | None = None) -> T:
-    """Run a generator of progress to its end and return what it returns."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if progress is not None:
-            progress(step)
-
-
-def staged(stage: str, token: CancelToken, steps: Steps[T]) -> Generator[Progress, None, T]:
-    """Name the steps of some work after a stage, and stop between them where that was asked for."""
-    while True:
-        token.check()
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            return end.value
-        yield Progress(stage, done, total)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of long work: ``done`` of ``total`` in a named stage."""
+    """One step of long work.
+
+    Attributes
+    ----------
+    stage : str
+        Name of the part of the work.
+    done, total : int
+        Steps of this stage that are finished, and how many it has.
+    message : str
+    """
 
     stage: str
     done: int
@@ -46,22 +37,54 @@ class Progress:
 
 ProgressCallback = Callable[[Progress], None]
 
-#: Work that yields (done, total) between its steps, where it can be stopped, and returns its result.
-Steps = Generator[tuple[int, int], None, T]
+#: Long work: it yields a `Progress` between its steps and returns its result.
+Steps = Generator[Progress, None, T]
 
 
-def finish(steps: Steps[T]) -> T:
-    """Run work to its end without looking at its steps."""
+def drain(steps: Generator[S, None, T], progress: Callable[[S], object] | None = None) -> T:
+    """Run long work to its end and return its result.
+
+    Parameters
+    ----------
+    steps : generator
+    progress : callable, optional
+        Called with each step.
+    """
     while True:
         try:
-            next(steps)
+            step = next(steps)
         except StopIteration as end:
             return end.value
+        if progress is not None:
+            progress(step)
+
+
+def staged(stage: str, token: CancelToken, steps: Steps[T]) -> Steps[T]:
+    """Give the steps of some work the name of a stage, and stop between them when the user asks for it.
+
+    Parameters
+    ----------
+    stage : str
+    token : CancelToken
+    steps : generator of Progress
+
+    Raises
+    ------
+    Cancelled
+        When the token is set.
+    """
+    while True:
+        token.check()
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield replace(step, stage=stage)
 
 
 @dataclass
 class CancelToken:
-    """Asked between steps by long work; set from any thread."""
+    """Long work checks it between its steps; any thread can set it."""
 
     _event: threading.Event = field(default_factory=threading.Event)
 
@@ -71,10 +94,10 @@ class CancelToken:
 
     @property
     def cancelled(self) -> bool:
-        """Whether a stop was asked for."""
+        """Whether the work is to stop."""
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raise `Cancelled` if a stop was asked for."""
+        """Raise `Cancelled` if the work is to stop."""
         if self.cancelled:
             raise Cancelled("stopped by the user; nothing of this smear was written.")

@@ -23,7 +23,7 @@ from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.classification.single_cell import cut_central
 from napari_leukocls.io.images import read_image
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.registry import compact
 
 log = logging.getLogger("background_cue")
@@ -52,7 +52,7 @@ def background(pixels: np.ndarray, segmenter: object) -> np.ndarray:
 
     from napari_leukocls.classification.single_cell import central_label
 
-    outlines = finish(segmenter.segment(pixels, 7.5 / UM_PER_PX))  # type: ignore[attr-defined]
+    outlines = drain(segmenter.segment(pixels, 7.5 / UM_PER_PX))  # type: ignore[attr-defined]
     label = central_label(outlines.labels, outlines.kind_votes, UM_PER_PX)
     outside = (outlines.labels != label) if label else np.ones(pixels.shape[:2], bool)
     return cv2.GaussianBlur(outside.astype(np.float32), (0, 0), 1.5)

@@ -33,7 +33,7 @@ from napari_leukocls.io.images import read_image
 from napari_leukocls.io.serialise import to_plain
 from napari_leukocls.models.card import CropRule
 from napari_leukocls.paths import sample_smears
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from scripts.pack_crops import UM_PER_PX, is_heldout
 
 log = logging.getLogger("check_explanations")
@@ -92,7 +92,7 @@ def checked(
 ) -> dict[str, Any]:
     """Figures of one method."""
     targets = classifier.predict(crops).probabilities.argmax(axis=1)
-    figures, _ = finish(check_model(classifier, crops, targets, method, masks))
+    figures, _ = drain(check_model(classifier, crops, targets, method, masks))
     log.info("%s: %s: %s", method, figures["state"], trust.figures_text(figures))
     return figures
 

@@ -38,7 +38,7 @@ def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.n
     from napari_leukocls.analysis.engine import Engine
     from napari_leukocls.analysis.field import outline, under_even_light
     from napari_leukocls.config import AnalyzeConfig
-    from napari_leukocls.progress import finish
+    from napari_leukocls.progress import drain
     from napari_leukocls.segmentation.registry import compact, segmenter
     from napari_leukocls.segmentation.scale import find_scale, steady_diameter
     from napari_leukocls.types import SmearImage
@@ -52,7 +52,7 @@ def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.n
     )
     image, _ = under_even_light(SmearImage(pixels, "field", "field"), engine)
     scale, _ = find_scale(image, engine.config, engine.compact)
-    segmentation = finish(outline(image, engine, scale, steady_diameter(image, scale)))
+    segmentation = drain(outline(image, engine, scale, steady_diameter(image, scale)))
     kinds = (
         segmentation.kind_probabilities.argmax(axis=1)
         if len(segmentation.kind_probabilities)

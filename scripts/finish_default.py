@@ -31,7 +31,7 @@ from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.evaluation.calibration import ece, fit_temperature
 from napari_leukocls.models.card import CropRule, ModelCard
 from napari_leukocls.models.install import write_model
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.training.calibrate import review_threshold
 from scripts.pack_crops import RULE, VIEW_UM
@@ -214,8 +214,8 @@ def fit(
         rows = np.concatenate(theirs)
         crops = np.concatenate([product_crops(known.pack, rows, rule), crops])
         classes = np.concatenate([known.target[rows], classes])
-    logits, features = finish(classifier.outputs(crops, 64))
-    val_logits, val_features = finish(classifier.outputs(product_crops(pack, held_back, rule), 64))
+    logits, features = drain(classifier.outputs(crops, 64))
+    val_logits, val_features = drain(classifier.outputs(product_crops(pack, held_back, rule), 64))
     temperature = fit_temperature(val_logits, truth[held_back])
     scaled = torch.softmax(torch.from_numpy(val_logits / temperature), 1).numpy()
     tensors = ood.fit(features, logits, classes, (val_features, val_logits))

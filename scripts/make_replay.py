@@ -20,7 +20,7 @@ from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.classification.single_cell import cut_central
 from napari_leukocls.io.images import read_image
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.training.feature_replay import BUDGET, CHECK_SHARE, FILE, choose, save_replay
@@ -65,7 +65,7 @@ def main() -> None:
             classes[check].append(place)
     made = {}
     for check in (False, True):
-        _, features = finish(classifier.outputs(np.stack(crops[check]), 64))
+        _, features = drain(classifier.outputs(np.stack(crops[check]), 64))
         made[check] = (features, np.array(classes[check]))
     save_replay(folder / FILE, choose(made[False], made[True]), classifier.digest)
     size = (folder / FILE).stat().st_size

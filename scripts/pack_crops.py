@@ -59,7 +59,7 @@ def cut(job: tuple[Path, str, str, bool]) -> tuple[str, str, bool, bytes, bytes]
     import torch
 
     from napari_leukocls.classification.single_cell import central_label, central_window
-    from napari_leukocls.progress import finish
+    from napari_leukocls.progress import drain
     from napari_leukocls.segmentation.registry import compact
 
     torch.set_num_threads(1)
@@ -67,7 +67,7 @@ def cut(job: tuple[Path, str, str, bool]) -> tuple[str, str, bool, bytes, bytes]
     um_per_px = UM_PER_PX[name]
     pixels = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
     window = pixels if name == "bccd" else central_window(pixels, um_per_px)
-    outlines = finish(compact("cpu").segment(window, 7.5 / um_per_px))
+    outlines = drain(compact("cpu").segment(window, 7.5 / um_per_px))
     votes = outlines.kind_votes
     if name == "bccd":
         areas = np.bincount(outlines.labels.ravel(), minlength=len(votes) + 1)[1:]

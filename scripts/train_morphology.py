@@ -27,7 +27,7 @@ from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.evaluation.calibration import fit_temperature
 from napari_leukocls.explanation import morphology
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.scheme import default_scheme
 from scripts.finish_default import product_crops
 from scripts.packs import Pack, is_validation
@@ -54,7 +54,7 @@ def features_of(classifier: Classifier, pack: Pack, rows: np.ndarray) -> np.ndar
     out = []
     for start in range(0, len(rows), 512):
         crops = product_crops(pack, rows[start : start + 512], rule)
-        out.append(finish(classifier.outputs(crops))[1])
+        out.append(drain(classifier.outputs(crops))[1])
     return np.concatenate(out)
 
 

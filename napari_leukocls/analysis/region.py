@@ -14,7 +14,7 @@ from napari_leukocls.analysis.field import candidates, classify, iter_analyze
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
 from napari_leukocls.measurement.differential import differential
-from napari_leukocls.progress import CancelToken, Progress, finish
+from napari_leukocls.progress import CancelToken, Progress, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import SeenPixels
 from napari_leukocls.types import Segmentation, SmearImage, SmearResult
@@ -224,7 +224,7 @@ def _measured(
     geometry = cell_geometry(local)
     seen = candidates(segmentation, geometry.area)
     image = SmearImage(pixels, result.image.slide_id, result.image.source)
-    predictions = finish(classify(image, engine, segmentation, geometry, seen, lambda _: None))
+    predictions = drain(classify(image, engine, segmentation, geometry, seen, lambda _: None))
     limit = engine.config.min_confidence
     table = build_cell_table(
         segmentation,

@@ -18,7 +18,7 @@ from napari_leukocls.classification.fusion import fold_batch_norm, fuse_for_proc
 from napari_leukocls.classification.stain import normalise
 from napari_leukocls.device import side_by_side, with_less_memory
 from napari_leukocls.errors import ModelError
-from napari_leukocls.progress import Steps, finish
+from napari_leukocls.progress import Progress, Steps, drain
 from napari_leukocls.types import CELL_KINDS, Predictions
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Classifier:
             return self._run(crops[start : start + size], device), size, device
 
         while start < len(crops):
-            yield start, len(crops)
+            yield Progress("classify", start, len(crops))
             # What memory sufficed for is kept for the batches that follow.
             raw, batch_size, device = with_less_memory(work, batch_size, device, warn)
             done.append(raw)
@@ -156,10 +156,10 @@ class Classifier:
         self.fast_network("cpu")  # made here once, and not by each thread
         done: list[Raw] = []
         count = 0
-        results = side_by_side(lambda part: finish(self._in_turn(part, size, "cpu", warn)), parts)
+        results = side_by_side(lambda part: drain(self._in_turn(part, size, "cpu", warn)), parts)
         with closing(results):
             while count < len(crops):
-                yield count, len(crops)
+                yield Progress("classify", count, len(crops))
                 done.append(next(results))
                 count += len(done[-1][0])
         return self._joined(done)
@@ -201,7 +201,7 @@ class Classifier:
 
         Yields
         ------
-        tuple of int
+        Progress
             Crops done, and how many there are.
 
         Returns
@@ -240,7 +240,7 @@ class Classifier:
 
         Yields
         ------
-        tuple of int
+        Progress
             Crops done, and how many there are.
 
         Returns
@@ -263,4 +263,4 @@ class Classifier:
 
     def predict(self, crops: np.ndarray, batch_size: int = 32) -> Predictions:
         """Do what `iter_predict` does, in one go."""
-        return finish(self.iter_predict(crops, batch_size))
+        return drain(self.iter_predict(crops, batch_size))

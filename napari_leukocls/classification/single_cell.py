@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_leukocls.classification.crops import cut_crops, cut_window, window_around
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter
 from napari_leukocls.segmentation.stain_density import red_cell_density
 
@@ -86,7 +86,7 @@ def cut_central(
     rule : CropRule
     """
     window = central_window(pixels, um_per_px)
-    outlines = finish(segmenter.segment(window, RED_CELL_UM / um_per_px))
+    outlines = drain(segmenter.segment(window, RED_CELL_UM / um_per_px))
     votes = outlines.kind_votes
     assert votes is not None
     label = central_label(outlines.labels, votes, um_per_px)

@@ -20,7 +20,7 @@ from napari_leukocls.evaluation.metrics import classification_metrics
 from napari_leukocls.evaluation.report import details_of, predictions_table
 from napari_leukocls.io.images import read_image
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import CancelToken, Progress, finish
+from napari_leukocls.progress import CancelToken, Progress, drain
 from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.types import Predictions
 
@@ -209,7 +209,7 @@ def predict_models(
 
 def look(classifier: Classifier, crops: np.ndarray, kinds: np.ndarray) -> Seen:
     """Show crops (N, side, side, 3) with the segmenter's votes (N, 3) to a model."""
-    logits, features = finish(classifier.outputs(crops))
+    logits, features = drain(classifier.outputs(crops))
     predictions = join_kinds(classifier.conclude(logits, features), kinds)
     raw = join_kinds(classifier.conclude(logits, features, temperature=1.0), kinds)
     unsure = predictions.probabilities.max(axis=1) < classifier.card.review_threshold

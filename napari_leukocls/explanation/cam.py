@@ -18,7 +18,7 @@ from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ArgumentError, ModelError
 from napari_leukocls.explanation.network import CamNetwork
 from napari_leukocls.explanation.trust import own_method
-from napari_leukocls.progress import Steps, finish
+from napari_leukocls.progress import Progress, Steps, drain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +146,7 @@ def iter_heatmaps(
 
     Yields
     ------
-    tuple of int
+    Progress
         Crops done, and how many there are.
 
     Returns
@@ -173,7 +173,7 @@ def iter_heatmaps(
         return source.maps(images, None if chosen is None else chosen[part], named), size, device
 
     while start < len(crops):
-        yield start, len(crops)
+        yield Progress("explain", start, len(crops))
         maps, size, device = with_less_memory(work, size, device, warn)
         done.append(maps)
         start += len(maps)
@@ -190,7 +190,7 @@ def heatmaps(
     layer: str | Sequence[str] | None = None,
 ) -> np.ndarray:
     """Do what `iter_heatmaps` does, in one go."""
-    return finish(iter_heatmaps(classifier, crops, targets, method, batch_size, layer))
+    return drain(iter_heatmaps(classifier, crops, targets, method, batch_size, layer))
 
 
 def _targets(

@@ -12,7 +12,7 @@ from napari_leukocls.classification.single_cell import mask_in_crop
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.explanation import cam, morphology
 from napari_leukocls.explanation.report import Explained, strip
-from napari_leukocls.progress import Steps, finish
+from napari_leukocls.progress import Steps, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import SeenPixels
 from napari_leukocls.types import SmearResult
@@ -104,7 +104,7 @@ def iter_smear_heatmap(
 
     Yields
     ------
-    tuple of int
+    Progress
         Cells done, and how many there are.
 
     Returns
@@ -140,7 +140,7 @@ def smear_heatmap(
     how: str = "max",
 ) -> np.ndarray:
     """Do what `iter_smear_heatmap` does, in one go."""
-    return finish(iter_smear_heatmap(result, classifier, cell_ids, target, method, masked, how))
+    return drain(iter_smear_heatmap(result, classifier, cell_ids, target, method, masked, how))
 
 
 def explained_cells(

@@ -24,7 +24,7 @@ from napari_leukocls.explanation.perturbation import (
 )
 from napari_leukocls.explanation.randomisation import iter_randomisation
 from napari_leukocls.explanation.trust import state_of
-from napari_leukocls.progress import Steps
+from napari_leukocls.progress import Progress, Steps
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
@@ -110,7 +110,7 @@ def iter_check_cells(
 
     Yields
     ------
-    tuple of int
+    Progress
 
     Returns
     -------
@@ -136,14 +136,14 @@ def iter_check_cells(
     blind = random_maps(len(maps), maps.shape[1:], seed)
     total = 2 + len(FILLS)
     for place, (name, curve) in enumerate((("deletion", deletion_curve), ("insertion", insertion_curve))):
-        yield place, total
+        yield Progress("check", place, total)
         auc = area_under(curve(classifier, crops, maps, targets))
         by_chance = area_under(curve(classifier, crops, blind, targets))
         figures[name] = auc_figures(auc, by_chance, name == "deletion")
         per_cell[f"{name}_auc"][shown] = auc
     figures["occlusion"] = {}
     for place, fill in enumerate(FILLS):
-        yield 2 + place, total
+        yield Progress("check", 2 + place, total)
         found = occlusion(classifier, crops, maps, targets, fill, seed=seed)
         figures["occlusion"][fill] = occlusion_figures(found)
         per_cell[f"occlusion_drop_{fill}"][shown] = found.drop
@@ -179,7 +179,7 @@ def check_model(
 
     Yields
     ------
-    tuple of int
+    Progress
 
     Returns
     -------

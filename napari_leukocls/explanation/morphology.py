@@ -25,7 +25,7 @@ from scipy.special import softmax
 
 from napari_leukocls.errors import ModelError
 from napari_leukocls.models.registry import list_models
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
@@ -148,7 +148,7 @@ def describe(classifier: Classifier, crops: np.ndarray, folder: Path | None = No
     head = find_head(classifier, folder)
     if head is None or len(crops) == 0:
         return [{} for _ in crops]
-    logits, features = finish(classifier.outputs(crops))
+    logits, features = drain(classifier.outputs(crops))
     known = [classifier.classes[place] in head.classes for place in logits.argmax(axis=1)]
     return [row if kept else {} for row, kept in zip(head.describe(features), known, strict=True)]
 

@@ -21,7 +21,7 @@ from napari_leukocls.architectures.registry import create, entry
 from napari_leukocls.classification.classifier import Classifier as Made
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.explanation.trust import RANDOMISATION_LIMIT
-from napari_leukocls.progress import Steps
+from napari_leukocls.progress import Progress, Steps
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
@@ -120,7 +120,7 @@ def iter_randomisation(
 
     Yields
     ------
-    tuple of int
+    Progress
 
     Returns
     -------
@@ -132,16 +132,16 @@ def iter_randomisation(
         raise ArgumentError("the randomisation check needs crops.")
     groups = stages(classifier)
     total = 1 + repeats + len(groups)
-    yield 0, total
+    yield Progress("check", 0, total)
     own = explain(classifier, crops, targets)
     everything = [name for group in groups for name in group]
     whole = []
     for repeat in range(repeats):
-        yield 1 + repeat, total
+        yield Progress("check", 1 + repeat, total)
         whole.append(_held_against(classifier, own, crops, targets, explain, everything, seed + repeat))
     cascade: list[dict[str, Any]] = []
     for depth in range(1, len(groups) + 1):
-        yield repeats + depth, total
+        yield Progress("check", repeats + depth, total)
         names = [name for group in groups[:depth] for name in group]
         r, ssim = _held_against(classifier, own, crops, targets, explain, names, seed)
         cascade.append(

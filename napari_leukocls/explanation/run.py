@@ -23,7 +23,7 @@ from napari_leukocls.explanation.report import Explained, ExplainedImage, Explan
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import CancelToken, Progress, Steps, staged
+from napari_leukocls.progress import CancelToken, Progress, staged
 
 if TYPE_CHECKING:
     from napari_leukocls.io.inputs import SlideInput
@@ -246,10 +246,6 @@ def _field(
     )
 
 
-def _staged(token: CancelToken, stage: str, steps: Steps[Any]) -> Generator[Progress, None, Any]:
-    return (yield from staged(stage, token, steps))
-
-
 def _checked(
     images: list[ExplainedImage], engine: Engine, method: str, token: CancelToken, notes: list[str]
 ) -> Generator[Progress, None, tuple[list[ExplainedImage], dict[str, Any]]]:
@@ -273,7 +269,7 @@ def _checked(
         maps=np.stack([cell.heatmap for cell in asked]),
         max_randomised=MAX_RANDOMISED,
     )
-    figures, per_cell = yield from _staged(token, "check", steps)
+    figures, per_cell = yield from staged("check", token, steps)
     for place, (at, number) in enumerate(chosen):
         found = {name: float(values[place]) for name, values in per_cell.items()}
         images[at].cells[number] = replace(images[at].cells[number], figures=found)

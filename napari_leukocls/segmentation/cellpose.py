@@ -13,7 +13,7 @@ from skimage.segmentation import relabel_sequential
 from napari_leukocls.device import is_out_of_memory
 from napari_leukocls.errors import DeviceError, ModelError
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.progress import Steps
+from napari_leukocls.progress import Progress, Steps
 from napari_leukocls.segmentation.base import Outlines
 
 #: Networks that cellpose 4 knows by name.
@@ -77,7 +77,7 @@ class CellposeSegmenter:
         Outlines
             With `kind_votes` None.
         """
-        yield 0, 1
+        yield Progress("segment", 0, 1)
         try:
             # Cellpose leaves open whether torch checks its sparse tensors, and torch warns of that.
             with torch.sparse.check_sparse_tensor_invariants(enable=False):

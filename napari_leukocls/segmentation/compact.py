@@ -18,7 +18,7 @@ from safetensors.torch import load as load_tensors
 from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ModelError
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.progress import Steps
+from napari_leukocls.progress import Progress, Steps
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX, TILE, CompactNet, fold_batch_norm
 from napari_leukocls.segmentation.tiling import Assembly, blocks, mean_votes
@@ -131,7 +131,7 @@ class CompactSegmenter:
 
         Yields
         ------
-        tuple of int
+        Progress
             Blocks done, and how many there are.
 
         Returns
@@ -151,7 +151,7 @@ class CompactSegmenter:
         size, device = self.batch_size, str(self.net.device)
         warnings: list[str] = []
         for done, block in enumerate(grid):
-            yield done, len(grid)
+            yield Progress("segment", done, len(grid))
             window = assembly.read(pixels, block)
             work = partial(self._maps_and_masks, absorbance(window, limits))
             # What memory sufficed for is kept for the blocks that follow.

@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.stats import trim_mean
 from skimage.filters import threshold_otsu
 
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.compact import absorbance
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
 from napari_leukocls.types import Scale, SmearImage
@@ -197,7 +197,7 @@ def _look(segmenter: CompactSegmenter, images: Sequence[np.ndarray], candidate: 
     for pixels in images:
         for window in _windows(pixels.shape[:2], side):
             part = np.ascontiguousarray(pixels[window])
-            outlines = finish(segmenter.segment(part, candidate))
+            outlines = drain(segmenter.segment(part, candidate))
             diameters.append(red_cell_diameters(outlines))
             if outlines.kind_votes is not None and len(outlines.kind_votes):
                 certainties.append(outlines.kind_votes.max(axis=1))

@@ -9,7 +9,7 @@ from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
 from skimage.segmentation import relabel_sequential, watershed
 
-from napari_leukocls.progress import Steps
+from napari_leukocls.progress import Progress, Steps
 from napari_leukocls.segmentation.base import Outlines
 
 #: Foreground share of a cell that must be as dark in red light as a nucleus for a leukocyte.
@@ -36,7 +36,7 @@ class ThresholdSegmenter:
         -------
         Outlines
         """
-        yield 0, 1
+        yield Progress("segment", 0, 1)
         green = cv2.GaussianBlur(pixels[..., 1], (0, 0), max(0.5, diameter_px / 60))
         if int(green.max()) - int(green.min()) < 10:
             return Outlines(np.zeros(green.shape, np.int32), np.zeros((0, 4), np.float32), (np.nan,) * 3)

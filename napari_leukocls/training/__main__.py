@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from napari_leukocls.errors import ArgumentError, LeukoclsError
-from napari_leukocls.progress import CancelToken
+from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.threads import share_processor
 from napari_leukocls.training.config import TrainConfig, make_checked
 from napari_leukocls.training.events import TrainEvent
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
         tell(TrainEvent("failed", {"message": str(error), "exit_status": error.exit_status}))
         return error.exit_status
     # OpenMP reads how its threads wait when torch is loaded: not before that is set.
-    from napari_leukocls.training.run import drain, iter_train
+    from napari_leukocls.training.run import iter_train
 
     cancel = CancelToken()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -19,7 +19,7 @@ from napari_leukocls.errors import InputError
 from napari_leukocls.evaluation.calibration import ece, fit_temperature
 from napari_leukocls.evaluation.metrics import classification_metrics
 from napari_leukocls.models.card import ModelCard
-from napari_leukocls.progress import finish as drain
+from napari_leukocls.progress import drain
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig

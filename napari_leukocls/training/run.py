@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_leukocls.errors import Cancelled, LeukoclsError, ModelError
 from napari_leukocls.io.atomic import atomic_text, make_folder
@@ -128,17 +128,3 @@ def _say_forgotten(start: Start, collection: Collection) -> Generator[TrainEvent
             "--preset adapt, or add crops of them."
         )
         yield TrainEvent("warning", {"message": message})
-
-
-def drain(work: Work, tell: Any = None) -> Path:
-    """Run a training to its end; `tell` is called with each event."""
-    while True:
-        try:
-            event = next(work)
-        except StopIteration as end:
-            return end.value
-        if tell is not None:
-            tell(event)
-
-
-__all__ = ["drain", "iter_train"]

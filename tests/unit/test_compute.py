@@ -11,7 +11,7 @@ import torch
 
 from napari_leukocls.device import resolve_device, side_by_side, with_less_memory
 from napari_leukocls.errors import DeviceError
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.compact import CompactSegmenter
 from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, render_smear
@@ -98,7 +98,7 @@ def test_a_device_that_is_not_there_is_refused_and_auto_finds_one(monkeypatch):
 def test_the_segmenter_goes_on_with_smaller_batches_and_says_so(monkeypatch):
     smear = render_smear(SmearRecipe(height=360, width=420, red_cells=RedCellRecipe(count=30)), seed=2)
     loaded = compact("cpu")
-    expected = finish(loaded.segment(smear.pixels, 24.0))
+    expected = drain(loaded.segment(smear.pixels, 24.0))
     assert expected.warnings == ()
     net = loaded.net
     segmenter = CompactSegmenter(net, batch_size=4)
@@ -111,7 +111,7 @@ def test_the_segmenter_goes_on_with_smaller_batches_and_says_so(monkeypatch):
 
     hook = net.register_forward_pre_hook(little_memory)
     try:
-        outlines = finish(segmenter.segment(smear.pixels, 24.0))
+        outlines = drain(segmenter.segment(smear.pixels, 24.0))
     finally:
         hook.remove()
     assert seen[:3] == [4, 2, 1]

@@ -16,7 +16,7 @@ from napari_leukocls.classification.classifier import Classifier
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.explanation import badge, cam, checks, perturbation, randomisation, trust
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 
 SIDE = 32
 
@@ -70,8 +70,8 @@ def test_true_maps_pass_and_maps_that_point_elsewhere_do_not(patch: Any, planted
     crops, true, elsewhere = planted
     targets = np.zeros(len(crops), int)
     masks = true > 0
-    good, per_cell = finish(checks.iter_check_cells(patch, crops, true, targets, masks))
-    bad, _ = finish(checks.iter_check_cells(patch, crops, elsewhere, targets, masks))
+    good, per_cell = drain(checks.iter_check_cells(patch, crops, true, targets, masks))
+    bad, _ = drain(checks.iter_check_cells(patch, crops, elsewhere, targets, masks))
     assert good["deletion"]["passed"] and good["insertion"]["passed"]
     assert good["occlusion"]["mean_colour"]["passed"]
     assert not bad["deletion"]["passed"] and not bad["insertion"]["passed"]
@@ -106,10 +106,10 @@ def test_maps_without_evidence_are_counted_and_left_out(patch: Any, planted: Any
     crops, true, _ = planted
     maps = true.copy()
     maps[:5] = 0
-    figures, per_cell = finish(checks.iter_check_cells(patch, crops, maps, np.zeros(12, int), maps > 0))
+    figures, per_cell = drain(checks.iter_check_cells(patch, crops, maps, np.zeros(12, int), maps > 0))
     assert figures["n"] == 7 and figures["n_without_evidence"] == 5
     assert np.isnan(per_cell["deletion_auc"][:5]).all() and np.isnan(per_cell["energy_in_cell"][:5]).all()
-    none, _ = finish(checks.iter_check_cells(patch, crops, 0 * maps, np.zeros(12, int)))
+    none, _ = drain(checks.iter_check_cells(patch, crops, 0 * maps, np.zeros(12, int)))
     assert none["n"] == 0 and "occlusion" not in none
 
 
@@ -134,7 +134,7 @@ def _edges(classifier: Classifier, crops: np.ndarray, targets: np.ndarray) -> np
 
 
 def test_an_edge_detector_fails_the_randomisation_check(default: Any, cells: Any) -> None:
-    found = finish(randomisation.iter_randomisation(default, *cells, _edges, repeats=1))
+    found = drain(randomisation.iter_randomisation(default, *cells, _edges, repeats=1))
     assert not found["passed"] and found["whole"]["pearson"] > 0.99 and found["whole"]["ssim"] > 0.99
     assert trust.state_of({"randomisation": found}) == "failed"
 
@@ -142,7 +142,7 @@ def test_an_edge_detector_fails_the_randomisation_check(default: Any, cells: Any
 def test_the_bundled_classifier_passes_the_randomisation_check(default: Any, cells: Any) -> None:
     before = copy.deepcopy(default.net.state_dict())
     noise = torch.get_rng_state()
-    found = finish(
+    found = drain(
         randomisation.iter_randomisation(default, *cells, lambda k, c, t: cam.heatmaps(k, c, t), repeats=1)
     )
     assert found["passed"] and found["whole"]["pearson"] < 0.5

@@ -11,7 +11,7 @@ import torch
 from napari_leukocls.classification.classifier import join_kinds
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.types import Predictions
 
 
@@ -53,7 +53,7 @@ def test_the_number_of_threads_changes_no_bit(default, crops):
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            logits.append(finish(default.outputs(crops.repeat(4, axis=0)))[0])
+            logits.append(drain(default.outputs(crops.repeat(4, axis=0)))[0])
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(logits[0], logits[1])

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.registry import segmenter
 
 DIAMETER = 40.0
@@ -25,7 +25,7 @@ RED, NUCLEUS, PLATELET = (215, 150, 145), (95, 60, 130), (160, 120, 170)
 
 
 def segment(pixels: np.ndarray):
-    return finish(segmenter("threshold", "cpu").segment(pixels, DIAMETER))
+    return drain(segmenter("threshold", "cpu").segment(pixels, DIAMETER))
 
 
 def test_cells_are_outlined_and_sorted_by_size_and_darkness():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_leukocls.evaluation.detection import mask_average_precision
-from napari_leukocls.progress import finish
+from napari_leukocls.progress import drain
 from napari_leukocls.segmentation import compact as compact_module
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.registry import compact
@@ -154,11 +154,11 @@ def test_small_blocks_find_the_same_cells_as_one_block(monkeypatch):
     segmenter = compact("cpu")
     diameter = 7.5 / smear.um_per_px
     monkeypatch.setattr(compact_module, "BLOCK", 4000)
-    whole = finish(segmenter.segment(smear.pixels, diameter))
+    whole = drain(segmenter.segment(smear.pixels, diameter))
     monkeypatch.setattr(compact_module, "BLOCK", 256)
     steps = list(segmenter.segment(smear.pixels, diameter))
     assert len(steps) == 9
-    parts = finish(segmenter.segment(smear.pixels, diameter))
+    parts = drain(segmenter.segment(smear.pixels, diameter))
     # Slivers at the field's edge and the faintest platelets may go either way with the network's tiles.
     sizes = [2 * np.sqrt(np.bincount(o.labels.ravel())[1:] / np.pi) * smear.um_per_px for o in (whole, parts)]
     counts = [int((size > 3).sum()) for size in sizes]

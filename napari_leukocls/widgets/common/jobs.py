@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -15,7 +15,7 @@ from napari.utils import progress as activity
 from qtpy.QtCore import QObject, Signal
 
 from napari_leukocls.errors import Cancelled, LeukoclsError
-from napari_leukocls.progress import CancelToken, Progress
+from napari_leukocls.progress import CancelToken, Progress, Steps
 
 #: Seconds of work before a time left is worth telling.
 SETTLE_S = 1.5
@@ -58,8 +58,6 @@ class Clock:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Steps = Generator[Progress, None, T]
 
 _PARTS = 1000
 
