@@ -2,13 +2,18 @@
 
 Rules
 -----
-- **Depth.** 8-bit values stay as they are. Integers of more bits are scaled so that 0 is black and the full
-  scale of the smallest of 8, 10, 12, 14 or 16 bits that holds the largest value is white (cameras put 12
-  bits into 16-bit files); above 16 bits, the largest value is white. Real numbers are taken as 0-1
-  if all lie there, else as 0-255, else as 0-65535 (then scaled as integers are). If values are
-  negative, or real numbers exceed 65535, the smallest becomes black and the largest white.
+- **Depth.** 8-bit values stay as they are. Whole numbers of more bits are scaled from black = 0 to white = the
+  full scale of the depth that the file states (12 bits in 16, say). Where it states none, white is the full scale
+  of the smallest of 8, 10, 12, 14 or 16 bits that holds the values; above 16 bits, the largest value. Numbers with
+  a fraction are taken as 0-1 where they lie there, else as 0-255, else as 0-65535 (then as whole numbers above).
+  Where values are negative, or fractions exceed 65535, the smallest becomes black and the largest white.
+- **Single bright values.** "Holds the values" means all but 1 in 1,000 of them: one saturated (hot) pixel, or a
+  value that resampling left a little above 1, does not set the white point. What lies above it becomes white.
+- **Offset.** Where even the darkest values are above `OFFSET_SHARE` of white, the data has an offset (a camera's
+  black level, or signed numbers stored as unsigned ones): the darkest values become black, the brightest white.
 - **Grey** is repeated into the three channels.
-- **Alpha** is composited on white, the colour of empty glass.
+- **Alpha** is composited on white, the colour of empty glass. Where it is 0 everywhere it hides the whole picture
+  and cannot be meant: it is ignored.
 """
 
 from __future__ import annotations
@@ -22,6 +27,12 @@ from napari_leukocls.types import SmearImage
 MIN_SIDE_PX = 32
 #: Images with more pixels are refused before they are decoded.
 MAX_PIXELS = 400_000_000
+#: Percent of the values that lie above the white point, and below the black point, at most.
+OUTLIER_PERCENT = 0.1
+#: Values further than this share of the usual range outside of it are outliers, where the range itself is stretched.
+OUTLIER_REACH = 0.1
+#: A picture whose darkest values are this share of white has an offset; stained nuclei are far darker.
+OFFSET_SHARE = 0.7
 _GREY_NOTE = (
     "a grey image, repeated into three channels: classes are less certain without the colours of the stain"
 )
@@ -34,6 +45,7 @@ def array_to_smear(
     source: str = "array",
     um_per_px: float | None = None,
     notes: tuple[str, ...] = (),
+    bits: int | None = None,
 ) -> SmearImage:
     """Convert an array to a `SmearImage` by the rules of this module.
 
@@ -47,7 +59,9 @@ def array_to_smear(
     um_per_px : float, optional
         Pixel size, um, if known.
     notes : tuple of str
-        Conversions that were made before.
+        What was converted before.
+    bits : int, optional
+        Depth of whole numbers as the file states it, where that is less than their type holds.
 
     Returns
     -------
@@ -62,7 +76,7 @@ def array_to_smear(
     all_notes = list(notes)
     pixels = _channels_last(pixels, source, all_notes)
     check_size(pixels.shape[1], pixels.shape[0], source)
-    pixels = to_uint8(pixels, source, all_notes)
+    pixels = to_uint8(pixels, source, all_notes, bits)
     pixels = _to_rgb(pixels, all_notes)
     # A fresh, writable array: a memory-mapped or read-only one makes torch warn.
     pixels = np.array(pixels, dtype=np.uint8, order="C")
@@ -97,30 +111,30 @@ def check_size(width: int, height: int, source: str) -> None:
         )
 
 
-def to_uint8(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
-    """Scale pixels of any numeric type to 8 bit, by the rules of this module.
+def to_uint8(pixels: np.ndarray, source: str, notes: list[str], bits: int | None = None) -> np.ndarray:
+    """Scale pixels of any numeric type to 8 bit.
 
     Parameters
     ----------
-    pixels : numpy.ndarray
-        Any shape; boolean, integer or real.
+    pixels : numpy.ndarray, (H, W, C)
     source : str
-        Name of the image, for messages.
+        Named in an error.
     notes : list of str
-        A note on the conversion is added here.
+        What was converted is appended.
+    bits : int, optional
+        Depth of whole numbers as the file states it.
 
     Returns
     -------
-    numpy.ndarray of uint8
-        The shape of `pixels`; `pixels` itself if it is 8-bit already.
+    numpy.ndarray, (H, W, C), uint8
 
     Raises
     ------
     InputError
-        If the values are not numbers, or none is finite.
+        Where the values are no numbers, or none is finite.
     """
     kind = pixels.dtype.kind
-    if pixels.dtype == np.uint8:
+    if pixels.dtype == np.uint8 and (bits is None or bits >= 8):
         return pixels
     if kind == "b":
         notes.append("a black-and-white image, taken as 0 and 255")
@@ -129,8 +143,13 @@ def to_uint8(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
         raise InputError(f"'{source}' holds values of type {pixels.dtype}; save it as an 8-bit RGB image.")
     if kind == "f":
         pixels = _finite(pixels, source, notes)
-    low, high, rule = _range(pixels)
-    notes.append(f"{pixels.dtype.itemsize * 8}-bit {'real' if kind == 'f' else 'integer'} values, {rule}")
+    low, high, rule = _range(pixels, bits)
+    notes.append(f"{pixels.dtype.itemsize * 8}-bit {'real' if kind == 'f' else 'whole'} values, {rule}")
+    above = int(np.count_nonzero(pixels > high))
+    if above:
+        notes.append(
+            f"{above} {'value' if above == 1 else 'values'} above the white point {high:g}, taken as white"
+        )
     return _scale(pixels, low, high)
 
 
@@ -147,21 +166,38 @@ def _finite(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
     return np.where(finite, pixels, pixels[finite].min())
 
 
-def _range(pixels: np.ndarray) -> tuple[float, float, str]:
+def _range(pixels: np.ndarray, bits: int | None) -> tuple[float, float, str]:
     """Values that become black and white, and the rule in words."""
-    low, high = float(pixels.min()), float(pixels.max())
+    smallest, largest = float(pixels.min()), float(pixels.max())
+    dark, bright = _usual_range(pixels)
     real = pixels.dtype.kind == "f"
-    if low < 0 or (real and high > 65535):
+    if dark < 0 or (real and bright > 65535):
+        reach = OUTLIER_REACH * (bright - dark)
+        low = smallest if dark - smallest <= reach else dark
+        high = largest if largest - bright <= reach else bright
         return low, high, f"stretched from {low:g}-{high:g} to 8 bit"
-    if real and high <= 1:
+    if real and bright <= 1:
         return 0.0, 1.0, "0-1 scaled to 8 bit"
-    if real and high <= 255:
+    if real and bright <= 255:
         return 0.0, 255.0, "rounded to 8 bit"
-    for bits in (8, 10, 12, 14, 16):
-        white = 2**bits - 1
-        if high <= white:
-            return 0.0, float(white), f"scaled from 0-{white} to 8 bit"
-    return 0.0, high, f"scaled from 0-{high:g} to 8 bit"
+    stated = bits is not None and not real and bright <= 2**bits - 1
+    white = float(2**bits - 1) if stated and bits is not None else _white_of(bright)
+    if dark > OFFSET_SHARE * bright and dark < bright and white > 255:
+        return dark, bright, f"with an offset, stretched from {dark:g}-{bright:g} to 8 bit"
+    return 0.0, white, f"scaled from 0-{white:g} to 8 bit"
+
+
+def _white_of(bright: float) -> float:
+    """Full scale of the smallest usual depth that holds a value; above 16 bits the value itself."""
+    return next((float(2**bits - 1) for bits in (8, 10, 12, 14, 16) if bright <= 2**bits - 1), bright)
+
+
+def _usual_range(pixels: np.ndarray) -> tuple[float, float]:
+    """The darkest and brightest values without single outliers, by every so many rows of a large picture."""
+    step = max(1, pixels.size // 8_000_000)
+    rows = pixels[::step]
+    low, high = np.percentile(rows, (OUTLIER_PERCENT, 100 - OUTLIER_PERCENT), method="lower")
+    return float(low), float(high)
 
 
 def _scale(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -192,7 +228,10 @@ def _channels_last(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndar
 def _to_rgb(pixels: np.ndarray, notes: list[str]) -> np.ndarray:
     """(H, W, 1..4) uint8 to (H, W, 3)."""
     channels = pixels.shape[-1]
-    if channels in (2, 4):
+    if channels in (2, 4) and not pixels[..., -1].any():
+        notes.append("transparency that hides the whole picture, ignored")
+        pixels = pixels[..., :-1]
+    elif channels in (2, 4):
         notes.append("transparency, composited on white")
         pixels = _on_white(pixels[..., :-1], pixels[..., -1:])
     if pixels.shape[-1] == 1:

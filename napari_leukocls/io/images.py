@@ -79,11 +79,13 @@ def read_image(path: str | os.PathLike[str], slide_id: str | None = None) -> Sme
     head = _head(file)
     try:
         if head.startswith(_TIFF_MAGIC):
-            array, um_per_px, notes = read_tiff(file)
+            tiff = read_tiff(file)
+            array, um_per_px, notes, bits = tiff.array, tiff.um_per_px, tiff.notes, tiff.bits
         else:
             array, um_per_px, notes = _read_pillow(file, head)
+            bits = None
         return array_to_smear(
-            array, slide_id or file.stem, source=str(file), um_per_px=um_per_px, notes=tuple(notes)
+            array, slide_id or file.stem, source=str(file), um_per_px=um_per_px, notes=tuple(notes), bits=bits
         )
     except MemoryError as error:
         raise InputError(f"'{file}' does not fit into memory; save it as smaller fields.") from error

@@ -96,9 +96,13 @@ def test_palette_is_converted(tmp_path: Path, suffix: str) -> None:
 
 def test_a_transparent_palette_is_composited_on_white(tmp_path: Path) -> None:
     image = Image.new("P", (W, H), 1)
+    image.putpixel((3, 2), 0)
     image.putpalette([10, 20, 30, 200, 80, 120])
     image.save(tmp_path / "a.png", transparency=1)
-    assert (read_image(tmp_path / "a.png").pixels == 255).all()
+    pixels = read_image(tmp_path / "a.png").pixels
+    assert tuple(pixels[2, 3]) == (10, 20, 30)
+    pixels[2, 3] = 255
+    assert (pixels == 255).all()
 
 
 @pytest.mark.parametrize("white", [255, 1023, 4095, 16383, 65535])
