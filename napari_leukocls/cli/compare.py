@@ -55,6 +55,6 @@ def compare(
             f"{row['ms_per_image']:>10.2f}{row['images_per_s']:>10.1f}"
         )
     for row in result["pairs"]:
-        said = f"{row['better']} is better" if row["better"] else "no telling them apart"
+        said = f"{row['better']} is better" if row["better"] else "the difference is not significant"
         click.echo(f"{row['first']} and {row['second']}: {said} (p = {row['p_holm']:.2g})")
-    click.echo(f"* no other is as quick and as good; the report is {out / 'report.html'}")
+    click.echo(f"* no other model is both faster and better. The report is {out / 'report.html'}")

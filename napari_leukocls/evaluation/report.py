@@ -24,32 +24,36 @@ if TYPE_CHECKING:
 #: Fewest cells for a map.
 MIN_MAP = 20
 HEADLINE = (
-    ("accuracy", "Accuracy", "share of crops whose best class is right"),
-    ("balanced_accuracy", "Balanced accuracy", "mean recall: every class counts alike, however rare"),
+    ("accuracy", "Accuracy", "share of crops whose most probable class is correct"),
+    (
+        "balanced_accuracy",
+        "Balanced accuracy",
+        "mean recall of the classes: a rare class counts as much as a frequent one",
+    ),
     ("macro_f1", "Macro F1", "mean over classes of the harmonic mean of precision and recall"),
-    ("mcc", "Matthews correlation", "agreement, 0 for chance and 1 for perfect"),
+    ("mcc", "Matthews correlation", "agreement, 0 by chance and 1 if perfect"),
     ("kappa", "Cohen's kappa", "agreement beyond chance"),
-    ("nmi", "Normalised mutual information", "how much of the true class the predicted one tells"),
+    ("nmi", "Normalised mutual information", "how much the predicted class tells about the true one, 0 to 1"),
     ("auc_macro", "ROC area, macro", "each class against the rest, mean"),
-    ("auc_micro", "ROC area, micro", "all decisions thrown together"),
-    ("average_precision_macro", "Average precision, macro", "area under precision and recall, mean"),
-    ("average_precision_micro", "Average precision, micro", "all decisions thrown together"),
-    ("ece", "Calibration error, expected", "mean gap between probability and accuracy, 15 bins"),
-    ("mce", "Calibration error, largest", "largest gap of a bin"),
-    ("adaptive_ece", "Calibration error, equal bins", "the same with equally many crops in a bin"),
+    ("auc_micro", "ROC area, micro", "all decisions pooled"),
+    ("average_precision_macro", "Average precision, macro", "area under the precision-recall curve, mean"),
+    ("average_precision_micro", "Average precision, micro", "all decisions pooled"),
+    ("ece", "Calibration error, expected", "mean difference between probability and accuracy, 15 bins"),
+    ("mce", "Calibration error, largest", "largest difference of a bin"),
+    ("adaptive_ece", "Calibration error, equal bins", "the same with the same number of crops in each bin"),
     ("brier", "Brier's score", "squared error of the probabilities, 0 to 2, smaller is better"),
-    ("review_rate", "Sent to review", "share of crops that the model leaves to a person"),
-    ("accuracy_not_reviewed", "Accuracy of the others", "of crops that the model settles itself"),
+    ("review_rate", "Sent to review", "share of crops that the model sends to review"),
+    ("accuracy_not_reviewed", "Accuracy of the others", "of the crops that are not sent to review"),
 )
 
 CAPTIONS = (
     ("confusion_matrix", "Confusion matrix, crops"),
     ("confusion_matrix_normalised", "Confusion matrix, per cent of the true class"),
     ("recall", "Recall of each class with its 95 % limits"),
-    ("reliability", "Accuracy of crops against the probability that the model gave them"),
+    ("reliability", "Accuracy of the crops against their predicted probability"),
     ("roc", "ROC curves, each class against the rest"),
     ("precision_recall", "Precision and recall, each class against the rest"),
-    ("embedding_tsne", "Map of the crops by t-SNE: neighbours look alike to the model"),
+    ("embedding_tsne", "Map of the crops by t-SNE: neighbours are similar for the model"),
     ("embedding_pca", "The first two principal components of the features"),
 )
 

@@ -144,7 +144,7 @@ def test_files_of_a_comparison(tmp_path: Path) -> None:
         assert column in table
     assert json.loads(paths["compare.json"].read_text())["n"] == 300
     page = paths["report.html"].read_text(encoding="utf-8")
-    assert "<i>bad" not in page and "&lt;i&gt;bad" in page and "no telling" in page
+    assert "<i>bad" not in page and "&lt;i&gt;bad" in page and "not significant" in page
     assert page.count("data:image/png;base64,") == 1
 
 
