@@ -70,7 +70,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     classifier = load_classifier(find_model(args.model).path, "cpu")
     segmenter = compact("cpu")
-    rule = classifier.card.crop.rule()
+    rule = classifier.card.crop
     crops: dict[str, list[np.ndarray]] = {name: [] for name in ("as it is", *TINTS)}
     for path, _ in heldout(args.data, args.count):
         pixels = read_image(path).pixels

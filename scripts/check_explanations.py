@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import logging
 from collections import defaultdict
 from pathlib import Path
@@ -28,10 +27,10 @@ from napari_leukocls.classification.single_cell import CentralCell, cut_central,
 from napari_leukocls.config import make_config
 from napari_leukocls.explanation import cam, trust
 from napari_leukocls.explanation.checks import check_model
-from napari_leukocls.io.atomic import atomic_text
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.serialise import to_plain
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.card import CropRule, ExplanationChecks, GradCam, read_card
+from napari_leukocls.models.install import write_card
 from napari_leukocls.paths import sample_smears
 from napari_leukocls.progress import drain
 from scripts.pack_crops import UM_PER_PX, is_heldout
@@ -41,7 +40,7 @@ log = logging.getLogger("check_explanations")
 
 def real_cells(data: Path, engine: Engine, per_class: int) -> list[CentralCell]:
     """Held-out crops of ``pbc``, so many of each class, taken evenly by name."""
-    rule = engine.classifier.card.crop.rule()
+    rule = engine.classifier.card.crop
     by_class: dict[str, list[Path]] = defaultdict(list)
     with (data / "pbc" / "labels.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
@@ -79,12 +78,11 @@ def synthetic_cells(rule: CropRule, count: int) -> tuple[list[np.ndarray], list[
     return crops[:count], masks[:count]
 
 
-def set_layer(file: Path, layers: list[str], method: str) -> None:
-    """Name the layers, and the method, in a card."""
-    card = json.loads(file.read_text(encoding="utf-8"))
+def set_layer(folder: Path, layers: list[str], method: str) -> None:
+    """Name the layers, and the method, in a model's card."""
     layer = layers[0] if len(layers) == 1 else layers
-    card["gradcam"] = {"layer": layer, "reshape": None, "method": cam.method_named(method)}
-    atomic_text(file, json.dumps(card, indent=1) + "\n")
+    stated = GradCam(layer=layer, reshape=None, method=cam.method_named(method))
+    write_card(folder, read_card(folder).model_copy(update={"gradcam": stated}))
 
 
 def checked(
@@ -113,11 +111,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for folder in args.models:
         if args.layer:
-            set_layer(folder / "model.json", args.layer, args.own or "gradcam")
+            set_layer(folder, args.layer, args.own or "gradcam")
         engine = load_engine(make_config(classifier=str(folder), device="cpu"))
         classifier = engine.classifier
         real = real_cells(args.data, engine, args.per_class)
-        drawn, outlines = synthetic_cells(classifier.card.crop.rule(), args.synthetic)
+        drawn, outlines = synthetic_cells(classifier.card.crop, args.synthetic)
         crops = np.stack([*(cell.crop for cell in real), *drawn])
         masks = [*(cell.mask for cell in real), *outlines]
         what = (
@@ -127,20 +125,18 @@ def main() -> None:
         for method in args.method or [cam.default_method(classifier.card)]:
             method = cam.method_named(method)
             figures = {**checked(classifier, crops, masks, method), "crops": what}
-            write(folder / "model.json", classifier.digest, method, figures)
+            write(folder, classifier.digest, method, figures)
 
 
-def write(file: Path, digest: str, method: str, figures: dict[str, Any]) -> None:
-    """Put one method's figures into a card; those of other weights go."""
-    card = json.loads(file.read_text(encoding="utf-8"))
-    old = card.get(trust.KEY, {})
-    methods = old.get("methods", {}) if old.get("weights_sha256") == digest else {}
-    card[trust.KEY] = {
-        "format_version": 1,
-        "weights_sha256": digest,
-        "methods": to_plain({**methods, method: figures}),
-    }
-    atomic_text(file, json.dumps(card, indent=1) + "\n")
+def write(folder: Path, digest: str, method: str, figures: dict[str, Any]) -> None:
+    """Put one method's figures into a model's card; those of other weights go."""
+    card = read_card(folder)
+    old = card.explanation_checks
+    methods = old.methods if old is not None and old.weights_sha256 == digest else {}
+    checks = ExplanationChecks(
+        format_version=1, weights_sha256=digest, methods={**methods, method: to_plain(figures)}
+    )
+    write_card(folder, card.model_copy(update={"explanation_checks": checks}))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ into the card.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 from collections import Counter
@@ -29,8 +28,10 @@ from napari_leukocls.classification.classifier import Classifier
 from napari_leukocls.classification.crops import cut_window, paint_out
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.evaluation.calibration import ece, fit_temperature
-from napari_leukocls.models.card import CropRule, ModelCard
+from napari_leukocls.io.serialise import sha256_of
+from napari_leukocls.models.card import CropRule, ModelCard, make_card
 from napari_leukocls.models.install import write_model
+from napari_leukocls.models.weights import OOD_PREFIX
 from napari_leukocls.progress import drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.training.calibrate import review_threshold
@@ -134,7 +135,7 @@ def card_of(
                 *(["BCCD; MIT (colours only, no classes)"] if "bccd" in settings["borrow_from"] else []),
                 "ImageNet weights of MobileNetV2: google-coral/test_data, Apache-2.0 (start)",
             ],
-            "files_sha256": hashlib.sha256(names.encode()).hexdigest(),
+            "files_sha256": sha256_of(names.encode()),
             "counts": {scheme.resolve(k) or k: v for k, v in Counter(pack.classes[trained].tolist()).items()},
             **({"counts_raabin": known.counts(classes)} if known else {}),
         },
@@ -206,7 +207,7 @@ def fit(
         [trained[truth[trained] == k][:TRAINING_CELLS] for k in range(len(card["classes"]))]
     )
     held_back = np.flatnonzero(pack.validation & (truth >= 0))
-    rule = classifier.card.crop.rule()
+    rule = classifier.card.crop
     crops, classes = product_crops(pack, some, rule), truth[some]
     if known is not None:
         # First, because the score keeps the first of each class.
@@ -272,8 +273,8 @@ def main() -> None:
         card["test"] = {"touched": "once, after everything above was fixed", **figures}
     if args.extra:
         card |= json.loads(args.extra.read_text())
-    everything = {**weights, **{f"ood.{k}": torch.from_numpy(v).half() for k, v in tensors.items()}}
-    write_model(args.out / args.name, card, everything)
+    everything = {**weights, **{f"{OOD_PREFIX}{k}": torch.from_numpy(v).half() for k, v in tensors.items()}}
+    write_model(args.out / args.name, make_card(card, f"of {args.name}"), everything)
     log.info("%s", {key: card[key] for key in ("temperature", "review_threshold", "ood", "validation")})
 
 

@@ -45,7 +45,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = find_model(args.model).path
     classifier, segmenter, scheme = load_classifier(folder, "cpu"), compact("cpu"), default_scheme()
-    rule = classifier.card.crop.rule()
+    rule = classifier.card.crop
     each = BUDGET // (2 * classifier.net.num_features * len(classifier.classes))
     wanted = {False: int(each * (1 - CHECK_SHARE)), True: int(each * CHECK_SHARE)}
     crops: dict[bool, list[np.ndarray]] = {False: [], True: []}

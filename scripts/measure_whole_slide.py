@@ -77,11 +77,11 @@ def write_slide(path: Path, shape: tuple[int, int], drawn: list[np.ndarray], gla
 PROGRAM = """
 import json, resource, sys, time
 from napari_leukocls.batch import run_batch
-from napari_leukocls.batch.worker import engine_of
+from napari_leukocls.analysis.engine import load_engine
 from napari_leukocls.config import make_config
 from napari_leukocls.io.inputs import expand_inputs
 config = make_config(device="cpu")
-engine_of(config)
+load_engine(config)
 wall, used = time.perf_counter(), time.process_time()
 (outcome,) = run_batch(expand_inputs([sys.argv[1]]), sys.argv[2], config)
 figures = {"seconds": time.perf_counter() - wall, "processor_seconds": time.process_time() - used}

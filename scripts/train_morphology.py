@@ -50,7 +50,7 @@ def read_attributes(folder: Path) -> dict[str, dict[str, str]]:
 
 def features_of(classifier: Classifier, pack: Pack, rows: np.ndarray) -> np.ndarray:
     """Features (n, D) of packed crops, as analysis sees them."""
-    rule = classifier.card.crop.rule()
+    rule = classifier.card.crop
     out = []
     for start in range(0, len(rows), 512):
         crops = product_crops(pack, rows[start : start + 512], rule)

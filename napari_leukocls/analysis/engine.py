@@ -1,18 +1,24 @@
-"""Engine: models loaded once (the only cache), described for run.json."""
+"""The models of an analysis: loaded once, kept in the only cache of models, and described for ``run.json``."""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_leukocls._version import __version__
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.device import resolve_device, use_threads
-from napari_leukocls.models.registry import active_classifier, find_model
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, active_classifier, find_model
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.segmentation.registry import compact, segmenter
+from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES, model_file
+from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD, compact, segmenter
 from napari_leukocls.types import Scale
 
 if TYPE_CHECKING:
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     from napari_leukocls.segmentation.base import Segmenter
     from napari_leukocls.segmentation.compact import CompactSegmenter
     from napari_leukocls.types import Light
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -30,6 +38,12 @@ class Engine:
     ----------
     config : AnalyzeConfig
     device : str
+        A torch device.
+    compact : CompactSegmenter
+        Measures the red cells and tells the kinds of cells apart, whatever the `segmenter`.
+    segmenter : Segmenter
+        Outlines the cells.
+    classifier : Classifier
     """
 
     config: AnalyzeConfig
@@ -39,48 +53,159 @@ class Engine:
     classifier: Classifier
 
 
-def load_engine(config: AnalyzeConfig) -> Engine:
-    """Load what a configuration names.
+@dataclass(frozen=True)
+class _Loaded:
+    """A model in memory, and the state of its files when it was read."""
+
+    stamps: tuple[tuple[int, int], ...]
+    model: Any
+
+
+#: Models that are kept in memory: two of an analysis (three with cellpose), and room for another classifier.
+KEPT = 4
+
+_loaded: OrderedDict[tuple[str, str, str], _Loaded] = OrderedDict()
+_loading = threading.RLock()
+
+
+def _cached(kind: str, path: Path, files: Sequence[Path], device: str, load: Callable[[], T]) -> T:
+    """Return a model from memory where its files are as they were, else load it; of all models `KEPT` stay."""
+    stamps = tuple(_stamp(file) for file in files)
+    key = (kind, str(path.absolute()), device)
+    with _loading:
+        kept = _loaded.pop(key, None)
+        model: T = kept.model if kept is not None and kept.stamps == stamps else load()
+        _loaded[key] = _Loaded(stamps, model)
+        while len(_loaded) > KEPT:
+            _loaded.popitem(last=False)
+        return model
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Modification time and size; zeros where there is no file, which loading then says in words."""
+    try:
+        state = file.stat()
+    except OSError:
+        return 0, 0
+    return state.st_mtime_ns, state.st_size
+
+
+def cached_classifier(folder: Path, device: str) -> Classifier:
+    """Load a classifier; one that was loaded before and has not changed since comes at once.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model.
+    device : str
+        A torch device.
+
+    Returns
+    -------
+    Classifier
+
+    Raises
+    ------
+    ModelError
+        As `napari_leukocls.classification.loading.load_classifier`.
+    """
+    files = (folder / CARD_NAME, folder / WEIGHTS_NAME)
+    return _cached("classifier", folder, files, device, lambda: load_classifier(folder, device))
+
+
+def _cached_compact(device: str) -> CompactSegmenter:
+    folder = find_model(COMPACT).path
+    return _cached("compact", folder, (folder / WEIGHTS_NAME,), device, lambda: compact(device))
+
+
+def _cached_segmenter(name: str, device: str) -> Segmenter:
+    if name == COMPACT:
+        return _cached_compact(device)
+    if name == THRESHOLD:
+        return segmenter(name, device)
+    file = model_file(name) if name in CELLPOSE_NAMES else Path(name)
+    return _cached("segmenter", file, (file,), device, lambda: segmenter(name, device))
+
+
+def load_engine(config: AnalyzeConfig, threads: int | None = None) -> Engine:
+    """Load the models that a configuration names; those that were loaded before come at once.
+
+    Parameters
+    ----------
+    config : AnalyzeConfig
+    threads : int, optional
+        Threads that this process may take; by default as many as torch takes by itself.
+
+    Returns
+    -------
+    Engine
 
     Raises
     ------
     ModelError, DeviceError
-        In one line, before any image is read.
+        If a model or the device is missing or damaged; in one line, before any image is read.
     """
     device = resolve_device(config.device)
-    use_threads()
+    use_threads(threads)
     entry = find_model(config.classifier or active_classifier())
     return Engine(
         config=config,
         device=device,
-        compact=compact(device),
-        segmenter=segmenter(config.segmenter, device),
-        classifier=load_classifier(entry.path, device),
+        compact=_cached_compact(device),
+        segmenter=_cached_segmenter(config.segmenter, device),
+        classifier=cached_classifier(entry.path, device),
     )
 
 
 def check_countable(config: AnalyzeConfig) -> None:
     """Refuse a model with a class that the scheme does not know, before any image is read.
 
+    Parameters
+    ----------
+    config : AnalyzeConfig
+
     Raises
     ------
     ArgumentError
-        It cannot be counted: the line says how to add it.
+        If a class cannot be counted: the line says how to add it.
     ModelError
-        Where the card cannot be read.
+        If the card cannot be read.
     """
     scheme = default_scheme()
-    for name in find_model(config.classifier or active_classifier()).card().get("classes") or []:
-        scheme[str(name)]
+    for name in read_card(find_model(config.classifier or active_classifier()).path).classes:
+        scheme[name]
 
 
 def as_scanned(engine: Engine) -> Engine:
-    """Return the engine for a scanner's slide: its light was evened out when it was scanned."""
+    """Return the engine for a scanner's slide: its light was evened out when it was scanned.
+
+    Parameters
+    ----------
+    engine : Engine
+
+    Returns
+    -------
+    Engine
+        With the same models.
+    """
     return replace(engine, config=engine.config.model_copy(update={"even_light": False}))
 
 
 def run_record(engine: Engine, scale: Scale, seconds: float, light: Light | None = None) -> dict[str, Any]:
-    """What ``run.json`` holds of the engine, the scale and the light."""
+    """Describe the models, the scale and the light for ``run.json``.
+
+    Parameters
+    ----------
+    engine : Engine
+    scale : Scale
+    seconds : float
+        That the analysis took.
+    light : Light, optional
+
+    Returns
+    -------
+    dict
+    """
     opinion = engine.classifier.opinion
     return {
         "settings": engine.config.model_dump(),
@@ -107,16 +232,3 @@ def run_record(engine: Engine, scale: Scale, seconds: float, light: Light | None
 
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "timm", "cellpose", "numpy", "scikit-image")}
-
-
-_engines: dict[str, Engine] = {}
-
-
-def engine_of(config: AnalyzeConfig, threads: int | None = None) -> Engine:
-    """The models of a configuration, loaded once a process (of several configurations, the last is kept)."""
-    key = config.model_dump_json()
-    if key not in _engines:
-        use_threads(threads)
-        _engines.clear()
-        _engines[key] = load_engine(config)
-    return _engines[key]

@@ -177,7 +177,7 @@ def classify(
         geometry.bbox[seen],
         segmentation.scale.um_per_px,
         segmentation.glass_colour,
-        engine.classifier.card.crop.rule(),
+        engine.classifier.card.crop,
         segmentation.red_cell_density,
     )
     predictions = yield from engine.classifier.iter_predict(crops, engine.config.batch_size, warn)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls._version import __version__
-from napari_leukocls.analysis.engine import check_countable, engine_of
+from napari_leukocls.analysis.engine import check_countable, load_engine
 from napari_leukocls.batch.job import Job, SlideDone, SlideOutcome
 from napari_leukocls.batch.pool import in_processes, on_cluster
 from napari_leukocls.batch.resume import model_hashes
@@ -119,7 +119,7 @@ def _one_by_one(
 ) -> Iterator[SlideDone]:
     if jobs and not jobs[0].resume:
         # What is wrong with the models is said before any slide is read.
-        engine_of(jobs[0].config)
+        load_engine(jobs[0].config)
     for place, job in enumerate(jobs):
         if progress is not None:
             progress(Progress("slides", place, len(jobs), job.slide.slide_id))

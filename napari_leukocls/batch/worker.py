@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls._version import __version__
-from napari_leukocls.analysis.engine import engine_of
+from napari_leukocls.analysis.engine import load_engine
 from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.batch.job import Job, SlideDone, failure, success
 from napari_leukocls.batch.joint_slide import write_slide
@@ -72,7 +72,7 @@ def do_job(
         before = finished(job, content) if job.resume and content else None
         if before is not None:
             return before
-        engine = engine_of(job.config, job.threads)
+        engine = load_engine(job.config, job.threads)
         return _analyse(job, content, engine, progress, cancel, started)
 
 

@@ -256,7 +256,8 @@ class Classifier:
         """Make predictions of what `outputs` returned, at the card's temperature or another."""
         probabilities = _softmax(logits / (temperature or self.card.temperature))
         score = ood.score(features, logits, self.ood_tensors)
-        threshold = float(self.card.ood.get("threshold", np.inf))
+        limit = self.card.ood.threshold
+        threshold = np.inf if limit is None else limit
         return Predictions(
             self.classes, probabilities.astype(np.float32), score.astype(np.float32), threshold
         )

@@ -1,8 +1,7 @@
-"""Classifiers from model folders: card, safetensors, and the checks between them."""
+"""Classifiers from model folders: the card, the weights, and the checks between them."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,14 @@ import numpy as np
 from napari_leukocls.classification.classifier import Classifier
 from napari_leukocls.errors import ModelError
 from napari_leukocls.models.card import ModelCard, read_card
-from napari_leukocls.models.registry import find_model
-from napari_leukocls.models.weights import OOD_PREFIX, build_network, read_weights
+from napari_leukocls.models.registry import CARD_NAME, find_model
+from napari_leukocls.models.weights import OOD_PREFIX, build_network, check_digest, read_weights
 
 
 def load_classifier(folder: Path, device: str) -> Classifier:
-    """Load a classifier for prediction; one that was loaded before and has not changed since comes at once.
+    """Load a classifier for prediction.
+
+    `napari_leukocls.analysis.engine.cached_classifier` does the same and keeps what it loaded.
 
     Parameters
     ----------
@@ -24,33 +25,18 @@ def load_classifier(folder: Path, device: str) -> Classifier:
     device : str
         A torch device.
 
+    Returns
+    -------
+    Classifier
+
     Raises
     ------
     ModelError
-        With one line, where anything does not fit.
+        If anything is missing, damaged, or does not fit; in one line.
     """
-    stamps = []
-    for name in ("model.json", "weights.safetensors"):
-        try:
-            state = (folder / name).stat()
-        except OSError:
-            # What is missing is said by the one that reads it.
-            stamps.append((0, 0))
-        else:
-            stamps.append((state.st_mtime_ns, state.st_size))
-    return _load(folder, device, tuple(stamps))
-
-
-@lru_cache(maxsize=4)
-def _load(folder: Path, device: str, stamps: tuple[tuple[int, int], ...]) -> Classifier:
-    """Load a classifier; `stamps` say which state of its files it is."""
     card = read_card(folder)
     tensors, digest = read_weights(folder)
-    declared = (card.model_extra or {}).get("weights_sha256")
-    if declared and declared != digest:
-        raise ModelError(
-            f"the weights in {folder} are not those of the card (SHA-256 differs): copy both again, together."
-        )
+    check_digest(card, digest, folder)
     net = build_network(card, tensors, folder)
     ood = {
         name[len(OOD_PREFIX) :]: value.float()
@@ -73,8 +59,8 @@ def _second_opinion(card: ModelCard, folder: Path, device: str) -> Classifier:
     assert asked is not None
     beside = folder.parent / asked.model
     try:
-        place = beside if (beside / "model.json").is_file() else find_model(asked.model).path
-        other = load_classifier(place, device)
+        source = beside if (beside / CARD_NAME).is_file() else find_model(asked.model).path
+        other = load_classifier(source, device)
     except ModelError as error:
         raise ModelError(
             f"the model {card.name} asks the model {asked.model} about unsure cells, which cannot be used: {error}"
@@ -82,28 +68,37 @@ def _second_opinion(card: ModelCard, folder: Path, device: str) -> Classifier:
     same = other.classes == tuple(card.classes) and other.card.crop == card.crop
     if other.digest != asked.sha256 or not same or other.card.second_opinion is not None:
         raise ModelError(
-            f"the model {card.name} asks the model {asked.model} about unsure cells, but {place} is another one: "
+            f"the model {card.name} asks the model {asked.model} about unsure cells, but {source} is another one: "
             "copy both again, together."
         )
     return other
 
 
 def verify(folder: Path) -> list[str]:
-    """Check a model folder end to end; return what was checked, in plain lines.
+    """Check the folder of a classifier end to end.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    list of str
+        What was checked, in plain lines.
 
     Raises
     ------
     ModelError
-        At the first thing that is wrong.
+        If anything is wrong; the line says what was found first.
     """
-    classifier = _load.__wrapped__(folder, "cpu", ())
+    classifier = load_classifier(folder, "cpu")
     side = classifier.card.crop.side_px
     grey = np.full((2, side, side, 3), 200, np.uint8)
     classifier.predict(grey)
-    declared = (classifier.card.model_extra or {}).get("weights_sha256")
     return [
         f"card: format {classifier.card.format_version}, {len(classifier.card.classes)} classes",
-        f"weights: SHA-256 {classifier.digest}" + (", as the card says" if declared else ""),
+        f"weights: SHA-256 {classifier.digest}"
+        + (", as the card says" if classifier.card.weights_sha256 else ""),
         f"architecture: {classifier.card.architecture} takes the weights",
         "prediction: finite probabilities on a grey crop",
     ]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_leukocls.analysis.engine import cached_classifier
 from napari_leukocls.classification.classifier import join_kinds
 from napari_leukocls.classification.dataset import Gathered, gather, truth_of
-from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.classification.single_cell import common_scales, cut_central
 from napari_leukocls.config import check_um_per_px
 from napari_leukocls.device import resolve_device
@@ -111,7 +111,7 @@ def assess(
         What the figures show beside these.
     """
     place = resolve_device(device)
-    classifier = load_classifier(find_model(model).path, place)
+    classifier = cached_classifier(find_model(model).path, place)
     gathered = gather(data)
     token = cancel or CancelToken()
     looks = yield from predict_models(gathered, [classifier], compact(place), um_per_px, token)
@@ -171,8 +171,8 @@ def predict_models(
     """
     rules: list[CropRule] = []
     for classifier in classifiers:
-        if classifier.card.crop.rule() not in rules:
-            rules.append(classifier.card.crop.rule())
+        if classifier.card.crop not in rules:
+            rules.append(classifier.card.crop)
 
     def load(index: int) -> np.ndarray:
         return read_image(gathered.crops[index].path).pixels
@@ -199,7 +199,7 @@ def predict_models(
             ]
             crops, kinds = np.stack([cell.crop for cell in cells]), np.stack([cell.kind for cell in cells])
             for place, classifier in enumerate(classifiers):
-                if classifier.card.crop.rule() == rule:
+                if classifier.card.crop == rule:
                     parts[place].append(look(classifier, crops, kinds))
                     samples[place].append(crops[[row % step == 0 for row in rows]])
     return Looks(

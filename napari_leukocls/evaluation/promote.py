@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_leukocls.analysis.engine import cached_classifier
 from napari_leukocls.classification.dataset import gather
-from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.device import resolve_device
 from napari_leukocls.errors import InputError
 from napari_leukocls.evaluation.calibration import binned_gaps, bins_of
@@ -131,7 +131,7 @@ def iter_decide(
     """
     entries = (find_model(new), find_model(current or active_classifier()))
     place = resolve_device(device)
-    classifiers = [load_classifier(entry.path, place) for entry in entries]
+    classifiers = [cached_classifier(entry.path, place) for entry in entries]
     yield Progress("read", 0, 1, "reading the crops")
     gathered = gather(data, test_only=True)
     notes = refuse_seen(entries[0], gathered.crops)

@@ -142,8 +142,9 @@ def _licence(text: str) -> Any:
 
 def _readme(classifier: Classifier) -> str:
     card = classifier.card
-    data = (card.model_extra or {}).get("training_data", {})
-    sources = "\n".join(f"- {source}" for source in data.get("sources", [])) or "- not stated"
+    data = card.training_data
+    named = [data] if isinstance(data, str) else (data.sources or []) if data is not None else []
+    sources = "\n".join(f"- {source}" for source in named) or "- not stated"
     limits = "\n".join(f"- {limit}" for limit in card.known_limits) or "- none are stated"
     return f"""# {card.name}
 

@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 from napari_leukocls import architectures
 from napari_leukocls.classification.loading import verify
 from napari_leukocls.errors import ArgumentError, ModelError
+from napari_leukocls.models.card import make_card
 from napari_leukocls.models.install import check_model_name, install_folder, write_model
+from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME
 
 _TORCH = {".pt", ".pth", ".bin", ".ckpt", ".tar"}
 
@@ -116,13 +118,13 @@ def _unzip(file: Path, scratch: Path) -> Path:
         with zipfile.ZipFile(file) as archive:
             found = {}
             for info in archive.infolist():
-                place = info.filename.rsplit("/", 1)[-1]
-                if place in ("model.json", "weights.safetensors"):
-                    if place in found or stat.S_ISLNK(info.external_attr >> 16):
+                name = info.filename.rsplit("/", 1)[-1]
+                if name in (CARD_NAME, WEIGHTS_NAME):
+                    if name in found or stat.S_ISLNK(info.external_attr >> 16):
                         raise ModelError(
-                            f"{file.name} holds more than one {place}, or a link: unpack it by hand."
+                            f"{file.name} holds more than one {name}, or a link: unpack it by hand."
                         )
-                    found[place] = info
+                    found[name] = info
             if len(found) < 2:
                 raise ModelError(f"{file.name} holds no model.json and weights.safetensors: it is no model.")
             if sum(info.file_size for info in found.values()) > _MOST:
@@ -131,8 +133,8 @@ def _unzip(file: Path, scratch: Path) -> Path:
                 )
             folder = scratch / "unpacked"
             folder.mkdir()
-            for place, info in found.items():
-                (folder / place).write_bytes(archive.read(info))
+            for name, info in found.items():
+                (folder / name).write_bytes(archive.read(info))
     except (zipfile.BadZipFile, OSError, RuntimeError) as error:
         raise ModelError(f"{file.name} cannot be unpacked ({error}): copy it again.") from error
     return folder
@@ -207,7 +209,8 @@ def _convert(file: Path, settings: ImportSettings | None, name: str, folder: Pat
             "Imported: its temperature, review threshold and out-of-distribution score were not fitted here."
         ],
     }
-    write_model(folder, card, {key: tensors[key].to(wanted[key].dtype) for key in wanted})
+    made = make_card(card, f"of {name}")
+    write_model(folder, made, {key: tensors[key].to(wanted[key].dtype) for key in wanted})
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ def write_onnx(classifier: Classifier, path: Path) -> float:
     card = classifier.card
     metadata = {
         "classes": json.dumps(list(card.classes)),
-        "crop": card.crop.model_dump_json(),
+        "crop": json.dumps(asdict(card.crop), separators=(",", ":")),
         "weights_sha256": classifier.digest,
         "not_for_diagnosis": "For research and training; not for diagnosis.",
     }

@@ -18,6 +18,7 @@ from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ArgumentError, ModelError
 from napari_leukocls.explanation.network import CamNetwork
 from napari_leukocls.explanation.trust import own_method
+from napari_leukocls.models.card import GradCam
 from napari_leukocls.progress import Progress, Steps, drain
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def method_named(name: str) -> str:
 
 def default_method(card: ModelCard) -> str:
     """Return the method that a model's card asks for, else Grad-CAM."""
-    return own_method(card.model_extra or {})
+    return own_method(card)
 
 
 def target_layers(
@@ -83,10 +84,10 @@ def target_layers(
         Where no layer is named, or the network has none of that name.
     """
     known = entry(card.architecture)
-    said: dict[str, Any] = (card.model_extra or {}).get("gradcam") or {}
-    wanted = layer or said.get("layer")
+    stated = card.gradcam or GradCam()
+    wanted = layer or stated.layer
     if wanted:
-        reshape = "auto" if layer else said.get("reshape") or "auto"
+        reshape = "auto" if layer else stated.reshape or "auto"
         found = [wanted] if isinstance(wanted, str) else list(wanted)
         places = {name for name, _ in net.named_modules()}
         missing = [name for name in found if name not in places]

@@ -63,7 +63,7 @@ def crops_of(
         rows[_BOX].to_numpy(),
         segmentation.scale.um_per_px,
         segmentation.glass_colour,
-        classifier.card.crop.rule(),
+        classifier.card.crop,
         segmentation.red_cell_density,
     )
 
@@ -126,7 +126,7 @@ def iter_smear_heatmap(
     names = [target or str(name) for name in rows["predicted_class"]]
     places = targets_of(classifier, names, crops)
     maps = yield from cam.iter_heatmaps(classifier, crops, places, method)
-    windows = cam.cell_windows(rows, result.segmentation.scale.um_per_px, classifier.card.crop.rule())
+    windows = cam.cell_windows(rows, result.segmentation.scale.um_per_px, classifier.card.crop)
     return cam.compose(result.labels.shape[:2], maps, windows, result.labels if masked else None, how)
 
 
@@ -158,7 +158,7 @@ def explained_cells(
     maps = cam.heatmaps(classifier, crops, places, method)
     told = morphology.describe(classifier, crops, folder)
     outlines = result.segmentation.labels if labels is None else labels
-    rule, um_per_px = classifier.card.crop.rule(), result.segmentation.scale.um_per_px
+    rule, um_per_px = classifier.card.crop, result.segmentation.scale.um_per_px
     return [
         Explained(
             name=f"cell {int(row['cell_id'])}",

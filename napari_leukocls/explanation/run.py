@@ -174,7 +174,7 @@ def _sort(
             continue
         kept.append((slide, image.pixels.shape[:2], um_per_px or image.um_per_px))
     small = [row for row in kept if kind == "crop" or (kind == "auto" and max(row[1]) <= MAX_CROP_PX)]
-    own = engine.classifier.card.crop.rule().um_per_px
+    own = engine.classifier.card.crop.um_per_px
     scales, notes = common_scales(
         [size for _, size, _ in small],
         lambda index: read_image(small[index][0].fields[0]).pixels,
@@ -201,7 +201,7 @@ def _crop(
     assert one.um_per_px is not None
     yield Progress("crop", 0, 1, one.slide.slide_id)
     classifier = engine.classifier
-    rule = classifier.card.crop.rule()
+    rule = classifier.card.crop
     pixels = read_image(one.slide.fields[0], one.slide.slide_id).pixels
     cell = cut_central(pixels, one.um_per_px, engine.compact, rule)
     if not cell.found:
@@ -235,7 +235,7 @@ def _field(
     rows = rows.sort_values("cell_id")
     cells = explained_cells(result, engine.classifier, rows, method, folder=folder)
     um_per_px = result.segmentation.scale.um_per_px
-    windows = cam.cell_windows(rows, um_per_px, engine.classifier.card.crop.rule())
+    windows = cam.cell_windows(rows, um_per_px, engine.classifier.card.crop)
     maps = np.stack([cell.heatmap for cell in cells]) if cells else np.zeros((0, 1, 1), np.float32)
     placed = cam.compose(result.labels.shape, maps, windows)
     if not cells:

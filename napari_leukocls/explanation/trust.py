@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from napari_leukocls.models.card import ModelCard
+
 State = Literal["trusted", "weak", "failed", "unchecked"]
 
-#: Key of the card.
-KEY = "explanation_checks"
 #: Largest mean |r| between a model's maps and those of the same model with random weights.
 RANDOMISATION_LIMIT = 0.5
 
 
-def own_method(card: Mapping[str, Any]) -> str:
-    """Return the heatmap method that a card names, else Grad-CAM."""
-    return str((card.get("gradcam") or {}).get("method") or "gradcam")
+def own_method(card: ModelCard) -> str:
+    """Return the heatmap method that a card names, else Grad-CAM.
+
+    Parameters
+    ----------
+    card : ModelCard
+
+    Returns
+    -------
+    str
+        As in `napari_leukocls.explanation.cam.METHODS`.
+    """
+    return (card.gradcam.method if card.gradcam is not None else None) or "gradcam"
 
 
-def badge(card: Any, method: str | None = None) -> tuple[State, str]:
+def badge(card: ModelCard, method: str | None = None) -> tuple[State, str]:
     """Say in one word, and in figures, whether a model's heatmaps can be trusted.
 
     ``failed``: the maps look alike with random weights, so that they do not show what the model learnt.
@@ -28,7 +38,7 @@ def badge(card: Any, method: str | None = None) -> tuple[State, str]:
 
     Parameters
     ----------
-    card : ModelCard or dict
+    card : ModelCard
     method : str, optional
         As in `napari_leukocls.explanation.cam.METHODS`; by default the card's own.
 
@@ -38,14 +48,12 @@ def badge(card: Any, method: str | None = None) -> tuple[State, str]:
     figures : str
         One line for a tooltip.
     """
-    data: Mapping[str, Any] = card if isinstance(card, Mapping) else card.model_dump()
-    checks = data.get(KEY) or {}
-    method = method or own_method(data)
-    found = (checks.get("methods") or {}).get(method)
-    if not found:
+    checks = card.explanation_checks
+    method = method or own_method(card)
+    found = checks.methods.get(method) if checks is not None else None
+    if checks is None or not found:
         return "unchecked", f"the heatmaps of this model have not been checked ({method})"
-    weights = data.get("weights_sha256")
-    if weights and checks.get("weights_sha256") != weights:
+    if card.weights_sha256 and checks.weights_sha256 != card.weights_sha256:
         return "unchecked", "the checks in the card belong to other weights"
     return state_of(found), figures_text(found)
 

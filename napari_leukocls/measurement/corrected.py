@@ -11,6 +11,7 @@ import pandas as pd
 
 from napari_leukocls.errors import InputError, LeukoclsError
 from napari_leukocls.io.serialise import table_bytes
+from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import SmearResult
@@ -171,17 +172,16 @@ def card_matrix(classifier: Any) -> tuple[np.ndarray, list[str]]:
         ``name`` and ``sha256``, as a run has it.
     """
     name = classifier.get("name", "") if isinstance(classifier, dict) else str(classifier or "")
-    card = find_model(name).card()
+    card = read_card(find_model(name).path)
     wanted = classifier.get("sha256") if isinstance(classifier, dict) else None
-    if wanted and card.get("weights_sha256") and card["weights_sha256"] != wanted:
+    if wanted and card.weights_sha256 and card.weights_sha256 != wanted:
         raise LeukoclsError(f"the model '{name}' is another one than the result's: leave out 'corrected'.")
-    for place in ("test", "metrics"):
-        found = card.get(place)
-        if isinstance(found, dict) and "confusion_matrix" in found:
-            return np.asarray(found["confusion_matrix"], float), list(card["classes"])
-    if "confusion_matrix" in card:
-        return np.asarray(card["confusion_matrix"], float), list(card["classes"])
-    raise LeukoclsError(f"the card of model '{name}' has no confusion matrix: leave out 'corrected'.")
+    rows = card.tested_matrix
+    if rows is None:
+        raise LeukoclsError(f"the card of model '{name}' has no confusion matrix: leave out 'corrected'.")
+    if len({len(row) for row in rows}) > 1:
+        raise InputError(f"the confusion matrix of '{name}' has rows of unequal length: measure it again.")
+    return np.asarray(rows, float), card.classes
 
 
 def _check(table: np.ndarray, classes: Sequence[str]) -> None:

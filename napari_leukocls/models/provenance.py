@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from napari_leukocls.errors import InputError, ModelError
+from napari_leukocls.io.serialise import sha256_of
+from napari_leukocls.models.card import ModelCard, SplitRecord, TrainingData, read_card
 
 if TYPE_CHECKING:
     from napari_leukocls.models.registry import ModelEntry
@@ -32,12 +33,6 @@ SPLIT_NAME = "split.csv"
 USED = ("train", "validation")
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def used_hashes(entry: ModelEntry) -> set[str] | None:
     """Hashes of the files that a model was trained or tuned on; None where its folder does not say.
 
@@ -57,22 +52,21 @@ def used_hashes(entry: ModelEntry) -> set[str] | None:
             return {row["sha256"] for row in rows if row["part"] in USED and row["sha256"]}
         except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
             raise ModelError(f"'{file}' cannot be read ({error}); copy the model again.") from error
-    split = entry.card().get("split")
-    lists = [split.get(part) for part in USED] if isinstance(split, dict) else []
-    if not any(isinstance(one, list) for one in lists):
-        return None
-    return {str(digest) for one in lists if isinstance(one, list) for digest in one}
+    split = read_card(entry.path).split
+    lists = [split.train, split.validation] if isinstance(split, SplitRecord) else []
+    stated = [digests for digests in lists if digests is not None]
+    return {digest for digests in stated for digest in digests} if stated else None
 
 
 def seen_files(entry: ModelEntry, crops: Sequence[CropFile]) -> tuple[list[str], bool]:
     """Files among `crops` that a model was trained or tuned on, and whether its folder tells enough."""
     used = used_hashes(entry)
     if used is not None:
-        return [crop.file for crop in crops if file_sha256(crop.path) in used], True
-    listed = _digests_of_lists(entry.card())
+        return [crop.file for crop in crops if sha256_of(crop.path) in used], True
+    listed = _digests_of_lists(read_card(entry.path))
     if listed & {
         _joined(Path(crop.file).name for crop in crops),
-        _joined(file_sha256(c.path) for c in crops),
+        _joined(sha256_of(c.path) for c in crops),
     }:
         return [crop.file for crop in crops], True
     return [], False
@@ -102,14 +96,15 @@ def refuse_seen(entry: ModelEntry, crops: Sequence[CropFile]) -> list[str]:
     return [f"the card of '{entry.name}' does not list its training files: make sure that these are others."]
 
 
-def _digests_of_lists(card: dict[str, Any]) -> set[str]:
+def _digests_of_lists(card: ModelCard) -> set[str]:
     """Hashes of whole lists of files that a card names."""
-    training, split = card.get("training_data"), card.get("split")
-    found = [training.get("files_sha256")] if isinstance(training, dict) else []
-    if isinstance(split, dict) and isinstance(split.get("files_sha256"), dict):
-        found += [split["files_sha256"].get(part) for part in USED]
-    return {digest for digest in found if isinstance(digest, str)}
+    found: list[str | None] = []
+    if isinstance(card.training_data, TrainingData):
+        found.append(card.training_data.files_sha256)
+    if isinstance(card.split, SplitRecord) and card.split.files_sha256 is not None:
+        found += [card.split.files_sha256.get(part) for part in USED]
+    return {digest for digest in found if digest}
 
 
 def _joined(names: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+    return sha256_of("\n".join(sorted(names)).encode())

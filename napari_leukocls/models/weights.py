@@ -1,10 +1,10 @@
-"""Safetensors in and out; build_network."""
+"""The weights of a model: safetensors in and out, and the network that they belong to."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -13,18 +13,9 @@ from napari_leukocls.architectures.registry import create
 from napari_leukocls.errors import ModelError
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.card import ModelCard
+from napari_leukocls.models.registry import WEIGHTS_NAME
 
-
-def write_weights(folder: Path, net: torch.nn.Module, tensors: dict[str, np.ndarray]) -> str:
-    """Write ``weights.safetensors``; return its SHA-256."""
-    whole = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
-    whole |= {f"ood.{name}": torch.from_numpy(value).contiguous() for name, value in tensors.items()}
-    # Bytes, not the library's own file, which nobody but its owner could read.
-    raw = save(whole)
-    (folder / "weights.safetensors").write_bytes(raw)
-    return sha256_of(raw)
-
-
+#: What the names of the out-of-distribution score's tensors begin with.
 OOD_PREFIX = "ood."
 
 #: Arguments by which timm would read or fetch other weights than the model's own; no card has a say in that.
@@ -33,8 +24,28 @@ _LOADING = frozenset(
 )
 
 
+def weights_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """Encode tensors as safetensors.
+
+    Parameters
+    ----------
+    tensors : mapping of str to torch.Tensor
+
+    Returns
+    -------
+    bytes
+        Contents of ``weights.safetensors``.
+    """
+    # Cloned: tensors that share memory cannot be stored.
+    return save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
+
+
 def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     """Read ``weights.safetensors`` of a model folder.
+
+    Parameters
+    ----------
+    folder : Path
 
     Returns
     -------
@@ -45,9 +56,9 @@ def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
     Raises
     ------
     ModelError
-        Where the file is missing, damaged, or a pickle: pickles can run code and are never loaded.
+        If the file is missing, damaged, or a pickle: pickles can run code and are never loaded.
     """
-    path = folder / "weights.safetensors"
+    path = folder / WEIGHTS_NAME
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -56,7 +67,7 @@ def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
         )
         hint = f" {others[0]} is a pickle, which is not loaded: convert it to safetensors." if others else ""
         raise ModelError(
-            f"{folder} has no readable weights.safetensors.{hint or ' Copy the model again.'}"
+            f"{folder} has no readable {WEIGHTS_NAME}.{hint or ' Copy the model again.'}"
         ) from error
     if raw[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or raw[:4] == b"PK\x03\x04":
         raise ModelError(f"{path} is a pickle, not safetensors: it is not loaded; convert it to safetensors.")
@@ -66,13 +77,49 @@ def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
         raise ModelError(f"{path} is damaged ({error}): copy the model again.") from error
 
 
-def build_network(card: ModelCard, tensors: dict[str, torch.Tensor], folder: Path) -> torch.nn.Module:
-    """Build the card's architecture and give it the weights.
+def check_digest(card: ModelCard, digest: str, folder: Path) -> None:
+    """Check that the weights are those that the card was written for.
+
+    Parameters
+    ----------
+    card : ModelCard
+        May state no hash; then there is nothing to check.
+    digest : str
+        SHA-256 of the weights.
+    folder : Path
+        Of the model, for the message.
 
     Raises
     ------
     ModelError
-        Where the weights do not fit the architecture that the card names.
+        If they are not: figures and limits of the card would be wrong for them.
+    """
+    if card.weights_sha256 and card.weights_sha256 != digest:
+        raise ModelError(
+            f"the weights in {folder} are not those of the card (SHA-256 differs): copy both again, together."
+        )
+
+
+def build_network(card: ModelCard, tensors: dict[str, torch.Tensor], folder: Path) -> torch.nn.Module:
+    """Build the card's architecture and give it the weights.
+
+    Parameters
+    ----------
+    card : ModelCard
+    tensors : dict of str to torch.Tensor
+        From `read_weights`; those of the out-of-distribution score are passed over.
+    folder : Path
+        Of the model, for messages.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode.
+
+    Raises
+    ------
+    ModelError
+        If the weights do not fit the architecture that the card names.
     """
     refused = sorted(_LOADING & set(card.arguments))
     if refused:

@@ -23,7 +23,7 @@ from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.io.atomic import atomic_bytes, make_folder
 from napari_leukocls.io.serialise import write_table
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.card import CropRule, read_card
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.review import counting
 from napari_leukocls.review.schema import analyses, cells, corrections, crops, slides
@@ -261,9 +261,8 @@ def _model_um_per_px(result: SmearResult) -> float:
     entry = result.run.get("classifier")
     name = entry.get("name", "") if isinstance(entry, dict) else str(entry or "")
     try:
-        crop = find_model(name).card()["crop"]
-        return float(crop["side_um"]) / float(crop["side_px"])
-    except (LeukoclsError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return read_card(find_model(name).path).crop.um_per_px
+    except LeukoclsError:
         # The model may have been taken away since; the picture is of use at any scale.
         return CropRule().um_per_px
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -204,7 +204,6 @@ def _agreeing(labels: np.ndarray, maps: Maps) -> np.ndarray:
     return lookup[labels]
 
 
-@lru_cache(maxsize=4)
 def load_compact(folder: Path, device: str) -> CompactSegmenter:
     """Load the network of a model folder.
 

@@ -23,7 +23,7 @@ from napari_leukocls.training import calibrate
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.feature_replay import Replay, choose, read_replay
 from napari_leukocls.training.head import features_of, frozen_copy, last_layer
-from napari_leukocls.training.model_folder import settings_card, write_model
+from napari_leukocls.training.model_folder import save_model, settings_card
 from napari_leukocls.training.network import start_network
 from napari_leukocls.training.split import PARTS, Split, assign, digest_of, given_part, owners, units_of
 from napari_leukocls.training.trainer import look_of
@@ -80,7 +80,7 @@ def adapt(
     calibrate.add_test(card, start, fitted, collection, crops, split, str(place.device))
     kept = _next_replay(cells, replay)
     record = {"why": "fitted", "best_epoch": 0, "history": []}
-    return (yield from write_model(config, card, start, fitted, collection, split, record, kept))
+    return (yield from save_model(config, card, start, fitted, collection, split, record, kept))
 
 
 def _what_is_known(config: TrainConfig, start: Start) -> tuple[nn.Linear, Replay, int]:

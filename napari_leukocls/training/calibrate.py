@@ -156,9 +156,8 @@ def base_card(start: Start, config: TrainConfig) -> dict[str, Any]:
         card["gradcam"] = {"layer": start.entry.cam_target, "reshape": start.entry.cam_reshape or None}
     if old is not None:
         card |= {"licence": old.licence, "known_limits": old.known_limits}
-        gradcam = (old.model_extra or {}).get("gradcam")
-        if gradcam:
-            card["gradcam"] = gradcam
+        if old.gradcam is not None:
+            card["gradcam"] = old.gradcam.model_dump()
     return card
 
 
@@ -230,7 +229,7 @@ def add_test(
     groups = [collection.crops[row].patient or collection.crops[row].slide for row in rows]
     truth = [collection.crops[row].class_name for row in rows]
     card["test"] = test_figures(ready, crops.pixels[rows], crops.kinds[rows], truth, groups)
-    card["confusion_matrix"] = {"of": "test", "rows": card["test"].pop("confusion")}
+    card["confusion_matrix"] = card["test"].pop("confusion")
 
 
 def confusion(truth: list[str], guess: list[str], classes: tuple[str, ...]) -> list[list[int]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from napari_leukocls.io.atomic import replacing_folder
-from napari_leukocls.io.serialise import safe_text
-from napari_leukocls.models.weights import write_weights
+from napari_leukocls.io.serialise import safe_text, write_json
+from napari_leukocls.models.card import make_card
+from napari_leukocls.models.install import write_model
+from napari_leukocls.models.provenance import SPLIT_NAME
+from napari_leukocls.models.weights import OOD_PREFIX
 from napari_leukocls.training import calibrate
 from napari_leukocls.training.checkpoint import FILE
 from napari_leukocls.training.events import TrainEvent
@@ -62,7 +64,7 @@ def make_model(
     yield TrainEvent("progress", {"stage": "test", "done": 1, "total": 2})
     calibrate.add_test(card, start, fitted, collection, crops, split, device)
     kept = choose((parts[0][0], parts[0][2]), (parts[1][0], parts[1][2]), config.seed)
-    return (yield from write_model(config, card, start, fitted, collection, split, record, kept))
+    return (yield from save_model(config, card, start, fitted, collection, split, record, kept))
 
 
 def training_card(config: TrainConfig, record: dict[str, Any], device: str) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def settings_card(config: TrainConfig) -> dict[str, Any]:
     return {"preset": config.preset, "settings": settings, "seed": config.seed}
 
 
-def write_model(
+def save_model(
     config: TrainConfig,
     card: dict[str, Any],
     start: Start,
@@ -104,14 +106,17 @@ def write_model(
         What the model rehearses when it is adapted.
     """
     target = Path(config.out) / config.model_name
-    with replacing_folder(target) as folder:
-        card["weights_sha256"] = write_weights(folder, start.net, fitted.ood_tensors)
+    tensors = {**start.net.state_dict()}
+    tensors |= {f"{OOD_PREFIX}{name}": torch.from_numpy(value) for name, value in fitted.ood_tensors.items()}
+
+    def further(folder: Path, digest: str) -> None:
         if replay is not None:
-            save_replay(folder / REPLAY, replay, card["weights_sha256"])
-        write_json(folder / "model.json", card)
-        write_split(folder, collection, split)
+            save_replay(folder / REPLAY, replay, digest)
+        write_split(folder / SPLIT_NAME, collection, split)
         write_history(folder / "history.csv", record["history"])
         write_json(folder / "run.json", {"kind": "training", "config": config.model_dump(mode="json")})
+
+    digest = write_model(target, make_card(card, f"of {config.model_name}"), tensors, further)
     remove_checkpoint(Path(config.out) / "checkpoint")
     stopped = record["why"] == "stopped"
     figures = {
@@ -121,7 +126,7 @@ def write_model(
         "best_epoch": record["best_epoch"] + 1,
         "validation": card["validation"],
         "test": card["test"],
-        "weights_sha256": card["weights_sha256"],
+        "weights_sha256": digest,
     }
     figures |= {key: card[key] for key in ("adaptation",) if key in card}
     yield TrainEvent("stopped" if stopped else "finished", figures)
@@ -145,9 +150,16 @@ def remove_checkpoint(folder: Path) -> None:
         folder.rmdir()
 
 
-def write_split(folder: Path, collection: Collection, split: Split) -> None:
-    """Write ``split.csv``: one row a crop, with the hash of its file and its part; left-out crops too."""
-    with open(folder / "split.csv", "w", encoding="utf-8", newline="") as file:
+def write_split(path: Path, collection: Collection, split: Split) -> None:
+    """Write ``split.csv``: one row for each crop, with the hash of its file and its part; left-out crops too.
+
+    Parameters
+    ----------
+    path : Path
+    collection : Collection
+    split : Split
+    """
+    with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", "sha256", "class", "part", "reason"])
         for crop, digest, part in zip(collection.crops, collection.hashes, split.part, strict=True):
@@ -156,8 +168,3 @@ def write_split(folder: Path, collection: Collection, split: Split) -> None:
             writer.writerow([safe_text(crop.file), digest, safe_text(crop.class_name), name, reason])
         for name, reason in collection.left_out:
             writer.writerow([safe_text(name), "", "", "left out", reason])
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON that people can read."""
-    path.write_text(json.dumps(value, indent=1, allow_nan=False, default=str) + "\n", encoding="utf-8")

@@ -154,7 +154,7 @@ def start_network(config: TrainConfig, classes: Sequence[str]) -> Generator[Trai
 def rule_of(config: TrainConfig) -> CropRule:
     """The crop rule of a training, before anything is built."""
     if config.from_model:
-        return read_card(find_model(config.from_model).path).crop.rule()
+        return read_card(find_model(config.from_model).path).crop
     side = config.side_px or entry_of(config.arch).input.side
     margin = None if config.keep_surroundings else config.margin_um
     return CropRule(config.side_um or CropRule().side_um, side, margin, config.white)
@@ -276,7 +276,7 @@ def _from_model(config: TrainConfig, classes: Sequence[str]) -> Start:
     net = create(card.architecture, len(everything), **arguments)
     old = {name: value for name, value in tensors.items() if not name.startswith(OOD_PREFIX)}
     widen(net, old, len(card.classes), card.architecture)
-    start = Start(net, entry, arguments, everything, card.crop.rule(), card.mean, card.std)
+    start = Start(net, entry, arguments, everything, card.crop, card.mean, card.std)
     start.note = f"the model {card.name} ({digest[:12]})"
     start.card, start.new_classes, start.stain = card, new, card.stain
     check_network(start)

@@ -123,7 +123,7 @@ def cells(default: Classifier) -> tuple[np.ndarray, np.ndarray]:
     """Leukocytes of the bundled smears, and their classes."""
     from scripts.check_explanations import synthetic_cells
 
-    crops = np.stack(synthetic_cells(default.card.crop.rule(), 6)[0])
+    crops = np.stack(synthetic_cells(default.card.crop, 6)[0])
     return crops, default.predict(crops).probabilities.argmax(axis=1)
 
 

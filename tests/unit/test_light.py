@@ -157,7 +157,7 @@ def same_crops(result: SmearResult, engine: Engine) -> None:
         rows[["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]].to_numpy(),
         segmentation.scale.um_per_px,
         segmentation.glass_colour,
-        engine.classifier.card.crop.rule(),
+        engine.classifier.card.crop,
         segmentation.red_cell_density,
     )
     assert len(seen) > 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -11,7 +10,7 @@ from psygnal import Signal
 
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ModelError
-from napari_leukocls.models.registry import ModelEntry, active_classifier, find_model, list_models
+from napari_leukocls.models.registry import ModelEntry, active_classifier, list_models
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.texts import Analyse
@@ -53,7 +52,6 @@ class Session:
         self.scheme: Scheme = default_scheme()
         #: One piece of work with the networks at a time.
         self.networks = threading.Lock()
-        self._engines: dict[tuple[Any, ...], Engine] = {}
         self._store: Any = None
         self._store_lock = threading.Lock()
 
@@ -89,18 +87,7 @@ class Session:
         """
         from napari_leukocls.analysis.engine import load_engine
 
-        entry = find_model(config.classifier or active_classifier())
-        changed = entry.weights.stat().st_mtime_ns if entry.weights.is_file() else 0
-        key = (config.segmenter, str(entry.path), changed, config.device)
-        if key not in self._engines:
-            # One engine is kept: two sets of networks in memory serve nobody.
-            self._engines = {key: load_engine(config)}
-        return replace(self._engines[key], config=config)
-
-    def loaded_engine(self, config: AnalyzeConfig) -> Engine | None:
-        """Return the models of a configuration where they are in memory already."""
-        found = [engine for engine in self._engines.values() if engine.config.segmenter == config.segmenter]
-        return replace(found[0], config=config) if found else None
+        return load_engine(config)
 
     @property
     def store(self) -> Any:

@@ -204,6 +204,7 @@ def with_test_part(session: Session, data: Path, folder: Path) -> Path:
 
 def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, None, Preview]:
     """Read the data, look for what is wrong with it, and split it as the training will."""
+    from napari_leukocls.models.card import read_card
     from napari_leukocls.training.data import gather
     from napari_leukocls.training.split import make_split
 
@@ -227,7 +228,7 @@ def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, Non
 
     known: tuple[str, ...] = ()
     if config.from_model:
-        known = tuple(find_model(config.from_model).card()["classes"])
+        known = tuple(read_card(find_model(config.from_model).path).classes)
     collection = yield from followed(gather(config, known))
     classes = list(known) + sorted(set(collection.labels) - set(known))
     found.crops = len(collection)
