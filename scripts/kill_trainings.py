@@ -9,7 +9,6 @@ ends unharmed before its kill is compared, and begun anew until all kills are sp
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -21,6 +20,8 @@ import time
 from pathlib import Path
 
 import click
+
+from napari_leukocls.models.card import read_card
 
 #: What must come out the same.
 SAME = ("weights_sha256", "temperature", "review_threshold", "ood", "validation")
@@ -36,7 +37,7 @@ def start(data: str, out: Path, words: tuple[str, ...]) -> subprocess.Popen[byte
 
 def figures(out: Path) -> dict[str, object]:
     """What the finished model's card says of it."""
-    card = json.loads((out / "made" / "model.json").read_text())
+    card = read_card(out / "made").model_dump(mode="json")
     test = {name: value for name, value in card["test"].items() if name != "touched"}
     return {name: card[name] for name in SAME} | {"test": test}
 

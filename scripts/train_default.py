@@ -24,6 +24,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_leukocls.classification.fusion import unfold_batch_norm
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.registry import CARD_NAME
+from napari_leukocls.models.weights import OOD_PREFIX
 from scripts import stain_views as views
 from scripts.packs import Labelled, Pack, batch_of, read_classes
 
@@ -49,12 +52,13 @@ def load_start(path: Path, n_classes: int) -> nn.Module:
         net.load_state_dict(load_file(path))
         net.reset_classifier(n_classes)
         return net
-    card = json.loads((path / "model.json").read_text())
-    net = timm.create_model(card["architecture"], num_classes=n_classes, **card["arguments"])
+    card = read_card(path)
+    net = timm.create_model(card.architecture, num_classes=n_classes, **card.arguments)
     weights = load_file(path / "weights.safetensors")
-    net.load_state_dict({name: value for name, value in weights.items() if not name.startswith("ood.")})
+    net.load_state_dict({name: value for name, value in weights.items() if not name.startswith(OOD_PREFIX)})
     with torch.no_grad():
-        net.classifier.bias -= torch.tensor([card["prior"][name] for name in card["classes"]]).log()
+        prior = card.prior or {}
+        net.classifier.bias -= torch.tensor([prior[name] for name in card.classes]).log()
     return net
 
 
@@ -206,10 +210,11 @@ def write(
         out / "weights.safetensors",
     )
     settings = {key: str(value) for key, value in vars(args).items()}
-    card = Path(args.start) / "model.json"
-    if card.is_file():
-        before = json.loads(card.read_text())
-        report["started_from"] = {key: before[key] for key in ("name", "weights_sha256", "training")}
+    if (Path(args.start) / CARD_NAME).is_file():
+        before = read_card(Path(args.start))
+        report["started_from"] = before.model_dump(
+            mode="json", include={"name", "weights_sha256", "training"}
+        )
     report |= {
         "settings": settings,
         "heldout_accuracy": accuracy,

@@ -157,13 +157,13 @@ def test_the_number_of_threads_does_not_change_the_tables(
 ) -> None:
     import torch
 
-    from napari_leukocls.analysis.engine import _engines
+    from napari_leukocls.analysis.engine import _loaded
 
     before = torch.get_num_threads()
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            _engines.clear()
+            _loaded.clear()
             run_batch(expand_inputs([fields]), tmp_path / str(threads), config)
             assert tables(tmp_path / str(threads)) == tables(reference)
     finally:

@@ -19,8 +19,8 @@ from napari_leukocls.classification.single_cell import CentralCell
 from napari_leukocls.cli import main
 from napari_leukocls.errors import InputError
 from napari_leukocls.evaluation.promote import decide, promote
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.install import activate
-from napari_leukocls.models.provenance import file_sha256
 from napari_leukocls.models.registry import active_classifier, find_model
 from napari_leukocls.paths import bundled_dir, user_data_dir
 
@@ -126,7 +126,7 @@ def test_the_better_model_is_promoted_over_the_worse_and_becomes_the_active_one(
     crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worse, better = _copy(tmp_path, "worse", bias=-30.0), _copy(tmp_path, "better")
-    before = file_sha256(bundled_dir("models") / "default" / "weights.safetensors")
+    before = sha256_of(bundled_dir("models") / "default" / "weights.safetensors")
     words = [
         "promote",
         str(better),
@@ -144,11 +144,11 @@ def test_the_better_model_is_promoted_over_the_worse_and_becomes_the_active_one(
     assert active_classifier() == "better"
     entry = find_model("better")
     assert entry.origin == "user" and entry.path == user_data_dir() / "models" / "better"
-    assert file_sha256(entry.weights) == file_sha256(better / "weights.safetensors")
+    assert sha256_of(entry.weights) == sha256_of(better / "weights.safetensors")
     record = json.loads((tmp_path / "out" / "promotion.json").read_text())
     assert record["promote"] is True and record["active"] == "better"
     assert json.loads((entry.path / "promotion.json").read_text()) == record
-    assert file_sha256(bundled_dir("models") / "default" / "weights.safetensors") == before
+    assert sha256_of(bundled_dir("models") / "default" / "weights.safetensors") == before
     assert main(["models", "info", str(better)]) == 0
 
 
@@ -190,7 +190,7 @@ def test_a_model_is_not_judged_on_what_it_was_trained_on(crops: Path, tmp_path: 
     model = _copy(tmp_path, "mine")
     first = sorted(crops.parent.glob("*.png"))[:3]
     lines = [
-        f"{file.name},{file_sha256(file)},x,{part}"
+        f"{file.name},{sha256_of(file)},x,{part}"
         for file, part in zip(first, ("train", "test", "validation"), strict=True)
     ]
     (model / "split.csv").write_text("file,sha256,class,part\n" + "\n".join(lines) + "\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from cards import card_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,6 +172,8 @@ def test_a_matrix_that_does_not_fit_is_refused() -> None:
 def test_the_corrected_shares_are_an_export_from_the_models_card(tmp_path: Path) -> None:
     from dataclasses import replace
 
+    from napari_leukocls.models.card import make_card
+    from napari_leukocls.models.install import write_model
     from napari_leukocls.models.registry import find_model
 
     made = make_result(shape=(400, 400), every=1)
@@ -184,5 +187,6 @@ def test_the_corrected_shares_are_an_export_from_the_models_card(tmp_path: Path)
     ).all()
     with pytest.raises(LeukoclsError, match="another one than the result's"):
         write_exports(made, tmp_path, ["corrected"])
+    write_model(tmp_path / "untested", make_card(card_values("untested"), "untested"), {})
     with pytest.raises(LeukoclsError, match="no confusion matrix"):
-        card_matrix({"name": "compact"})
+        card_matrix({"name": str(tmp_path / "untested")})

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from napari_leukocls.analysis.engine import cached_classifier
 from napari_leukocls.classification.fusion import FusedConv, fold_batch_norm, fuse_for_processor
 from napari_leukocls.classification.loading import load_classifier, verify
 from napari_leukocls.errors import ModelError
@@ -294,15 +295,15 @@ def test_a_folder_without_a_card(model):
 
 
 def test_a_model_that_was_replaced_is_read_again(model):
-    before = load_classifier(model, "cpu")
-    assert load_classifier(model, "cpu") is before
+    before = cached_classifier(model, "cpu")
+    assert cached_classifier(model, "cpu") is before
     change(model, temperature=3.0)
-    assert load_classifier(model, "cpu").card.temperature == 3.0
+    assert cached_classifier(model, "cpu").card.temperature == 3.0
     torch.manual_seed(8)
     weights = {name: value.clone() for name, value in load_file(model / "weights.safetensors").items()}
     weights["classifier.bias"] += 1
     save_file(weights, model / "weights.safetensors")
-    assert load_classifier(model, "cpu").digest != before.digest
+    assert cached_classifier(model, "cpu").digest != before.digest
 
 
 def test_verify_says_what_was_checked(model):

@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from cards import card_values
 from torch import nn
 
 from napari_leukocls.classification.classifier import Classifier
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.explanation import badge, cam, checks, perturbation, randomisation, trust
+from napari_leukocls.models.card import ModelCard, make_card, read_card
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import drain
 
@@ -41,8 +43,6 @@ class _Patch(nn.Module):
 
 @pytest.fixture(scope="module")
 def patch() -> Classifier:
-    from napari_leukocls.models.card import ModelCard
-
     card = ModelCard(
         name="patch",
         architecture="resnet18",
@@ -176,27 +176,27 @@ def _found(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_badge_says_what_the_card_holds() -> None:
-    card = {"weights_sha256": "a", "gradcam": {"method": "hirescam"}}
-    assert badge(card)[0] == "unchecked"
+    def card(**more: Any) -> ModelCard:
+        return make_card(card_values("mine", weights_sha256="a", gradcam={"method": "hirescam"}, **more), "")
+
+    assert badge(card())[0] == "unchecked"
 
     def word(found: dict[str, Any], weights: str = "a", method: str = "hirescam") -> str:
         kept = {"weights_sha256": weights, "methods": {method: found}}
-        return badge({**card, trust.KEY: kept})[0]
+        return badge(card(explanation_checks=kept))[0]
 
     assert word(_found()) == "trusted"
     assert word(_found(), weights="b") == "unchecked", "checks of other weights"
     assert word(_found(), method="gradcam") == "unchecked", "checks of another method"
     assert word(_found(insertion={"passed": False, "auc": 0.5, "random_auc": 0.5})) == "weak"
     assert word(_found(randomisation={"passed": False, "limit": 0.5, "whole": {"pearson": 0.9}})) == "failed"
-    figures = badge({**card, trust.KEY: {"weights_sha256": "a", "methods": {"hirescam": _found()}}})[1]
+    kept = {"weights_sha256": "a", "methods": {"hirescam": _found()}}
+    figures = badge(card(explanation_checks=kept))[1]
     assert "|r| 0.20" in figures and "4.0x" in figures and "70 %" in figures and "n = 64" in figures
 
 
 def test_bundled_classifiers_carry_their_checks() -> None:
-    import json
-
-    card = json.loads((find_model("default").path / "model.json").read_text())
-    state, figures = badge(card)
+    state, figures = badge(read_card(find_model("default").path))
     if state == "unchecked":
         pytest.skip("needs checks of these weights: python -m scripts.check_explanations models/default ...")
     assert state == "trusted", figures

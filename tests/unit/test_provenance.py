@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cards import card_values
 
 from napari_leukocls.classification.dataset import LabelledCrop
 from napari_leukocls.errors import InputError, ModelError
-from napari_leukocls.models.provenance import file_sha256, refuse_seen, seen_files, used_hashes
+from napari_leukocls.io.serialise import sha256_of
+from napari_leukocls.models.provenance import refuse_seen, seen_files, used_hashes
 from napari_leukocls.models.registry import ModelEntry
 
 
@@ -25,7 +27,7 @@ def crops(tmp_path: Path) -> list[LabelledCrop]:
 def a_model(tmp_path: Path, **card: Any) -> ModelEntry:
     folder = tmp_path / "mine"
     folder.mkdir(exist_ok=True)
-    (folder / "model.json").write_text(json.dumps({"name": "mine", **card}))
+    (folder / "model.json").write_text(json.dumps({**card_values("mine"), **card}))
     return ModelEntry("mine", folder, "user")
 
 
@@ -34,7 +36,7 @@ def joined(names: list[str]) -> str:
 
 
 def test_a_list_in_the_card(tmp_path: Path, crops: list[LabelledCrop]) -> None:
-    hashes = [file_sha256(crop.path) for crop in crops]
+    hashes = [sha256_of(crop.path) for crop in crops]
     entry = a_model(tmp_path, split={"train": hashes[:1], "validation": hashes[1:2], "test": hashes[2:]})
     assert used_hashes(entry) == set(hashes[:2])
     assert seen_files(entry, crops) == (["0.png", "1.png"], True)
@@ -48,7 +50,7 @@ def test_a_table_beside_the_card_goes_first_and_a_new_name_does_not_hide_a_file(
 ) -> None:
     entry = a_model(tmp_path, split={"train": []})
     rows = [
-        f"old_{crop.file},{file_sha256(crop.path)},x,{part}"
+        f"old_{crop.file},{sha256_of(crop.path)},x,{part}"
         for crop, part in zip(crops, ("train", "left out", "test", "validation"), strict=True)
     ]
     (entry.path / "split.csv").write_text(
@@ -62,7 +64,7 @@ def test_a_digest_of_the_whole_list(tmp_path: Path, crops: list[LabelledCrop], w
     if what == "names":
         entry = a_model(tmp_path, training_data={"files_sha256": joined([crop.file for crop in crops])})
     else:
-        digest = joined([file_sha256(crop.path) for crop in crops])
+        digest = joined([sha256_of(crop.path) for crop in crops])
         entry = a_model(tmp_path, split={"files_sha256": {"train": digest, "test": "x"}})
     assert seen_files(entry, crops) == ([crop.file for crop in crops], True)
     # A part of the list cannot be told by the digest of the whole.

@@ -9,27 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cards import card_values
 
 from napari_leukocls import architectures
 from napari_leukocls.architectures._ensemble import join_members
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.errors import ModelError
+from napari_leukocls.models.card import ModelCard, make_card
 from napari_leukocls.models.install import write_model
 
 CLASSES = ["lymphocyte", "monocyte", "neutrophil"]
 
 
-def card(name: str, architecture: str, **more: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "architecture": architecture,
-        "classes": CLASSES,
-        "input_size": [64, 64],
-        "mean": [0.5] * 3,
-        "std": [0.5] * 3,
-        "crop": {"side_um": 22.4, "side_px": 64},
-        **more,
-    }
+def card(name: str, architecture: str, **more: Any) -> ModelCard:
+    return make_card(card_values(name, architecture=architecture, **more), name)
 
 
 def members(count: int) -> list[dict[str, torch.Tensor]]:

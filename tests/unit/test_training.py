@@ -59,7 +59,7 @@ def test_the_model_can_be_used_and_its_card_says_how_it_was_made(model):
     assert all(6 <= count <= 9 for count in card["training_data"]["counts"].values())
     assert 0.5 <= card["review_threshold"] <= 0.99 and card["ood"]["method"] and card["temperature"] > 0
     assert card["test"]["touched"].startswith("once, on 20") and card["test"]["n"] > 0
-    assert np.sum(card["confusion_matrix"]["rows"]) == card["test"]["n"]
+    assert np.sum(card["confusion_matrix"]) == card["test"]["n"]
     assert events[-1].kind == "finished" and events[-1].data["model"] == str(folder)
     assert [event.kind for event in events if event.kind == "epoch"] == ["epoch"] * 20
     assert not (folder.parent / "checkpoint").exists()
@@ -196,12 +196,12 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(crops, tmp_path, mo
 
 
 def test_a_disk_that_is_full_at_the_end_keeps_the_checkpoint(crops, tmp_path, monkeypatch):
-    from napari_leukocls.training import model_folder
+    from napari_leukocls.models import install
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(model_folder, "write_weights", full)
+    monkeypatch.setattr(install, "write_card", full)
     with pytest.raises(OutputError, match="the disk is full"):
         train(settings(crops, tmp_path))
     monkeypatch.undo()

@@ -9,7 +9,8 @@ import pytest
 from crops_for_training import COLOURS, disc, make_crops, save, settings
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.card import CropRule, read_card
+from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.crops import CropCache, cut
 from napari_leukocls.training.data import gather
@@ -153,7 +154,7 @@ def test_crops_are_cut_as_evaluation_cuts_them_and_only_once(tmp_path, monkeypat
             save(tmp_path / "crops" / name / f"{number}.png", smear[120 * number :, column:][:160, :160])
     config = settings(tmp_path / "crops", tmp_path / "out", ready_crops=False, um_per_px=0.15)
     collection, _ = finished(gather(config))
-    rule = CropRule(side_px=64)
+    rule = read_card(find_model("default").path).crop
     made, _ = finished(cut(collection, config, rule, "cpu", CancelToken()))
     expected = cutting.cut_central(read_image(collection.crops[1].path).pixels, 0.15, compact("cpu"), rule)
     np.testing.assert_array_equal(made.pixels[1], expected.crop)
