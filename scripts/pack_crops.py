@@ -1,6 +1,6 @@
 """Pack crops with their outlines for training: cut around the central cell, white-balanced, at one scale.
 
-    python -m scripts.pack_crops --data ../shared/data --out FOLDER [--sets pbc boxes bccd]
+    python -m scripts.pack_crops --data ../shared/data --out FOLDER [--sets pbc raabin bccd]
 
 ``pbc`` packs carry classes; ``raabin`` (the large crops of ``boxes``) and ``bccd`` carry none: their colours
 are borrowed, or their cells seen without labels.
