@@ -1,4 +1,8 @@
-"""The Python API: what the window, the command line and a researcher's notebook call."""
+"""The Python API: analyse smears, and evaluate, compare, explain, promote and train classifiers.
+
+Each function runs to its end and returns what it found. All errors that a user can cause are a
+`napari_leukocls.errors.LeukoclsError`: one line that says what is wrong and what to do.
+"""
 
 from __future__ import annotations
 
@@ -32,38 +36,57 @@ def analyze(
     engine: Engine | None = None,
     **settings: Any,
 ) -> SmearResult:
-    """Analyse one smear field.
+    """Analyse one smear field: find its cells, classify them, and count them.
 
     Parameters
     ----------
     image_or_path : numpy.ndarray or path-like
-        (H, W, 3) RGB, (H, W, 4) or (H, W); or a file. A whole slide is read at once, where it has no more
-        than 400 megapixels; `napari_leukocls.batch.run_batch` takes larger ones.
+        (H, W, 3) RGB, (H, W, 4) RGBA or (H, W) grey; or an image file. A whole slide of up to 400 megapixels
+        is read at once; for larger ones use `napari_leukocls.batch.run_batch`.
     slide_id : str, optional
-        By default the file's stem, or ``image``.
+        By default the name of the file without its suffix, or ``image``.
     um_per_px : float, optional
-        Pixel size, micrometres, in place of what a file's metadata gives.
+        Pixel size, um. It replaces the size that the file states.
     progress : callable, optional
-        Called with a `Progress` between steps.
+        Is called with a `napari_leukocls.progress.Progress` after each step.
     cancel : CancelToken, optional
+        Stops the analysis once it is cancelled.
     engine : Engine, optional
-        Models loaded before, by `napari_leukocls.analysis.engine.load_engine`; then no settings may be given.
+        Models that were loaded before, by `napari_leukocls.analysis.engine.load_engine`. The engine has its
+        own settings, so give no others.
     **settings
         Fields of `napari_leukocls.config.AnalyzeConfig`.
 
     Returns
     -------
     SmearResult
+        The table of cells, the differential count, the labels of the cells, and a record of the run.
 
     Raises
     ------
-    LeukoclsError
-        With one line that says what is wrong and what to do.
+    ArgumentError
+        If a setting is wrong.
+    InputError
+        If the image cannot be read.
+    ModelError
+        If a model is missing or damaged.
+    DeviceError
+        If the compute device is missing, or its memory is too small.
+    Cancelled
+        If the work was cancelled.
 
     Examples
     --------
-    >>> result = analyze("field.png", pixel_size_um=0.1)  # doctest: +SKIP
-    >>> result.counts  # doctest: +SKIP
+    >>> from napari_leukocls.api import analyze
+    >>> result = analyze("field.png", um_per_px=0.1)  # doctest: +SKIP
+    >>> result.counts[["class", "count", "percent"]]  # doctest: +SKIP
+
+    Many fields with the same models, which are loaded once:
+
+    >>> from napari_leukocls.analysis.engine import load_engine
+    >>> from napari_leukocls.config import make_config
+    >>> engine = load_engine(make_config(device="cpu"))  # doctest: +SKIP
+    >>> results = [analyze(path, engine=engine) for path in paths]  # doctest: +SKIP
     """
     from napari_leukocls.io.convert import array_to_smear
     from napari_leukocls.io.slides import read_smear
@@ -99,24 +122,42 @@ def evaluate_model(
     Parameters
     ----------
     model : str
-        A model's name or folder.
+        Name or folder of a model.
     data : path-like
-        A folder of class folders, or a CSV.
+        A folder with one folder for each class, or a CSV with the columns ``file`` and ``class``.
     out_dir : path-like
+        Folder of the results.
     device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
     um_per_px : float, optional
-        Of crops whose row does not say it; by default the ruler over all crops.
-    progress, cancel : optional
+        Pixel size, um, of crops whose row states none. By default it is estimated from the red cells in the
+        crops.
+    progress : callable, optional
+        Is called with a `napari_leukocls.progress.Progress` after each step.
+    cancel : CancelToken, optional
+        Stops the evaluation once it is cancelled.
 
     Returns
     -------
     dict
-        As in ``metrics.json``.
+        The content of ``metrics.json``.
 
     Raises
     ------
-    LeukoclsError
-        With one line; more than 5 % unreadable crops are refused.
+    InputError
+        If there are no crops, or more than 5 % of them cannot be read.
+    ModelError
+        If the model is missing or damaged.
+    OutputError
+        If the results cannot be written.
+    Cancelled
+        If the work was cancelled.
+
+    Examples
+    --------
+    >>> from napari_leukocls.api import evaluate_model
+    >>> metrics = evaluate_model("default", "crops/", "evaluation")  # doctest: +SKIP
+    >>> metrics["macro_f1"], metrics["macro_f1_ci95"]  # doctest: +SKIP
     """
     from napari_leukocls.evaluation.predict import assess
     from napari_leukocls.evaluation.report import write_evaluation
@@ -135,12 +176,47 @@ def compare_models(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> dict[str, Any]:
-    """Compare classifiers on the same crops; `napari_leukocls.evaluation.compare.iter_compare` in one go.
+    """Compare classifiers on the same crops: accuracy, speed, and whether they differ by more than chance.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Names or folders of models.
+    data : path-like
+        A folder with one folder for each class, or a CSV with the columns ``file`` and ``class``. If the CSV
+        has a column ``split``, only the rows of its test part are used.
+    out_dir : path-like
+        Folder of the results.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    um_per_px : float, optional
+        Pixel size, um, of crops whose row states none.
+    progress : callable, optional
+        Is called with a `napari_leukocls.progress.Progress` after each step.
+    cancel : CancelToken, optional
+        Stops the comparison once it is cancelled.
 
     Returns
     -------
     dict
-        As ``compare.json``.
+        The content of ``compare.json``.
+
+    Raises
+    ------
+    ArgumentError
+        If a model is named twice.
+    InputError
+        If the models have fewer than two classes in common, or no crop has one of these classes.
+    ModelError
+        If a model is missing or damaged.
+    Cancelled
+        If the work was cancelled.
+
+    Examples
+    --------
+    >>> from napari_leukocls.api import compare_models
+    >>> found = compare_models(["default", "mine"], "crops.csv", "comparison")  # doctest: +SKIP
+    >>> [(row["model"], row["accuracy"]) for row in found["models"]]  # doctest: +SKIP
     """
     from napari_leukocls.evaluation.compare import iter_compare
 
@@ -157,9 +233,52 @@ def promote_model(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> Promotion:
-    """Make a new classifier the active one if no class's recall falls by more than chance.
+    """Make a new classifier the active one, unless the recall of a class falls by more than chance.
 
-    See `napari_leukocls.evaluation.promote.promote`; `decide` in the same module decides and changes nothing.
+    To decide without any change, use `napari_leukocls.evaluation.promote.decide`.
+
+    Parameters
+    ----------
+    new : str
+        Name or folder of the new model.
+    data : path-like
+        Labelled crops that `new` was not trained on: a folder with one folder for each class, or a CSV with
+        the columns ``file`` and ``class``. If the CSV has a column ``split``, only the rows of its test part
+        are used.
+    over : str, optional
+        Name of the model to replace; by default the active one.
+    out_dir : path-like
+        Folder of ``promotion.json``.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    um_per_px : float, optional
+        Pixel size, um, of crops whose row states none.
+    progress : callable, optional
+        Is called with a `napari_leukocls.progress.Progress` after each step.
+    cancel : CancelToken, optional
+        Stops the work once it is cancelled; nothing is changed then.
+
+    Returns
+    -------
+    napari_leukocls.evaluation.promote.Promotion
+        The decision, with the recalls of each class.
+
+    Raises
+    ------
+    InputError
+        If the crops cannot be read or are unsuitable.
+    ModelError
+        If a model is missing or damaged.
+    OutputError
+        If ``promotion.json`` cannot be written.
+    Cancelled
+        If the work was cancelled.
+
+    Examples
+    --------
+    >>> from napari_leukocls.api import promote_model
+    >>> decision = promote_model("mine", "test_crops.csv")  # doctest: +SKIP
+    >>> decision.promote, decision.reason  # doctest: +SKIP
     """
     from napari_leukocls.evaluation.promote import promote
 
@@ -179,19 +298,30 @@ def explain(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> Explanation:
-    """Draw heatmaps of what a model looks at, check them, and write figure, maps, table and report.
+    """Draw heatmaps of the parts of an image that a model's decision depends on, and write a report.
 
     Parameters
     ----------
     model : str
-        A model's name or folder.
+        Name or folder of a model.
     images : sequence of path-like
-        Files, folders or globs: of a field every leukocyte is explained, of a crop its central cell.
+        Files, folders or globs. In a field every leukocyte is explained, in a crop its central cell.
     out_dir : path-like
-        Replaced as a whole where it is an earlier explanation; somebody's own folder is refused.
-    method, check, device, um_per_px, kind, cancel : optional
-        As `napari_leukocls.explanation.run.iter_explain` has them.
+        Folder of the results. An earlier explanation in it is replaced; a folder with other files is refused.
+    method : str, optional
+        One of `napari_leukocls.explanation.cam.METHODS`; by default the model's own.
+    check : bool
+        Whether to check the heatmaps against the model, on up to 64 cells.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    um_per_px : float, optional
+        Pixel size of all images, um. By default it is read from the files, or estimated from the red cells.
+    kind : {"auto", "field", "crop"}
+        ``auto`` takes an image of up to 40 um a side as a crop.
     progress : callable, optional
+        Is called with a `napari_leukocls.progress.Progress` after each step.
+    cancel : CancelToken, optional
+        Stops the work once it is cancelled.
 
     Returns
     -------
@@ -199,8 +329,20 @@ def explain(
 
     Raises
     ------
-    LeukoclsError
-        With one line.
+    ArgumentError
+        If the method or kind is unknown.
+    ModelError
+        If the model is missing or damaged.
+    OutputError
+        If the results cannot be written.
+    Cancelled
+        If the work was cancelled.
+
+    Examples
+    --------
+    >>> from napari_leukocls.api import explain
+    >>> explanation = explain("default", ["field.png"], "heatmaps", check=True)  # doctest: +SKIP
+    >>> explanation.checks["state"]  # doctest: +SKIP
     """
     from napari_leukocls.explanation.report import write_explanation
     from napari_leukocls.explanation.run import iter_explain
@@ -220,7 +362,7 @@ def train(
     out_dir: str | Path,
     preset: str | None = None,
     *,
-    tell: Callable[[TrainEvent], None] | None = None,
+    on_event: Callable[[TrainEvent], None] | None = None,
     cancel: CancelToken | None = None,
     **settings: Any,
 ) -> Path:
@@ -229,42 +371,76 @@ def train(
     Parameters
     ----------
     data : path-like
-        A folder of class folders, or a CSV.
+        A folder with one folder for each class, or a CSV with the columns ``file`` and ``class``.
     out_dir : path-like
-        Of the model, the checkpoint and the records; an interrupted training in it is gone on from.
+        Folder of the model, the checkpoint and the records. An interrupted training in it is continued.
     preset : str, optional
-        A recipe; see `napari_leukocls.training.config`.
-    tell : callable, optional
-        Called with each `TrainEvent`.
+        Name of a set of settings; see `napari_leukocls.training.config.preset_names`.
+    on_event : callable, optional
+        Is called with each `napari_leukocls.training.events.TrainEvent`.
     cancel : CancelToken, optional
-        A soft stop: the best weights so far become the model.
+        Ends the training early once it is cancelled; the best weights so far become the model.
     **settings
-        Fields of `napari_leukocls.training.config.TrainConfig`; ``from_model`` or ``arch`` is needed where the
-        recipe has neither.
+        Fields of `napari_leukocls.training.config.TrainConfig`. Give ``from_model`` or ``arch`` if the preset
+        has neither.
 
     Returns
     -------
     Path
-        The model's folder.
+        The folder of the model.
 
     Raises
     ------
-    LeukoclsError
-        With one line.
+    ArgumentError
+        If a setting is wrong.
+    InputError
+        If the crops cannot be read or are too few.
+    ModelError
+        If the model to start from is missing or damaged.
+    OutputError
+        If the model cannot be written.
 
     Examples
     --------
+    >>> from napari_leukocls.api import train
     >>> model = train("crops/", "mine", "quick", from_model="default")  # doctest: +SKIP
     """
     from napari_leukocls.training.config import make_train_config
     from napari_leukocls.training.run import iter_train
 
     config = make_train_config(preset, data=str(data), out=str(out_dir), **settings)
+<<<<<<< HEAD
     return drain(iter_train(config, cancel), tell)
+=======
+    return finish_training(iter_train(config, cancel), on_event)
+>>>>>>> f733d6d (The Python API and the commands described in full; numbers with their nouns in the singular for 1)
 
 
 def run_benchmark(quick: bool = False) -> dict[str, Any]:
-    """Measure speed and memory as ratios within this run; see `napari_leukocls.benchmark`."""
+    """Measure speed and memory on this machine.
+
+    Parameters
+    ----------
+    quick : bool
+        Whether to use fewer repeats and smaller images.
+
+    Returns
+    -------
+    dict
+        Nested; the names of figures end with their units. See `napari_leukocls.benchmark.measure`.
+
+    Raises
+    ------
+    ModelError
+        If a model is missing.
+    DeviceError
+        If the memory is too small for the largest image.
+
+    Examples
+    --------
+    >>> from napari_leukocls.api import run_benchmark
+    >>> run_benchmark(quick=True)["megapixels"]  # doctest: +SKIP
+    """
     from napari_leukocls.benchmark import measure
 
     return measure(quick)

@@ -1,4 +1,7 @@
-"""The command line, ``leukocls``. Whatever is heavy is imported by the command that needs it."""
+"""The command line, ``leukocls``.
+
+A command imports torch, pandas and the like when it runs, so that ``leukocls --help`` stays quick.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from napari_leukocls._version import __version__
-from napari_leukocls.cli._base import Group, says_debug
+from napari_leukocls.cli._base import Group, has_debug
 from napari_leukocls.cli.analyze import analyze
 from napari_leukocls.cli.audit import audit
 from napari_leukocls.cli.compare import compare
@@ -43,57 +46,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        By default those of the process.
+        By default those of this process.
 
     Returns
     -------
     int
-        Exit status: 0 all done, 1 some inputs failed, 2 bad arguments or set-up, 130 stopped by the user.
+        Exit status: 0 if all was done, 1 if some inputs failed, 2 if the arguments or the installation are wrong,
+        130 if the user stopped it.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if not says_debug(words):
-            # What libraries log of damaged files is said in the product's own line.
+        if not has_debug(words):
+            # Libraries log that a file is damaged; our own message says it already.
             logging.getLogger().addHandler(logging.NullHandler())
         with warnings.catch_warnings():
-            if not says_debug(words) and not sys.warnoptions:
+            if not has_debug(words) and not sys.warnoptions:
                 warnings.simplefilter("ignore")
             status = cli.main(words, prog_name="leukocls", standalone_mode=False)
             sys.stdout.flush()
             return int(status or 0)
     except BrokenPipeError:
-        # The reader of our output has gone (`leukocls ... | head`): nothing is left to say.
+        # The program that reads our output has ended (`leukocls ... | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # noqa: BLE001 - the outermost frame: every error becomes one line
-        if says_debug(words):
+    except Exception as error:  # noqa: BLE001 - here every error becomes one line
+        if has_debug(words):
             raise
         return _report(error)
     except KeyboardInterrupt:
-        return _say("stopped by the user.", 130)
+        return _print_error("stopped by the user.", 130)
 
 
 def _report(error: Exception) -> int:
-    """Say an error in one line; the exit status."""
+    """Print an error as one line; the exit status."""
     if isinstance(error, LeukoclsError):
-        return _say(str(error), error.exit_status)
+        return _print_error(str(error), error.exit_status)
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return 2
     if isinstance(error, click.Abort):
-        return _say("stopped by the user.", 130)
+        return _print_error("stopped by the user.", 130)
     if isinstance(error, click.ClickException):
         message = " ".join(error.format_message().split()).rstrip(".")
         context = getattr(error, "ctx", None)
         see = f"; see '{context.command_path} --help'" if context is not None else ""
-        return _say(f"{message}{see}.", 2)
+        return _print_error(f"{message}{see}.", 2)
     detail = " ".join(str(error).split())
-    return _say(f"unexpected {type(error).__name__}: {detail} (--debug shows where).", 2)
+    return _print_error(
+        f"unexpected {type(error).__name__}: {detail}; run it again with --debug to see where.", 2
+    )
 
 
-def _say(message: str, status: int) -> int:
+def _print_error(message: str, status: int) -> int:
+    """Print a message on standard error; the exit status."""
     click.echo(f"leukocls: {message}", err=True)
     return status
 

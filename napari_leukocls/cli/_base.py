@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 import time
 from collections.abc import Sequence
@@ -9,23 +10,75 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from napari_leukocls.io.serialise import json_text
+
 if TYPE_CHECKING:
     from napari_leukocls.progress import Progress
 
+DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
+#: Seconds between two lines of progress: on a terminal, where one line is rewritten, and in a log file.
+_PAUSE_TERMINAL_S, _PAUSE_LOG_S = 0.1, 5.0
+
+
+def count_text(n: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, in the singular for 1.
+
+    Parameters
+    ----------
+    n : int
+    noun : str
+    plural : str, optional
+        By default `noun` with an ``s``.
+
+    Returns
+    -------
+    str
+        ``1 cell``, ``2 cells``.
+    """
+    return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
 
 def figure_text(value: Any) -> str:
+    """A figure of a table; a real number with four significant digits.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    str
+    """
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def limits_text(limits: Any) -> str:
+def limits_text(limits: Sequence[float] | None) -> str:
+    """The 95 % limits of a figure.
+
+    Parameters
+    ----------
+    limits : sequence of float, optional
+        Low and high.
+
+    Returns
+    -------
+    str
+        Empty if there are none.
+    """
     return f"  (95 % limits {figure_text(limits[0])} to {figure_text(limits[1])})" if limits else ""
 
 
-DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
+def has_debug(arguments: Sequence[str]) -> bool:
+    """Whether ``--debug`` is among the arguments, before a ``--`` that ends the options.
 
+    Parameters
+    ----------
+    arguments : sequence of str
 
-def says_debug(arguments: Sequence[str]) -> bool:
-    """Whether ``--debug`` is among the arguments (before a ``--`` that ends the options)."""
+    Returns
+    -------
+    bool
+    """
     words = list(arguments)
     return "--debug" in words[: words.index("--") if "--" in words else len(words)]
 
@@ -37,7 +90,7 @@ def _debug_option() -> click.Option:
 
 
 class Command(click.Command):
-    """A command that takes ``--debug``."""
+    """A command with the option ``--debug``."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,7 +98,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group whose commands take ``--debug``, as it does itself; a wrong name is met with the nearest."""
+    """A group of commands that all have ``--debug``; for a wrong command name it suggests the nearest one."""
 
     command_class = Command
 
@@ -56,38 +109,56 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of the first argument.
+
+        Parameters
+        ----------
+        ctx : click.Context
+        args : list of str
+
+        Returns
+        -------
+        tuple
+            As `click.Group.resolve_command` returns it.
+
+        Raises
+        ------
+        click.UsageError
+            If there is no such command; it suggests the nearest one.
+        """
         name = args[0] if args else ""
         if name and not name.startswith("-") and self.get_command(ctx, name) is None:
-            import difflib
-
             near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             advice = f"; did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"there is no command '{name}'{advice}", ctx)
         return super().resolve_command(ctx, args)
 
 
-def write_json(value: object) -> None:
-    """Write a machine-readable summary to standard output."""
-    from napari_leukocls.io.serialise import json_text
+def print_json(value: object) -> None:
+    """Print a machine-readable summary on standard output.
 
+    Parameters
+    ----------
+    value : object
+        As `napari_leukocls.io.serialise.to_plain` takes it.
+    """
     click.echo(json_text(value), nl=False)
 
 
 class ProgressLine:
-    """Progress on standard error: one line that is rewritten on a terminal, few plain lines elsewhere.
+    """Progress on standard error: one line that is rewritten on a terminal, a plain line every few seconds elsewhere.
 
-    Call it with each `Progress`; call `close` at the end.
+    Call it with each `Progress`, and call `close` at the end.
     """
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
-        # Seconds between two lines: short where the line is rewritten, long where lines stay (a log file).
-        self._pause = 0.1 if self._terminal else 5.0
+        self._pause = _PAUSE_TERMINAL_S if self._terminal else _PAUSE_LOG_S
         self._last = time.monotonic() - 0.8 * self._pause
         self._shown = False
 
     def __call__(self, step: Progress) -> None:
-        """Show one step, unless the last one was shown a moment ago."""
+        """Show one step, unless another one was shown a moment ago."""
         now = time.monotonic()
         if now - self._last < self._pause:
             return
@@ -100,6 +171,6 @@ class ProgressLine:
             click.echo(text, err=True)
 
     def close(self) -> None:
-        """Clear the line that was being rewritten."""
+        """Clear the line on the terminal."""
         if self._terminal and self._shown:
             click.echo("\r\x1b[K", nl=False, err=True)

@@ -1,14 +1,17 @@
-"""``leukocls analyze``: images, folders and globs to one folder of results a slide."""
+"""``leukocls analyze``: images, folders and globs to one folder of results for each slide."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
+from napari_leukocls._version import __version__
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, count_text, print_json
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.results.exports import ALWAYS, FORMATS, parse_formats
 
 if TYPE_CHECKING:
     from napari_leukocls.batch import SlideOutcome
@@ -25,34 +28,50 @@ if TYPE_CHECKING:
     default="compact",
     show_default=True,
     metavar="NAME",
-    help="compact, threshold, a cellpose model's name, or its file.",
+    help="compact, threshold, or the name or file of a cellpose model.",
 )
-@click.option("--classifier", metavar="NAME", help="A model's name; the active one by default.")
-@click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the networks run.")
-@click.option("--diameter-px", type=float, metavar="F", help="Red-cell diameter in pixels.")
+@click.option("--classifier", metavar="NAME", help="Name of a model; the active one by default.")
+@click.option(
+    "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the networks."
+)
+@click.option("--diameter-px", type=float, metavar="F", help="Diameter of a red cell, pixels.")
 @click.option("--pixel-size-um", type=float, metavar="F", help="Micrometres per pixel.")
 @click.option(
     "--even-light/--light-as-is",
     default=True,
     show_default=True,
-    help="Even out light that falls to the edges.",
+    help="Whether to correct light that is weaker towards the edges of the image.",
 )
-@click.option("--min-confidence", type=float, metavar="F", help="Below it, a cell goes to review (0-1).")
+@click.option(
+    "--min-confidence", type=float, metavar="F", help="A cell with a lower probability (0-1) needs review."
+)
 @click.option(
     "--format",
     "formats",
     default="csv",
     show_default=True,
     metavar="LIST",
-    help="Exports, comma-separated: csv, geojson, coco, ometiff, anndata, xlsx, fhir, hl7, corrected, positions.",
+    help=f"Files to write, separated by commas: {', '.join((ALWAYS, *FORMATS))}.",
 )
 @click.option(
-    "--heatmaps", type=click.IntRange(0), default=0, metavar="N", help="Heatmaps per class in the report."
+    "--heatmaps",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Number of heatmaps for each class in the report.",
 )
-@click.option("--as-slide", metavar="NAME", help="All images are fields of one slide of this name.")
-@click.option("--resume", is_flag=True, help="Do only what is missing, or changed since.")
-@click.option("--workers", type=click.IntRange(1), default=1, metavar="N", help="Slides analysed at a time.")
-@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to run on.")
+@click.option("--as-slide", metavar="NAME", help="Take all images as fields of one slide, with this name.")
+@click.option(
+    "--resume", is_flag=True, help="Analyse only slides that are not done yet, or have changed since."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Slides analysed at the same time.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Address of a Dask scheduler to run on.")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary.")
 def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: bool, **options: Any) -> int:
     """Count and classify the cells of blood smears.
@@ -60,14 +79,14 @@ def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: b
     INPUT is an image, a folder of images, or a glob; each image is one slide.
     """
     how = {name: options.pop(name) for name in ("resume", "workers", "scheduler")}
-    _refuse_unbuilt(options)
+    options["formats"] = parse_formats(options["formats"])
     from napari_leukocls.config import make_config
 
     config = make_config(**options)
     outcomes, slides = run_analysis(inputs, out, config, as_slide, **how)
     failed = report_failures(out, outcomes, slides)
     if as_json:
-        write_json(_summary(out, outcomes, slides))
+        print_json(_summary(out, outcomes, slides))
     else:
         _print_outcomes(out, outcomes, failed)
     return 1 if failed else 0
@@ -76,9 +95,31 @@ def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: b
 def run_analysis(
     inputs: tuple[str, ...], out: Path, config: Any, as_slide: str | None = None, **how: Any
 ) -> tuple[list[SlideOutcome], list[SlideInput]]:
-    """Analyse what `inputs` stand for into `out`, with progress on standard error.
+    """Analyse images, with progress on standard error.
 
-    `how` goes to `napari_leukocls.batch.run_batch`.
+    Parameters
+    ----------
+    inputs : tuple of str
+        Images, folders and globs.
+    out : Path
+        Folder of the results.
+    config : AnalyzeConfig
+    as_slide : str, optional
+        Name of one slide that all images are fields of.
+    **how
+        Further arguments of `napari_leukocls.batch.run_batch`.
+
+    Returns
+    -------
+    outcomes : list of SlideOutcome
+    slides : list of SlideInput
+
+    Raises
+    ------
+    ArgumentError
+        If `as_slide` is empty.
+    OutputError
+        If the results cannot be written.
     """
     from napari_leukocls.io.atomic import make_folder
     from napari_leukocls.io.inputs import expand_inputs, group_as_slide
@@ -88,7 +129,7 @@ def run_analysis(
         if not as_slide.strip():
             raise ArgumentError("--as-slide is empty: give the slide a name.")
         slides = [group_as_slide(slides, as_slide)]
-    # Before the engine is loaded: a folder that cannot be written to is said at once.
+    # Before the models are loaded, so that an error about the folder comes at once.
     make_folder(out)
     from napari_leukocls.batch import run_batch
 
@@ -100,9 +141,26 @@ def run_analysis(
 
 
 def report_failures(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) -> int:
-    """List what failed in ``failures.csv`` and on standard error; how many did.
+    """List the slides that failed in ``failures.csv`` and on standard error.
 
-    Where nothing failed, the list that an earlier run into the same folder left is removed.
+    If none failed, the list of an earlier run in the same folder is removed.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the results.
+    outcomes : list of SlideOutcome
+    slides : list of SlideInput
+
+    Returns
+    -------
+    int
+        How many failed.
+
+    Raises
+    ------
+    OutputError
+        If the list cannot be written or removed.
     """
     from napari_leukocls.io.atomic import output_error
     from napari_leukocls.results.summary import write_failures
@@ -125,18 +183,7 @@ def report_failures(out: Path, outcomes: list[SlideOutcome], slides: list[SlideI
     return 0
 
 
-def _refuse_unbuilt(options: dict[str, Any]) -> None:
-    """Check the names of exports."""
-    from napari_leukocls.results.exports import parse_formats
-
-    options["formats"] = parse_formats(options["formats"])
-
-
 def _summary(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from napari_leukocls._version import __version__
-
     sources = {slide.slide_id: slide.source for slide in slides}
     done = sum(outcome.status == "done" for outcome in outcomes)
     return {
@@ -153,10 +200,11 @@ def _print_outcomes(out: Path, outcomes: list[SlideOutcome], failed: int) -> Non
         if outcome.status != "done":
             continue
         review = f", {outcome.n_review} to review" if outcome.n_review else ""
-        when = "done before" if outcome.resumed else f"{outcome.seconds:.1f} s"
+        when = "done earlier" if outcome.resumed else f"{outcome.seconds:.1f} s"
         click.echo(
-            f"{outcome.slide_id}: {outcome.n_cells} cells, {outcome.n_wbc} leukocytes{review} ({when})"
+            f"{outcome.slide_id}: {count_text(outcome.n_cells, 'cell')}, "
+            f"{count_text(outcome.n_wbc, 'leukocyte')}{review} ({when})"
         )
         for warning in outcome.warnings:
             click.echo(f"leukocls: {outcome.slide_id}: warning: {warning}", err=True)
-    click.echo(f"{len(outcomes) - failed} of {len(outcomes)} slides done; results are in {out}")
+    click.echo(f"{len(outcomes) - failed} of {count_text(len(outcomes), 'slide')} done; results are in {out}")

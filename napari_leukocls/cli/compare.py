@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, print_json
 
 
 @click.command(cls=Command)
@@ -17,24 +17,26 @@ from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results."
 )
-@click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the networks run.")
 @click.option(
-    "--um-per-px", type=float, metavar="F", help="Scale of the crops, where the table does not say it."
+    "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the networks."
+)
+@click.option(
+    "--um-per-px", type=float, metavar="F", help="Micrometres per pixel of crops whose row states none."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def compare(
     models: tuple[str, ...], data: Path, out: Path, device: str, um_per_px: float | None, as_json: bool
 ) -> None:
-    """Compare models: accuracy, speed, significance.
+    """Compare models by accuracy and speed.
 
-    MODEL is a model's name or folder. DATA is a folder of class folders, or a CSV with columns file,class;
-    where its column split names a test part, that alone is used.
+    MODEL is the name or folder of a model. DATA is a folder with one folder for each class, or a CSV with the
+    columns file and class. If the CSV has a column split, only its test part is used.
     """
     from napari_leukocls.cli.evaluate import need_data
     from napari_leukocls.evaluation.compare import distinct_names, iter_compare
     from napari_leukocls.models.registry import find_model
 
-    # What is cheap to check is checked before torch is loaded.
+    # Quick checks come before torch is loaded.
     distinct_names([find_model(model) for model in models])
     need_data(data)
     from napari_leukocls.progress import drain
@@ -45,7 +47,7 @@ def compare(
     finally:
         progress.close()
     if as_json:
-        write_json(result)
+        print_json(result)
         return
     click.echo(f"{'model':<28}{'accuracy':>9}{'macro F1':>10}{'ms/image':>10}{'images/s':>10}")
     for row in result["models"]:
@@ -55,6 +57,12 @@ def compare(
             f"{row['ms_per_image']:>10.2f}{row['images_per_s']:>10.1f}"
         )
     for row in result["pairs"]:
+<<<<<<< HEAD
         said = f"{row['better']} is better" if row["better"] else "the difference is not significant"
         click.echo(f"{row['first']} and {row['second']}: {said} (p = {row['p_holm']:.2g})")
     click.echo(f"* no other model is both faster and better. The report is {out / 'report.html'}")
+=======
+        verdict = f"{row['better']} is better" if row["better"] else "no significant difference"
+        click.echo(f"{row['first']} and {row['second']}: {verdict} (p = {row['p_holm']:.2g})")
+    click.echo(f"* no other model is both faster and more accurate; the report is {out / 'report.html'}")
+>>>>>>> f733d6d (The Python API and the commands described in full; numbers with their nouns in the singular for 1)

@@ -1,4 +1,4 @@
-"""``leukocls evaluate``, ``benchmark`` and ``demo``."""
+"""``leukocls demo`` and ``leukocls benchmark``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, figure_text, write_json
+from napari_leukocls.cli._base import DEVICES, Command, count_text, figure_text, print_json
 
 
 @click.command(cls=Command)
 @click.option("--quick", is_flag=True, help="Fewer repeats and small images.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def benchmark(quick: bool, as_json: bool) -> None:
-    """Time the engine on this machine."""
+    """Measure the speed and memory of analyses on this machine."""
     from napari_leukocls.api import run_benchmark
 
     figures = run_benchmark(quick)
     if as_json:
-        write_json(figures)
+        print_json(figures)
         return
     for name, value in _flat(figures):
         click.echo(f"{name:<56} {figure_text(value)}")
@@ -35,9 +35,11 @@ def benchmark(quick: bool, as_json: bool) -> None:
     metavar="DIR",
     help="Folder of the results.",
 )
-@click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the networks run.")
+@click.option(
+    "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the networks."
+)
 def demo(out: Path, device: str) -> int:
-    """Analyse the bundled smear and print its differential."""
+    """Analyse the bundled smear and print its counts."""
     from napari_leukocls.cli.analyze import report_failures, run_analysis
     from napari_leukocls.config import make_config
     from napari_leukocls.paths import sample_smear
@@ -49,13 +51,13 @@ def demo(out: Path, device: str) -> int:
         return 1
     folder = out / slides[0].slide_id
     _print_differential(folder / "counts.csv")
-    click.echo(f"\n{outcomes[0].n_cells} cells. For research and training; not for diagnosis.")
+    click.echo(f"\n{count_text(outcomes[0].n_cells, 'cell')}. For research and training; not for diagnosis.")
     click.echo(f"The report is {(folder / 'report.html').resolve()}")
     return 0
 
 
 def _print_differential(counts: Path) -> None:
-    """Print the classes that were seen, with percent and limits where they belong to the differential."""
+    """Print the classes that occur, with percent and limits of those in the differential."""
     with open(counts, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     click.echo(f"{'class':<24}{'count':>7}{'percent':>9}   95 % limits")
@@ -70,7 +72,7 @@ def _print_differential(counts: Path) -> None:
 
 
 def _flat(figures: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """Nested figures as (dotted name, value)."""
+    """Nested figures as pairs of a dotted name and a value."""
     rows: list[tuple[str, Any]] = []
     for key, value in figures.items():
         rows += _flat(value, f"{before}{key}.") if isinstance(value, dict) else [(f"{before}{key}", value)]

@@ -1,4 +1,4 @@
-"""Leukocls evaluate."""
+"""``leukocls evaluate``: a model measured on labelled crops."""
 
 from __future__ import annotations
 
@@ -6,18 +6,29 @@ from pathlib import Path
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, figure_text, limits_text, write_json
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, figure_text, limits_text, print_json
+from napari_leukocls.errors import InputError
 
+#: Metrics that are printed; all are in metrics.json.
 _HEADLINE = ("n", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "auc_macro", "ece", "review_rate")
 
 
 def need_data(data: Path) -> None:
-    """Refuse labelled crops that are not there."""
-    from napari_leukocls.errors import InputError
+    """Check that labelled crops exist.
 
+    Parameters
+    ----------
+    data : Path
+
+    Raises
+    ------
+    InputError
+        If they do not.
+    """
     if not data.exists():
         raise InputError(
-            f"there is no '{data}'; give a folder of class folders, or a CSV with columns file,class."
+            f"there is no '{data}'; give a folder with one folder for each class, or a CSV with the columns "
+            "file and class."
         )
 
 
@@ -27,20 +38,22 @@ def need_data(data: Path) -> None:
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results."
 )
-@click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the network runs.")
 @click.option(
-    "--um-per-px", type=float, metavar="F", help="Scale of the crops, where the table does not say it."
+    "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the network."
+)
+@click.option(
+    "--um-per-px", type=float, metavar="F", help="Micrometres per pixel of crops whose row states none."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 def evaluate(model: str, data: Path, out: Path, device: str, um_per_px: float | None, as_json: bool) -> None:
     """Measure MODEL on labelled crops.
 
-    DATA is a folder of class folders, or a CSV with columns file,class.
+    DATA is a folder with one folder for each class, or a CSV with the columns file and class.
     """
     from napari_leukocls.io.atomic import make_folder
     from napari_leukocls.models.registry import find_model
 
-    # What is cheap to check is checked before torch is loaded.
+    # Quick checks come before torch is loaded.
     find_model(model)
     need_data(data)
     make_folder(out)
@@ -52,7 +65,7 @@ def evaluate(model: str, data: Path, out: Path, device: str, um_per_px: float | 
     finally:
         progress.close()
     if as_json:
-        write_json(metrics)
+        print_json(metrics)
         return
     for name in _HEADLINE:
         if name in metrics:

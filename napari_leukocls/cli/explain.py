@@ -1,4 +1,4 @@
-"""``leukocls explain``: what a model looks at, and whether its heatmaps can be trusted."""
+"""``leukocls explain``: heatmaps of what a model's decision depends on, and checks of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, count_text, print_json
 
 if TYPE_CHECKING:
     from napari_leukocls.explanation.report import Explanation
@@ -22,18 +22,21 @@ if TYPE_CHECKING:
 @click.option(
     "--method",
     metavar="NAME",
-    help="gradcam, gradcam++, layercam, hirescam, eigencam or scorecam (slow); the model's own by default.",
+    help="gradcam, gradcam++, layercam, hirescam, eigencam or scorecam (slow); by default the model's own.",
 )
-@click.option("--check", is_flag=True, help="Check the heatmaps, on up to 64 cells.")
+@click.option("--check", is_flag=True, help="Check the heatmaps against the model, on up to 64 cells.")
 @click.option(
     "--kind",
     type=click.Choice(["auto", "field", "crop"]),
     default="auto",
     show_default=True,
-    help="A field: every leukocyte; a crop: its central cell; auto: images up to 40 um a side are crops.",
+    help="In a field every leukocyte is explained, in a crop its central cell; auto takes images of up to 40 um a "
+    "side as crops.",
 )
-@click.option("--pixel-size-um", type=float, metavar="F", help="Micrometres per pixel of all images.")
-@click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the networks run.")
+@click.option("--pixel-size-um", type=float, metavar="F", help="Micrometres per pixel, of all images.")
+@click.option(
+    "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the networks."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable summary.")
 def explain(
     model: str,
@@ -46,13 +49,14 @@ def explain(
     device: str,
     as_json: bool,
 ) -> int:
-    """Draw heatmaps of what MODEL looks at in images of smears, and check them.
+    """Draw heatmaps of what decides the class of a cell.
 
-    Writes figure.png, heatmaps, explanations.csv and report.html into DIR.
+    MODEL is the name or folder of a model. IMAGE is an image, a folder of images, or a glob. The results are
+    figure.png, heatmaps, explanations.csv and report.html in DIR.
     """
     from napari_leukocls.models.registry import find_model
 
-    # What is cheap to check is checked before torch is loaded.
+    # Quick checks come before torch is loaded.
     find_model(model)
     from napari_leukocls.api import explain as explained
 
@@ -74,7 +78,7 @@ def explain(
     for row in explanation.failures:
         click.echo(f"leukocls: {row['slide_id']}: {row['error']}", err=True)
     if as_json:
-        write_json(_summary(explanation, out))
+        print_json(_summary(explanation, out))
     else:
         _print(explanation, out)
     return 1 if explanation.failures else 0
@@ -83,7 +87,7 @@ def explain(
 def _summary(explanation: Explanation, out: Path) -> dict[str, Any]:
     from napari_leukocls.io.serialise import to_plain
 
-    return to_plain(
+    summary: dict[str, Any] = to_plain(
         {
             "out": str(out),
             "model": explanation.model,
@@ -96,6 +100,7 @@ def _summary(explanation: Explanation, out: Path) -> dict[str, Any]:
             "failures": explanation.failures,
         }
     )
+    return summary
 
 
 def _print(explanation: Explanation, out: Path) -> None:
@@ -107,4 +112,7 @@ def _print(explanation: Explanation, out: Path) -> None:
     click.echo(f"{model['name']} ({model['method']}): {model['badge']}: {model['figures']}")
     if explanation.checks is not None:
         click.echo(f"these cells: {explanation.checks['state']}: {figures_text(explanation.checks)}")
-    click.echo(f"{len(explanation.cells)} cells of {len(explanation.images)} images; results are in {out}")
+    click.echo(
+        f"{count_text(len(explanation.cells), 'cell')} in {count_text(len(explanation.images), 'image')}; "
+        f"results are in {out}"
+    )

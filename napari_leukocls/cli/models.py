@@ -1,4 +1,4 @@
-"""``leukocls models``: which there are, what they say of themselves, and whether they are whole."""
+"""``leukocls models``: list, describe, check, import and export models."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import Group, write_json
+from napari_leukocls.cli._base import Group, count_text, print_json
 
+#: Entries of a card that are shown first.
 _FIRST = ("name", "task", "architecture", "classes", "intended_use", "known_limits", "licence")
 
 
 @click.group(cls=Group)
 def models() -> None:
-    """List, describe and check models."""
+    """List, describe, check, import and export models."""
 
 
 @models.command("list")
@@ -39,7 +40,7 @@ def list_command(as_json: bool) -> None:
             row["classes"] = list(classes) if isinstance(classes, list) else []
         rows.append(row)
     if as_json:
-        write_json(rows)
+        print_json(rows)
         return
     for row in rows:
         mark = "*" if row["active"] else " "
@@ -59,7 +60,7 @@ def info(name: str, as_json: bool) -> None:
     entry = find_model(name)
     card = entry.card()
     if as_json:
-        write_json(card)
+        print_json(card)
         return
     click.echo(f"folder: {entry.path}")
     for key in (*(key for key in _FIRST if key in card), *(key for key in card if key not in _FIRST)):
@@ -70,7 +71,7 @@ def info(name: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
 def verify(name: str, as_json: bool) -> None:
-    """Check that the model NAME is whole: its card, its weights, and that they fit each other."""
+    """Check that the model NAME is whole: that its card and weights can be read and belong together."""
     from napari_leukocls.models.registry import find_model
 
     entry = find_model(name)
@@ -83,7 +84,7 @@ def verify(name: str, as_json: bool) -> None:
 
         checked = verify_classifier(entry.path)
     if as_json:
-        write_json({"name": entry.name, "path": str(entry.path), "whole": True, "checked": checked})
+        print_json({"name": entry.name, "path": str(entry.path), "whole": True, "checked": checked})
         return
     for line in checked:
         click.echo(line)
@@ -92,16 +93,22 @@ def verify(name: str, as_json: bool) -> None:
 
 @models.command("import")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--name", help="Name of the installed model; by default the file's.")
-@click.option("--arch", metavar="NAME", help="Of a state dict: the architecture that it belongs to.")
+@click.option("--name", help="Name of the installed model; by default the name of the file.")
+@click.option("--arch", metavar="NAME", help="Architecture of a state dict.")
+@click.option("--classes", metavar="A,B,...", help="Classes of a state dict, in the order of its outputs.")
 @click.option(
-    "--classes", metavar="A,B,...", help="Of a state dict: its classes, in the order of its outputs."
+    "--argument",
+    "arguments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Argument of the architecture; VALUE is JSON.",
 )
 @click.option(
-    "--argument", "arguments", multiple=True, metavar="KEY=VALUE", help="For the architecture; VALUE as JSON."
-)
-@click.option(
-    "--input-size", "side_px", type=click.IntRange(16, 1024), metavar="PX", help="Side of its input."
+    "--input-size",
+    "side_px",
+    type=click.IntRange(16, 1024),
+    metavar="PX",
+    help="Side of the network's input, pixels.",
 )
 @click.option(
     "--side-um",
@@ -109,27 +116,27 @@ def verify(name: str, as_json: bool) -> None:
     default=22.4,
     show_default=True,
     metavar="F",
-    help="What that side is on the slide.",
+    help="Side of the input on the slide, um.",
 )
 @click.option(
     "--margin-um",
     type=float,
     metavar="F",
-    help="Paint out what is farther from the cell; nothing by default.",
+    help="Blank out pixels farther than this from the cell, um; by default none.",
 )
-@click.option("--licence", default="", help="Of the weights.")
-@click.option("--replace", is_flag=True, help="Replace a model of that name.")
+@click.option("--licence", default="", help="Licence of the weights.")
+@click.option("--replace", is_flag=True, help="Replace an installed model of the same name.")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
 def import_command(path: Path, name: str | None, as_json: bool, replace: bool, **options: Any) -> None:
     """Install the model at PATH: a model folder, its zip, or a state dict (.safetensors, .pth).
 
-    A torch file is read without running anything that it holds.
+    No code in the file is run.
     """
     from napari_leukocls.exchange import import_model
 
     installed = import_model(path, name, _import_settings(options), replace)
     if as_json:
-        write_json({"name": installed.name, "path": str(installed)})
+        print_json({"name": installed.name, "path": str(installed)})
         return
     click.echo(f"{installed.name} is installed; use it with --classifier {installed.name}")
 
@@ -139,20 +146,20 @@ def import_command(path: Path, name: str | None, as_json: bool, replace: bool, *
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
 def export_command(name: str, path: Path, as_json: bool) -> None:
-    """Save the model NAME as PATH: *.onnx, *.bioimageio.zip, or *.zip of its folder."""
+    """Save the model NAME as PATH: *.onnx, *.bioimageio.zip, or *.zip (its folder)."""
     from napari_leukocls.exchange import export_model
 
     result = export_model(name, path)
     if as_json:
-        write_json(result)
+        print_json(result)
         return
     checked = result.get("largest_difference")
-    more = "" if checked is None else f" (run and compared: probabilities differ by {checked:.1g} at most)"
+    more = "" if checked is None else f" (checked: probabilities differ by at most {checked:.1g})"
     click.echo(f"{name} is saved as {result['path']}{more}")
 
 
 def _import_settings(options: dict[str, Any]) -> Any:
-    """What was said of a state dict; None where nothing was."""
+    """The settings of a state dict; None if none were given."""
     from napari_leukocls.errors import ArgumentError
     from napari_leukocls.exchange import ImportSettings
 
@@ -166,7 +173,7 @@ def _import_settings(options: dict[str, Any]) -> Any:
         except ValueError:
             arguments[key] = value
         if not separator or not key:
-            raise ArgumentError(f"--argument {word!r}: write KEY=VALUE.")
+            raise ArgumentError(f"--argument {word!r} is not KEY=VALUE; write for example depth=2.")
     return ImportSettings(
         architecture=options["arch"] or "",
         classes=tuple(part.strip() for part in (options["classes"] or "").split(",") if part.strip()),
@@ -181,11 +188,11 @@ def _import_settings(options: dict[str, Any]) -> Any:
 def _summary(row: dict[str, Any]) -> str:
     if row["kind"] == "segmenter":
         return "segmenter"
-    return f"{row['architecture']}, {len(row['classes'])} classes"
+    return f"{row['architecture']}, {count_text(len(row['classes']), 'class', 'classes')}"
 
 
 def _architecture(card: dict[str, Any]) -> str:
-    """The architecture's name: the card holds it alone or with its arguments."""
+    """The name of the architecture, which the card holds alone or with its arguments."""
     architecture = card.get("architecture", "unknown")
     return str(architecture.get("name", "unknown")) if isinstance(architecture, dict) else str(architecture)
 

@@ -1,4 +1,4 @@
-"""``leukocls promote``: the gate that a new model has to pass."""
+"""``leukocls promote``: a new model becomes the active one if no class gets worse."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
+from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, print_json
 
 
 @click.command(cls=Command)
@@ -23,11 +23,13 @@ from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, write_json
     metavar="DIR",
     help="Folder of promotion.json.",
 )
-@click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where the networks run.")
 @click.option(
-    "--um-per-px", type=float, metavar="F", help="Scale of the crops, where the table does not say it."
+    "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the networks."
 )
-@click.option("--exit-code", is_flag=True, help="End with status 1 where the answer is no.")
+@click.option(
+    "--um-per-px", type=float, metavar="F", help="Micrometres per pixel of crops whose row states none."
+)
+@click.option("--exit-code", is_flag=True, help="End with status 1 if the model is not promoted.")
 @click.option("--json", "as_json", is_flag=True, help="Print promotion.json.")
 def promote(
     new: str,
@@ -39,16 +41,16 @@ def promote(
     exit_code: bool,
     as_json: bool,
 ) -> int:
-    """Replace the active model if the new one is no worse in any class.
+    """Make NEW the active model if no class gets worse.
 
-    NEW is a model's name or folder. DATA is a folder of class folders, or a CSV with columns file,class, of
-    cells that NEW was not trained on; where its column split names a test part, that alone is used. On yes
-    NEW becomes the active model.
+    NEW is the name or folder of a model. DATA is a folder with one folder for each class, or a CSV with the
+    columns file and class, of cells that NEW was not trained on. If the CSV has a column split, only its test
+    part is used. If NEW passes, it becomes the active model.
     """
     from napari_leukocls.cli.evaluate import need_data
     from napari_leukocls.models.registry import active_classifier, find_model
 
-    # What is cheap to check is checked before torch is loaded.
+    # Quick checks come before torch is loaded.
     for name in (new, over or active_classifier()):
         find_model(name)
     need_data(data)
@@ -61,7 +63,7 @@ def promote(
         progress.close()
     status = int(exit_code and not decision.promote)
     if as_json:
-        write_json(decision.to_json())
+        print_json(decision.to_json())
         return status
     click.echo(f"{'class':<24}{'cells':>6}{'current':>9}{'new':>9}{'p':>8}  verdict")
     for row in decision.classes:

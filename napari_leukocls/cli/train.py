@@ -1,8 +1,10 @@
-"""``leukocls train``: every field of `TrainConfig` is an option."""
+"""``leukocls train``: a classifier is trained; every field of `TrainConfig` is an option."""
 
 from __future__ import annotations
 
 import json
+import signal
+import tomllib
 import types
 import typing
 from pathlib import Path
@@ -10,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from napari_leukocls.cli._base import Command, ProgressLine, write_json
+from napari_leukocls.cli._base import Command, ProgressLine, count_text, print_json
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 
 if TYPE_CHECKING:
     from napari_leukocls.training.events import TrainEvent
 
-#: Fields that have an argument or an option of their own, and what is no setting.
+#: Fields that are not made into options: they have their own, or are no settings.
 _OWN = frozenset({"version", "data", "from_model", "preset", "out"})
 
 
 class _TrainCommand(Command):
-    """Makes its options from the settings when it is asked for them, so that other commands start quickly."""
+    """A command that makes its options from the settings when it is used, so that others start quickly."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -63,7 +65,7 @@ def _option(name: str, field: Any) -> click.Option:
 
 
 def _plain_type(annotation: Any) -> Any:
-    """What a field takes where it is set: ``Annotated[float, ...] | None`` takes a float."""
+    """The type of a value of a field: float for ``Annotated[float, ...] | None``."""
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
     if typing.get_origin(annotation) is typing.Annotated:
@@ -87,20 +89,28 @@ def _json(ctx: click.Context, option: click.Parameter, value: str | None) -> Any
 def read_settings(path: Path) -> dict[str, Any]:
     """Settings from a TOML or JSON file.
 
+    Parameters
+    ----------
+    path : Path
+        JSON if its suffix is ``.json``.
+
+    Returns
+    -------
+    dict
+        Values by the names of the fields of `TrainConfig`.
+
     Raises
     ------
     ArgumentError
-        Where it cannot be read.
+        If the file cannot be read.
     """
-    import tomllib
-
     try:
         text = path.read_text(encoding="utf-8")
         raw = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ArgumentError(f"the settings {path} cannot be read as TOML or JSON ({error}).") from error
     if not isinstance(raw, dict):
-        raise ArgumentError(f"the settings {path} are no table: write one setting a line.")
+        raise ArgumentError(f"the settings {path} are not a table: write each setting on its own line.")
     return raw
 
 
@@ -110,9 +120,13 @@ def read_settings(path: Path) -> dict[str, Any]:
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the model and records."
 )
-@click.option("--preset", metavar="NAME", help="Recipe to start from; --preset list shows them.")
+@click.option("--preset", metavar="NAME", help="Set of settings to start from; --preset list shows them.")
 @click.option(
-    "--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="Settings, TOML or JSON."
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with settings, TOML or JSON.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(
@@ -126,8 +140,9 @@ def train(
 ) -> int:
     """Train or fine-tune a classifier on labelled crops.
 
-    DATA is a folder of class folders, or a CSV with columns file,class and optionally patient, slide, split,
-    um_per_px. Give --arch or --from. An interrupted training goes on when the same command is given again.
+    DATA is a folder with one folder for each class, or a CSV with the columns file and class, and optionally
+    patient, slide, split and um_per_px. Give --arch or --from. To continue an interrupted training, give the
+    same command again.
     """
     from napari_leukocls.threads import share_processor
     from napari_leukocls.training.config import make_train_config, preset_names, preset_summary
@@ -141,26 +156,25 @@ def train(
     given = {"data": data, "from_model": from_model, "out": str(out) if out is not None else None, **fields}
     settings |= {name: value for name, value in given.items() if value not in (None, "", ())}
     if "out" not in settings:
-        raise ArgumentError("say where the model goes: --out DIR.")
+        raise ArgumentError("the folder of the model is missing: give --out DIR.")
     preset = preset or settings.pop("preset", None)
     settings.pop("preset", None)
     config = make_train_config(preset or None, **settings)
     if config.data and not Path(config.data).exists():
         raise ArgumentError(
-            f"there is no '{config.data}'; give a folder of class folders, or a CSV with columns file,class."
+            f"there is no '{config.data}'; give a folder with one folder for each class, or a CSV with the columns "
+            "file and class."
         )
     last = _run(config)
     if as_json:
-        write_json({"status": last.kind, **last.data})
+        print_json({"status": last.kind, **last.data})
     else:
         _print_result(last.data)
     return 0
 
 
 def _run(config: Any) -> TrainEvent:
-    """Train, show what happens on standard error, and return the last event; Ctrl-C is a soft stop."""
-    import signal
-
+    """Train with progress on standard error; the last event. Ctrl-C ends the training and keeps the model."""
     from napari_leukocls.progress import CancelToken, Progress
     from napari_leukocls.training.run import iter_train
 
@@ -170,7 +184,8 @@ def _run(config: Any) -> TrainEvent:
         if cancel.cancelled:
             raise KeyboardInterrupt
         click.echo(
-            "\nstopping softly: the best weights so far are kept; Ctrl-C again ends at once.", err=True
+            "\nthe training ends soon and keeps the best weights so far; press Ctrl-C again to end it at once.",
+            err=True,
         )
         cancel.cancel()
 
@@ -188,12 +203,12 @@ def _run(config: Any) -> TrainEvent:
         line.close()
         signal.signal(signal.SIGINT, before)
     if last is None:
-        raise LeukoclsError("the training ended without a word: report it.")
+        raise LeukoclsError("the training ended without a result; please report this as a bug.")
     return last
 
 
 def _show(event: TrainEvent) -> None:
-    """One event as a line on standard error; the last one is printed by the caller."""
+    """Print an event as one line on standard error; the caller prints the last one."""
     data = event.data
     if event.kind == "epoch":
         again = f"repeat {data['repeat']} " if "repeat" in data else ""
@@ -205,7 +220,8 @@ def _show(event: TrainEvent) -> None:
         parts = (f"{name} {sum(counts.values())}" for name, counts in data["counts"].items())
         text = f"{', '.join(parts)} crops; grouped by {data['grouped_by']}, {data['left_out']} left out"
     elif event.kind == "started":
-        text = f"{data['crops']} crops of {len(data['classes'])} classes, on {data['device']}"
+        n_classes = count_text(len(data["classes"]), "class", "classes")
+        text = f"{count_text(data['crops'], 'crop')} of {n_classes}, on {data['device']}"
     elif event.kind in ("warning", "log"):
         text = ("warning: " if event.kind == "warning" else "") + data["message"]
     else:

@@ -119,7 +119,7 @@ def test_a_clean_second_run_removes_the_list_of_failures(
     done = leukocls("analyze", str(inputs / "good.png"), "--out", str(out), "--pixel-size-um", "0.16")
     assert done.returncode == 0, done.stderr
     assert not (out / "failures.csv").exists()
-    assert "1 of 1 slides done" in done.stdout
+    assert "1 of 1 slide done" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -443,11 +443,11 @@ def test_the_command_trains_and_says_where_the_model_is(crops, tmp_path, capsys)
 def test_the_api_trains(crops, tmp_path):
     from napari_leukocls.api import train as api_train
 
-    told = []
+    events = []
     folder = api_train(
         crops,
         tmp_path,
-        tell=told.append,
+        on_event=events.append,
         **settings(crops, tmp_path, epochs=1).model_dump(exclude={"data", "out"}),
     )
-    assert verify(folder) and told[-1].kind == "finished"
+    assert verify(folder) and events[-1].kind == "finished"
