@@ -409,11 +409,7 @@ def train(
     from napari_leukocls.training.run import iter_train
 
     config = make_train_config(preset, data=str(data), out=str(out_dir), **settings)
-<<<<<<< HEAD
-    return drain(iter_train(config, cancel), tell)
-=======
-    return finish_training(iter_train(config, cancel), on_event)
->>>>>>> f733d6d (The Python API and the commands described in full; numbers with their nouns in the singular for 1)
+    return drain(iter_train(config, cancel), on_event)
 
 
 def run_benchmark(quick: bool = False) -> dict[str, Any]:

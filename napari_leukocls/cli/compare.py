@@ -57,12 +57,6 @@ def compare(
             f"{row['ms_per_image']:>10.2f}{row['images_per_s']:>10.1f}"
         )
     for row in result["pairs"]:
-<<<<<<< HEAD
-        said = f"{row['better']} is better" if row["better"] else "the difference is not significant"
-        click.echo(f"{row['first']} and {row['second']}: {said} (p = {row['p_holm']:.2g})")
-    click.echo(f"* no other model is both faster and better. The report is {out / 'report.html'}")
-=======
         verdict = f"{row['better']} is better" if row["better"] else "no significant difference"
         click.echo(f"{row['first']} and {row['second']}: {verdict} (p = {row['p_holm']:.2g})")
     click.echo(f"* no other model is both faster and more accurate; the report is {out / 'report.html'}")
->>>>>>> f733d6d (The Python API and the commands described in full; numbers with their nouns in the singular for 1)
