@@ -277,7 +277,8 @@ def _from_ycbcr(pixels: np.ndarray, page: TiffPage) -> np.ndarray:
     r = chroma_r * (2 - 2 * red) + luma
     b = chroma_b * (2 - 2 * blue) + luma
     g = (luma - blue * b - red * r) / green
-    return np.clip(np.rint(np.stack([r, g, b], axis=-1)), 0, 255).astype(np.uint8)
+    rgb: np.ndarray = np.clip(np.rint(np.stack([r, g, b], axis=-1)), 0, 255).astype(np.uint8)
+    return rgb
 
 
 def _rationals(page: TiffPage, code: int, usual: tuple[float, ...]) -> tuple[float, ...]:

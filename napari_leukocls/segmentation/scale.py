@@ -22,10 +22,35 @@ if TYPE_CHECKING:
     from napari_leukocls.segmentation.base import Outlines
     from napari_leukocls.segmentation.compact import CompactSegmenter
 
-#: A given scale that is this many times off what the width of the stained parts suggests is doubted.
-FAR = 3.5
-#: Red cells side by side in what that is guessed from.
-GUESSED_ON = 40
+#: Diameter of a red cell on a dried film, micrometres (normal 6.7-7.7); a convention, stated in results.
+RED_CELL_UM = 7.5
+#: Diameters (pixels) at which the coarse pass looks; the network bears half to double of what it expects.
+CANDIDATES_PX = (15.0, 25.0, 42.0, 71.0, 120.0, 202.0, 340.0)
+#: Side that an image is reduced to for the first guess, pixels.
+GUESS_SIDE = 512
+#: Largest pale middle of a cell there, pixels: a disc of 64.
+MAX_HOLE = 3200
+#: Ratio between the sizes at which an image is looked at. The network bears several times as much.
+STEP = 1.15
+#: A look measures what it expected within this many octaves.
+AGREES = 0.25
+#: Looks at most before a guess is given up.
+MAX_LOOKS = 5
+#: Quality from which a reading is taken at once: held-out fields read 0.05 to 0.3, wrong sizes under 0.03.
+GOOD_QUALITY = 0.04
+#: Side of the windows that the coarse pass looks at, network pixels.
+WINDOW = 256
+#: Whole red cells below which the ruler is unsure.
+MIN_RED_CELLS = 6
+#: Relative spread of diameters above which the ruler is unsure.
+MAX_SPREAD = 0.25
+#: A given scale is doubted where red cells measure this many times more or less than it says. Red cells of people
+#: are 6.7 to 7.7 um across, of microcytosis down to 5.5: far from this factor.
+DOUBTED = 1.6
+#: The same where no red cell can be measured, and only the width of what is stained is known.
+DOUBTED_BY_STAIN = 3.5
+#: Red cells side by side in the part of a field that is measured for that.
+DOUBT_CELLS = 40
 
 
 def find_scale(
@@ -59,7 +84,7 @@ def find_scale(
     elif image.um_per_px is not None:
         said = Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata")
     if said is not None:
-        return said, _doubts(said, image) if fields is None else []
+        return (said, []) if fields is not None else _doubts(said, image, compact)
     reading = estimate_diameter(compact, [image.pixels] if fields is None else fields())
     scale = scale_of(reading, min(80.0, max(15.0, 0.12 * min(image.pixels.shape[:2]))))
     if scale.source == "unknown":
@@ -73,18 +98,44 @@ def find_scale(
     return scale, []
 
 
-def _doubts(said: Scale, image: SmearImage) -> list[str]:
-    """A warning where a scale that was given is far from what the picture shows."""
-    # So much of the middle that cells of the given size are still large enough in what the guess looks at.
-    side = int(np.ceil(GUESSED_ON * said.red_cell_diameter_px))
+def _doubts(given: Scale, image: SmearImage, compact: CompactSegmenter) -> tuple[Scale, list[str]]:
+    """Compare a given scale with the red cells; where they differ much it is unsure, with a warning."""
+    expected = given.red_cell_diameter_px
+    # The middle of a large field is enough, and keeps cells of the given size large enough for the first guess.
+    side = int(np.ceil(DOUBT_CELLS * expected))
     rows, columns = (slice(max(0, (n - side) // 2), (n + side) // 2 + 1) for n in image.pixels.shape[:2])
-    guess = guess_diameter(np.ascontiguousarray(image.pixels[rows, columns]))
-    if guess is None or 1 / FAR < guess / said.red_cell_diameter_px < FAR:
-        return []
-    return [
-        f"the scale ({said.um_per_px:.3g} um a pixel, from the {said.source}) makes red cells "
-        f"{said.red_cell_diameter_px:.0f} px across, but what is stained here is about {guess:.0f} px wide: check it."
-    ]
+    part = np.ascontiguousarray(image.pixels[rows, columns])
+    guess = guess_diameter(part)
+    if guess is None:
+        return given, []
+    reading = _measured(compact, part, expected)
+    if reading is not None:
+        found, limit, what = (
+            reading.diameter_px,
+            DOUBTED,
+            f"the {reading.n_cells} red cells that were measured are",
+        )
+    else:
+        found, limit, what = guess, DOUBTED_BY_STAIN, "what is stained here is"
+    if 1 / limit < found / expected < limit:
+        return given, []
+    warning = (
+        f"the scale ({given.um_per_px:.3g} um a pixel, from the {given.source}) makes red cells "
+        f"{expected:.0f} px across, but {what} about {found:.0f} px wide: check it."
+    )
+    return replace(given, sure=False), [warning]
+
+
+def _measured(compact: CompactSegmenter, pixels: np.ndarray, expected: float) -> Reading | None:
+    """Measure the red cells of a field whose scale is given; None where they do not give a sure reading."""
+    reading = _look(compact, [pixels], expected)
+    octaves = abs(np.log2(reading.diameter_px / expected)) if reading.diameter_px else np.inf
+    if reading.quality < GOOD_QUALITY or octaves > AGREES:
+        reading = estimate_diameter(compact, [pixels])
+    sure = (
+        reading.n_cells >= MIN_RED_CELLS and reading.spread <= MAX_SPREAD and reading.quality >= GOOD_QUALITY
+    )
+    return reading if sure else None
 
 
 def steady_diameter(image: SmearImage, scale: Scale) -> float:
@@ -92,30 +143,6 @@ def steady_diameter(image: SmearImage, scale: Scale) -> float:
     if scale.source != "red_cell_ruler":
         return scale.red_cell_diameter_px
     return working_diameter(scale.red_cell_diameter_px, image.pixels.shape[:2])
-
-
-#: Diameter of a red cell on a dried film, micrometres (normal 6.7-7.7); a convention, stated in results.
-RED_CELL_UM = 7.5
-#: Diameters (pixels) at which the coarse pass looks; the network bears half to double of what it expects.
-CANDIDATES_PX = (15.0, 25.0, 42.0, 71.0, 120.0, 202.0, 340.0)
-#: Side that an image is reduced to for the first guess, pixels.
-GUESS_SIDE = 512
-#: Largest pale middle of a cell there, pixels: a disc of 64.
-MAX_HOLE = 3200
-#: Ratio between the sizes at which an image is looked at. The network bears several times as much.
-STEP = 1.15
-#: A look measures what it expected within this many octaves.
-AGREES = 0.25
-#: Looks at most before a guess is given up.
-MAX_LOOKS = 5
-#: Quality from which a reading is taken at once: held-out fields read 0.05 to 0.3, wrong sizes under 0.03.
-GOOD_QUALITY = 0.04
-#: Side of the windows that the coarse pass looks at, network pixels.
-WINDOW = 256
-#: Whole red cells below which the ruler is unsure.
-MIN_RED_CELLS = 6
-#: Relative spread of diameters above which the ruler is unsure.
-MAX_SPREAD = 0.25
 
 
 @dataclass(frozen=True)

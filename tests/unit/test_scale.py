@@ -131,10 +131,22 @@ def test_images_too_small_for_a_cell_are_borne(shape):
 def test_a_given_scale_far_from_what_is_seen_is_doubted():
     pixels = smear(1.0).pixels
     for wrong in ({"pixel_size_um": 1.0}, {"diameter_px": 6.0}, {"pixel_size_um": 0.02}):
-        (warning,) = find(pixels, **wrong)[1]
-        assert "check it" in warning
+        scale, (warning,) = find(pixels, **wrong)
+        assert "check it" in warning and not scale.sure
     for right in ({"pixel_size_um": 0.16}, {"diameter_px": 47.0}):
         assert find(pixels, **right)[1] == []
+
+
+@pytest.mark.parametrize("times", [0.4, 0.55, 1.8, 2.5])
+def test_the_pixels_of_another_objective_are_doubted(times):
+    scale, (warning,) = find(smear(1.0).pixels, metadata=0.16 * times)
+    assert "red cells" in warning and "from the metadata" in warning and not scale.sure
+    assert scale.um_per_px == pytest.approx(0.16 * times)
+
+
+@pytest.mark.parametrize("times", [0.8, 1.0, 1.25])
+def test_small_and_large_red_cells_are_no_doubt(times):
+    assert find(smear(1.0).pixels, metadata=0.16 * times)[1] == []
 
 
 @pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), float("inf"), 3.45, 1e-9])
