@@ -2,6 +2,8 @@
 
 The public names are imported when they are first used, so that ``import napari_leukocls`` stays quick
 and pulls in neither torch nor cellpose.
+
+`SmearResult` is the former name of `FieldResult`, and stays.
 """
 
 from __future__ import annotations
@@ -14,19 +16,24 @@ from napari_leukocls._version import __version__
 if TYPE_CHECKING:
     from napari_leukocls.api import analyze
     from napari_leukocls.synthetic import render_smear
-    from napari_leukocls.types import SmearResult
+    from napari_leukocls.types import FieldResult, SlideResult
+    from napari_leukocls.types import FieldResult as SmearResult
 
+#: Each public name: the module that defines it, and its name there.
 _HOME = {
-    "analyze": "napari_leukocls.api",
-    "render_smear": "napari_leukocls.synthetic",
-    "SmearResult": "napari_leukocls.types",
+    "analyze": ("napari_leukocls.api", "analyze"),
+    "render_smear": ("napari_leukocls.synthetic", "render_smear"),
+    "FieldResult": ("napari_leukocls.types", "FieldResult"),
+    "SlideResult": ("napari_leukocls.types", "SlideResult"),
+    "SmearResult": ("napari_leukocls.types", "FieldResult"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    module, attribute = _HOME[name]
+    value = getattr(import_module(module), attribute)
     globals()[name] = value
     return value
 
@@ -35,4 +42,4 @@ def __dir__() -> list[str]:
     return sorted(set(globals()) | set(_HOME))
 
 
-__all__ = ["SmearResult", "__version__", "analyze", "render_smear"]
+__all__ = ["FieldResult", "SlideResult", "SmearResult", "__version__", "analyze", "render_smear"]

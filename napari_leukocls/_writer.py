@@ -12,7 +12,7 @@ from napari_leukocls.io.serialise import write_table
 from napari_leukocls.measurement.cells import cell_geometry
 from napari_leukocls.measurement.differential import differential
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 
 def write_cells(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
@@ -44,7 +44,7 @@ def write_counts(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 def _tables(data: Any, meta: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cells and counts of a labels layer: of the result that it shows, else of its features and its pixels."""
     result = meta.get("metadata", {}).get("leukocls")
-    if isinstance(result, SmearResult):
+    if isinstance(result, FieldResult):
         return result.cells, result.counts
     features = pd.DataFrame(meta.get("features", {}))
     name = str(meta.get("name", "layer"))

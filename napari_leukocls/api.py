@@ -16,7 +16,7 @@ from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.config import check_um_per_px, make_config
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.progress import CancelToken, ProgressCallback, drain
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ def analyze(
     cancel: CancelToken | None = None,
     engine: Engine | None = None,
     **settings: Any,
-) -> SmearResult:
+) -> FieldResult:
     """Analyse one smear field: find its cells, classify them, and count them.
 
     Parameters
@@ -59,7 +59,7 @@ def analyze(
 
     Returns
     -------
-    SmearResult
+    FieldResult
         The table of cells, the differential count, the labels of the cells, and a record of the run.
 
     Raises

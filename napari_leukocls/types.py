@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -138,13 +138,18 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class SmearResult:
-    """Everything that is known of one smear after analysis.
+class SlideResult:
+    """The cells and the count of one slide: a single field, several fields, or a whole slide.
 
     Attributes
     ----------
-    image : SmearImage
-    segmentation : Segmentation
+    slide_id : str
+        Name of the slide, and of its folder of results.
+    source : str
+        Where the pixels came from (a path, or the name of a layer).
+    um_per_px : float
+        Pixel size in micrometres. Of a slide of several fields: that of its last field;
+        ``run["um_per_px"]`` lists all.
     cells : pandas.DataFrame
         One row a cell, columns as in ``cells.csv``.
     counts : pandas.DataFrame
@@ -154,12 +159,38 @@ class SmearResult:
     warnings : tuple of str
     """
 
-    image: SmearImage
-    segmentation: Segmentation
+    slide_id: str
+    source: str
+    um_per_px: float
     cells: pd.DataFrame
     counts: pd.DataFrame
     run: dict[str, Any]
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FieldResult(SlideResult):
+    """The cells, the count, the image and the outlines of one field.
+
+    `slide_id` and `source` are those of the image, and `um_per_px` is that of the segmentation's scale.
+
+    Attributes
+    ----------
+    image : SmearImage
+    segmentation : Segmentation
+    """
+
+    slide_id: str = field(init=False)
+    source: str = field(init=False)
+    um_per_px: float = field(init=False)
+    image: SmearImage = field(kw_only=True)
+    segmentation: Segmentation = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        # The dataclass is frozen, so its own assignment is refused.
+        object.__setattr__(self, "slide_id", self.image.slide_id)
+        object.__setattr__(self, "source", self.image.source)
+        object.__setattr__(self, "um_per_px", self.segmentation.scale.um_per_px)
 
     @property
     def labels(self) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import differential
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import Predictions, Scale, Segmentation, SmearImage, SmearResult
+from napari_leukocls.types import FieldResult, Predictions, Scale, Segmentation, SmearImage
 
 CLASSES = (
     "neutrophil eosinophil basophil lymphocyte monocyte immature_granulocyte erythroblast platelet".split()
@@ -25,7 +25,7 @@ def make_result(
     source: str = "/data/field 1.png",
     classifier_hash: str = "cd",
     every: int = 2,
-) -> SmearResult:
+) -> FieldResult:
     """Discs on a grid; every `every`-th is a leukocyte, and every fifth of those is unsure.
 
     Cells are numbered in reading order; `seed` changes the pixels alone.
@@ -57,4 +57,6 @@ def make_result(
         "classifier": {"name": "default", "sha256": classifier_hash * 32, "classes": list(CLASSES)},
         "settings": {"segmenter": "compact", "min_confidence": None, "where": Path("x")},
     }
-    return SmearResult(SmearImage(pixels, slide_id, source), found, cells, counts, run, ("look",))
+    return FieldResult(
+        cells, counts, run, ("look",), image=SmearImage(pixels, slide_id, source), segmentation=found
+    )

@@ -19,7 +19,7 @@ from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import as_seen, measure_light
 from napari_leukocls.segmentation.scale import find_scale, steady_diameter
 from napari_leukocls.segmentation.stain_density import red_cell_density
-from napari_leukocls.types import CELL_KINDS, Predictions, Scale, Segmentation, SmearImage, SmearResult
+from napari_leukocls.types import CELL_KINDS, FieldResult, Predictions, Scale, Segmentation, SmearImage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ MIN_CELL_UM = 1.2
 
 def iter_analyze(
     image: SmearImage, engine: Engine, cancel: CancelToken | None = None
-) -> Generator[Progress, None, SmearResult]:
+) -> Generator[Progress, None, FieldResult]:
     """Analyse one field: light, scale, outlines, kinds, classes, table, differential.
 
     Parameters
@@ -56,7 +56,7 @@ def iter_analyze(
 
     Returns
     -------
-    SmearResult
+    FieldResult
 
     Raises
     ------
@@ -80,7 +80,8 @@ def iter_analyze(
     warnings += count_warnings(cells, counts)
     segmentation = replace(segmentation, light=light)
     run = run_record(engine, segmentation.scale, time.perf_counter() - started, light)
-    return SmearResult(image, segmentation, cells, counts, run, tuple(dict.fromkeys(warnings)))
+    unique = tuple(dict.fromkeys(warnings))
+    return FieldResult(cells, counts, run, unique, image=image, segmentation=segmentation)
 
 
 def tabulate(

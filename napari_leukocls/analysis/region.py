@@ -17,7 +17,7 @@ from napari_leukocls.measurement.differential import differential
 from napari_leukocls.progress import CancelToken, Progress, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import SeenPixels
-from napari_leukocls.types import Segmentation, SmearImage, SmearResult
+from napari_leukocls.types import FieldResult, Segmentation, SmearImage
 
 #: The shorter side of the smallest region that can hold a whole cell, pixels.
 MIN_REGION_PX = 48
@@ -69,7 +69,7 @@ def region_of_polygons(polygons: list[np.ndarray], shape: tuple[int, ...]) -> Re
 
 def iter_analyze_region(
     image: SmearImage, region: Region | None, engine: Engine, cancel: CancelToken | None = None
-) -> Generator[Progress, None, SmearResult]:
+) -> Generator[Progress, None, FieldResult]:
     """Analyse a region as `napari_leukocls.analysis.field.iter_analyze` does a whole image.
 
     Parameters
@@ -82,7 +82,7 @@ def iter_analyze_region(
 
     Returns
     -------
-    SmearResult
+    FieldResult
         Of the whole image: labels have its shape, and places are its pixels.
     """
     if region is None:
@@ -93,7 +93,7 @@ def iter_analyze_region(
     return _placed(found, image, region)
 
 
-def _placed(found: SmearResult, image: SmearImage, region: Region) -> SmearResult:
+def _placed(found: FieldResult, image: SmearImage, region: Region) -> FieldResult:
     """Put what was found in a region at its place in the whole image."""
     y0, x0, y1, x1 = region.box
     cells = found.cells.copy()
@@ -167,14 +167,14 @@ def find_edit(before: np.ndarray, after: np.ndarray) -> Edit | None:
     return Edit(tuple(int(one) for one in ids if one > 0), (y0, x0, y1, x1))
 
 
-def remeasure(result: SmearResult, labels: np.ndarray, edit: Edit, engine: Engine) -> SmearResult:
+def remeasure(result: FieldResult, labels: np.ndarray, edit: Edit, engine: Engine) -> FieldResult:
     """Measure and classify the cells of an edit again, and count anew.
 
     A correction of a cell that is still there stays.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
         Before the edit.
     labels : numpy.ndarray, (H, W), int
         After the edit. Numbers of deleted cells stay free, so that the others keep theirs.
@@ -184,14 +184,14 @@ def remeasure(result: SmearResult, labels: np.ndarray, edit: Edit, engine: Engin
 
     Returns
     -------
-    SmearResult
+    FieldResult
     """
     fresh, kinds = _measured(result, labels, edit, engine)
     kept = result.cells[~result.cells["cell_id"].isin(edit.cell_ids)]
     fresh = _with_corrections(fresh, result.cells)
     cells = pd.concat([part for part in (kept, fresh) if len(part)] or [kept], ignore_index=True)
     cells = cells.sort_values("cell_id", kind="stable", ignore_index=True)
-    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=result.image.slide_id)
+    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=result.slide_id)
     old = result.segmentation.kind_probabilities
     all_kinds = np.zeros((max(len(old), *edit.cell_ids), old.shape[1]), np.float32)
     all_kinds[: len(old)] = old
@@ -204,7 +204,7 @@ def remeasure(result: SmearResult, labels: np.ndarray, edit: Edit, engine: Engin
 
 
 def _measured(
-    result: SmearResult, labels: np.ndarray, edit: Edit, engine: Engine
+    result: FieldResult, labels: np.ndarray, edit: Edit, engine: Engine
 ) -> tuple[pd.DataFrame, dict[int, np.ndarray]]:
     """Rows of the edit's cells that are still there, and their kinds."""
     scale = result.segmentation.scale
@@ -223,14 +223,14 @@ def _measured(
     )
     geometry = cell_geometry(local)
     seen = candidates(segmentation, geometry.area)
-    image = SmearImage(pixels, result.image.slide_id, result.image.source)
+    image = SmearImage(pixels, result.slide_id, result.source)
     predictions = drain(classify(image, engine, segmentation, geometry, seen, lambda _: None))
     limit = engine.config.min_confidence
     table = build_cell_table(
         segmentation,
         predictions,
         geometry.ids[seen],
-        result.image.slide_id,
+        result.slide_id,
         scale.um_per_px,
         engine.classifier.classes,
         engine.classifier.card.review_threshold if limit is None else limit,
@@ -251,7 +251,7 @@ def _measured(
 
 
 def _window(
-    result: SmearResult, edit: Edit, shape: tuple[int, ...], context: int
+    result: FieldResult, edit: Edit, shape: tuple[int, ...], context: int
 ) -> tuple[int, int, int, int]:
     """Return the box of the edit, of its cells before it, and of what is around them, within the image."""
     mine = result.cells[result.cells["cell_id"].isin(edit.cell_ids)]

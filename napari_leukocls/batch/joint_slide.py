@@ -26,7 +26,7 @@ from napari_leukocls.results.report import render_joint_report
 from napari_leukocls.results.summary import summary_row
 from napari_leukocls.results.writer import run_json, write_result
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     from napari_leukocls.io.inputs import SlideInput
@@ -91,7 +91,7 @@ def _write_field(
     engine: Engine,
     progress: ProgressCallback | None,
     cancel: CancelToken | None,
-) -> SmearResult:
+) -> FieldResult:
     """Analyse one field and write its own results."""
     path = field.fields[0]
     image, scanned = read_smear(path, field.slide_id)
@@ -115,16 +115,16 @@ class _Known:
     warnings: tuple[str, ...]
 
     @classmethod
-    def of(cls, result: SmearResult) -> _Known:
+    def of(cls, result: FieldResult) -> _Known:
         row = summary_row(result)
         # That one field has no leukocyte says nothing of the slide.
         alone = count_warnings(result.cells, result.counts) if len(result.cells) else []
         return cls(
-            result.image.slide_id,
+            result.slide_id,
             result.cells,
             {name: row[name] for name in ("n_wbc", "n_review", "n_rbc")},
             {name: result.run.get(name) for name in ("scale", "light")},
-            result.segmentation.scale.um_per_px,
+            result.um_per_px,
             tuple(warning for warning in result.warnings if warning not in alone),
         )
 
@@ -135,8 +135,8 @@ class _Known:
 
 
 def _joined(
-    slide: SlideInput, fields: Sequence[_Known], last: SmearResult, engine: Engine, seconds: float
-) -> SmearResult:
+    slide: SlideInput, fields: Sequence[_Known], last: FieldResult, engine: Engine, seconds: float
+) -> FieldResult:
     """One result of all fields, counted together; image and outlines are those of the last."""
     tables = [field.cells.assign(field=field.name, slide_id=slide.slide_id) for field in fields]
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)

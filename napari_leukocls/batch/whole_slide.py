@@ -45,7 +45,7 @@ from napari_leukocls.results.report import render_report
 from napari_leukocls.results.writer import run_json
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.segmentation.scale import find_scale
-from napari_leukocls.types import Segmentation, SmearImage, SmearResult
+from napari_leukocls.types import FieldResult, Segmentation, SmearImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,7 +61,7 @@ KEPT = (
     *("cell_id", "class", "probability", "needs_review", "review_reason", "corrected_class"),
     *("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"),
 )
-Finish = Callable[[SmearResult, Path], None]
+Finish = Callable[[FieldResult, Path], None]
 
 
 def write_whole_slide(
@@ -119,7 +119,7 @@ def write_whole_slide(
     return list(result.warnings)
 
 
-def _as_stored(result: SmearResult, engine: Engine, folder: Path) -> SmearResult:
+def _as_stored(result: FieldResult, engine: Engine, folder: Path) -> FieldResult:
     """The result with the labels, and where they are needed the rows, that lie in its folder."""
     stored: Any = LabelReader(folder / "labels.tif")
     cells = result.cells
@@ -127,7 +127,7 @@ def _as_stored(result: SmearResult, engine: Engine, folder: Path) -> SmearResult
         cells = pd.read_csv(folder / "cells.csv")
         for name in ("review_reason", "corrected_class", "reviewer"):
             cells[name] = cells[name].astype(object).where(cells[name].notna(), "")
-        cells["slide_id"] = result.image.slide_id
+        cells["slide_id"] = result.slide_id
     return replace(result, cells=cells, segmentation=replace(result.segmentation, labels=stored))
 
 
@@ -245,7 +245,7 @@ def _no_cells(ground: Ground) -> pd.DataFrame:
     return build_cell_table(nothing, None, [], ground.slide_id, ground.scale.um_per_px, classes)
 
 
-def _result(ground: Ground, tables: list[pd.DataFrame], warnings: list[str], seconds: float) -> SmearResult:
+def _result(ground: Ground, tables: list[pd.DataFrame], warnings: list[str], seconds: float) -> FieldResult:
     """Count, and say what was skipped."""
     slide, engine = ground.slide, ground.engine
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
@@ -267,10 +267,11 @@ def _result(ground: Ground, tables: list[pd.DataFrame], warnings: list[str], sec
     none = Segmentation(
         np.zeros((1, 1), np.int32), np.zeros((0, 3), np.float32), ground.survey.glass_colour, ground.scale
     )
-    return SmearResult(image, none, cells, counts, run, tuple(dict.fromkeys(warnings)))
+    unique = tuple(dict.fromkeys(warnings))
+    return FieldResult(cells, counts, run, unique, image=image, segmentation=none)
 
 
-def write_files(ground: Ground, result: SmearResult, sharp: np.ndarray, folder: Path) -> None:
+def write_files(ground: Ground, result: FieldResult, sharp: np.ndarray, folder: Path) -> None:
     """Write what a slide's folder holds beside ``cells.csv``, which is there already."""
     scheme = default_scheme()
     (folder / "counts.csv").write_bytes(table_bytes(result.counts))
@@ -285,7 +286,7 @@ def write_files(ground: Ground, result: SmearResult, sharp: np.ndarray, folder: 
     (folder / "run.json").write_text(run_json(result), encoding="utf-8", newline="\n")
 
 
-def _regions(ground: Ground, result: SmearResult, sharp: np.ndarray) -> pd.DataFrame:
+def _regions(ground: Ground, result: FieldResult, sharp: np.ndarray) -> pd.DataFrame:
     """One row a part of the slide: where it is, what it is like, and its settled cells by class."""
     cells, view = result.cells, ground.survey
     cells = cells[settled(cells)]
@@ -327,13 +328,13 @@ _TINTS = {THICK: (120, 60, 160), BLURRED: (60, 120, 200)}
 _STRENGTH = 0.35
 
 
-def slide_overlay(ground: Ground, result: SmearResult, scheme: Scheme) -> Image:
+def slide_overlay(ground: Ground, result: FieldResult, scheme: Scheme) -> Image:
     """Draw the cells of a slide on its overview, with a legend and a scale bar.
 
     Parameters
     ----------
     ground : Ground
-    result : SmearResult
+    result : FieldResult
         Of the whole slide.
     scheme : Scheme
     """
@@ -349,7 +350,7 @@ def slide_overlay(ground: Ground, result: SmearResult, scheme: Scheme) -> Image:
         um_per_px=ground.scale.um_per_px * step,
         red_cell_diameter_px=ground.scale.red_cell_diameter_px / step,
     )
-    image = SmearImage(pixels, result.image.slide_id, result.image.source)
+    image = SmearImage(pixels, result.slide_id, result.source)
     small = Segmentation(labels, result.segmentation.kind_probabilities, ground.survey.glass_colour, scale)
     return draw_overlay(replace(result, image=image, segmentation=small, cells=cells), scheme)
 

@@ -28,7 +28,7 @@ from napari_leukocls.results.writer import write_result
 
 if TYPE_CHECKING:
     from napari_leukocls.analysis.engine import Engine
-    from napari_leukocls.types import SmearResult
+    from napari_leukocls.types import FieldResult
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _write(
     """Analyse and write a slide; its row of ``summary.csv`` and its warnings."""
     rows: list[dict[str, Any]] = []
 
-    def finish(result: SmearResult, folder: Path) -> None:
+    def finish(result: FieldResult, folder: Path) -> None:
         write_exports(result, folder, job.config.formats)
         rows.append(summary_row(result, seconds=round(time.perf_counter() - started, 3)))
         add_receipt(folder, job, content, rows[0])

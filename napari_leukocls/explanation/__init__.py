@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from napari_leukocls.explanation.trust import badge
 
 if TYPE_CHECKING:
-    from napari_leukocls.types import SmearResult
+    from napari_leukocls.types import FieldResult
 
 
-def for_report(result: SmearResult, engine: Any, n: int, labels: Any = None) -> dict[str, Any] | None:
+def for_report(result: FieldResult, engine: Any, n: int, labels: Any = None) -> dict[str, Any] | None:
     """Return what ``report.html`` shows of heatmaps, or None where `n` is 0.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     engine : napari_leukocls.analysis.engine.Engine
     n : int
         Cells of each leukocyte class.

@@ -15,7 +15,7 @@ from napari_leukocls.explanation.report import Explained, strip
 from napari_leukocls.progress import Steps, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import SeenPixels
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BOX = ["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
 
 
-def rows_of(result: SmearResult, cell_ids: Iterable[int]) -> pd.DataFrame:
+def rows_of(result: FieldResult, cell_ids: Iterable[int]) -> pd.DataFrame:
     """Return the rows of cells, in the order asked for.
 
     Raises
@@ -37,18 +37,18 @@ def rows_of(result: SmearResult, cell_ids: Iterable[int]) -> pd.DataFrame:
     wanted = list(cell_ids)
     missing = [cell for cell in wanted if cell not in table.index]
     if missing:
-        raise ArgumentError(f"{result.image.slide_id} has no cell {missing[0]}: choose one of its table.")
+        raise ArgumentError(f"{result.slide_id} has no cell {missing[0]}: choose one of its table.")
     return table.loc[wanted]
 
 
 def crops_of(
-    result: SmearResult, classifier: Classifier, rows: pd.DataFrame, labels: Any = None
+    result: FieldResult, classifier: Classifier, rows: pd.DataFrame, labels: Any = None
 ) -> np.ndarray:
     """Cut the crops (N, side_px, side_px, 3) of cells as analysis cut them.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     classifier : Classifier
     rows : pandas.DataFrame
         Of ``result.cells``.
@@ -78,7 +78,7 @@ def targets_of(classifier: Classifier, names: Sequence[str], crops: np.ndarray) 
 
 
 def iter_smear_heatmap(
-    result: SmearResult,
+    result: FieldResult,
     classifier: Classifier,
     cell_ids: Iterable[int],
     target: str | None = None,
@@ -90,7 +90,7 @@ def iter_smear_heatmap(
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     classifier : Classifier
     cell_ids : iterable of int
     target : str, optional
@@ -126,12 +126,12 @@ def iter_smear_heatmap(
     names = [target or str(name) for name in rows["predicted_class"]]
     places = targets_of(classifier, names, crops)
     maps = yield from cam.iter_heatmaps(classifier, crops, places, method)
-    windows = cam.cell_windows(rows, result.segmentation.scale.um_per_px, classifier.card.crop)
+    windows = cam.cell_windows(rows, result.um_per_px, classifier.card.crop)
     return cam.compose(result.labels.shape[:2], maps, windows, result.labels if masked else None, how)
 
 
 def smear_heatmap(
-    result: SmearResult,
+    result: FieldResult,
     classifier: Classifier,
     cell_ids: Iterable[int],
     target: str | None = None,
@@ -144,7 +144,7 @@ def smear_heatmap(
 
 
 def explained_cells(
-    result: SmearResult,
+    result: FieldResult,
     classifier: Classifier,
     rows: pd.DataFrame,
     method: str | None = None,
@@ -158,7 +158,7 @@ def explained_cells(
     maps = cam.heatmaps(classifier, crops, places, method)
     told = morphology.describe(classifier, crops, folder)
     outlines = result.segmentation.labels if labels is None else labels
-    rule, um_per_px = classifier.card.crop, result.segmentation.scale.um_per_px
+    rule, um_per_px = classifier.card.crop, result.um_per_px
     return [
         Explained(
             name=f"cell {int(row['cell_id'])}",
@@ -191,13 +191,13 @@ def _predicted(cells: pd.DataFrame) -> str:
 
 
 def for_report(
-    result: SmearResult, classifier: Classifier, per_class: int, labels: Any = None
+    result: FieldResult, classifier: Classifier, per_class: int, labels: Any = None
 ) -> list[dict[str, Any]]:
     """Return the heatmaps of a report: so many cells of each leukocyte class that was found, surest first.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     classifier : Classifier
     per_class : int
         0 for none.

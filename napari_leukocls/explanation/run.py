@@ -234,7 +234,7 @@ def _field(
     rows = surest_cells(result.cells, len(result.cells) + 1, engine.classifier.classes)
     rows = rows.sort_values("cell_id")
     cells = explained_cells(result, engine.classifier, rows, method, folder=folder)
-    um_per_px = result.segmentation.scale.um_per_px
+    um_per_px = result.um_per_px
     windows = cam.cell_windows(rows, um_per_px, engine.classifier.card.crop)
     maps = np.stack([cell.heatmap for cell in cells]) if cells else np.zeros((0, 1, 1), np.float32)
     placed = cam.compose(result.labels.shape, maps, windows)

@@ -15,7 +15,7 @@ from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.measurement.differential import exact_limits, settled
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 #: Random tables with the same margins that a test of a whole table is made with.
 N_TABLES = 9999
@@ -213,12 +213,12 @@ def share_by_position(
     return pd.DataFrame(rows, columns=list(head))
 
 
-def write(result: SmearResult, path: Path) -> None:
+def write(result: FieldResult, path: Path) -> None:
     """Write ``positions.csv``: the shares by place, of a field, or of the fields of a slide.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     path : Path
         Within a folder that is being filled.
     """

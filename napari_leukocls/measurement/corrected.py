@@ -14,7 +14,7 @@ from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 COLUMNS = (
     *("slide_id", "class", "predicted_count", "predicted_percent"),
@@ -144,12 +144,12 @@ def true_shares(counts: np.ndarray, rates: np.ndarray) -> np.ndarray:
     return shares
 
 
-def write(result: SmearResult, path: Path) -> None:
+def write(result: FieldResult, path: Path) -> None:
     """Write ``corrected.csv`` with the confusion matrix in the card of the result's classifier.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     path : Path
         Within a folder that is being filled.
 
@@ -159,7 +159,7 @@ def write(result: SmearResult, path: Path) -> None:
         Where the model is not at hand, is another one by now, or its card has no confusion matrix.
     """
     matrix, classes = card_matrix(result.run.get("classifier"))
-    table = corrected_differential(result.cells, matrix, classes, slide_id=result.image.slide_id)
+    table = corrected_differential(result.cells, matrix, classes, slide_id=result.slide_id)
     path.write_bytes(table_bytes(table))
 
 

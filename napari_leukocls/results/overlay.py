@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from PIL.ImageFont import load_default
 
 from napari_leukocls.scheme import Scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +28,12 @@ _UNKNOWN = (128, 128, 128)
 _MAX_NAMES = 400
 
 
-def draw_overlay(result: SmearResult, scheme: Scheme, max_width: int = MAX_WIDTH) -> Image.Image:
+def draw_overlay(result: FieldResult, scheme: Scheme, max_width: int = MAX_WIDTH) -> Image.Image:
     """Draw outlines, the short name beside each nucleated cell, a legend and a scale bar.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     scheme : Scheme
     max_width : int
         Pixels; a wider image is reduced to it.
@@ -59,7 +59,7 @@ def draw_overlay(result: SmearResult, scheme: Scheme, max_width: int = MAX_WIDTH
     picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
     _draw_names(draw, result.cells, scheme, factor)
-    _draw_scale_bar(draw, picture.size, result.segmentation.scale.um_per_px / factor)
+    _draw_scale_bar(draw, picture.size, result.um_per_px / factor)
     return _with_legend(picture, result.counts, scheme)
 
 

@@ -16,12 +16,12 @@ from napari_leukocls.measurement.differential import differential
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import as_seen
 from napari_leukocls.segmentation.stain_density import red_cell_density
-from napari_leukocls.types import CELL_KINDS, Light, Scale, Segmentation, SmearImage, SmearResult
+from napari_leukocls.types import CELL_KINDS, FieldResult, Light, Scale, Segmentation, SmearImage
 
 _TEXTS = ("slide_id", "class", "review_reason", "predicted_class", "corrected_class", "reviewer")
 
 
-def reopen(folder: str | Path, image: SmearImage | None = None) -> SmearResult:
+def reopen(folder: str | Path, image: SmearImage | None = None) -> FieldResult:
     """Read the results of one slide.
 
     Parameters
@@ -33,7 +33,7 @@ def reopen(folder: str | Path, image: SmearImage | None = None) -> SmearResult:
 
     Returns
     -------
-    SmearResult
+    FieldResult
 
     Raises
     ------
@@ -65,7 +65,7 @@ def reopen(folder: str | Path, image: SmearImage | None = None) -> SmearResult:
     segmentation = Segmentation(labels, kinds, glass, scale, (), density, light)
     counts = differential(cells, default_scheme(), classes, slide_id=slide_id)
     warnings = tuple(str(one) for one in run.pop("warnings", []))
-    return SmearResult(image, segmentation, cells, counts, run, warnings)
+    return FieldResult(cells, counts, run, warnings, image=image, segmentation=segmentation)
 
 
 def _files(path: Path) -> tuple[np.ndarray, pd.DataFrame, dict[str, Any]]:

@@ -13,7 +13,7 @@ from PIL import Image
 from napari_leukocls.io.html import render
 from napari_leukocls.results.overlay import jpeg
 from napari_leukocls.scheme import Scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +26,13 @@ _PICTURE_WIDTH = 1400
 
 
 def render_report(
-    result: SmearResult, scheme: Scheme, overlay: Image.Image, heatmaps: dict[str, Any] | None = None
+    result: FieldResult, scheme: Scheme, overlay: Image.Image, heatmaps: dict[str, Any] | None = None
 ) -> str:
     """Render ``report.html``.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     scheme : Scheme
     overlay : PIL.Image.Image
         As `napari_leukocls.results.overlay.draw_overlay` gives it.
@@ -51,12 +51,12 @@ def render_report(
     )
 
 
-def render_joint_report(result: SmearResult, scheme: Scheme, fields: Sequence[Mapping[str, Any]]) -> str:
+def render_joint_report(result: FieldResult, scheme: Scheme, fields: Sequence[Mapping[str, Any]]) -> str:
     """Render the report of a slide of several fields: the joint count, and where each field's report is.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
         Of all fields together.
     scheme : Scheme
     fields : sequence of mapping
@@ -65,13 +65,13 @@ def render_joint_report(result: SmearResult, scheme: Scheme, fields: Sequence[Ma
     return render("report", {}, **_of_the_count(result, scheme), fields=fields, heatmaps=None)
 
 
-def _of_the_count(result: SmearResult, scheme: Scheme) -> dict[str, Any]:
+def _of_the_count(result: FieldResult, scheme: Scheme) -> dict[str, Any]:
     """What the reports of a field and of several have in common."""
     counts = result.counts
     inside = counts["in_differential"].astype(bool)
     return {
-        "slide_id": result.image.slide_id,
-        "source": result.image.source,
+        "slide_id": result.slide_id,
+        "source": result.source,
         "warnings": list(dict.fromkeys(result.warnings)),
         "counted": _count_rows(counts[inside], scheme),
         "beside": _count_rows(counts[~inside], scheme),
@@ -108,7 +108,7 @@ def _n_review(cells: pd.DataFrame) -> int:
     return int((cells["needs_review"].astype(bool) & ~corrected).sum())
 
 
-def _gallery(result: SmearResult, scheme: Scheme) -> list[dict[str, Any]]:
+def _gallery(result: FieldResult, scheme: Scheme) -> list[dict[str, Any]]:
     """Crops of the nucleated cells and of those that need review, least certain first."""
     cells = result.cells
     names = cells["class"].astype(str)
@@ -167,7 +167,7 @@ def _embedded(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture)).decode("ascii")
 
 
-def _scale_text(result: SmearResult) -> str:
+def _scale_text(result: FieldResult) -> str:
     scale = result.segmentation.scale
     sources = {
         "user": "given by the user",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from napari_leukocls.io.serialise import write_table
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 SUMMARY_START = ("slide_id", "source", "status", "n_cells", "n_wbc", "n_rbc", "n_platelet", "n_review")
 
@@ -19,12 +19,12 @@ SUMMARY_END = ("segmenter", "classifier", "um_per_px", "seconds", "version")
 FAILURE_COLUMNS = ("slide_id", "source", "error")
 
 
-def summary_row(result: SmearResult, *, status: str = "done", seconds: float | None = None) -> dict[str, Any]:
+def summary_row(result: FieldResult, *, status: str = "done", seconds: float | None = None) -> dict[str, Any]:
     """The row of ``summary.csv`` for one slide.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
         ``run["segmenter"]`` and ``run["classifier"]`` are names, or mappings with a ``name``.
     status : str
     seconds : float, optional
@@ -36,8 +36,8 @@ def summary_row(result: SmearResult, *, status: str = "done", seconds: float | N
     corrected = cells["corrected_class"].fillna("").astype(str) != ""
     percents = counts.loc[inside, ["class", "percent"]].itertuples(index=False)
     return {
-        "slide_id": result.image.slide_id,
-        "source": result.image.source,
+        "slide_id": result.slide_id,
+        "source": result.source,
         "status": status,
         "n_cells": len(cells),
         "n_wbc": int(counts.loc[inside, "count"].sum()),
@@ -47,7 +47,7 @@ def summary_row(result: SmearResult, *, status: str = "done", seconds: float | N
         **{f"pct_{name}": float(p) for name, p in percents},
         "segmenter": model_name(run.get("segmenter")),
         "classifier": model_name(run.get("classifier")),
-        "um_per_px": float(result.segmentation.scale.um_per_px),
+        "um_per_px": float(result.um_per_px),
         "seconds": run.get("seconds") if seconds is None else seconds,
         "version": run.get("version", ""),
     }

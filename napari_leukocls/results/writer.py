@@ -16,13 +16,13 @@ from napari_leukocls.io.serialise import json_text, table_bytes
 from napari_leukocls.results.overlay import draw_overlay, overlay_png
 from napari_leukocls.results.report import render_report
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
-ExtraWriter = Callable[[SmearResult, Path], object]
+ExtraWriter = Callable[[FieldResult, Path], object]
 
 
 def write_result(
-    result: SmearResult,
+    result: FieldResult,
     out_dir: str | Path,
     scheme: Scheme | None = None,
     extra: Sequence[ExtraWriter] = (),
@@ -32,7 +32,7 @@ def write_result(
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     out_dir : path-like
         Created where it does not exist.
     scheme : Scheme, optional
@@ -53,11 +53,11 @@ def write_result(
         The folder cannot be written, or a folder of that name is no result of an earlier analysis.
     """
     scheme = scheme or default_scheme()
-    target = _slide_folder(make_folder(out_dir), result.image.slide_id)
+    target = _slide_folder(make_folder(out_dir), result.slide_id)
     with replacing_folder(target) as folder:
         (folder / "cells.csv").write_bytes(table_bytes(result.cells.sort_values("cell_id", kind="stable")))
         (folder / "counts.csv").write_bytes(table_bytes(result.counts))
-        write_labels(folder / "labels.tif", result.labels, result.segmentation.scale.um_per_px)
+        write_labels(folder / "labels.tif", result.labels, result.um_per_px)
         overlay = draw_overlay(result, scheme)
         (folder / "overlay.png").write_bytes(overlay_png(overlay))
         # Names of files need not be text; what cannot be shown is shown as a question mark.
@@ -87,11 +87,11 @@ def write_labels(path: Path, labels: np.ndarray, um_per_px: float | None) -> Non
     )
 
 
-def run_json(result: SmearResult) -> str:
+def run_json(result: FieldResult) -> str:
     """``run.json``: every setting, model names and hashes, versions, times and warnings."""
     run = {
-        "slide_id": result.image.slide_id,
-        "source": result.image.source,
+        "slide_id": result.slide_id,
+        "source": result.source,
         "warnings": list(result.warnings),
         "limits": result.counts.attrs.get("limits"),
         **result.run,

@@ -29,7 +29,7 @@ from napari_leukocls.review import counting
 from napari_leukocls.review.schema import analyses, cells, corrections, crops, slides
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.segmentation.illumination import SeenPixels
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def wanted(cells: pd.DataFrame) -> np.ndarray:
     return ~plain | cells["needs_review"].to_numpy(dtype=bool)
 
 
-def pictures(result: SmearResult, cell_ids: Iterable[int]) -> list[dict[str, Any]]:
+def pictures(result: FieldResult, cell_ids: Iterable[int]) -> list[dict[str, Any]]:
     """Cut the pictures of some cells, under the even light that the glass's colour is of.
 
     Returns
@@ -221,7 +221,7 @@ def pictures(result: SmearResult, cell_ids: Iterable[int]) -> list[dict[str, Any
         ``cell_id``, ``um_per_px`` (of the picture; None where the scale is not known), ``image``, ``mask``.
     """
     table = result.cells.set_index("cell_id")
-    scale = float(result.segmentation.scale.um_per_px)
+    scale = float(result.um_per_px)
     native = scale if math.isfinite(scale) and scale > 0 else None
     rule = _window_rule(native, _model_um_per_px(result))
     glass = np.asarray(result.segmentation.glass_colour, float)
@@ -256,7 +256,7 @@ def unpng(data: bytes) -> np.ndarray:
         return np.asarray(picture)
 
 
-def _model_um_per_px(result: SmearResult) -> float:
+def _model_um_per_px(result: FieldResult) -> float:
     """Pixel size that the classifier wants its crops at; that of the usual rule where it is not at hand."""
     entry = result.run.get("classifier")
     name = entry.get("name", "") if isinstance(entry, dict) else str(entry or "")

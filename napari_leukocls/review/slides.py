@@ -15,7 +15,7 @@ from napari_leukocls.errors import ReviewError
 from napari_leukocls.review import log
 from napari_leukocls.review.schema import analyses, cells, crops, slides
 from napari_leukocls.review.text import canonical, now, sha256, storable
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def array_key(pixels: Any) -> str:
     return digest.hexdigest()
 
 
-def analysis_digest(result: SmearResult) -> str:
+def analysis_digest(result: FieldResult) -> str:
     """What tells one analysis of a slide from another: outlines, models and settings."""
     settings = result.run.get("settings") or {}
     return sha256(
@@ -71,7 +71,7 @@ def slide_row(connection: Connection, key: str) -> Any:
     return row
 
 
-def insert_slide(connection: Connection, key: str, result: SmearResult, group: str, patient: str) -> Any:
+def insert_slide(connection: Connection, key: str, result: FieldResult, group: str, patient: str) -> Any:
     """Row of the slide of a result; made where there is none."""
     row = connection.execute(sa.select(slides).where(slides.c.key == key)).first()
     if row is not None:
@@ -80,8 +80,8 @@ def insert_slide(connection: Connection, key: str, result: SmearResult, group: s
     connection.execute(
         slides.insert().values(
             key=key,
-            slide_id=storable(result.image.slide_id),
-            source=storable(result.image.source),
+            slide_id=storable(result.slide_id),
+            source=storable(result.source),
             slide_group=storable(group),
             patient=storable(patient),
             height=int(height),
@@ -93,12 +93,12 @@ def insert_slide(connection: Connection, key: str, result: SmearResult, group: s
 
 
 def insert_analysis(
-    connection: Connection, slide: Any, digest: str, result: SmearResult, pictures: list[dict[str, Any]]
+    connection: Connection, slide: Any, digest: str, result: FieldResult, pictures: list[dict[str, Any]]
 ) -> int:
     """Write an analysis with its cells and pictures; its id."""
     rows = cell_rows(result.cells)
     at = now()
-    scale = float(result.segmentation.scale.um_per_px)
+    scale = float(result.um_per_px)
     segmenter, classifier = _model(result, "segmenter"), _model(result, "classifier")
     values = {
         "slide": slide.id,
@@ -181,7 +181,7 @@ def _classes(table: pd.DataFrame) -> list[str]:
     return [str(name)[5:] for name in table.columns if str(name).startswith("prob_")]
 
 
-def _model(result: SmearResult, kind: str) -> tuple[str, str]:
+def _model(result: FieldResult, kind: str) -> tuple[str, str]:
     """Name and hash of a model of a run."""
     entry = result.run.get(kind)
     if isinstance(entry, dict):

@@ -26,7 +26,7 @@ from napari_leukocls.review.second_read import answers
 from napari_leukocls.review.slides import boxes
 from napari_leukocls.review.text import now, person, reason_text
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +52,7 @@ class StoreBase:
         #: By slide: the analysis that this store shows, and the revisions of its changed cells as last seen.
         self._seen: dict[str, tuple[int, dict[int, int]]] = {}
         #: Results that are still in memory, for pictures of cells that were not stored from the start.
-        self._results: dict[str, weakref.ref[SmearResult]] = {}
+        self._results: dict[str, weakref.ref[FieldResult]] = {}
         with database.read() as connection:
             new = log.is_new(connection)
         if new:
@@ -128,12 +128,12 @@ def revisions(connection: Connection, analysis: int) -> dict[int, int]:
 class SlideShelf(StoreBase):
     """The part of `ReviewStore` that adds and lists slides."""
 
-    def add_slide(self, result: SmearResult, *, group: str = "", patient: str = "") -> str:
+    def add_slide(self, result: FieldResult, *, group: str = "", patient: str = "") -> str:
         """Add an analysed slide, or open it again; corrections of an earlier analysis come along.
 
         Parameters
         ----------
-        result : SmearResult
+        result : FieldResult
         group : str
             Name of the slide that the field is part of; training keeps fields of one group together.
         patient : str
@@ -194,7 +194,7 @@ class SlideShelf(StoreBase):
             ).scalar()
         return found is not None
 
-    def _without_picture(self, key: str, digest: str, result: SmearResult) -> list[int]:
+    def _without_picture(self, key: str, digest: str, result: FieldResult) -> list[int]:
         """Cells to cut pictures of before the store is locked; none where it has this analysis."""
         with self.database.read() as connection:
             known = connection.execute(
@@ -361,26 +361,26 @@ class ReviewStore(SlideShelf):
             places = boxes(connection, analysis, corrected=True)
         return fill(cells, found, places)
 
-    def apply_to(self, slide: str, result: SmearResult, *, to_goal: bool = False) -> SmearResult:
+    def apply_to(self, slide: str, result: FieldResult, *, to_goal: bool = False) -> FieldResult:
         """A result with the corrections filled in and its differential counted again.
 
         Parameters
         ----------
         slide : str
             Key.
-        result : SmearResult
+        result : FieldResult
             The one that was added last.
         to_goal : bool
             Count only the cells that the goal takes (the first 100 leukocytes, say).
 
         Returns
         -------
-        SmearResult
+        FieldResult
             ``run["review"]`` says who corrected, who signed, and where the log ended.
         """
         cells = self.apply(slide, result.cells)
         chosen = cells[cells["cell_id"].isin(self.counted(slide))] if to_goal else cells
-        counts = differential(chosen, self.scheme, model_classes(cells), slide_id=result.image.slide_id)
+        counts = differential(chosen, self.scheme, model_classes(cells), slide_id=result.slide_id)
         run = {**result.run, "review": self._review_record(slide, to_goal)}
         return replace(result, cells=cells, counts=counts, run=run)
 

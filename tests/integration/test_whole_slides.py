@@ -270,7 +270,7 @@ def test_the_api_reads_a_small_slide_at_once_and_says_where_large_ones_go(
 
     path = write_ome_zarr(tmp_path / "S1.ome.zarr", smear[:300, :400])
     result = napari_leukocls.analyze(path, engine=engine)
-    assert result.image.slide_id == "S1" and result.labels.shape == (300, 400) and len(result.cells) > 5
+    assert result.slide_id == "S1" and result.labels.shape == (300, 400) and len(result.cells) > 5
     monkeypatch.setattr(slides, "MAX_PIXELS", 1000)
     with pytest.raises(InputError, match="run_batch"):
         napari_leukocls.analyze(path, engine=engine)

@@ -15,7 +15,7 @@ from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.progress import Progress
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.batch import model as batch_model
 from napari_leukocls.widgets.common.layers import cell_features, colours, result_layers
 from napari_leukocls.widgets.common.session import Session
@@ -28,7 +28,7 @@ from tests.results import make_result
 
 
 @pytest.fixture
-def result() -> SmearResult:
+def result() -> FieldResult:
     return make_result()
 
 
@@ -40,7 +40,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Session:
 
 
 @pytest.fixture
-def slide(session: Session, result: SmearResult) -> SlideModel:
+def slide(session: Session, result: FieldResult) -> SlideModel:
     made = SlideModel(result, session.store.add_slide(result), AnalyzeConfig())
     session.show(made)
     return made
@@ -61,7 +61,7 @@ def test_the_models_of_the_docks_need_no_qt() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_features_have_a_row_for_every_label_and_for_the_background(result: SmearResult) -> None:
+def test_features_have_a_row_for_every_label_and_for_the_background(result: FieldResult) -> None:
     cells = result.cells[result.cells["cell_id"] != 5]
     features = cell_features(cells, 60)
     assert list(features["index"]) == list(range(61))
@@ -70,7 +70,7 @@ def test_features_have_a_row_for_every_label_and_for_the_background(result: Smea
     assert features["class"][4] == cells.set_index("cell_id")["class"][4]
 
 
-def test_labels_have_the_colours_of_their_classes_and_hidden_ones_none(result: SmearResult) -> None:
+def test_labels_have_the_colours_of_their_classes_and_hidden_ones_none(result: FieldResult) -> None:
     table = colours(result.cells, default_scheme(), shown=[2, 3])
     rows = result.cells.set_index("cell_id")
     np.testing.assert_allclose(
@@ -153,7 +153,7 @@ def test_what_a_blind_reader_sees_says_nothing(review: ReviewModel) -> None:
     assert "agree on" in review.finish_reading()
 
 
-def test_results_open_again_as_they_were(tmp_path: Path, field_result: SmearResult) -> None:
+def test_results_open_again_as_they_were(tmp_path: Path, field_result: FieldResult) -> None:
     from napari_leukocls.results.reader import reopen
     from napari_leukocls.results.writer import write_result
 
@@ -166,11 +166,11 @@ def test_results_open_again_as_they_were(tmp_path: Path, field_result: SmearResu
     (folder / "run.json").unlink()
     with pytest.raises(InputError, match=r"has no run\.json"):
         reopen(folder)
-    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(field_result.image.source)
+    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(field_result.source)
 
 
 @pytest.fixture
-def field_result(tmp_path: Path) -> SmearResult:
+def field_result(tmp_path: Path) -> FieldResult:
     """A result whose image lies on the disk, and whose scale is in its record."""
     from dataclasses import asdict, replace
 
@@ -180,12 +180,12 @@ def field_result(tmp_path: Path) -> SmearResult:
     return replace(made, run={**made.run, "scale": asdict(made.segmentation.scale)})
 
 
-def test_an_image_that_is_another_one_is_refused(tmp_path: Path, field_result: SmearResult) -> None:
+def test_an_image_that_is_another_one_is_refused(tmp_path: Path, field_result: FieldResult) -> None:
     from napari_leukocls.results.reader import reopen
     from napari_leukocls.results.writer import write_result
 
     folder = write_result(field_result, tmp_path)["folder"]
-    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(field_result.image.source)
+    Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(field_result.source)
     with pytest.raises(InputError, match="not the one of the results"):
         reopen(folder)
 

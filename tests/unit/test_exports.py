@@ -19,7 +19,7 @@ from napari_leukocls.errors import ArgumentError
 from napari_leukocls.results.exports import FORMATS, parse_formats, write_exports
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import Segmentation, SmearResult
+from napari_leukocls.types import FieldResult, Segmentation
 from tests.results import make_result
 
 HOSTILE = "=cmd|' /C calc'!A0 <script>alert(1)</script> ^~\\& \x07 ../../x"
@@ -29,7 +29,7 @@ PLAIN = [name for name in FORMATS if name != "corrected"]
 
 
 @pytest.fixture(scope="module")
-def result() -> SmearResult:
+def result() -> FieldResult:
     """A result with holes, a cell of two parts, a correction, and texts that mean harm."""
     made = make_result(HOSTILE, source="/home/ada/=1+1 & <b>.png")
     labels = made.labels.copy()
@@ -45,7 +45,7 @@ def result() -> SmearResult:
     return replace(made, cells=cells, segmentation=segmentation, warnings=("=1+1", "look & <see>|x"))
 
 
-def write(result: SmearResult, folder: Path, name: str) -> Path:
+def write(result: FieldResult, folder: Path, name: str) -> Path:
     (path,) = write_exports(result, folder, [name])
     assert path == folder / FORMATS[name].file
     return path
@@ -63,7 +63,7 @@ def drawn(rings: list[list[list[float]]], shape: tuple[int, int]) -> np.ndarray:
     return inside
 
 
-def test_geojson_draws_the_cells_again(result: SmearResult, tmp_path: Path) -> None:
+def test_geojson_draws_the_cells_again(result: FieldResult, tmp_path: Path) -> None:
     import geojson
 
     text = write(result, tmp_path, "geojson").read_text(encoding="utf-8")
@@ -112,7 +112,7 @@ def test_any_mask_becomes_a_valid_polygon(bits: list[bool]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' decoder
-def test_coco_masks_are_the_labels(result: SmearResult, tmp_path: Path) -> None:
+def test_coco_masks_are_the_labels(result: FieldResult, tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 
     coco = COCO(str(write(result, tmp_path, "coco")))
@@ -134,14 +134,14 @@ def test_coco_masks_are_the_labels(result: SmearResult, tmp_path: Path) -> None:
     assert image["file_name"] == "=1+1 & <b>.png", "no folder of the user's"
 
 
-def test_ome_tiff_states_its_scale(result: SmearResult, tmp_path: Path) -> None:
+def test_ome_tiff_states_its_scale(result: FieldResult, tmp_path: Path) -> None:
     import ome_types
     from PIL import Image
 
     path = write(result, tmp_path, "ometiff")
     pixels = ome_types.from_tiff(path).images[0].pixels
     assert (pixels.size_x, pixels.size_y, pixels.type.value) == (360, 240, "int32")
-    assert pixels.physical_size_x == pytest.approx(result.segmentation.scale.um_per_px)
+    assert pixels.physical_size_x == pytest.approx(result.um_per_px)
     assert pixels.physical_size_x_unit.value == "µm"
     with Image.open(path) as picture:
         assert np.array_equal(np.asarray(picture), result.labels)
@@ -149,7 +149,7 @@ def test_ome_tiff_states_its_scale(result: SmearResult, tmp_path: Path) -> None:
     assert write(result, tmp_path, "ometiff").read_bytes() == before, "the same every time"
 
 
-def test_labels_that_are_not_in_memory_are_read_by_tiles(result: SmearResult, tmp_path: Path) -> None:
+def test_labels_that_are_not_in_memory_are_read_by_tiles(result: FieldResult, tmp_path: Path) -> None:
     """Whole slides have labels that are read from disk, a part at a time."""
     import tifffile
 
@@ -174,7 +174,7 @@ def test_labels_that_are_not_in_memory_are_read_by_tiles(result: SmearResult, tm
     assert read.shape == (1100, 1300) and np.array_equal(read[:240, :360], result.labels)
 
 
-def test_anndata_is_hdf5_that_others_read(result: SmearResult, tmp_path: Path) -> None:
+def test_anndata_is_hdf5_that_others_read(result: FieldResult, tmp_path: Path) -> None:
     import h5py
 
     path = write(result, tmp_path, "anndata")
@@ -190,7 +190,7 @@ def test_anndata_is_hdf5_that_others_read(result: SmearResult, tmp_path: Path) -
     assert run["classifier"]["name"] == "default"
 
 
-def test_a_workbook_runs_nothing(result: SmearResult, tmp_path: Path) -> None:
+def test_a_workbook_runs_nothing(result: FieldResult, tmp_path: Path) -> None:
     import openpyxl
     from python_calamine import CalamineWorkbook
 
@@ -215,7 +215,7 @@ def test_a_workbook_runs_nothing(result: SmearResult, tmp_path: Path) -> None:
     assert run["classifier.sha256"] == "cd" * 32
 
 
-def test_fhir_is_read_by_another_library(result: SmearResult, tmp_path: Path) -> None:
+def test_fhir_is_read_by_another_library(result: FieldResult, tmp_path: Path) -> None:
     from fhirclient.models.bundle import Bundle
 
     data = json.loads(write(result, tmp_path, "fhir").read_text(encoding="utf-8"))
@@ -242,7 +242,7 @@ def test_fhir_is_read_by_another_library(result: SmearResult, tmp_path: Path) ->
     assert not {"red_cell", "platelet", "artefact"} & by_code.keys()
 
 
-def test_hl7_is_read_by_another_library(result: SmearResult, tmp_path: Path) -> None:
+def test_hl7_is_read_by_another_library(result: FieldResult, tmp_path: Path) -> None:
     import hl7
 
     text = write(result, tmp_path, "hl7").read_bytes().decode("utf-8")
@@ -334,7 +334,7 @@ def test_a_missing_library_is_named_with_its_extra(name: str) -> None:
     assert "pip install 'napari-leukocls[exports]'" in done.stderr
 
 
-def test_a_slide_of_fields_has_a_count_and_no_outlines(result: SmearResult, tmp_path: Path) -> None:
+def test_a_slide_of_fields_has_a_count_and_no_outlines(result: FieldResult, tmp_path: Path) -> None:
     fields = pd.Series(["a", "b"] * len(result.cells))[: len(result.cells)]
     joined = replace(result, run=result.run | {"fields": ["a", "b"]}, cells=result.cells.assign(field=fields))
     written = write_exports(joined, tmp_path, PLAIN)
@@ -346,7 +346,7 @@ def test_a_slide_of_fields_has_a_count_and_no_outlines(result: SmearResult, tmp_
 
 
 def test_exports_join_the_folder_of_the_slide(tmp_path: Path) -> None:
-    def more(result: SmearResult, folder: Path) -> None:
+    def more(result: FieldResult, folder: Path) -> None:
         write_exports(result, folder, ["hl7", "coco"])
 
     paths = write_result(make_result(), tmp_path, extra=[more])

@@ -27,7 +27,7 @@ from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.scheme import default_scheme, load_scheme
-from napari_leukocls.types import Scale, Segmentation, SmearImage, SmearResult
+from napari_leukocls.types import FieldResult, Scale, Segmentation, SmearImage
 from tests.results import CLASSES
 
 QUICK, THOROUGH = 40, 2000
@@ -142,7 +142,7 @@ def csv_of(names: list[str], body: list[list[str]]) -> bytes:
 
 
 @st.composite
-def smears(draw: st.DrawFn) -> SmearResult:
+def smears(draw: st.DrawFn) -> FieldResult:
     """Cells of any shape, in any number of parts and with any holes, in a slide of any name."""
     height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     flat = draw(st.lists(st.integers(0, 3), min_size=height * width, max_size=height * width))
@@ -154,14 +154,15 @@ def smears(draw: st.DrawFn) -> SmearResult:
     cells = build_cell_table(found, None, [], name, um_per_px, CLASSES)
     counts = differential(cells, default_scheme(), CLASSES, slide_id=name)
     pixels = np.zeros((height, width, 3), np.uint8)
-    return SmearResult(SmearImage(pixels, name, draw(st.text(max_size=20))), found, cells, counts, {})
+    image = SmearImage(pixels, name, draw(st.text(max_size=20)))
+    return FieldResult(cells, counts, {}, image=image, segmentation=found)
 
 
 def refused_constant(text: str) -> None:
     raise AssertionError(f"{text} is no JSON")
 
 
-def check_geojson(folder: Path, result: SmearResult) -> None:
+def check_geojson(folder: Path, result: FieldResult) -> None:
     (path,) = write_exports(result, folder, ["geojson"])
     text = path.read_text(encoding="utf-8")
     features = json.loads(text, parse_constant=refused_constant)["features"]
@@ -210,7 +211,7 @@ def properties(examples: int) -> tuple[Callable[..., None], ...]:
 
     @many
     @given(result=smears())
-    def outlines(tmp_path: Path, result: SmearResult) -> None:
+    def outlines(tmp_path: Path, result: FieldResult) -> None:
         check_geojson(tmp_path, result)
 
     return images, cards, card_bytes, tables, table_bytes, outlines

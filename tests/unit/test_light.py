@@ -23,7 +23,7 @@ from napari_leukocls.progress import drain
 from napari_leukocls.results.reader import reopen
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.segmentation.illumination import SeenPixels, as_seen, measure_light
-from napari_leukocls.types import SmearImage, SmearResult
+from napari_leukocls.types import FieldResult, SmearImage
 
 UM_PER_PX = 0.16
 
@@ -65,7 +65,7 @@ def through_eyepiece(pixels: np.ndarray) -> np.ndarray:
     return dimmed(pixels, ((y * height / width) ** 2 + x**2 < 0.6).astype(float))
 
 
-def leukocytes(result: SmearResult) -> int:
+def leukocytes(result: FieldResult) -> int:
     """How many cells are neither red cells nor platelets."""
     return int((~result.cells["predicted_class"].isin(["red_cell", "platelet", "artefact"])).sum())
 
@@ -146,7 +146,7 @@ def test_light_is_left_as_it_is_where_that_is_asked_for(engine, field):
     assert under_even_light(image, engine)[1] is not None
 
 
-def same_crops(result: SmearResult, engine: Engine) -> None:
+def same_crops(result: FieldResult, engine: Engine) -> None:
     """The crops that explanations are drawn on are those of the evened field."""
     rows = result.cells[~result.cells["predicted_class"].isin(["red_cell", "platelet"])]
     segmentation = result.segmentation
@@ -196,7 +196,7 @@ def test_stored_pictures_are_of_the_evened_field(engine, field):
 
     from napari_leukocls.review.crops import pictures
 
-    def brightness(pixels: np.ndarray, result: SmearResult) -> list[float]:
+    def brightness(pixels: np.ndarray, result: FieldResult) -> list[float]:
         """Of the glass in the pictures of cells of the dark half."""
         cells = result.cells[result.cells["centroid_x"] > 0.6 * pixels.shape[1]]
         stored = pictures(result, cells["cell_id"].head(8))

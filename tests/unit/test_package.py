@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_public_names_are_there() -> None:
     assert callable(napari_leukocls.analyze) and callable(napari_leukocls.render_smear)
     assert napari_leukocls.SmearResult.__module__ == "napari_leukocls.types"
+    assert napari_leukocls.SmearResult is napari_leukocls.FieldResult
     assert set(napari_leukocls.__all__) <= set(dir(napari_leukocls))
     with pytest.raises(AttributeError, match="no attribute 'nix'"):
         _ = napari_leukocls.nix

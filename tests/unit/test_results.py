@@ -29,7 +29,7 @@ from napari_leukocls.results.overlay import draw_overlay, paint_outlines
 from napari_leukocls.results.summary import summary_row, write_failures, write_summary
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import Predictions, Scale, Segmentation, SmearImage, SmearResult
+from napari_leukocls.types import FieldResult, Predictions, Scale, Segmentation, SmearImage
 
 CLASSES = (
     "neutrophil eosinophil basophil lymphocyte monocyte immature_granulocyte erythroblast platelet".split()
@@ -37,7 +37,7 @@ CLASSES = (
 FILES = {"cells.csv", "counts.csv", "labels.tif", "overlay.png", "report.html", "run.json"}
 
 
-def smear(slide_id: str = "field 1", shape: tuple[int, int] = (480, 640), pitch: int = 60) -> SmearResult:
+def smear(slide_id: str = "field 1", shape: tuple[int, int] = (480, 640), pitch: int = 60) -> FieldResult:
     """Discs on a grid; every sixth is a leukocyte and the fifth of those is unsure."""
     height, width = shape
     y, x = np.mgrid[:height, :width]
@@ -65,12 +65,11 @@ def smear(slide_id: str = "field 1", shape: tuple[int, int] = (480, 640), pitch:
         "classifier": {"name": "default", "sha256": "cd" * 32},
         "settings": {"min_confidence": None, "bad": float("nan"), "n": np.int64(3), "where": Path("x")},
     }
-    return SmearResult(
-        SmearImage(pixels, slide_id, "/data/<x>.png"), found, cells, counts, run, ("look & <see>",)
-    )
+    image = SmearImage(pixels, slide_id, "/data/<x>.png")
+    return FieldResult(cells, counts, run, ("look & <see>",), image=image, segmentation=found)
 
 
-def empty(slide_id: str = "empty") -> SmearResult:
+def empty(slide_id: str = "empty") -> FieldResult:
     full = smear(slide_id)
     none = replace(
         full.segmentation,
@@ -212,7 +211,7 @@ def test_a_slide_name_cannot_lead_out_of_the_folder(tmp_path: Path, slide_id: st
 
 
 def test_a_full_disk_leaves_the_older_result_and_nothing_half_written(tmp_path: Path) -> None:
-    def full(result: SmearResult, folder: Path) -> None:
+    def full(result: FieldResult, folder: Path) -> None:
         assert (folder / "report.html").exists()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -227,7 +226,7 @@ def test_a_full_disk_leaves_the_older_result_and_nothing_half_written(tmp_path: 
 
 
 def test_further_exports_join_the_folder_before_it_appears(tmp_path: Path) -> None:
-    def more(result: SmearResult, folder: Path) -> None:
+    def more(result: FieldResult, folder: Path) -> None:
         assert not (tmp_path / "field 1").exists()
         (folder / "cells.geojson").write_text("{}", encoding="utf-8")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 #: ``cells``: of one image and its outlines; ``table``: of a count, whatever it was made of.
 Level = Literal["cells", "table"]
@@ -41,7 +41,7 @@ class Export:
     needs: tuple[str, ...] = ()
     level: Level = "table"
 
-    def __call__(self, result: SmearResult, folder: Path) -> Path:
+    def __call__(self, result: FieldResult, folder: Path) -> Path:
         """Write the file into `folder`; its path."""
         path = folder / self.file
         name = self.module if "." in self.module else f"{__name__}.{self.module}"
@@ -101,13 +101,13 @@ def parse_formats(text: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def write_exports(
-    result: SmearResult, folder: str | Path, formats: Iterable[str], level: Level | None = None
+    result: FieldResult, folder: str | Path, formats: Iterable[str], level: Level | None = None
 ) -> list[Path]:
     """Write a result in further formats into a folder.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
         Of one image; or of a slide of several fields (``run["fields"]``), which has a count and no outlines
         of its own, so that only formats of level ``table`` are written.
     folder : path-like

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 LOINC = "http://loinc.org"
 
@@ -64,7 +64,7 @@ class Coded:
     count: int | None = None
 
 
-def coded(result: SmearResult, scheme: Scheme | None = None) -> Iterator[Coded]:
+def coded(result: FieldResult, scheme: Scheme | None = None) -> Iterator[Coded]:
     """The results of a slide: how many were counted, then class by class.
 
     Classes in the differential are percents with limits, those beside it per 100 leukocytes, others
@@ -92,10 +92,10 @@ def coded(result: SmearResult, scheme: Scheme | None = None) -> Iterator[Coded]:
         )
 
 
-def report_id(result: SmearResult) -> str:
+def report_id(result: FieldResult) -> str:
     """A name for the report that is the same for the same slide, models and counts."""
     digest = hashlib.sha256()
-    for part in (result.image.slide_id, result.image.source, _hash(result, "classifier")):
+    for part in (result.slide_id, result.source, _hash(result, "classifier")):
         digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
     digest.update(result.counts.to_csv(index=False).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()[:20]
@@ -107,7 +107,7 @@ def clean(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in written).strip()
 
 
-def method(result: SmearResult) -> str:
+def method(result: FieldResult) -> str:
     """How the count was made, in a line."""
     parts = [f"napari-leukocls {result.run.get('version', '')}".strip()]
     for kind in ("segmenter", "classifier"):
@@ -122,7 +122,7 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _hash(result: SmearResult, kind: str) -> str:
+def _hash(result: FieldResult, kind: str) -> str:
     entry = result.run.get(kind)
     return str(entry.get("sha256") or "") if isinstance(entry, dict) else ""
 

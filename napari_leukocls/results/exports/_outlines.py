@@ -10,13 +10,13 @@ import numpy as np
 from skimage.measure import find_contours
 
 if TYPE_CHECKING:
-    from napari_leukocls.types import SmearResult
+    from napari_leukocls.types import FieldResult
 
 #: Side of a block of labels that are not in memory, pixels, and how many are kept (1 MB each).
 _SIDE, _KEPT = 512, 128
 
 
-def cell_masks(result: SmearResult) -> Iterator[tuple[dict[str, Any], tuple[int, int], np.ndarray]]:
+def cell_masks(result: FieldResult) -> Iterator[tuple[dict[str, Any], tuple[int, int], np.ndarray]]:
     """Row, upper left corner (y, x) and mask (h, w) bool of each cell, in order of the table.
 
     Only a cell's box is read of the labels, which may be larger than memory.

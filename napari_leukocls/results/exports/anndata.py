@@ -14,18 +14,18 @@ import pandas as pd
 from anndata.io import write_elem
 
 from napari_leukocls.io.serialise import to_plain
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def write(result: SmearResult, path: Path) -> None:
+def write(result: FieldResult, path: Path) -> None:
     """Write probabilities as ``X``, the rest of the table as ``obs``, places (x, y in pixels) as ``spatial``.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
         Cells that no classifier saw have NaN in ``X``.
     path : Path
         Within a folder that is being filled.

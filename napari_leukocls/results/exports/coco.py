@@ -12,17 +12,17 @@ from pycocotools import mask as runs
 
 from napari_leukocls.results.exports._outlines import cell_masks
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 NOTICE = "For research and for training. Not for diagnosis."
 
 
-def write(result: SmearResult, path: Path) -> None:
+def write(result: FieldResult, path: Path) -> None:
     """Write ``images``, ``annotations`` (compressed run lengths) and ``categories``.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     path : Path
         Within a folder that is being filled.
     """
@@ -53,7 +53,7 @@ def write(result: SmearResult, path: Path) -> None:
     data = {
         "info": {"description": NOTICE, "version": str(result.run.get("version", ""))},
         "licenses": [],
-        "images": [{"id": 1, "file_name": _file_name(result.image.source), "height": height, "width": width}],
+        "images": [{"id": 1, "file_name": _file_name(result.source), "height": height, "width": width}],
         "annotations": annotations,
         "categories": [{"id": number[name], "name": name, "supercategory": "cell"} for name in names],
     }

@@ -14,7 +14,7 @@ from shapely.geometry import mapping
 
 from napari_leukocls.results.exports._outlines import cell_masks, rings
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 _UNKNOWN = [128, 128, 128]
 
@@ -26,14 +26,14 @@ _MEASUREMENTS = (
 )
 
 
-def write(result: SmearResult, path: Path) -> None:
+def write(result: FieldResult, path: Path) -> None:
     """Write a FeatureCollection: one detection a cell, with classification, colour and measurements.
 
     Coordinates are pixels of the full-resolution image, corners at whole numbers, as in QuPath.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     path : Path
         Within a folder that is being filled.
     """
@@ -71,7 +71,7 @@ def outline(mask: np.ndarray, corner: tuple[int, int]) -> dict[str, Any]:
 
 
 def _feature(
-    result: SmearResult, row: dict[str, Any], geometry: dict[str, Any], scheme: Scheme
+    result: FieldResult, row: dict[str, Any], geometry: dict[str, Any], scheme: Scheme
 ) -> dict[str, Any]:
     name = str(row["class"])
     known = name in scheme
@@ -79,7 +79,7 @@ def _feature(
         "name": scheme[name].display if known else name,
         "color": list(scheme[name].rgb) if known else _UNKNOWN,
     }
-    key = f"{result.image.source}\n{result.image.slide_id}\n{row['cell_id']}"
+    key = f"{result.source}\n{result.slide_id}\n{row['cell_id']}"
     return {
         "type": "Feature",
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, key.encode("utf-8", "backslashreplace").decode())),

@@ -18,7 +18,7 @@ from napari_leukocls.results.exports._laboratory import (
     now,
     report_id,
 )
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 #: What the separators of the message are written as within a text.
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
@@ -26,7 +26,7 @@ _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\
 STATUS = "P"
 
 
-def write(result: SmearResult, path: Path) -> None:
+def write(result: FieldResult, path: Path) -> None:
     """Write the message; segments end with a carriage return, as the standard has it.
 
     The patient is left open: the slide's name is the specimen's (OBR-3), and whose it is, is known to the
@@ -34,7 +34,7 @@ def write(result: SmearResult, path: Path) -> None:
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     path : Path
         Within a folder that is being filled.
     """
@@ -48,7 +48,7 @@ def escaped(text: str) -> str:
     return "".join(_ESCAPES.get(sign, sign) for sign in clean(text))
 
 
-def _message(result: SmearResult) -> Any:
+def _message(result: FieldResult) -> Any:
     stamp = now().strftime("%Y%m%d%H%M%S+0000")
     message = Message("ORU_R01", version="2.5.1")
     head = message.msh
@@ -61,7 +61,7 @@ def _message(result: SmearResult) -> Any:
     patient.pid_3, patient.pid_5 = '""', '""'
     order = group.add_group("ORU_R01_ORDER_OBSERVATION")
     request = order.add_segment("OBR")
-    request.obr_1, request.obr_3 = "1", escaped(result.image.slide_id) or "slide"
+    request.obr_1, request.obr_3 = "1", escaped(result.slide_id) or "slide"
     request.obr_4 = f"{PANEL[0]}^{PANEL[1]}^{OWN_SHORT}"
     request.obr_7 = request.obr_22 = stamp
     request.obr_25 = STATUS

@@ -11,24 +11,24 @@ import numpy as np
 from tifffile import TiffWriter
 
 from napari_leukocls.results.exports._laboratory import report_id
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 TILE = 512
 
 
-def write(result: SmearResult, path: Path) -> None:
+def write(result: FieldResult, path: Path) -> None:
     """Write the label image; the value of a pixel is its ``cell_id``.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     path : Path
         Within a folder that is being filled.
     """
-    scale = float(result.segmentation.scale.um_per_px)
+    scale = float(result.um_per_px)
     metadata: dict[str, object] = {
         "axes": "YX",
-        "Name": _xml_text(result.image.slide_id),
+        "Name": _xml_text(result.slide_id),
         # The writer's own would be another one every time.
         "UUID": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{report_id(result)} labels")),
     }
@@ -52,7 +52,7 @@ def write(result: SmearResult, path: Path) -> None:
         )
 
 
-def _tiles(result: SmearResult) -> Iterator[np.ndarray]:
+def _tiles(result: FieldResult) -> Iterator[np.ndarray]:
     """Tiles from left to right and top to bottom; the labels may be larger than memory."""
     height, width = result.labels.shape
     for y in range(0, height, TILE):

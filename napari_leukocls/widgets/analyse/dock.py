@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.progress import Progress
 from napari_leukocls.results.writer import write_result
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.analyse.form import AnalyseForm
 from napari_leukocls.widgets.analyse.model import STAGE_WEIGHTS, analysis, warm_up
 from napari_leukocls.widgets.analyse.results import ResultsPanel
@@ -200,7 +200,7 @@ class AnalyseDock(Scrolling):
             self._export_job.start(lambda _: written(result, Path(folder)))
 
 
-def written(result: SmearResult, folder: Path) -> Generator[Progress, None, Path]:
+def written(result: FieldResult, folder: Path) -> Generator[Progress, None, Path]:
     """Write a slide's files into a folder."""
     yield Progress("write", 0, 1)
     return write_result(result, folder)["folder"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.progress import CancelToken, Progress
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     from napari_leukocls.analysis.region import Edit
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 class Analysed:
     """What an analysis leaves: its result, with earlier corrections of this slide, and the slide's key."""
 
-    result: SmearResult
+    result: FieldResult
     key: str
     config: AnalyzeConfig
     restored: int
     #: The very result that the store was given: it cuts pictures of cells out of it while it is in memory.
-    added: SmearResult
+    added: FieldResult
 
 
-def restored(session: Session, result: SmearResult, key: str, config: AnalyzeConfig) -> Analysed:
+def restored(session: Session, result: FieldResult, key: str, config: AnalyzeConfig) -> Analysed:
     """Lay the corrections that the review store has of a slide over its fresh result."""
     from napari_leukocls.measurement.differential import differential
 
     cells = session.store.apply(key, result.cells)
     classes = result.run["classifier"]["classes"]
-    counts = differential(cells, session.scheme, classes, slide_id=result.image.slide_id)
+    counts = differential(cells, session.scheme, classes, slide_id=result.slide_id)
     corrected = int((cells["corrected_class"].fillna("") != "").sum())
     return Analysed(replace(result, cells=cells, counts=counts), key, config, corrected, result)
 

@@ -11,7 +11,7 @@ from napari.layers import Labels, Points
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_leukocls.analysis.region import find_edit
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.analysed import Analysed, edited
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.layers import (
@@ -104,11 +104,11 @@ class Canvas(QObject):
         self._layer = weakref.ref(layer)
         self._on_changed()
 
-    def _find_layer(self, viewer: Any, image: Image, result: SmearResult) -> Labels:
+    def _find_layer(self, viewer: Any, image: Image, result: FieldResult) -> Labels:
         name = cells_layer_name(image.name)
         for layer in viewer.layers:
             shown = result_of(layer)
-            mine = shown is not None and shown.image.slide_id == result.image.slide_id
+            mine = shown is not None and shown.slide_id == result.slide_id
             if isinstance(layer, Labels) and (mine or layer.name == name):
                 self._listen(layer)
                 return layer
@@ -133,7 +133,7 @@ class Canvas(QObject):
             event.connect(self._on_touched)
 
     @staticmethod
-    def _contour(result: SmearResult) -> int:
+    def _contour(result: FieldResult) -> int:
         return max(2, round(result.segmentation.scale.red_cell_diameter_px / 25))
 
     def _on_changed(self) -> None:
@@ -220,13 +220,13 @@ class Canvas(QObject):
         labels = np.array(layer.data, np.int32)
         before = slide.result
 
-        def steps(token: Any) -> Generator[Any, None, tuple[SlideModel, SmearResult, Analysed, int]]:
+        def steps(token: Any) -> Generator[Any, None, tuple[SlideModel, FieldResult, Analysed, int]]:
             found = yield from edited(self._session, slide, labels, edit, token)
             return slide, before, found, len(edit.cell_ids)
 
         self._job.start(steps)
 
-    def _on_measured(self, found: tuple[SlideModel, SmearResult, Analysed, int]) -> None:
+    def _on_measured(self, found: tuple[SlideModel, FieldResult, Analysed, int]) -> None:
         slide, before, analysed, count = found
         result = analysed.result
         if slide.result is not before:

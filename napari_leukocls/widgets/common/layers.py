@@ -14,7 +14,7 @@ from napari_leukocls.errors import InputError
 from napari_leukocls.io.convert import array_to_smear
 from napari_leukocls.io.inputs import safe_id
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX, SmearImage, SmearResult
+from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX, FieldResult, SmearImage
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Shapes
@@ -104,13 +104,13 @@ def cells_layer_name(image_name: str) -> str:
 
 
 def result_layers(
-    result: SmearResult, name: str | None = None, scheme: Scheme | None = None, **placement: Any
+    result: FieldResult, name: str | None = None, scheme: Scheme | None = None, **placement: Any
 ) -> list[LayerData]:
     """Make layers of a result: one labels layer, coloured by class, with the cells as features.
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     name : str, optional
         Of the image layer; the slide's id by default.
     scheme : Scheme, optional
@@ -123,7 +123,7 @@ def result_layers(
     """
     scheme = scheme or default_scheme()
     options = {
-        "name": cells_layer_name(name or result.image.slide_id),
+        "name": cells_layer_name(name or result.slide_id),
         "features": cell_features(result.cells, _top(result)),
         "colormap": label_colormap(result.cells, scheme),
         "opacity": 0.9,
@@ -143,7 +143,7 @@ def pixels_of(labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.uint16 if small else np.int32)
 
 
-def update_layer(layer: Labels, result: SmearResult, scheme: Scheme | None = None) -> None:
+def update_layer(layer: Labels, result: FieldResult, scheme: Scheme | None = None) -> None:
     """Show a result in a layer that showed another: pixels, features and colours, all in place."""
     if layer.data.shape != result.labels.shape or not np.array_equal(layer.data, result.labels):
         layer.data = pixels_of(result.labels)
@@ -151,29 +151,29 @@ def update_layer(layer: Labels, result: SmearResult, scheme: Scheme | None = Non
     layer.colormap = label_colormap(result.cells, scheme or default_scheme())
 
 
-def update_features(layer: Labels, result: SmearResult) -> None:
+def update_features(layer: Labels, result: FieldResult) -> None:
     """Show what is said of the cells now, with outlines and colours as they are."""
     layer.features = cell_features(result.cells, _top(result))
     layer.metadata[METADATA_KEY] = result
 
 
-def update_layers(layers: list[Any], result: SmearResult, scheme: Scheme | None = None) -> bool:
+def update_layers(layers: list[Any], result: FieldResult, scheme: Scheme | None = None) -> bool:
     """Show a result in that one of some layers that shows this slide already; False where there is none."""
     for layer in layers:
         shown = layer.metadata.get(METADATA_KEY)
-        if isinstance(shown, SmearResult) and shown.image.slide_id == result.image.slide_id:
+        if isinstance(shown, FieldResult) and shown.slide_id == result.slide_id:
             update_layer(layer, result, scheme)
             return True
     return False
 
 
-def result_of(layer: Any) -> SmearResult | None:
+def result_of(layer: Any) -> FieldResult | None:
     """Return the result that a layer shows, if any."""
     found = getattr(layer, "metadata", {}).get(METADATA_KEY)
-    return found if isinstance(found, SmearResult) else None
+    return found if isinstance(found, FieldResult) else None
 
 
-def _top(result: SmearResult) -> int:
+def _top(result: FieldResult) -> int:
     return int(result.cells["cell_id"].max()) if len(result.cells) else 0
 
 

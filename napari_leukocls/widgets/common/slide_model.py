@@ -12,7 +12,7 @@ from psygnal import Signal
 
 from napari_leukocls.measurement.differential import cells_needed, differential
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ class SlideModel:
 
     Parameters
     ----------
-    result : SmearResult
+    result : FieldResult
     key : str
         The slide's name in the review store.
     config : AnalyzeConfig
@@ -71,19 +71,19 @@ class SlideModel:
     changed = Signal()
     selected = Signal(object, str)
 
-    def __init__(self, result: SmearResult, key: str, config: Any, scheme: Scheme | None = None) -> None:
+    def __init__(self, result: FieldResult, key: str, config: Any, scheme: Scheme | None = None) -> None:
         self.result = result
         self.key = key
         self.config = config
         self.scheme = scheme or default_scheme()
         self.selection: tuple[int, ...] = ()
         #: What the review store was given; see `widgets.common.analysed.Analysed`.
-        self.added: SmearResult = result
+        self.added: FieldResult = result
 
     @property
     def slide_id(self) -> str:
         """Name of the slide within the viewer."""
-        return self.result.image.slide_id
+        return self.result.slide_id
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -95,7 +95,7 @@ class SlideModel:
         """Classes of the model that the slide was analysed with."""
         return tuple(self.result.run["classifier"]["classes"])
 
-    def show(self, result: SmearResult) -> None:
+    def show(self, result: FieldResult) -> None:
         """Replace the result, as after a new analysis or an edit of outlines."""
         self.result = result
         self.changed.emit()

@@ -116,7 +116,7 @@ def answer(
         words = morphology.words(morphology.describe(classifier, crops)[0])
     state, figures = badge(classifier.card, method)
     rule = classifier.card.crop
-    um_per_px = slide.result.segmentation.scale.um_per_px
+    um_per_px = slide.result.um_per_px
     (window,) = cam.cell_windows(rows, um_per_px, rule)
     step = rule.um_per_px / um_per_px
     half = (rule.side_px - 1) / 2 * step

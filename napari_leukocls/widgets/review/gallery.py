@@ -22,7 +22,7 @@ from qtpy.QtCore import (
 from qtpy.QtGui import QColor, QImage, QKeyEvent, QPainter, QPalette, QPen, QPixmap
 from qtpy.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
-from napari_leukocls.types import SmearResult
+from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.controls import named
 from napari_leukocls.widgets.common.texts import Review
 from napari_leukocls.widgets.review.model import Tile
@@ -98,11 +98,11 @@ class Pictures:
 
     def __init__(self, side: int) -> None:
         self.side = side
-        self._result: SmearResult | None = None
+        self._result: FieldResult | None = None
         self._boxes: dict[int, tuple[float, float]] = {}
         self._cache: OrderedDict[int, QPixmap] = OrderedDict()
 
-    def show(self, result: SmearResult) -> None:
+    def show(self, result: FieldResult) -> None:
         """Cut from another result; pictures of the same image whose cells have not moved are kept."""
         cells = result.cells
         boxes = {
@@ -131,9 +131,9 @@ class Pictures:
             self._cache.popitem(last=False)
         return made
 
-    def _cut(self, result: SmearResult, y: float, x: float) -> QImage:
+    def _cut(self, result: FieldResult, y: float, x: float) -> QImage:
         pixels = result.image.pixels
-        half = max(4, round(TILE_UM / result.segmentation.scale.um_per_px / 2))
+        half = max(4, round(TILE_UM / result.um_per_px / 2))
         top, left = round(y) - half, round(x) - half
         window = np.full((2 * half, 2 * half, 3), 235, np.uint8)
         y0, x0 = max(0, top), max(0, left)
