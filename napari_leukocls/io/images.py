@@ -45,6 +45,27 @@ IMAGE_SUFFIXES = frozenset(
 )
 # Formats that Pillow may decode here; none that runs a program (EPS).
 _PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
+#: Formats of the trade that are not read, by suffix: what they are called, and what their programs export.
+FOREIGN_FORMATS = {
+    ".heic": ("an HEIC picture", "save it as JPEG or PNG"),
+    ".heif": ("an HEIF picture", "save it as JPEG or PNG"),
+    ".avif": ("an AVIF picture", "save it as JPEG or PNG"),
+    ".czi": ("a Zeiss CZI file", "export it as OME-TIFF in ZEN"),
+    ".lsm": ("a Zeiss LSM file", "export it as TIFF in ZEN"),
+    ".zvi": ("a Zeiss ZVI file", "export it as TIFF in ZEN"),
+    ".nd2": ("a Nikon ND2 file", "export it as TIFF in NIS-Elements"),
+    ".lif": ("a Leica LIF file", "export it as TIFF in LAS X"),
+    ".vsi": ("an Olympus VSI slide", "export it as TIFF in OlyVIA or cellSens"),
+    ".oir": ("an Olympus OIR file", "export it as TIFF in cellSens"),
+    ".oib": ("an Olympus OIB file", "export it as TIFF in cellSens"),
+    ".dcm": ("a DICOM file", "export it as TIFF"),
+    ".dng": ("a camera's raw DNG file", "export it as TIFF"),
+    ".cr2": ("a camera's raw CR2 file", "export it as TIFF"),
+    ".nef": ("a camera's raw NEF file", "export it as TIFF"),
+    ".arw": ("a camera's raw ARW file", "export it as TIFF"),
+    ".pdf": ("a PDF document", "save its pictures as PNG, JPEG or TIFF"),
+    ".psd": ("a Photoshop file", "save it as TIFF or PNG"),
+}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SAVE_AS = "save it as PNG, JPEG or TIFF"
@@ -211,6 +232,9 @@ def _pillow_um_per_px(image: Image.Image, notes: list[str]) -> float | None:
 
 
 def _not_an_image(file: Path, head: bytes) -> InputError:
+    if file.suffix.lower() in FOREIGN_FORMATS:
+        name, export = FOREIGN_FORMATS[file.suffix.lower()]
+        return InputError(f"'{file}' is {name}, which is not read: {export}.")
     try:
         head.decode("utf-8")
         text = b"\0" not in head

@@ -13,12 +13,14 @@ from pathlib import Path
 from natsort import natsorted, ns
 
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.io.images import IMAGE_SUFFIXES
+from napari_leukocls.io.images import FOREIGN_FORMATS, IMAGE_SUFFIXES
 from napari_leukocls.io.slides import SCANNER_SUFFIXES, is_zarr
 
 # Names that Windows keeps for devices, and names of the files beside the folders of the slides.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _TAKEN = {"summary.csv", "failures.csv", "manifest.json"}
+# Pictures among the results of a slide.
+_RESULTS = {"labels.tif", "overlay.png"}
 
 #: Leaves room for the suffixes of result files within the 255 bytes of a file name.
 _MAX_ID_BYTES = 120
@@ -49,8 +51,11 @@ def expand_inputs(items: Iterable[str | os.PathLike[str] | SlideInput]) -> list[
     """Expand files, folders and globs to slides, one for each image.
 
     A folder stands for its images (not those of its subfolders), in natural order: ``field 2`` before
-    ``field 10``. An image that is named twice is taken once. No image is read here: a path that does not exist
-    becomes a slide that fails when it is read, so that the other slides are still analysed.
+    ``field 10``. Images in formats that are not read (HEIC, CZI and others) become slides, too, which fail when they
+    are read: nothing in a folder is passed over in silence. ``labels.tif`` and ``overlay.png`` beside a ``run.json``
+    are results of an earlier analysis, and no images. An image that is named twice is taken once. No image is read
+    here: a path that does not exist becomes a slide that fails when it is read, so that the other slides are still
+    analysed.
 
     Parameters
     ----------
@@ -144,7 +149,10 @@ def _is_image(path: Path) -> bool:
     kind = path.suffix.lower()
     if path.is_dir():
         return kind == ".zarr" and is_zarr(path)
-    return kind in IMAGE_SUFFIXES | SCANNER_SUFFIXES | {".btf"} and (path.is_file() or path.is_symlink())
+    if path.name in _RESULTS and (path.parent / "run.json").is_file():
+        return False
+    read = IMAGE_SUFFIXES | SCANNER_SUFFIXES | {".btf"}
+    return kind in read | FOREIGN_FORMATS.keys() and (path.is_file() or path.is_symlink())
 
 
 def _stem(path: Path) -> str:

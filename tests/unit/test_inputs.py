@@ -35,6 +35,22 @@ def test_a_folder_gives_its_images_in_natural_order(folder: Path) -> None:
     assert _ids(expand_inputs([str(folder)])) == ["F1", "f2", "f10"]
 
 
+@pytest.mark.parametrize("name", ["IMG_0412.HEIC", "smear 3.czi", "field7.nd2", "a.lif", "b.vsi", "c.dcm"])
+def test_pictures_of_other_formats_in_a_folder_fail_by_name(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"\0\1\2\3" * 100)
+    (slide,) = [one for one in expand_inputs([folder]) if one.fields[0].name == name]
+    with pytest.raises(InputError, match="which is not read: (save|export) it as"):
+        read_image(slide.fields[0])
+
+
+def test_results_of_an_earlier_analysis_are_no_slides(folder: Path) -> None:
+    (folder / "labels.tif").touch()
+    assert "labels" in _ids(expand_inputs([folder]))
+    for name in ("run.json", "overlay.png"):
+        (folder / name).touch()
+    assert _ids(expand_inputs([folder])) == ["F1", "f2", "f10"]
+
+
 def test_a_link_that_leads_nowhere_is_told_and_not_passed_over(folder: Path) -> None:
     (folder / "f3.png").symlink_to(folder / "gone.png")
     slides = expand_inputs([str(folder)])
