@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,6 +51,8 @@ def resolve_device(asked: str) -> str:
 def use_threads(most: int | None = None) -> None:
     """Let torch and OpenCV take as many threads as they do by themselves, at most `most`, at least two.
 
+    A process that was forked keeps the one thread that `_in_forked_process` leaves it.
+
     With a single thread torch computes 1 x 1 convolutions of a large image in another way; with two or more the
     segmenter's maps are the same to the bit, so that a slide's tables are the same in one process and in many.
 
@@ -57,6 +60,8 @@ def use_threads(most: int | None = None) -> None:
     ----------
     most : int, optional
     """
+    if _after_fork.is_set():
+        return
     now = torch.get_num_threads()
     torch.set_num_threads(max(2, now if most is None else min(most, now)))
     if most is not None:
@@ -107,6 +112,23 @@ def _single_threads(count: int) -> ThreadPoolExecutor:
     torch.set_num_threads(count)
     return pool
 
+
+_after_fork = threading.Event()
+
+
+def _in_forked_process() -> None:
+    """Compute with one thread in a forked process: threads are not copied by a fork, and waiting for them never ends.
+
+    Sums of one thread differ from those of several in the last digits, so a cell at the edge of a class may differ.
+    """
+    _after_fork.set()
+    _single_threads.cache_clear()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_process)
 
 #: What torch says where memory is full, of the CPU too, in lower case.
 _MEMORY_WORDS = (

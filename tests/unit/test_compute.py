@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from contextlib import closing
 
@@ -143,3 +146,29 @@ def test_what_a_part_raises_is_raised_and_the_rest_is_dropped():
         list(results)
     go_on.set()
     assert len(begun) < 100
+
+
+_FORKED = """
+import multiprocessing, sys
+import napari_leukocls
+from napari_leukocls.paths import sample_smear
+from napari_leukocls.io.images import read_image
+
+def count(part):
+    return len(napari_leukocls.analyze(part, device="cpu", pixel_size_um=0.1).cells)
+
+if __name__ == "__main__":
+    part = read_image(sample_smear()).pixels[:480, :640]
+    own = count(part)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        other = pool.apply_async(count, (part,)).get(timeout=240)
+    sys.exit(0 if own and abs(own - other) <= 1 else f"{own} cells, and {other} in the forked process")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork processes")
+def test_a_process_that_is_forked_after_an_analysis_analyses(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(_FORKED)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-500:]
