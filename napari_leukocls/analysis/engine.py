@@ -17,7 +17,8 @@ from napari_leukocls.device import resolve_device, use_threads
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, active_classifier, find_model
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES, model_file
+from napari_leukocls.segmentation.base import CELLPOSE_NAMES
+from napari_leukocls.segmentation.cellpose import model_file
 from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD, compact, segmenter
 from napari_leukocls.types import Scale
 

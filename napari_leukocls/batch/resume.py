@@ -16,7 +16,8 @@ from napari_leukocls.batch.job import Job, SlideDone, success
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.io.serialise import json_text, sha256_of, to_plain
 from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, active_classifier, find_model
-from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES, model_file
+from napari_leukocls.segmentation.base import CELLPOSE_NAMES
+from napari_leukocls.segmentation.cellpose import model_file
 from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD
 
 RUN_FILE = "run.json"

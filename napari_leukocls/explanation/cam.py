@@ -17,7 +17,7 @@ from napari_leukocls.architectures.registry import entry
 from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ArgumentError, ModelError
 from napari_leukocls.explanation.network import CamNetwork
-from napari_leukocls.explanation.trust import own_method
+from napari_leukocls.explanation.trust import METHODS, own_method
 from napari_leukocls.models.card import GradCam
 from napari_leukocls.progress import Progress, Steps, drain
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from napari_leukocls.models.card import CropRule, ModelCard
 
 log = logging.getLogger(__name__)
-
-METHODS = ("gradcam", "gradcam++", "layercam", "hirescam", "eigencam", "scorecam")
 
 #: Methods that take seconds a cell.
 SLOW = ("scorecam",)

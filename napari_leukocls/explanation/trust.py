@@ -9,6 +9,8 @@ from napari_leukocls.models.card import ModelCard
 
 State = Literal["trusted", "weak", "failed", "unchecked"]
 
+#: The methods that make heatmaps. They are listed here, so that a list of choices does not import torch.
+METHODS = ("gradcam", "gradcam++", "layercam", "hirescam", "eigencam", "scorecam")
 #: Largest mean |r| between a model's maps and those of the same model with random weights.
 RANDOMISATION_LIMIT = 0.5
 

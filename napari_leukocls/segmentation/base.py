@@ -9,6 +9,9 @@ import numpy as np
 
 from napari_leukocls.progress import Steps
 
+#: Networks that cellpose 4 knows by name. They are listed here, so that a list of choices does not import cellpose.
+CELLPOSE_NAMES = ("cpsam_v2", "cpsam", "cpdino", "cpdino-vitb")
+
 
 @dataclass(frozen=True)
 class Outlines:

@@ -16,9 +16,6 @@ from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.progress import Progress, Steps
 from napari_leukocls.segmentation.base import Outlines
 
-#: Networks that cellpose 4 knows by name.
-CELLPOSE_NAMES = ("cpsam_v2", "cpsam", "cpdino", "cpdino-vitb")
-
 
 def model_file(name: str) -> Path:
     """Find the weights of a named cellpose network on this machine.

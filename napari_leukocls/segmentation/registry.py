@@ -7,8 +7,8 @@ from pathlib import Path
 
 from napari_leukocls.errors import ModelError
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.segmentation.base import Segmenter
-from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES, CellposeSegmenter, model_file
+from napari_leukocls.segmentation.base import CELLPOSE_NAMES, Segmenter
+from napari_leukocls.segmentation.cellpose import CellposeSegmenter, model_file
 from napari_leukocls.segmentation.compact import CompactSegmenter, load_compact
 from napari_leukocls.segmentation.threshold import ThresholdSegmenter
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from napari_leukocls.errors import ModelError
-from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES
+from napari_leukocls.segmentation.base import CELLPOSE_NAMES
 from napari_leukocls.segmentation.registry import segmenter
 
 

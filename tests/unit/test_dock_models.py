@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,24 @@ def test_the_models_of_the_docks_need_no_qt() -> None:
     code = "; ".join(f"import napari_leukocls.widgets.{name}" for name in names.split())
     code += "; import sys; assert not {'qtpy', 'PyQt6', 'PySide6', 'napari', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_opening_a_dock_imports_no_heavy_library(tmp_path: Path) -> None:
+    code = """
+import sys
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication
+application = QApplication([])
+viewer = ViewerModel()
+before = set(sys.modules)
+from napari_leukocls import widgets
+docks = [getattr(widgets, name)(viewer) for name in widgets.__all__]
+heavy = "torch torchvision timm cellpose sklearn scipy.stats statsmodels matplotlib sqlalchemy alembic"
+found = (set(heavy.split()) | {"pytorch_grad_cam"}) & (set(sys.modules) - before)
+assert len(docks) == 5 and not found, found
+"""
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment)
 
 
 def test_features_have_a_row_for_every_label_and_for_the_background(result: FieldResult) -> None:

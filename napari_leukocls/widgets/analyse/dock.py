@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,8 @@ from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFileDialog
 
 from napari_leukocls.errors import LeukoclsError
-from napari_leukocls.progress import Progress
-from napari_leukocls.results.writer import write_result
-from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.analyse.form import AnalyseForm
-from napari_leukocls.widgets.analyse.model import STAGE_WEIGHTS, analysis, warm_up
+from napari_leukocls.widgets.analyse.model import STAGE_WEIGHTS, analysis, warm_up, written
 from napari_leukocls.widgets.analyse.results import ResultsPanel
 from napari_leukocls.widgets.common.analysed import Analysed
 from napari_leukocls.widgets.common.canvas import canvas_of
@@ -198,9 +194,3 @@ class AnalyseDock(Scrolling):
         if folder:
             result = self._slide.result
             self._export_job.start(lambda _: written(result, Path(folder)))
-
-
-def written(result: FieldResult, folder: Path) -> Generator[Progress, None, Path]:
-    """Write a slide's files into a folder."""
-    yield Progress("write", 0, 1)
-    return write_result(result, folder)["folder"]

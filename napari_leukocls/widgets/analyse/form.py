@@ -11,10 +11,10 @@ from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QSizePolicy, QVBoxLayout
 
 from napari_leukocls.config import AnalyzeConfig, make_config
 from napari_leukocls.errors import InputError, LeukoclsError
-from napari_leukocls.widgets.analyse.model import Request
+from napari_leukocls.widgets.analyse.model import Request, region_in_box, region_in_polygons
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.controls import combo, fill, find, form, form_row, named
-from napari_leukocls.widgets.common.layers import region_of_shapes, region_of_view, smear_of
+from napari_leukocls.widgets.common.layers import box_in_view, closed_shapes, image_shape, smear_of
 from napari_leukocls.widgets.common.lifetime import Subscriptions
 from napari_leukocls.widgets.common.session import Session, classifiers, segmenters
 from napari_leukocls.widgets.common.texts import Analyse
@@ -212,9 +212,10 @@ class AnalyseForm(QWidget):
     def _region(self, layer: Image) -> Region | None:
         chosen = self.region.currentData()
         if chosen == _VIEW:
-            return region_of_view(layer)
+            return region_in_box(box_in_view(layer), image_shape(layer))
         if isinstance(chosen, tuple):
             if chosen[1] not in self._viewer.layers:
                 raise InputError(f"the Shapes layer '{chosen[1]}' is gone: choose another region.")
-            return region_of_shapes(layer, self._viewer.layers[chosen[1]])
+            shapes = closed_shapes(layer, self._viewer.layers[chosen[1]])
+            return region_in_polygons(shapes, image_shape(layer))
         return None

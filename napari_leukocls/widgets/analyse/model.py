@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.progress import CancelToken, Progress
-from napari_leukocls.types import SmearImage
+from napari_leukocls.types import FieldResult, SmearImage
 from napari_leukocls.widgets.common.analysed import Analysed, restored
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from napari_leukocls.analysis.region import Region
     from napari_leukocls.widgets.common.session import Session
 
@@ -74,3 +77,79 @@ def analysis(session: Session, request: Request, cancel: CancelToken) -> Generat
     yield Progress("store", 0, 1)
     key = session.store.add_slide(result)
     return restored(session, result, key, request.config)
+
+
+def region_in_box(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> Region:
+    """Return the region of an image that lies in a box.
+
+    Parameters
+    ----------
+    box : tuple of float
+        y0, x0, y1, x1 in pixels, half-open.
+    shape : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    Region
+
+    Raises
+    ------
+    ArgumentError
+        If the part of the box within the image is too small.
+    """
+    from napari_leukocls.analysis.region import region_of_box
+
+    return region_of_box(box, shape)
+
+
+def region_in_polygons(polygons: list[np.ndarray], shape: tuple[int, ...]) -> Region:
+    """Return the region of an image that polygons enclose.
+
+    Parameters
+    ----------
+    polygons : list of numpy.ndarray, (K, 2)
+        Corners y, x in pixels.
+    shape : tuple of int
+        Of the image.
+
+    Returns
+    -------
+    Region
+
+    Raises
+    ------
+    ArgumentError
+        If there is no polygon, or the region is too small.
+    """
+    from napari_leukocls.analysis.region import region_of_polygons
+
+    return region_of_polygons(polygons, shape)
+
+
+def written(result: FieldResult, folder: Path) -> Generator[Progress, None, Path]:
+    """Write the files of a slide into a folder.
+
+    Parameters
+    ----------
+    result : FieldResult
+    folder : pathlib.Path
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    pathlib.Path
+        Folder of the slide, within `folder`.
+
+    Raises
+    ------
+    OutputError
+        If the files cannot be written.
+    """
+    from napari_leukocls.results.writer import write_result
+
+    yield Progress("write", 0, 1)
+    return write_result(result, folder)["folder"]

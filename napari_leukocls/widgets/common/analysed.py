@@ -41,6 +41,24 @@ def restored(session: Session, result: FieldResult, key: str, config: AnalyzeCon
     return Analysed(replace(result, cells=cells, counts=counts), key, config, corrected, result)
 
 
+def edit_of(before: np.ndarray, after: np.ndarray) -> Edit | None:
+    """Find the cells whose outlines differ between two label images.
+
+    Parameters
+    ----------
+    before, after : numpy.ndarray, (H, W), int
+        Labels; 0 is the background.
+
+    Returns
+    -------
+    Edit or None
+        None if nothing differs.
+    """
+    from napari_leukocls.analysis.region import find_edit
+
+    return find_edit(before, after)
+
+
 def edited(
     session: Session, slide: SlideModel, labels: np.ndarray, edit: Edit, cancel: CancelToken
 ) -> Generator[Progress, None, Analysed]:

@@ -10,9 +10,8 @@ import numpy as np
 from napari.layers import Labels, Points
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_leukocls.analysis.region import find_edit
 from napari_leukocls.types import FieldResult
-from napari_leukocls.widgets.common.analysed import Analysed, edited
+from napari_leukocls.widgets.common.analysed import Analysed, edit_of, edited
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.layers import (
     cells_layer_name,
@@ -214,7 +213,7 @@ class Canvas(QObject):
         if self._job.running:
             self._pause.start()
             return
-        edit = find_edit(slide.result.labels, np.asarray(layer.data))
+        edit = edit_of(slide.result.labels, np.asarray(layer.data))
         if edit is None:
             return
         labels = np.array(layer.data, np.int32)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import label_colormap as napari_colormap
 
-from napari_leukocls.analysis.region import Region, region_of_box, region_of_polygons
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.convert import array_to_smear
 from napari_leukocls.io.inputs import safe_id
@@ -89,10 +90,8 @@ def colours(
 
 def label_colormap(cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None) -> Any:
     """Make the colour map of a labels layer; napari's own cycle where there are too many cells for one."""
-    from napari.utils.colormaps import DirectLabelColormap, label_colormap
-
     if len(cells) and int(cells["cell_id"].max()) > MAX_COLOURED:
-        return label_colormap()
+        return napari_colormap()
     table = colours(cells, scheme, shown)
     arrays = {key: np.array(value, np.float32) for key, value in table.items()}
     return DirectLabelColormap(color_dict=defaultdict(lambda: arrays[None], arrays))
@@ -231,27 +230,63 @@ def placement_of(layer: Image) -> dict[str, Any]:
     }
 
 
-def region_of_view(layer: Image) -> Region:
-    """Return the part of an image layer that the canvas shows."""
+def image_shape(layer: Image) -> tuple[int, ...]:
+    """Return the shape of an image layer at full resolution.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+
+    Returns
+    -------
+    tuple of int
+        Height and width in pixels, and channels if there are any.
+    """
+    return layer.data[0].shape if layer.multiscale else layer.data.shape
+
+
+def box_in_view(layer: Image) -> tuple[float, float, float, float]:
+    """Return the box of an image layer that the canvas shows.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+
+    Returns
+    -------
+    tuple of float
+        y0, x0, y1, x1 in pixels at full resolution, half-open.
+    """
     corners = np.asarray(layer.corner_pixels, float)[:, :2]
-    shape = layer.data[0].shape if layer.multiscale else layer.data.shape
     if layer.multiscale:
         corners = corners * layer.downsample_factors[layer.data_level][:2]
-    return region_of_box((*corners[0], *(corners[1] + 1)), shape)
+    (y0, x0), (y1, x1) = corners[0], corners[1] + 1
+    return y0, x0, y1, x1
 
 
-def region_of_shapes(layer: Image, shapes: Shapes) -> Region:
-    """Return the part of an image layer within the closed shapes of a Shapes layer."""
-    shape = layer.data[0].shape if layer.multiscale else layer.data.shape
+def closed_shapes(layer: Image, shapes: Shapes) -> list[np.ndarray]:
+    """Return the closed shapes of a Shapes layer as polygons on an image layer.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+    shapes : napari.layers.Shapes
+        Lines and paths are left out.
+
+    Returns
+    -------
+    list of numpy.ndarray, (K, 2)
+        Corners y, x in pixels of the image layer.
+    """
     polygons = []
     for corners, kind in zip(shapes.data, shapes.shape_type, strict=True):
         if kind in ("line", "path"):
             continue
-        points = _ellipse(corners[:, -2:]) if kind == "ellipse" else corners[:, -2:]
         if kind == "ellipse":
+            points = _ellipse(corners[:, -2:])
             corners = np.concatenate([np.repeat(corners[:1, :-2], len(points), axis=0), points], axis=1)
         polygons.append(np.array([layer.world_to_data(shapes.data_to_world(point)) for point in corners]))
-    return region_of_polygons([polygon[:, -2:] for polygon in polygons], shape)
+    return [polygon[:, -2:] for polygon in polygons]
 
 
 def _ellipse(corners: np.ndarray) -> np.ndarray:

@@ -129,7 +129,7 @@ def classifiers() -> list[ModelEntry]:
 
 def segmenters() -> list[str]:
     """Names of what outlines cells, the bundled one first."""
-    from napari_leukocls.segmentation.cellpose import CELLPOSE_NAMES
+    from napari_leukocls.segmentation.base import CELLPOSE_NAMES
 
     return [*Analyse.SEGMENTERS, *CELLPOSE_NAMES]
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_leukocls.measurement.differential import cells_needed, differential
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import FieldResult
 
@@ -102,6 +101,8 @@ class SlideModel:
 
     def with_cells(self, cells: pd.DataFrame) -> None:
         """Replace the table of cells, and count anew."""
+        from napari_leukocls.measurement.differential import differential
+
         counts = differential(cells, self.scheme, self.classes, slide_id=self.slide_id)
         self.show(replace(self.result, cells=cells, counts=counts))
 
@@ -191,6 +192,8 @@ class SlideModel:
 @lru_cache(maxsize=4096)
 def _needed(share: float) -> int:
     """Cells to count for the limits that are aimed at; the same shares come back with every correction."""
+    from napari_leukocls.measurement.differential import cells_needed
+
     return cells_needed(share, AIM)
 
 

@@ -78,7 +78,7 @@ class Answer:
 
 def methods() -> tuple[str, ...]:
     """Return the methods that can be chosen."""
-    from napari_leukocls.explanation.cam import METHODS
+    from napari_leukocls.explanation.trust import METHODS
 
     return tuple(METHODS)
 
