@@ -16,7 +16,7 @@ from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
 from napari_leukocls.measurement.differential import count_warnings, differential
 from napari_leukocls.progress import CancelToken, Progress, Steps, staged
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.segmentation.illumination import as_seen, measure_light
+from napari_leukocls.segmentation.illumination import even_out, measure_light
 from napari_leukocls.segmentation.scale import find_scale, steady_diameter
 from napari_leukocls.segmentation.stain_density import red_cell_density
 from napari_leukocls.types import CELL_KINDS, FieldResult, Predictions, Scale, Segmentation, SmearImage
@@ -188,4 +188,4 @@ def classify(
 def under_even_light(image: SmearImage, engine: Engine) -> tuple[SmearImage, Light | None]:
     """Return a field as the networks see it, and how it was lit; itself and None where the light is even."""
     light = measure_light(image.pixels) if engine.config.even_light else None
-    return replace(image, pixels=as_seen(image.pixels, light)), light
+    return replace(image, pixels=even_out(image.pixels, light)), light

@@ -16,7 +16,7 @@ from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
 from napari_leukocls.measurement.differential import differential
 from napari_leukocls.progress import CancelToken, Progress, drain
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.segmentation.illumination import SeenPixels
+from napari_leukocls.segmentation.illumination import EvenPixels
 from napari_leukocls.types import FieldResult, Segmentation, SmearImage
 
 #: The shorter side of the smallest region that can hold a whole cell, pixels.
@@ -214,7 +214,7 @@ def _measured(
     lookup = np.zeros(int(max(part.max(initial=0), *edit.cell_ids)) + 1, np.int32)
     lookup[present] = np.arange(1, len(present) + 1)
     local = lookup[part]
-    pixels = SeenPixels(result.image.pixels, result.segmentation.light)[y0:y1, x0:x1]
+    pixels = EvenPixels(result.image.pixels, result.segmentation.light)[y0:y1, x0:x1]
     votes = engine.compact.class_votes(pixels, local, scale.red_cell_diameter_px)[:, 1:]
     kinds = (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-9)).astype(np.float32)
     whole = result.segmentation

@@ -11,7 +11,7 @@ import numpy as np
 from napari_leukocls.models.card import CropRule
 
 if TYPE_CHECKING:
-    from napari_leukocls.segmentation.illumination import SeenPixels
+    from napari_leukocls.segmentation.illumination import EvenPixels
 
 #: Half-width of the soft edge where a neighbour is painted out, micrometres.
 SOFT_EDGE_UM = 0.35
@@ -153,7 +153,7 @@ def paint_out(crop: np.ndarray, mask: np.ndarray, rule: CropRule) -> np.ndarray:
 
 
 def cut_crops(
-    pixels: np.ndarray | SeenPixels,
+    pixels: np.ndarray | EvenPixels,
     labels: np.ndarray,
     cell_ids: np.ndarray,
     boxes: np.ndarray,
@@ -166,7 +166,7 @@ def cut_crops(
 
     Parameters
     ----------
-    pixels : numpy.ndarray or SeenPixels, (H, W, 3), uint8
+    pixels : numpy.ndarray or EvenPixels, (H, W, 3), uint8
     labels : numpy.ndarray, (H, W), int32
     cell_ids : numpy.ndarray, (N,)
         Labels to cut.

@@ -14,7 +14,7 @@ from napari_leukocls.explanation import cam, morphology
 from napari_leukocls.explanation.report import Explained, strip
 from napari_leukocls.progress import Steps, drain
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.segmentation.illumination import SeenPixels
+from napari_leukocls.segmentation.illumination import EvenPixels
 from napari_leukocls.types import FieldResult
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def crops_of(
     """
     segmentation = result.segmentation
     return cut_crops(
-        SeenPixels(result.image.pixels, segmentation.light),
+        EvenPixels(result.image.pixels, segmentation.light),
         segmentation.labels if labels is None else labels,
         rows["cell_id"].to_numpy(),
         rows[_BOX].to_numpy(),

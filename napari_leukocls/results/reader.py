@@ -1,4 +1,4 @@
-"""Results that were written before, with their image: what a person can review as if it were just analysed."""
+"""Results read back from their folder: one field with its image, the count of any slide, or the labels for napari."""
 
 from __future__ import annotations
 
@@ -6,42 +6,68 @@ import json
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import pandas as pd
 import tifffile
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
+from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.measurement.differential import differential
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.segmentation.illumination import as_seen
+from napari_leukocls.segmentation.illumination import even_out
 from napari_leukocls.segmentation.stain_density import red_cell_density
-from napari_leukocls.types import CELL_KINDS, FieldResult, Light, Scale, Segmentation, SmearImage
+from napari_leukocls.types import (
+    CELL_KINDS,
+    FieldResult,
+    Light,
+    Scale,
+    Segmentation,
+    SlideResult,
+    SmearImage,
+)
+
+LABELS, CELLS, RUN = "labels.tif", "cells.csv", "run.json"
 
 _TEXTS = ("slide_id", "class", "review_reason", "predicted_class", "corrected_class", "reviewer")
+_NEEDED = (*_TEXTS, "cell_id", "needs_review", "bbox_y0")
+
+#: Side of the pieces of a whole slide's labels that are decoded together, pixels.
+_CHUNK = 1024
 
 
-def reopen(folder: str | Path, image: SmearImage | None = None) -> FieldResult:
-    """Read the results of one slide.
+def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldResult:
+    """Read the results of one field together with its image.
 
     Parameters
     ----------
     folder : path-like
         As ``leukocls analyze`` writes it for one field.
     image : SmearImage, optional
-        By default it is read from where ``run.json`` says that it was.
+        The analysed image. By default it is read from the path that ``run.json`` names.
 
     Returns
     -------
     FieldResult
+        Cell ids may have gaps, where cells were deleted by hand.
 
     Raises
     ------
     InputError
-        Where a file is missing or damaged, the image is gone, or they do not fit each other.
+        If a file is missing or damaged, if the image is gone or does not fit, or if the results are those of a
+        whole slide or of several fields.
     """
     path = Path(folder)
-    labels, cells, run = _files(path)
+    labels, cells = read_outlines(path)
+    run = _read_run(path)
+    if isinstance(labels, list):
+        raise InputError(
+            f"'{path}' holds the results of a whole slide: open its labels.tif in napari with File > Open."
+        )
+    missing = [name for name in _NEEDED if name not in cells]
+    if missing:
+        raise InputError(f"the cells.csv in '{path}' has no column {missing[0]}; analyse the slide again.")
     slide_id = str(run.get("slide_id") or path.name)
     if image is None:
         image = read_image(str(run.get("source", "")), slide_id)
@@ -54,42 +80,167 @@ def reopen(folder: str | Path, image: SmearImage | None = None) -> FieldResult:
     try:
         scale = _scale(run["scale"])
         light = _light(run.get("light"))
-        classes = [str(name) for name in run["classifier"]["classes"]]
+        counts = _count(cells, run, slide_id)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"the run.json in '{path}' is damaged ({error!r}): analyse the slide again."
-        ) from error
-    seen = as_seen(np.asarray(image.pixels), light)
-    kinds, glass = _kinds(cells, int(labels.max(initial=0))), _glass(seen, labels)
-    density = red_cell_density(seen, labels, kinds[:, CELL_KINDS.index("red_cell")], glass)
+        raise _damaged_run(path, error) from error
+    pixels = even_out(np.asarray(image.pixels), light)
+    kinds, glass = _kinds(cells, int(labels.max(initial=0))), _glass(pixels, labels)
+    density = red_cell_density(pixels, labels, kinds[:, CELL_KINDS.index("red_cell")], glass)
     segmentation = Segmentation(labels, kinds, glass, scale, (), density, light)
-    counts = differential(cells, default_scheme(), classes, slide_id=slide_id)
     warnings = tuple(str(one) for one in run.pop("warnings", []))
     return FieldResult(cells, counts, run, warnings, image=image, segmentation=segmentation)
 
 
-def _files(path: Path) -> tuple[np.ndarray, pd.DataFrame, dict[str, Any]]:
+def read_slide(folder: str | Path) -> SlideResult:
+    """Read the cells, the count and the run of any slide: one field, several fields, or a whole slide.
+
+    Parameters
+    ----------
+    folder : path-like
+        As ``leukocls analyze`` writes it.
+
+    Returns
+    -------
+    SlideResult
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
+    path = Path(folder)
+    cells, run = read_cells(path), _read_run(path)
+    slide_id = str(run.get("slide_id") or path.name)
     try:
-        labels = np.asarray(tifffile.imread(path / "labels.tif"), np.int32)
-        cells = pd.read_csv(path / "cells.csv", dtype=dict.fromkeys(_TEXTS, str))
-        run = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        # Each field of a slide of several fields has a scale of its own.
+        um_per_px = run["um_per_px"][-1] if "fields" in run else run["scale"]["um_per_px"]
+        counts = _count(cells, run, slide_id)
+        um = float("nan") if um_per_px is None else float(um_per_px)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise _damaged_run(path, error) from error
+    warnings = tuple(str(one) for one in run.pop("warnings", []))
+    return SlideResult(slide_id, str(run.get("source", "")), um, cells, counts, run, warnings)
+
+
+def read_outlines(folder: str | Path) -> tuple[np.ndarray | list[dask.array.Array], pd.DataFrame]:
+    """Read the label image and the cells of a field or of a whole slide.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    labels : numpy.ndarray, (H, W), int32, or list of dask.array.Array
+        Of a whole slide: the levels of the pyramid, finest first, which are read piece by piece.
+    cells : pandas.DataFrame
+        Sorted by ``cell_id``; ids may have gaps.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or if the cells are not those of the labels. (The labels of a whole
+        slide are not compared: that would read all of them.)
+    """
+    path = Path(folder)
+    labels: np.ndarray | list[dask.array.Array]
+    try:
+        with tifffile.TiffFile(path / LABELS) as file:
+            levels = len(file.series[0].levels) if file.series else 1
+        if levels > 1:
+            labels = _lazy_levels(path / LABELS, levels)
+        else:
+            labels = np.asarray(tifffile.imread(path / LABELS), np.int32)
     except FileNotFoundError as error:
-        what = Path(str(error.filename)).name
-        raise InputError(
-            f"'{path}' has no {what}: give the results of one analysed field (of a slide of several fields, "
-            "one of its folders under 'fields')."
-        ) from error
+        raise _missing(path, error) from error
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"the results in '{path}' cannot be read ({error}); analyse the slide again."
-        ) from error
-    missing = [name for name in (*_TEXTS, "cell_id", "needs_review", "bbox_y0") if name not in cells]
-    if missing or labels.ndim != 2 or set(cells["cell_id"]) != set(np.unique(labels)) - {0}:
+        raise _unreadable(path, error) from error
+    cells = read_cells(path)
+    ids = set(cells["cell_id"])
+    fits = min(ids, default=1) >= 1 and len(ids) == len(cells)
+    if fits and isinstance(labels, np.ndarray):
+        fits = labels.ndim == 2 and ids == set(np.unique(labels).tolist()) - {0}
+    if not fits:
         raise InputError(f"the cells.csv in '{path}' does not fit its labels.tif; analyse the slide again.")
-    for name in _TEXTS:
-        cells[name] = cells[name].fillna("").astype(object)
-    cells["cell_id"] = cells["cell_id"].astype(np.int32)
-    return labels, cells.sort_values("cell_id", kind="stable", ignore_index=True), run
+    return labels, cells.sort_values("cell_id", kind="stable", ignore_index=True)
+
+
+def read_cells(folder: str | Path) -> pd.DataFrame:
+    """Read ``cells.csv``.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns as in the file; texts that are empty are "".
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or if it has no column ``cell_id``.
+    """
+    path = Path(folder)
+    try:
+        cells = pd.read_csv(path / CELLS, dtype=dict.fromkeys((*_TEXTS, "field"), str))
+        cells["cell_id"] = cells["cell_id"].astype(np.int32)
+    except FileNotFoundError as error:
+        raise _missing(path, error) from error
+    except KeyError as error:
+        raise InputError(
+            f"the cells.csv in '{path}' has no column cell_id; analyse the slide again."
+        ) from error
+    except (OSError, ValueError, OverflowError) as error:
+        raise _unreadable(path, error) from error
+    for name in (*_TEXTS, "field"):
+        if name in cells:
+            cells[name] = cells[name].fillna("").astype(object)
+    return cells
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        run = json.loads((path / RUN).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise _missing(path, error) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(run, dict):
+        raise _unreadable(path, TypeError("run.json is not a JSON object"))
+    return run
+
+
+def _missing(path: Path, error: FileNotFoundError) -> InputError:
+    what = Path(str(error.filename)).name
+    return InputError(
+        f"'{path}' has no {what}: give the results of one analysed field (of a slide of several fields, "
+        "one of its folders under 'fields')."
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"the results in '{path}' cannot be read ({error}); analyse the slide again.")
+
+
+def _damaged_run(path: Path, error: Exception) -> InputError:
+    return InputError(f"the run.json in '{path}' is damaged ({error!r}): analyse the slide again.")
+
+
+def _lazy_levels(file: Path, levels: int) -> list[dask.array.Array]:
+    """The levels of a pyramid of labels, read piece by piece."""
+    return [
+        dask.array.from_array(
+            LabelReader(file, level), chunks=(_CHUNK, _CHUNK), lock=True, asarray=True, name=False
+        )
+        for level in range(levels)
+    ]
+
+
+def _count(cells: pd.DataFrame, run: dict[str, Any], slide_id: str) -> pd.DataFrame:
+    classes = [str(name) for name in run["classifier"]["classes"]]
+    return differential(cells, default_scheme(), classes, slide_id=slide_id)
 
 
 def _scale(record: dict[str, Any]) -> Scale:
@@ -117,7 +268,7 @@ def _kinds(cells: pd.DataFrame, top: int) -> np.ndarray:
 def _light(record: dict[str, Any] | None) -> Light | None:
     if record is None:
         return None
-    y0, x0, y1, x1 = (int(place) for place in record["box"])
+    y0, x0, y1, x1 = (int(value) for value in record["box"])
     coefficients = tuple(float(value) for value in record["coefficients"])
     return Light(coefficients, float(record["fall"]), float(record["surround"]), (y0, x0, y1, x1))
 
@@ -131,4 +282,4 @@ def _glass(pixels: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]
     return float(red), float(green), float(blue)
 
 
-__all__ = ["reopen"]
+__all__ = ["read_cells", "read_outlines", "read_result", "read_slide"]

@@ -28,7 +28,7 @@ from napari_leukocls.models.registry import find_model
 from napari_leukocls.review import counting
 from napari_leukocls.review.schema import analyses, cells, corrections, crops, slides
 from napari_leukocls.scheme import Scheme
-from napari_leukocls.segmentation.illumination import SeenPixels
+from napari_leukocls.segmentation.illumination import EvenPixels
 from napari_leukocls.types import FieldResult
 
 
@@ -226,7 +226,7 @@ def pictures(result: FieldResult, cell_ids: Iterable[int]) -> list[dict[str, Any
     rule = _window_rule(native, _model_um_per_px(result))
     glass = np.asarray(result.segmentation.glass_colour, float)
     outside = list(glass) if np.isfinite(glass).all() else [235.0] * 3
-    seen = SeenPixels(result.image.pixels, result.segmentation.light)
+    seen = EvenPixels(result.image.pixels, result.segmentation.light)
     found = []
     for cell_id in cell_ids:
         row = table.loc[cell_id]
@@ -276,7 +276,7 @@ def _window_rule(native: float | None, model: float) -> CropRule:
 
 
 def _cut(
-    seen: SeenPixels,
+    seen: EvenPixels,
     labels: np.ndarray,
     cell_id: int,
     box: list[int],

@@ -129,7 +129,7 @@ def _surface(pixels: np.ndarray) -> tuple[tuple[float, ...], float]:
     return tuple(float(value) for value in solved), fall
 
 
-def as_seen(pixels: np.ndarray, light: Light | None, origin: tuple[int, int] = (0, 0)) -> np.ndarray:
+def even_out(pixels: np.ndarray, light: Light | None, origin: tuple[int, int] = (0, 0)) -> np.ndarray:
     """Return an image, or a window of it, as the networks see it: under even light, with glass around it.
 
     Parameters
@@ -153,7 +153,7 @@ def as_seen(pixels: np.ndarray, light: Light | None, origin: tuple[int, int] = (
     return seen
 
 
-class SeenPixels:
+class EvenPixels:
     """An image of which windows are brought to what the networks see when they are asked for.
 
     Where something is left out around the field of view, the whole image is brought there at once.
@@ -166,14 +166,14 @@ class SeenPixels:
 
     def __init__(self, pixels: np.ndarray, light: Light | None) -> None:
         if light is not None and light.surround:
-            pixels, light = as_seen(np.asarray(pixels), light), None
+            pixels, light = even_out(np.asarray(pixels), light), None
         self._pixels = pixels
         self._light = light
 
     def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
         """Return a window, (h, w, 3) uint8."""
         part = np.ascontiguousarray(np.asarray(self._pixels[window]))
-        return as_seen(part, self._light, (window[0].start or 0, window[1].start or 0))
+        return even_out(part, self._light, (window[0].start or 0, window[1].start or 0))
 
 
 def _evened(pixels: np.ndarray, light: Light, origin: tuple[int, int]) -> np.ndarray:

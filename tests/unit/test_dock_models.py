@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -173,18 +174,18 @@ def test_what_a_blind_reader_sees_says_nothing(review: ReviewModel) -> None:
 
 
 def test_results_open_again_as_they_were(tmp_path: Path, field_result: FieldResult) -> None:
-    from napari_leukocls.results.reader import reopen
+    from napari_leukocls.results.reader import read_result
     from napari_leukocls.results.writer import write_result
 
     folder = write_result(field_result, tmp_path)["folder"]
-    again = reopen(folder)
+    again = read_result(folder)
     np.testing.assert_array_equal(again.labels, field_result.labels)
     assert list(again.cells["class"]) == list(field_result.cells["class"])
     assert list(again.counts["count"]) == list(field_result.counts["count"])
     assert again.segmentation.scale == field_result.segmentation.scale
     (folder / "run.json").unlink()
     with pytest.raises(InputError, match=r"has no run\.json"):
-        reopen(folder)
+        read_result(folder)
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(field_result.source)
 
 
@@ -199,14 +200,35 @@ def field_result(tmp_path: Path) -> FieldResult:
     return replace(made, run={**made.run, "scale": asdict(made.segmentation.scale)})
 
 
+def test_results_with_a_deleted_cell_open_again(tmp_path: Path, field_result: FieldResult) -> None:
+    from dataclasses import replace
+
+    from napari_leukocls.results.reader import read_result, read_slide
+    from napari_leukocls.results.writer import write_result
+
+    labels = np.where(field_result.labels == 2, 0, field_result.labels)
+    cells = field_result.cells[field_result.cells["cell_id"] != 2].reset_index(drop=True)
+    edited = replace(
+        field_result, cells=cells, segmentation=replace(field_result.segmentation, labels=labels)
+    )
+    folder = write_result(edited, tmp_path)["folder"]
+    again = read_result(folder)
+    np.testing.assert_array_equal(again.labels, labels)
+    assert list(again.cells["cell_id"]) == list(cells["cell_id"])
+    slide = read_slide(folder)
+    assert (slide.slide_id, slide.source) == (edited.slide_id, edited.source)
+    assert slide.um_per_px == edited.um_per_px and slide.warnings == edited.warnings
+    pd.testing.assert_frame_equal(slide.counts, again.counts)
+
+
 def test_an_image_that_is_another_one_is_refused(tmp_path: Path, field_result: FieldResult) -> None:
-    from napari_leukocls.results.reader import reopen
+    from napari_leukocls.results.reader import read_result
     from napari_leukocls.results.writer import write_result
 
     folder = write_result(field_result, tmp_path)["folder"]
     Image.fromarray(np.zeros((50, 60, 3), np.uint8)).save(field_result.source)
     with pytest.raises(InputError, match="not the one of the results"):
-        reopen(folder)
+        read_result(folder)
 
 
 def crops(folder: Path, counts: dict[str, int]) -> Path:

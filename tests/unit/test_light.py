@@ -20,9 +20,9 @@ from napari_leukocls.explanation.cells import crops_of
 from napari_leukocls.io.images import read_image
 from napari_leukocls.paths import sample_smear
 from napari_leukocls.progress import drain
-from napari_leukocls.results.reader import reopen
+from napari_leukocls.results.reader import read_result
 from napari_leukocls.results.writer import write_result
-from napari_leukocls.segmentation.illumination import SeenPixels, as_seen, measure_light
+from napari_leukocls.segmentation.illumination import EvenPixels, even_out, measure_light
 from napari_leukocls.types import FieldResult, SmearImage
 
 UM_PER_PX = 0.16
@@ -79,7 +79,7 @@ def test_the_fall_of_the_light_is_measured_and_taken_back(field, dim, share, fal
     # Of all that falls, what lies between the middles of the outermost blocks.
     assert light.fall == pytest.approx(share * fall, abs=0.06)
     assert (f"{100 * light.fall:.0f} %" in light.note) == (light.fall >= 0.25)
-    back = as_seen(dark, light).astype(float)
+    back = even_out(dark, light).astype(float)
     off = np.abs(back - field)
     assert np.median(off) < 6
     assert np.percentile(off, 95) < 16
@@ -87,7 +87,7 @@ def test_the_fall_of_the_light_is_measured_and_taken_back(field, dim, share, fal
 
 def test_even_light_is_left_alone(field):
     assert measure_light(field) is None
-    assert as_seen(field, None) is field
+    assert even_out(field, None) is field
 
 
 def test_a_heap_on_one_side_is_no_shadow(field):
@@ -115,16 +115,16 @@ def test_an_empty_picture_has_no_light_to_even(level):
 )
 def test_wild_pictures_are_borne(pixels):
     light = measure_light(pixels)
-    seen = as_seen(pixels, light)
+    seen = even_out(pixels, light)
     assert seen.shape == pixels.shape and seen.dtype == np.uint8
 
 
 def test_a_window_is_evened_as_the_whole(field):
     dark = vignetted(field, 0.5)
     light = measure_light(dark)
-    whole = as_seen(dark, light)
+    whole = even_out(dark, light)
     window = np.s_[130:420, 250:640]
-    np.testing.assert_array_equal(SeenPixels(dark, light)[window], whole[window])
+    np.testing.assert_array_equal(EvenPixels(dark, light)[window], whole[window])
 
 
 @pytest.mark.parametrize("spoil", [lambda field: vignetted(field, 0.6), through_eyepiece])
@@ -151,7 +151,7 @@ def same_crops(result: FieldResult, engine: Engine) -> None:
     rows = result.cells[~result.cells["predicted_class"].isin(["red_cell", "platelet"])]
     segmentation = result.segmentation
     seen = cut_crops(
-        as_seen(result.image.pixels, segmentation.light),
+        even_out(result.image.pixels, segmentation.light),
         result.labels,
         rows["cell_id"].to_numpy(),
         rows[["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]].to_numpy(),
@@ -173,7 +173,7 @@ def test_explanations_and_reopened_results_see_what_analysis_saw(engine, field, 
     assert light is not None and result.run["light"]["fall"] == light.fall
     np.testing.assert_array_equal(result.image.pixels, vignetted(field, 0.5))
     same_crops(result, engine)
-    again = reopen(write_result(result, tmp_path / "out")["folder"])
+    again = read_result(write_result(result, tmp_path / "out")["folder"])
     assert again.segmentation.light == light
     assert again.segmentation.red_cell_density == pytest.approx(
         result.segmentation.red_cell_density, abs=0.03

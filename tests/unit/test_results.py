@@ -19,7 +19,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_leukocls.errors import OutputError
+from napari_leukocls.errors import InputError, OutputError
 from napari_leukocls.io.atomic import replacing_folder, sweep
 from napari_leukocls.io.html import NOTICE
 from napari_leukocls.io.serialise import table_bytes
@@ -323,3 +323,38 @@ def test_writing_takes_little_time(tmp_path: Path) -> None:
         taken.append(time.perf_counter() - start)
     assert taken[0] < 1.0, "0.1 s on an idle machine"
     assert taken[1] < 8.0, "1 s on an idle machine"
+
+
+def deleted(result: FieldResult, cell_id: int) -> FieldResult:
+    """The result after a person has deleted a cell: its id stays free."""
+    labels = np.where(result.labels == cell_id, 0, result.labels)
+    cells = result.cells[result.cells["cell_id"] != cell_id].reset_index(drop=True)
+    return replace(result, cells=cells, segmentation=replace(result.segmentation, labels=labels))
+
+
+def test_results_with_a_deleted_cell_open_in_napari(tmp_path: Path) -> None:
+    from napari_leukocls._reader import get_reader
+
+    result = deleted(smear(), 3)
+    folder = write_result(result, tmp_path)["folder"]
+    for path in (folder, folder / "labels.tif", folder / "cells.csv"):
+        reader = get_reader(path)
+        assert reader is not None
+        ((labels, settings, kind),) = reader(path)
+        np.testing.assert_array_equal(labels, result.labels)
+        features = settings["features"]
+        assert kind == "labels" and list(features["index"]) == list(range(result.labels.max() + 1))
+        assert features.loc[3, "class"] is None, "the free id has an empty row"
+        known = features.set_index("index").loc[result.cells["cell_id"], "class"]
+        assert list(known) == list(result.cells["class"])
+
+
+def test_cells_that_do_not_fit_the_labels_are_refused(tmp_path: Path) -> None:
+    from napari_leukocls._reader import get_reader
+
+    whole = smear()
+    folder = write_result(replace(whole, cells=whole.cells[whole.cells["cell_id"] != 3]), tmp_path)["folder"]
+    reader = get_reader(folder)
+    assert reader is not None
+    with pytest.raises(InputError, match="does not fit its labels"):
+        reader(folder)

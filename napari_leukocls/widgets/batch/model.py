@@ -191,10 +191,10 @@ class Table:
 def opened(session: Session, folder: Path, cancel: CancelToken) -> Generator[Progress, None, Analysed]:
     """Read a slide's results back, with what the review store has of it."""
     from napari_leukocls.config import make_config
-    from napari_leukocls.results.reader import reopen
+    from napari_leukocls.results.reader import read_result
 
     yield Progress("read", 0, 1)
-    result = reopen(folder)
+    result = read_result(folder)
     cancel.check()
     yield Progress("store", 0, 1)
     key = session.store.add_slide(result)
