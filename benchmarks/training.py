@@ -211,10 +211,10 @@ def some_rows(data: Path, count: int, folder: Path) -> Path:
     """A table of evenly spread crops of the data."""
     import csv
 
-    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.classification.dataset import list_crops
     from napari_leukocls.scheme import default_scheme
 
-    crops = read_labelled_crops(data, default_scheme())
+    crops = list_crops(data, default_scheme())
     chosen = [crops[k] for k in np.linspace(0, len(crops) - 1, min(count, len(crops))).round().astype(int)]
     with (folder / "crops.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

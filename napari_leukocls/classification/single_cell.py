@@ -15,6 +15,7 @@ from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter
 from napari_leukocls.segmentation.stain_density import red_cell_density
 
 if TYPE_CHECKING:
+    from napari_leukocls.classification.dataset import Colour, LabelledCrop
     from napari_leukocls.models.card import CropRule
     from napari_leukocls.segmentation.compact import CompactSegmenter
 
@@ -84,6 +85,10 @@ def cut_central(
     um_per_px : float
     segmenter : CompactSegmenter
     rule : CropRule
+
+    Returns
+    -------
+    CentralCell
     """
     window = central_window(pixels, um_per_px)
     outlines = drain(segmenter.segment(window, RED_CELL_UM / um_per_px))
@@ -103,6 +108,56 @@ def cut_central(
     crop = cut_crops(window, outlines.labels, ids, box, um_per_px, glass, rule, density)[0]
     mask = mask_in_crop(outlines.labels, label or -1, box[0].tolist(), um_per_px, rule)
     return CentralCell(crop, bool(label), kind, mask)
+
+
+def cut_labelled(
+    crop: LabelledCrop, um_per_px: float, segmenter: CompactSegmenter, rule: CropRule
+) -> CentralCell:
+    """Cut a labelled crop by its own outline, or by the segmenter's if it has none.
+
+    Parameters
+    ----------
+    crop : LabelledCrop
+    um_per_px : float
+        Of its image.
+    segmenter : CompactSegmenter
+    rule : CropRule
+
+    Returns
+    -------
+    CentralCell
+        `kind` is zeros if the crop has an outline.
+    """
+    mask = crop.cell_mask()
+    pixels = crop.pixels()
+    if mask is None:
+        return cut_central(pixels, um_per_px, segmenter, rule)
+    labels = (mask > 127).astype(np.int32)
+    found = bool(labels.any())
+    y, x = np.nonzero(labels) if found else np.indices(labels.shape).reshape(2, -1)
+    box = np.array([[y.min(), x.min(), y.max() + 1, x.max() + 1]])
+    glass, density = _stain_of(crop, pixels, um_per_px, segmenter, rule)
+    ids = np.array([1])
+    cut = cut_crops(pixels, labels, ids, box, um_per_px, glass, rule, density)[0]
+    return CentralCell(cut, found, np.zeros(3), mask_in_crop(labels, 1, box[0].tolist(), um_per_px, rule))
+
+
+def _stain_of(
+    crop: LabelledCrop, pixels: np.ndarray, um_per_px: float, segmenter: CompactSegmenter, rule: CropRule
+) -> tuple[Colour, Colour | None]:
+    """Return the colour of a smear's glass and its red cells' density; measured in the image if not known."""
+    glass, density = crop.glass, crop.red_cell_density
+    if glass is not None and (density is not None or rule.red_cell is None):
+        return glass, density
+    window = central_window(pixels, um_per_px)
+    outlines = drain(segmenter.segment(window, RED_CELL_UM / um_per_px))
+    votes = outlines.kind_votes
+    assert votes is not None
+    if glass is None:
+        glass = outlines.glass_colour
+    if density is None:
+        density = red_cell_density(window, outlines.labels, votes[:, 1], glass)
+    return glass, density
 
 
 def mask_in_crop(

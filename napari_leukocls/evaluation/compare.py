@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from napari_leukocls.architectures.introspection import count_macs, count_parameters
-from napari_leukocls.classification.dataset import gather
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.device import resolve_device
 from napari_leukocls.errors import ArgumentError, InputError
@@ -20,7 +19,7 @@ from napari_leukocls.evaluation import significance
 from napari_leukocls.evaluation.bootstrap import interval, resample_weights, weighted_metrics
 from napari_leukocls.evaluation.figures import pareto_figure
 from napari_leukocls.evaluation.metrics import classification_metrics
-from napari_leukocls.evaluation.predict import predict_models
+from napari_leukocls.evaluation.predict import predict_models, read_crops
 from napari_leukocls.evaluation.report import write_figures
 from napari_leukocls.evaluation.shared_classes import Ground, common_classes, ground_of, project
 from napari_leukocls.evaluation.significance import compare_repeats, read_repeats
@@ -35,7 +34,7 @@ from napari_leukocls.segmentation.registry import compact
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
-    from napari_leukocls.classification.dataset import Gathered
+    from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.evaluation.predict import Looks
     from napari_leukocls.models.registry import ModelEntry
 
@@ -84,14 +83,14 @@ def iter_compare(
     make_folder(out_dir)
     place = resolve_device(device)
     classifiers = [load_classifier(entry.path, place) for entry in entries]
-    gathered = gather(data, test_only=True)
+    dataset = yield from read_crops(data)
     token = cancel or CancelToken()
-    looks = yield from predict_models(gathered, classifiers, compact(place), um_per_px, token)
+    looks = yield from predict_models(dataset, classifiers, compact(place), um_per_px, token)
     yield Progress("time", 0, 1, "timing the models")
-    ground = common_ground(gathered, classifiers)
+    ground = common_ground(dataset, classifiers)
     speeds = timings(names, classifiers, looks)
     token.check()
-    result = _compared(names, entries, classifiers, gathered, looks, ground, speeds)
+    result = _compared(names, entries, classifiers, dataset, looks, ground, speeds)
     result |= {"data": str(data), "device": place}
     write_comparison(out_dir, result)
     return result
@@ -101,7 +100,7 @@ def _compared(
     names: Sequence[str],
     entries: Sequence[ModelEntry],
     classifiers: Sequence[Classifier],
-    gathered: Gathered,
+    dataset: Dataset,
     looks: Looks,
     ground: Ground,
     speeds: dict[str, Speed],
@@ -111,20 +110,20 @@ def _compared(
         _contestant(name, entry, classifier, looks, number, ground, speeds[name])
         for number, (name, entry, classifier) in enumerate(zip(names, entries, classifiers, strict=True))
     ]
-    groups = gathered.groups
+    groups = dataset.groups
     result = compare(ground, contestants, None if groups is None else groups[ground.rows])
-    notes = [*looks.notes, *_left_out(gathered, ground)]
-    return {**result, "notes": notes, "skipped": gathered.skipped}
+    notes = [*looks.notes, *_left_out(dataset, ground)]
+    return {**result, "notes": notes, "skipped": dataset.skipped}
 
 
-def _left_out(gathered: Gathered, ground: Ground) -> list[str]:
+def _left_out(dataset: Dataset, ground: Ground) -> list[str]:
     """What of the data no model was measured on, in words."""
     notes = []
-    unknown = len(gathered.crops) - len(ground.rows)
+    unknown = len(dataset.crops) - len(ground.rows)
     if unknown:
         notes.append(f"{unknown} crops are of classes that not every model knows and were left out.")
-    if gathered.skipped:
-        notes.append(f"{len(gathered.skipped)} files could not be read and were skipped.")
+    if dataset.skipped:
+        notes.append(f"{len(dataset.skipped)} files could not be read and were skipped.")
     return notes
 
 
@@ -145,7 +144,7 @@ def distinct_names(entries: Sequence[ModelEntry]) -> list[str]:
     ]
 
 
-def common_ground(gathered: Gathered, classifiers: Sequence[Classifier]) -> Ground:
+def common_ground(dataset: Dataset, classifiers: Sequence[Classifier]) -> Ground:
     """Crops and classes that all models can be asked for."""
     scheme = default_scheme()
     classes = common_classes([classifier.classes for classifier in classifiers], scheme.coarsen)
@@ -153,7 +152,7 @@ def common_ground(gathered: Gathered, classifiers: Sequence[Classifier]) -> Grou
         raise InputError(
             "the models have fewer than two classes in common; compare models of the same cells."
         )
-    ground = ground_of([crop.class_name for crop in gathered.crops], classes, scheme.coarsen)
+    ground = ground_of([crop.class_name for crop in dataset.crops], classes, scheme.coarsen)
     if len(ground.rows) == 0:
         raise InputError(f"no crop is of a class that the models share ({', '.join(classes)}); check DATA.")
     return ground

@@ -12,15 +12,14 @@ import numpy as np
 
 from napari_leukocls.analysis.engine import cached_classifier
 from napari_leukocls.classification.classifier import join_kinds
-from napari_leukocls.classification.dataset import Gathered, gather, truth_of
-from napari_leukocls.classification.single_cell import common_scales, cut_central
+from napari_leukocls.classification.dataset import Dataset, read_dataset, truth_of
+from napari_leukocls.classification.single_cell import common_scales, cut_labelled
 from napari_leukocls.config import check_um_per_px
 from napari_leukocls.device import resolve_device
 from napari_leukocls.evaluation.metrics import classification_metrics
 from napari_leukocls.evaluation.report import details_of, predictions_table
-from napari_leukocls.io.images import read_image
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import CancelToken, Progress, drain
+from napari_leukocls.progress import CancelToken, Progress, Steps, drain
 from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.types import Predictions
 
@@ -79,6 +78,33 @@ class Looks:
     samples: list[np.ndarray]
 
 
+def read_crops(data: str | Path) -> Steps[Dataset]:
+    """Read the labelled crops that models are measured on, and warn of those that cannot be read.
+
+    Parameters
+    ----------
+    data : path-like
+        Labelled crops; of a table with a column ``split`` those of the test part alone.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than 5 % cannot be read.
+    """
+    dataset = yield from read_dataset(data, test_only=True)
+    for file in dataset.skipped:
+        log.warning("%s is no readable image and was skipped.", file)
+    return dataset
+
+
 def assess(
     model: str,
     data: str | Path,
@@ -112,17 +138,17 @@ def assess(
     """
     place = resolve_device(device)
     classifier = cached_classifier(find_model(model).path, place)
-    gathered = gather(data)
+    dataset = yield from read_crops(data)
     token = cancel or CancelToken()
-    looks = yield from predict_models(gathered, [classifier], compact(place), um_per_px, token)
-    return summarize(gathered, classifier, looks.seen[0], looks.notes)
+    looks = yield from predict_models(dataset, [classifier], compact(place), um_per_px, token)
+    return summarize(dataset, classifier, looks.seen[0], looks.notes)
 
 
 def summarize(
-    gathered: Gathered, classifier: Classifier, seen: Seen, notes: Sequence[str] = ()
+    dataset: Dataset, classifier: Classifier, seen: Seen, notes: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, dict[str, Any], Details]:
     """Measure a model's predictions; as `assess` returns it."""
-    truth = truth_of(gathered, classifier.classes)
+    truth = truth_of(dataset, classifier.classes)
     predictions = seen.predictions
     metrics = classification_metrics(
         truth,
@@ -131,7 +157,7 @@ def summarize(
         predictions.ood_score,
         seen.needs_review,
         temperature=classifier.card.temperature,
-        groups=gathered.groups,
+        groups=dataset.groups,
     )
     details = details_of(
         truth, classifier.classes, predictions.probabilities, seen.uncalibrated, seen.features
@@ -141,10 +167,10 @@ def summarize(
         "model": classifier.card.name,
         "weights_sha256": classifier.digest,
         "scale_notes": list(notes),
-        "skipped": gathered.skipped,
+        "skipped": dataset.skipped,
     }
     table = predictions_table(
-        [crop.file for crop in gathered.crops],
+        [crop.file for crop in dataset.crops],
         truth,
         predictions.probabilities,
         classifier.classes,
@@ -155,7 +181,7 @@ def summarize(
 
 
 def predict_models(
-    gathered: Gathered,
+    dataset: Dataset,
     classifiers: Sequence[Classifier],
     segmenter: CompactSegmenter,
     um_per_px: float | None,
@@ -174,28 +200,28 @@ def predict_models(
         if classifier.card.crop not in rules:
             rules.append(classifier.card.crop)
 
-    def load(index: int) -> np.ndarray:
-        return read_image(gathered.crops[index].path).pixels
-
     check_um_per_px(um_per_px)
     yield Progress("scale", 0, 1, "reading the scale")
-    given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in gathered.crops]
+    given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
     # Where there is no red cell each model falls back on its own scale.
-    scales, notes = common_scales(gathered.sizes, load, given, float("nan"), segmenter)
+    scales, notes = common_scales(
+        dataset.sizes, lambda row: dataset.crops[row].pixels(), given, float("nan"), segmenter
+    )
     for note in notes:
         log.info(note)
     parts: list[list[Seen]] = [[] for _ in classifiers]
     samples: list[list[np.ndarray]] = [[] for _ in classifiers]
-    step = max(1, len(gathered.crops) // SAMPLES)
-    for start in range(0, len(gathered.crops), BATCH):
+    step = max(1, len(dataset.crops) // SAMPLES)
+    for start in range(0, len(dataset.crops), BATCH):
         token.check()
-        yield Progress("classify", start, len(gathered.crops))
-        rows = range(start, min(start + BATCH, len(gathered.crops)))
-        images = [load(row) for row in rows]
+        yield Progress("classify", start, len(dataset.crops))
+        rows = range(start, min(start + BATCH, len(dataset.crops)))
         for rule in rules:
             cells = [
-                cut_central(image, scales[row] if scales[row] > 0 else rule.um_per_px, segmenter, rule)
-                for image, row in zip(images, rows, strict=True)
+                cut_labelled(
+                    dataset.crops[row], scales[row] if scales[row] > 0 else rule.um_per_px, segmenter, rule
+                )
+                for row in rows
             ]
             crops, kinds = np.stack([cell.crop for cell in cells]), np.stack([cell.kind for cell in cells])
             for place, classifier in enumerate(classifiers):

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_leukocls.analysis.engine import cached_classifier
-from napari_leukocls.classification.dataset import gather
 from napari_leukocls.device import resolve_device
 from napari_leukocls.errors import InputError
 from napari_leukocls.evaluation.calibration import binned_gaps, bins_of
 from napari_leukocls.evaluation.gate import judge_classes, judge_overall, reason, rule
-from napari_leukocls.evaluation.predict import predict_models
+from napari_leukocls.evaluation.predict import predict_models, read_crops
 from napari_leukocls.evaluation.shared_classes import ground_of, project
 from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.io.serialise import json_text, to_plain
@@ -31,7 +30,7 @@ from napari_leukocls.segmentation.registry import compact
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
-    from napari_leukocls.classification.dataset import Gathered
+    from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.evaluation.gate import ClassVerdict
     from napari_leukocls.evaluation.predict import Seen
     from napari_leukocls.evaluation.shared_classes import Ground
@@ -133,11 +132,11 @@ def iter_decide(
     place = resolve_device(device)
     classifiers = [cached_classifier(entry.path, place) for entry in entries]
     yield Progress("read", 0, 1, "reading the crops")
-    gathered = gather(data, test_only=True)
-    notes = refuse_seen(entries[0], gathered.crops)
-    notes += _fairness(entries[1], gathered)
+    dataset = yield from read_crops(data)
+    notes = refuse_seen(entries[0], dataset.crops)
+    notes += _fairness(entries[1], dataset)
     coarsen = default_scheme().coarsen
-    labels = [crop.class_name for crop in gathered.crops]
+    labels = [crop.class_name for crop in dataset.crops]
     ground = ground_of(labels, classifiers[1].classes, coarsen)
     most = max((ground.count(place) for place in range(len(ground.classes))), default=0)
     if most < MIN_CELLS:
@@ -146,10 +145,10 @@ def iter_decide(
             "give more."
         )
     looks = yield from predict_models(
-        gathered, classifiers, compact(place), um_per_px, cancel or CancelToken()
+        dataset, classifiers, compact(place), um_per_px, cancel or CancelToken()
     )
-    if gathered.skipped:
-        notes.append(f"{len(gathered.skipped)} files could not be read and were skipped.")
+    if dataset.skipped:
+        notes.append(f"{len(dataset.skipped)} files could not be read and were skipped.")
     figures = {"data": str(data), "n": len(ground.rows), "scale_notes": looks.notes}
     return _judged(entries, classifiers, ground, looks.seen, labels, notes, figures)
 
@@ -227,9 +226,9 @@ def _new_classes(
     return rows
 
 
-def _fairness(current: ModelEntry, gathered: Gathered) -> list[str]:
+def _fairness(current: ModelEntry, dataset: Dataset) -> list[str]:
     """Say where the current model has an unfair advantage: it was trained on these crops."""
-    files, _ = seen_files(current, gathered.crops)
+    files, _ = seen_files(current, dataset.crops)
     if not files:
         return []
     return [f"'{current.name}' was trained on {len(files)} of these crops: it looks better than it is."]

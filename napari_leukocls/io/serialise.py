@@ -38,6 +38,17 @@ def safe_text(value: str) -> str:
     return f"'{value}" if value.startswith(_FORMULA_SIGNS) else value
 
 
+def original_text(value: str) -> str:
+    """Remove the apostrophe that `safe_text` put before a text.
+
+    Parameters
+    ----------
+    value : str
+        A text cell of a CSV.
+    """
+    return value[1:] if value.startswith("'") and value[1:].startswith(_FORMULA_SIGNS) else value
+
+
 def table_bytes(table: pd.DataFrame) -> bytes:
     """Encode a table as CSV.
 

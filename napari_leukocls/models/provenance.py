@@ -3,41 +3,170 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from napari_leukocls.errors import InputError, ModelError
-from napari_leukocls.io.serialise import sha256_of
+from napari_leukocls.io.atomic import atomic_text
+from napari_leukocls.io.serialise import original_text, safe_text, sha256_of
 from napari_leukocls.models.card import ModelCard, SplitRecord, TrainingData, read_card
 
 if TYPE_CHECKING:
     from napari_leukocls.models.registry import ModelEntry
 
 
+SPLIT_NAME = "split.csv"
+#: Columns of ``split.csv``. Older files have `OLD_COLUMN` in place of ``split``.
+COLUMNS = ("file", "sha256", "class", "split", "reason")
+OLD_COLUMN = "part"
+#: In the column ``split``: the crop is in none of the parts.
+LEFT_OUT = "left out"
+
+PARTS = ("train", "validation", "test")
+#: Parts whose cells had a say in the weights, the thresholds or the choice of the epoch.
+USED = ("train", "validation")
+
+_SPELLINGS = {
+    "train": "train", "training": "train", "fit": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test", "testing": "test", "holdout": "test", "held-out": "test", "heldout": "test",
+}  # fmt: skip
+
+
 class CropFile(Protocol):
-    """A crop as its data names it (`file`), and where it lies (`path`)."""
+    """A crop: its name in the data (`file`), and the bytes of its image."""
 
     @property
     def file(self) -> str:
-        """As the data names it."""
+        """Name in the data."""
 
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
+    def raw(self) -> bytes:
+        """Return the bytes of the image."""
 
 
-SPLIT_NAME = "split.csv"
+@dataclass(frozen=True)
+class SplitRow:
+    """One crop of a training.
 
-#: Parts whose cells had a say in the weights, the thresholds or the choice of the epoch.
-USED = ("train", "validation")
+    Attributes
+    ----------
+    file : str
+        Name in the data.
+    sha256 : str
+        Of the image; empty if it could not be read.
+    class_name : str
+    split : str
+        ``train``, ``validation`` or ``test``; empty if the crop was left out.
+    reason : str
+        Why it was left out.
+    """
+
+    file: str
+    sha256: str
+    class_name: str
+    split: str
+    reason: str = ""
+
+
+def part_named(word: str, file: str) -> str:
+    """Return the part of a split that a word of a table stands for.
+
+    Parameters
+    ----------
+    word : str
+        ``train``, ``validation``, ``test`` or a usual synonym; letter case does not matter. May be empty.
+    file : str
+        The crop, for the message.
+
+    Returns
+    -------
+    str
+        One of `PARTS`, or empty.
+
+    Raises
+    ------
+    InputError
+        If the word is another one.
+    """
+    known = word.strip().casefold()
+    if known and known not in _SPELLINGS:
+        raise InputError(f"{file}: the column split says {word!r}: write train, validation or test.")
+    return _SPELLINGS.get(known, "")
+
+
+def is_split_table(columns: Iterable[str]) -> bool:
+    """Say whether a table with these columns is the split of a model."""
+    names = set(columns)
+    return {"file", "sha256"} <= names and bool({"split", OLD_COLUMN} & names)
+
+
+def write_split(path: Path, rows: Iterable[SplitRow]) -> None:
+    """Write ``split.csv``.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    rows : iterable of SplitRow
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        cells = (row.file, row.sha256, row.class_name, row.split or LEFT_OUT, row.reason)
+        writer.writerow([safe_text(cell) for cell in cells])
+    atomic_text(path, text.getvalue())
+
+
+def read_split(path: Path) -> list[SplitRow]:
+    """Read ``split.csv``.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+
+    Returns
+    -------
+    list of SplitRow
+        As `write_split` takes them.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            column = "split" if "split" in (reader.fieldnames or ()) else OLD_COLUMN
+            return [
+                SplitRow(
+                    original_text(row["file"]),
+                    row["sha256"],
+                    original_text(row.get("class") or ""),
+                    "" if row[column] == LEFT_OUT else part_named(row[column], row["file"]),
+                    row.get("reason") or "",
+                )
+                for row in reader
+            ]
+    except (OSError, UnicodeDecodeError, KeyError, AttributeError, TypeError, csv.Error, InputError) as error:
+        raise ModelError(f"'{path}' cannot be read ({error}); copy the model again.") from error
 
 
 def used_hashes(entry: ModelEntry) -> set[str] | None:
     """Hashes of the files that a model was trained or tuned on; None where its folder does not say.
 
-    They are in ``split.csv`` beside the card (columns ``sha256`` and ``part``), or in the card's ``split``
-    as lists under ``train`` and ``validation``.
+    They are in ``split.csv`` beside the card, or in the card's ``split`` as lists under ``train`` and
+    ``validation``.
 
     Raises
     ------
@@ -46,12 +175,7 @@ def used_hashes(entry: ModelEntry) -> set[str] | None:
     """
     file = entry.path / SPLIT_NAME
     if file.is_file():
-        try:
-            with open(file, encoding="utf-8", newline="") as stream:
-                rows = list(csv.DictReader(stream))
-            return {row["sha256"] for row in rows if row["part"] in USED and row["sha256"]}
-        except (OSError, UnicodeDecodeError, KeyError, csv.Error) as error:
-            raise ModelError(f"'{file}' cannot be read ({error}); copy the model again.") from error
+        return {row.sha256 for row in read_split(file) if row.split in USED and row.sha256}
     split = read_card(entry.path).split
     lists = [split.train, split.validation] if isinstance(split, SplitRecord) else []
     stated = [digests for digests in lists if digests is not None]
@@ -62,11 +186,11 @@ def seen_files(entry: ModelEntry, crops: Sequence[CropFile]) -> tuple[list[str],
     """Files among `crops` that a model was trained or tuned on, and whether its folder tells enough."""
     used = used_hashes(entry)
     if used is not None:
-        return [crop.file for crop in crops if sha256_of(crop.path) in used], True
+        return [crop.file for crop in crops if sha256_of(crop.raw()) in used], True
     listed = _digests_of_lists(read_card(entry.path))
     if listed & {
         _joined(Path(crop.file).name for crop in crops),
-        _joined(sha256_of(c.path) for c in crops),
+        _joined(sha256_of(crop.raw()) for crop in crops),
     }:
         return [crop.file for crop in crops], True
     return [], False

@@ -18,7 +18,7 @@ from PIL import Image
 from sqlalchemy.engine import Connection
 
 from napari_leukocls.classification.crops import cut_window, window_around
-from napari_leukocls.classification.dataset import LabelledCrop
+from napari_leukocls.classification.dataset import MASKS_FOLDER, LabelledCrop, crop_cells
 from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.io.atomic import atomic_bytes, make_folder
@@ -34,7 +34,7 @@ from napari_leukocls.types import FieldResult
 
 @dataclass(frozen=True)
 class StoredCrop(LabelledCrop):
-    """A labelled crop whose image is in the store and not in a file.
+    """A labelled crop whose image and outline are in the store and not in files.
 
     Attributes
     ----------
@@ -43,10 +43,12 @@ class StoredCrop(LabelledCrop):
     mask : bytes
         PNG, 0 or 255: the cell in `image`.
     cell_id : int
-    predicted_class, reviewer, key
-        What the model said, who corrected it ("" where it was only signed), and the slide's key.
-    glass : tuple of float
-        Colour of the slide's empty glass; NaN where there is none.
+    predicted_class : str
+        Class that the model predicted.
+    reviewer : str
+        Who corrected the cell; "" for a cell of a signed slide that nobody corrected.
+    key : str
+        Of the slide.
     """
 
     image: bytes = b""
@@ -55,14 +57,21 @@ class StoredCrop(LabelledCrop):
     predicted_class: str = ""
     reviewer: str = ""
     key: str = ""
-    glass: tuple[float, float, float] = (float("nan"),) * 3
+
+    def raw(self) -> bytes:
+        """Return the image as PNG."""
+        return self.image
 
     def pixels(self) -> np.ndarray:
-        """The picture, (h, w, 3) uint8."""
+        """Return the image, (h, w, 3) uint8."""
         return unpng(self.image)
 
+    def raw_mask(self) -> bytes:
+        """Return the mask as PNG."""
+        return self.mask
+
     def cell_mask(self) -> np.ndarray:
-        """The cell in the picture, (h, w) uint8, 0 or 255."""
+        """Return the mask of the cell, (h, w) uint8, 0 or 255."""
         return unpng(self.mask)
 
 
@@ -92,7 +101,12 @@ class CropTable:
         return pd.DataFrame(data, columns=list(names))
 
     def write(self, folder: str | Path) -> Path:
-        """Write the crops as PNG files with a table that ``train`` and ``evaluate`` read.
+        """Write the crops and their outlines as PNG files, with a table that ``train`` and ``evaluate`` read.
+
+        Parameters
+        ----------
+        folder : path-like
+            Gets ``crops.csv``, a folder of crops for each class, and the outlines in ``masks``.
 
         Returns
         -------
@@ -102,12 +116,19 @@ class CropTable:
         Raises
         ------
         OutputError
+            If a file cannot be written.
         """
         target = make_folder(folder)
+        table = self.to_frame()
         for row in self.rows:
-            make_folder((target / row.file).parent)
-            atomic_bytes(target / row.file, row.image)
-        return write_table(self.to_frame(), target / "crops.csv")
+            for file, content in ((row.file, row.image), (f"{MASKS_FOLDER}/{row.file}", row.mask)):
+                make_folder((target / file).parent)
+                atomic_bytes(target / file, content)
+        cells = [crop_cells(row) for row in self.rows]
+        for name in ("um_per_px", "glass", "red_cell_density"):
+            table[name] = [one[name] for one in cells]
+        table["mask"] = [f"{MASKS_FOLDER}/{row.file}" for row in self.rows]
+        return write_table(table, target / "crops.csv")
 
 
 def crop_table(
@@ -137,6 +158,7 @@ def _columns() -> list[Any]:
         slides.c.slide_group,
         slides.c.patient,
         analyses.c.glass,
+        analyses.c.red_cell_density,
         cells.c.cell_id,
         cells.c.predicted_class,
         crops.c.um_per_px,
@@ -181,7 +203,6 @@ def _signed(connection: Connection, scheme: Scheme) -> list[dict[str, Any]]:
 
 def _stored(row: dict[str, Any]) -> StoredCrop:
     file = f"{row['class_name']}/{row['key'][:16]}-{row['cell_id']}.png"
-    glass = tuple(float("nan") if value is None else float(value) for value in json.loads(row["glass"]))
     return StoredCrop(
         file=file,
         path=Path(file),
@@ -196,8 +217,19 @@ def _stored(row: dict[str, Any]) -> StoredCrop:
         predicted_class=row["predicted_class"],
         reviewer=row["reviewer"] or "",
         key=row["key"],
-        glass=glass,  # type: ignore[arg-type]
+        glass=_colour(row["glass"]),
+        red_cell_density=_colour(row["red_cell_density"]),
     )
+
+
+def _colour(text: str | None) -> tuple[float, float, float] | None:
+    """Three numbers of a column; NaN for what was looked for and not found, None for what was never stored."""
+    if text is None:
+        return None
+    red, green, blue = (
+        float("nan") if value is None else float(value) for value in json.loads(text) or (None,) * 3
+    )
+    return red, green, blue
 
 
 #: Side of the window where the scale is not known, pixels.

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 #: Revision of the migrations that these tables are at.
-HEAD = "0001"
+HEAD = "0002"
 #: Tables whose rows may only be added; triggers see to it.
 APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs")
 metadata = MetaData()
@@ -54,6 +54,8 @@ analyses = Table(
     Column("cells_digest", String(64), nullable=False),  # of the rows in `cells` as they were written
     Column("um_per_px", Double),
     Column("glass", Text, nullable=False),
+    # JSON; null where too few red cells were measured, no value in analyses stored before revision 0002
+    Column("red_cell_density", Text),
     Column("classes", Text, nullable=False),
     Column("segmenter", Text, nullable=False),
     Column("segmenter_sha256", Text, nullable=False),

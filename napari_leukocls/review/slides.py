@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _NO_MATTER = ("device", "batch_size", "heatmaps", "formats", "version")
 _ROWS = 1024
 
+#: Columns of `analyses` that the log does not repeat, or writes in another form.
+_NOT_LOGGED = ("slide", "added_at", "glass", "red_cell_density")
 _BOX = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")
 
 
@@ -106,6 +108,7 @@ def insert_analysis(
         "cells_digest": cells_digest(rows),
         "um_per_px": scale if math.isfinite(scale) else None,
         "glass": canonical([_number(value) for value in result.segmentation.glass_colour]),
+        "red_cell_density": canonical(_density(result)),
         "classes": canonical(_classes(result.cells)),
         "segmenter": segmenter[0],
         "segmenter_sha256": segmenter[1],
@@ -121,13 +124,13 @@ def insert_analysis(
         connection.execute(cells.insert(), [{"analysis": analysis, **row} for row in rows])
     if pictures:
         connection.execute(crops.insert(), [{"analysis": analysis, **row} for row in pictures])
-    told = {name: values[name] for name in values if name not in ("slide", "added_at", "glass")}
+    logged = {name: value for name, value in values.items() if name not in _NOT_LOGGED}
     log.append(
         connection,
         "",
         "analysis",
         at,
-        **told,
+        **logged,
         slide=slide.key,
         slide_id=slide.slide_id,
         source=slide.source,
@@ -187,6 +190,11 @@ def _model(result: FieldResult, kind: str) -> tuple[str, str]:
     if isinstance(entry, dict):
         return storable(str(entry.get("name", ""))), str(entry.get("sha256") or "")
     return storable(str(entry or "")), ""
+
+
+def _density(result: FieldResult) -> list[float | None] | None:
+    density = result.segmentation.red_cell_density
+    return None if density is None else [_number(value) for value in density]
 
 
 def _number(value: Any) -> float | None:

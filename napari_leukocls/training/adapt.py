@@ -29,15 +29,15 @@ from napari_leukocls.training.split import PARTS, Split, assign, digest_of, give
 from napari_leukocls.training.trainer import look_of
 
 if TYPE_CHECKING:
+    from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.crops import CutCrops
-    from napari_leukocls.training.data import Collection
     from napari_leukocls.training.distributed import Place
     from napari_leukocls.training.network import Start
 
 
 def adapt(
-    config: TrainConfig, collection: Collection, crops: CutCrops, place: Place, cancel: CancelToken
+    config: TrainConfig, dataset: Dataset, crops: CutCrops, place: Place, cancel: CancelToken
 ) -> Generator[TrainEvent, None, Path]:
     """Fit the last layer of a model on new crops and on stored features of the old ones.
 
@@ -51,11 +51,11 @@ def adapt(
         Where the model keeps no features of its classes.
     """
     began = time.perf_counter()
-    start = yield from start_network(config, sorted(set(collection.labels)))
+    start = yield from start_network(config, sorted(set(dataset.labels)))
     layer, replay, n_old = _what_is_known(config, start)
-    split = yield from _split(collection, config, start)
+    split = yield from _split(dataset, config, start)
     rows = split.rows("train")
-    labels = np.array([start.classes.index(name) for name in collection.labels])
+    labels = np.array([start.classes.index(name) for name in dataset.labels])
     views = yield from _views(start, normalise(crops.pixels[rows], start.stain), config, place, cancel)
     cells = NewCells(views, labels[rows], split.units[rows])
     before: Layer = layer.weight.detach().clone(), layer.bias.detach().clone()
@@ -65,7 +65,7 @@ def adapt(
         layer.weight.copy_(after[0])
         layer.bias.copy_(after[1])
     fitted = _fit_rest(cells, judged, replay, after, config)
-    card = calibrate.base_card(start, config) | calibrate.data_card(collection, split, config)
+    card = calibrate.base_card(start, config) | calibrate.data_card(dataset, split, config)
     card = calibrate.with_fitted(card, fitted)
     card["training"] = _training_card(config, began, str(place.device))
     card["adaptation"] = {
@@ -77,10 +77,10 @@ def adapt(
         "how": "this laboratory: each crop judged by a layer that was fitted without it; old classes: stored "
         "features of cells that neither model was trained on",
     }
-    calibrate.add_test(card, start, fitted, collection, crops, split, str(place.device))
+    calibrate.add_test(card, start, fitted, dataset, crops, split, str(place.device))
     kept = _next_replay(cells, replay)
     record = {"why": "fitted", "best_epoch": 0, "history": []}
-    return (yield from save_model(config, card, start, fitted, collection, split, record, kept))
+    return (yield from save_model(config, card, start, fitted, dataset, split, record, kept))
 
 
 def _what_is_known(config: TrainConfig, start: Start) -> tuple[nn.Linear, Replay, int]:
@@ -92,29 +92,29 @@ def _what_is_known(config: TrainConfig, start: Start) -> tuple[nn.Linear, Replay
     return layer, read_replay(folder, digest, len(start.card.classes)), len(start.card.classes)
 
 
-def _split(collection: Collection, config: TrainConfig, start: Start) -> Generator[TrainEvent, None, Split]:
+def _split(dataset: Dataset, config: TrainConfig, start: Start) -> Generator[TrainEvent, None, Split]:
     """Everything is trained on and cross-validated, but for a test part that the table names."""
-    units = units_of(collection, config.group_by, config.near_duplicates)
-    part = np.zeros(len(collection), np.intp)
-    if any(crop.split.strip() for crop in collection.crops):
+    units = units_of(dataset, config.group_by, config.near_duplicates)
+    part = np.zeros(len(dataset), np.intp)
+    if any(crop.split.strip() for crop in dataset.crops):
         # A validation part is learnt from: cross-validation takes its place.
-        part = np.where(given_part(collection) == 2, 2, 0)
+        part = np.where(given_part(dataset) == 2, 2, 0)
         shared = np.isin(units, units[part == 2]) & (part == 0)
         if shared.any() and not config.allow_leakage:
-            first = collection.crops[int(np.flatnonzero(shared)[0])].file
+            first = dataset.crops[int(np.flatnonzero(shared)[0])].file
             raise InputError(
                 f"{shared.sum()} crops to learn from belong together with test crops (first {first}; same "
                 "patient, slide or picture): correct the split, or accept it with --allow-leakage."
             )
     split = Split(part, units, {"method": "all are learnt from; cross-validated in whole units"})
-    labels = np.array(collection.labels)
+    labels = np.array(dataset.labels)
     counts = {name: dict(Counter(labels[split.rows(name)].tolist())) for name in PARTS}
-    grouped = owners(collection, config.group_by)[1]
+    grouped = owners(dataset, config.group_by)[1]
     split.record.update(
         seed=config.seed,
         grouped_by=grouped,
         counts=counts,
-        files_sha256={name: digest_of(collection, split.rows(name)) for name in PARTS},
+        files_sha256={name: digest_of(dataset, split.rows(name)) for name in PARTS},
         leakage={"allowed": config.allow_leakage, "on_both_sides": []},
     )
     if not counts["train"]:
@@ -126,7 +126,7 @@ def _split(collection: Collection, config: TrainConfig, start: Start) -> Generat
             "classes": list(start.classes),
             "grouped_by": grouped,
             "units": len(np.unique(units)),
-            "left_out": len(collection.left_out),
+            "left_out": len(dataset.left_out),
             "leakage": [],
         },
     )

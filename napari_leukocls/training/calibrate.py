@@ -22,9 +22,9 @@ from napari_leukocls.models.card import ModelCard
 from napari_leukocls.progress import drain
 
 if TYPE_CHECKING:
+    from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.crops import CutCrops
-    from napari_leukocls.training.data import Collection
     from napari_leukocls.training.network import Start
     from napari_leukocls.training.split import Split
 
@@ -161,16 +161,16 @@ def base_card(start: Start, config: TrainConfig) -> dict[str, Any]:
     return card
 
 
-def data_card(collection: Collection, split: Split, config: TrainConfig) -> dict[str, Any]:
+def data_card(dataset: Dataset, split: Split, config: TrainConfig) -> dict[str, Any]:
     """Training data and split, for the card; the hashes of all files are in ``split.csv`` beside it."""
     rows = split.rows("train")
-    labels = np.array(collection.labels)
+    labels = np.array(dataset.labels)
     return {
         "training_data": {
             "sources": [source for source in (config.data, config.corrections) if source],
             "files_sha256": split.record["files_sha256"]["train"],
             "counts": dict(sorted(Counter(labels[rows].tolist()).items())),
-            "left_out": len(collection.left_out),
+            "left_out": len(dataset.left_out),
         },
         "split": {**split.record, "files": "split.csv"},
     }
@@ -215,7 +215,7 @@ def add_test(
     card: dict[str, Any],
     start: Start,
     fitted: Fitted,
-    collection: Collection,
+    dataset: Dataset,
     crops: CutCrops,
     split: Split,
     device: str,
@@ -226,8 +226,8 @@ def add_test(
         card["test"] = {"touched": "never: no test part was set aside"}
         return
     ready = classifier_of(card, start.net, fitted, device)
-    groups = [collection.crops[row].patient or collection.crops[row].slide for row in rows]
-    truth = [collection.crops[row].class_name for row in rows]
+    groups = [dataset.crops[row].patient or dataset.crops[row].slide for row in rows]
+    truth = [dataset.crops[row].class_name for row in rows]
     card["test"] = test_figures(ready, crops.pixels[rows], crops.kinds[rows], truth, groups)
     card["confusion_matrix"] = card["test"].pop("confusion")
 

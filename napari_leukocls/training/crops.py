@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from napari_leukocls.classification.crops import cut_crops
-from napari_leukocls.classification.dataset import LabelledCrop
-from napari_leukocls.classification.single_cell import common_scales, cut_central
+from napari_leukocls.classification.dataset import Dataset, LabelledCrop
+from napari_leukocls.classification.single_cell import common_scales, cut_labelled
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.card import CropRule
 from napari_leukocls.paths import user_data_dir
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.segmentation.registry import compact
-from napari_leukocls.training.data import Collection, pixels_of
 from napari_leukocls.training.events import TrainEvent
 
 if TYPE_CHECKING:
@@ -71,9 +69,22 @@ class CropCache:
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 
-    def key(self, digest: str, um_per_px: float) -> str:
-        """Key of a file's crop at a scale."""
-        return f"{digest}@{um_per_px:.6g}"
+    def key(self, digest: str, um_per_px: float, crop: LabelledCrop | None = None) -> str:
+        """Return the key of a cut crop.
+
+        Parameters
+        ----------
+        digest : str
+            SHA-256 of the image.
+        um_per_px : float
+        crop : LabelledCrop, optional
+            Its outline, if it has one, and its smear's colours belong to the key.
+        """
+        key = f"{digest}@{um_per_px:.6g}"
+        mask = b"" if crop is None else crop.raw_mask()
+        if crop is None or not mask:
+            return key
+        return f"{key}|{sha256_of(mask)}|{crop.glass}|{crop.red_cell_density}"
 
     def get(self, key: str) -> tuple[np.ndarray, np.ndarray, bool] | None:
         """Crop (side, side, 3), kind votes (3,), and whether a cell was found; None where there is none."""
@@ -143,58 +154,44 @@ class CutCrops:
 
 
 def cut(
-    collection: Collection, config: TrainConfig, rule: CropRule, device: str, cancel: CancelToken
+    dataset: Dataset, config: TrainConfig, rule: CropRule, device: str, cancel: CancelToken
 ) -> Generator[TrainEvent, None, CutCrops]:
-    """Cut the crops of a collection, or resize them where they are cut already.
+    """Cut the crops of a dataset, or resize them where they are cut already.
 
     Yields
     ------
     TrainEvent
     """
     if config.ready_crops:
-        return (yield from _resized(collection, rule, cancel))
+        return (yield from _resized(dataset, rule, cancel))
 
     segmenter = compact(device)
     yield TrainEvent("progress", {"stage": "scale", "done": 0, "total": 1})
-    given = [config.um_per_px if crop.um_per_px is None else crop.um_per_px for crop in collection.crops]
+    given = [config.um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
     scales, notes = common_scales(
-        collection.sizes, lambda row: pixels_of(collection.crops[row]), given, rule.um_per_px,
-        segmenter,
-    )  # fmt: skip
+        dataset.sizes, lambda row: dataset.crops[row].pixels(), given, rule.um_per_px, segmenter
+    )
     for note in notes:
         yield TrainEvent("log", {"message": note})
 
     def one(row: int) -> tuple[np.ndarray, np.ndarray, bool]:
-        crop = collection.crops[row]
-        if getattr(crop, "mask", b"") and rule.red_cell is None:
-            return cut_stored(crop, scales[row], rule)
-        cell = cut_central(pixels_of(crop), scales[row], segmenter, rule)
+        cell = cut_labelled(dataset.crops[row], scales[row], segmenter, rule)
         return cell.crop, cell.kind, cell.found
 
     cache = CropCache(rule, segmenter.weights_hash or segmenter.name)
-    keys = [cache.key(digest, scale) for digest, scale in zip(collection.hashes, scales, strict=True)]
+    keys = [
+        cache.key(digest, scale, crop)
+        for digest, scale, crop in zip(dataset.hashes, scales, dataset.crops, strict=True)
+    ]
     try:
         made = yield from _through_cache(cache, keys, one, cancel)
     finally:
         cache.close()
     if made.not_found:
-        share = 100 * made.not_found / len(collection)
+        share = 100 * made.not_found / len(dataset)
         message = f"in {made.not_found} crops ({share:.1f} %) no cell is outlined: their middle is used."
         yield TrainEvent("warning", {"message": message})
     return CutCrops(made.pixels, made.kinds, made.not_found, tuple(notes))
-
-
-def cut_stored(crop: LabelledCrop, um_per_px: float, rule: CropRule) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Cut a crop of the review store by the outline that the analysis gave it."""
-    pixels = pixels_of(crop)
-    labels = (np.asarray(crop.cell_mask()) > 127).astype(np.int32)  # type: ignore[attr-defined]
-    rows, columns = np.nonzero(labels)
-    if len(rows) == 0:
-        rows, columns = np.array([0, pixels.shape[0] - 1]), np.array([0, pixels.shape[1] - 1])
-    box = np.array([[rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]])
-    glass = crop.glass  # type: ignore[attr-defined]
-    made = cut_crops(pixels, labels, np.array([1]), box, um_per_px, glass, rule)[0]
-    return made, np.zeros(3, np.float32), bool(labels.any())
 
 
 def _through_cache(
@@ -222,20 +219,18 @@ def _through_cache(
     return CutCrops(pixels, kinds, int((~found).sum()), ())
 
 
-def _resized(
-    collection: Collection, rule: CropRule, cancel: CancelToken
-) -> Generator[TrainEvent, None, CutCrops]:
+def _resized(dataset: Dataset, rule: CropRule, cancel: CancelToken) -> Generator[TrainEvent, None, CutCrops]:
     side = rule.side_px
-    pixels = np.empty((len(collection), side, side, 3), np.uint8)
-    for row, crop in enumerate(collection.crops):
+    pixels = np.empty((len(dataset), side, side, 3), np.uint8)
+    for row, crop in enumerate(dataset.crops):
         if row % 500 == 0:
             cancel.check()
-            yield TrainEvent("progress", {"stage": "cut", "done": row, "total": len(collection)})
-        image = pixels_of(crop)
+            yield TrainEvent("progress", {"stage": "cut", "done": row, "total": len(dataset)})
+        image = crop.pixels()
         shrinks = max(image.shape[:2]) > side
         way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         pixels[row] = (
             image if image.shape[:2] == (side, side) else cv2.resize(image, (side, side), interpolation=way)
         )
-    kinds = np.zeros((len(collection), 3), np.float32)
+    kinds = np.zeros((len(dataset), 3), np.float32)
     return CutCrops(pixels, kinds, 0, ("the crops are taken to be at the model's scale already.",))

@@ -2,80 +2,49 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from scipy.fft import dctn
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from napari_leukocls.classification.dataset import MAX_UNREADABLE, LabelledCrop, read_labelled_crops
+from napari_leukocls.classification.dataset import (
+    MASKS_FOLDER,
+    MAX_UNREADABLE,
+    Dataset,
+    LabelledCrop,
+    list_crops,
+    read_dataset,
+)
 from napari_leukocls.errors import InputError
-from napari_leukocls.io.images import IMAGE_SUFFIXES, read_image
-from napari_leukocls.io.serialise import sha256_of
+from napari_leukocls.io.images import IMAGE_SUFFIXES
 from napari_leukocls.review import open_store
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.training.events import TrainEvent
+from napari_leukocls.training.events import TrainEvent, progress_events
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
-
-log = logging.getLogger(__name__)
 
 #: Side of the small pictures by which crops are compared.
 THUMB = 32
 #: Files named in a warning; the others are counted.
 NAMED = 3
+#: Side of the block of low frequencies; its signs are the perceptual hash.
+FREQUENCIES = 12
+#: Share of the hash's signs that may differ in pictures that look alike.
+MAX_DIFFERENT = 0.12
+#: Least correlation of the small colour pictures of crops that look alike.
+MIN_CORRELATION = 0.985
+#: Pictures that are compared with all others at a time.
+_ROWS = 1024
 
 
-@dataclass(frozen=True)
-class Collection:
-    """Labelled crops that can be trained on.
-
-    Attributes
-    ----------
-    crops : tuple of LabelledCrop
-    hashes : tuple of str
-        SHA-256 of each crop's file.
-    sizes : tuple of (int, int)
-        Height and width of each image.
-    thumbs : numpy.ndarray, (N, 32, 32, 3), uint8
-    left_out : tuple of (str, str)
-        Files that are not trained on, and why.
-    """
-
-    crops: tuple[LabelledCrop, ...]
-    hashes: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]
-    thumbs: np.ndarray
-    left_out: tuple[tuple[str, str], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.crops)
-
-    @property
-    def labels(self) -> list[str]:
-        """Class of each crop."""
-        return [crop.class_name for crop in self.crops]
-
-    def keep(self, rows: Sequence[int], dropped: Iterable[tuple[str, str]]) -> Collection:
-        """Keep some rows, and note the others' files with the reason."""
-        return Collection(
-            tuple(self.crops[row] for row in rows),
-            tuple(self.hashes[row] for row in rows),
-            tuple(self.sizes[row] for row in rows),
-            self.thumbs[list(rows)],
-            (*self.left_out, *dropped),
-        )
-
-
-def gather(config: TrainConfig, known: Sequence[str] = ()) -> Generator[TrainEvent, None, Collection]:
+def gather(config: TrainConfig, known: Sequence[str] = ()) -> Generator[TrainEvent, None, Dataset]:
     """List, read and check the labelled crops of a training.
 
     Parameters
@@ -94,7 +63,7 @@ def gather(config: TrainConfig, known: Sequence[str] = ()) -> Generator[TrainEve
         Where the data cannot be trained on.
     """
     scheme = default_scheme()
-    crops = read_labelled_crops(config.data, scheme) if config.data else []
+    crops = list_crops(config.data, scheme) if config.data else []
     if config.data:
         yield from _empty_folders(config.data)
     if config.corrections:
@@ -103,11 +72,11 @@ def gather(config: TrainConfig, known: Sequence[str] = ()) -> Generator[TrainEve
     if known:
         crops = [replace(crop, class_name=scheme.coarsen(crop.class_name, known)) for crop in crops]
     crops, dropped = _leave_out(crops, config.leave_out, scheme)
-    collection = yield from _read_all(crops)
-    collection = replace(collection, left_out=(*dropped, *collection.left_out))
-    collection = yield from _settle_labels(collection)
-    check_classes(collection.labels, known)
-    return collection
+    dataset = yield from _read_all(crops)
+    dataset = replace(dataset, left_out=(*dropped, *dataset.left_out))
+    dataset = yield from _settle_labels(dataset)
+    check_classes(dataset.labels, known)
+    return dataset
 
 
 def _corrections(address: str) -> list[LabelledCrop]:
@@ -117,19 +86,6 @@ def _corrections(address: str) -> list[LabelledCrop]:
     if not rows:
         raise InputError(f"the review store {address!r} holds no correction: correct some cells first.")
     return rows
-
-
-def raw_of(crop: LabelledCrop) -> bytes:
-    """The bytes of a crop's image: of its file, or from the review store."""
-    stored: bytes = getattr(crop, "image", b"")
-    return stored or crop.path.read_bytes()
-
-
-def pixels_of(crop: LabelledCrop) -> np.ndarray:
-    """A crop's image, (h, w, 3) uint8; see `raw_of`."""
-    if getattr(crop, "image", b""):
-        return np.asarray(crop.pixels())  # type: ignore[attr-defined]
-    return read_image(crop.path).pixels
 
 
 def one_spelling(crops: Sequence[LabelledCrop]) -> list[LabelledCrop]:
@@ -147,7 +103,7 @@ def _empty_folders(data: str) -> Generator[TrainEvent, None, None]:
     if not folder.is_dir():
         return
     for sub in sorted(folder.iterdir()):
-        if sub.is_dir() and not sub.name.startswith("."):
+        if sub.is_dir() and not sub.name.startswith(".") and sub.name != MASKS_FOLDER:
             files = (file.suffix.lower() for file in sub.rglob("*") if not file.name.startswith("."))
             if not any(suffix in IMAGE_SUFFIXES for suffix in files):
                 yield _warning(f"the class folder '{sub.name}' holds no image: the class is not trained.")
@@ -168,58 +124,36 @@ def _leave_out(
     return kept, dropped
 
 
-def _read_all(crops: Sequence[LabelledCrop]) -> Generator[TrainEvent, None, Collection]:
-    """Read each file once: its hash, its size and a small picture; skip what is no image."""
-    kept: list[int] = []
-    bad: list[tuple[str, str]] = []
-    hashes: list[str] = []
-    sizes: list[tuple[int, int]] = []
-    thumbs: list[np.ndarray] = []
-    for row, crop in enumerate(crops):
-        if row % 200 == 0:
-            yield TrainEvent("progress", {"stage": "read", "done": row, "total": len(crops)})
-        try:
-            digest = sha256_of(raw_of(crop))
-            pixels = pixels_of(crop)
-        except (InputError, OSError) as error:
-            log.debug("%s: %s", crop.file, error)
-            bad.append((crop.file, "it cannot be read"))
-            continue
-        kept.append(row)
-        hashes.append(digest)
-        sizes.append((pixels.shape[0], pixels.shape[1]))
-        thumbs.append(cv2.resize(pixels, (THUMB, THUMB), interpolation=cv2.INTER_AREA))
-    if len(bad) > MAX_UNREADABLE * len(crops):
-        raise InputError(
-            f"{len(bad)} of {len(crops)} crops cannot be read ({_some(bad)}): check the data's files."
-        )
+def _read_all(crops: Sequence[LabelledCrop]) -> Generator[TrainEvent, None, Dataset]:
+    """Read each file, and warn of those that cannot be read."""
+    dataset = yield from progress_events(read_dataset(crops, hashes=True, thumbnail_px=THUMB))
+    bad = dataset.left_out
     if bad:
         yield _warning(f"{len(bad)} of {len(crops)} crops cannot be read and are skipped: {_some(bad)}.")
-    pictures = np.stack(thumbs) if thumbs else np.zeros((0, THUMB, THUMB, 3), np.uint8)
-    return Collection(tuple(crops[row] for row in kept), tuple(hashes), tuple(sizes), pictures, tuple(bad))
+    return dataset
 
 
-def _settle_labels(collection: Collection) -> Generator[TrainEvent, None, Collection]:
+def _settle_labels(dataset: Dataset) -> Generator[TrainEvent, None, Dataset]:
     """Leave out files that occur with different labels: one of them is wrong, and nobody knows which."""
     by_hash: dict[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(collection.hashes):
+    for row, digest in enumerate(dataset.hashes):
         by_hash[digest].append(row)
-    labels = collection.labels
+    labels = dataset.labels
     torn = [rows for rows in by_hash.values() if len({labels[row] for row in rows}) > 1]
     if not torn:
-        return collection
-    first = " and ".join(f"{collection.crops[row].file} ({labels[row]})" for row in torn[0][:2])
+        return dataset
+    first = " and ".join(f"{dataset.crops[row].file} ({labels[row]})" for row in torn[0][:2])
     count = sum(len(rows) for rows in torn)
-    if count > MAX_UNREADABLE * len(collection):
+    if count > MAX_UNREADABLE * len(dataset):
         raise InputError(
-            f"{count} of {len(collection)} crops are the same image with different labels (first {first}): "
+            f"{count} of {len(dataset)} crops are the same image with different labels (first {first}): "
             "correct the labels."
         )
     yield _warning(f"{count} crops are the same image with different labels and are left out: first {first}.")
     gone = {row for rows in torn for row in rows}
-    kept = [row for row in range(len(collection)) if row not in gone]
-    return collection.keep(
-        kept, [(collection.crops[row].file, "its labels contradict each other") for row in sorted(gone)]
+    kept = [row for row in range(len(dataset)) if row not in gone]
+    return dataset.keep(
+        kept, [(dataset.crops[row].file, "its labels contradict each other") for row in sorted(gone)]
     )
 
 
@@ -251,15 +185,6 @@ def _some(rows: Sequence[tuple[str, str]]) -> str:
     """The first files of a list, and how many more there are."""
     names = ", ".join(file for file, _ in rows[:NAMED])
     return names + (f" and {len(rows) - NAMED} more" if len(rows) > NAMED else "")
-
-
-#: Side of the block of low frequencies; its signs are the hash.
-FREQUENCIES = 12
-#: Share of the hash's signs that may differ.
-MAX_DIFFERENT = 0.12
-#: Least correlation of the small colour pictures.
-MIN_CORRELATION = 0.985
-_ROWS = 1024
 
 
 def same_pictures(hashes: Sequence[str], thumbs: np.ndarray, near: bool = True) -> np.ndarray:

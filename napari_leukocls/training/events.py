@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.serialise import to_plain
+from napari_leukocls.progress import Steps
+
+T = TypeVar("T")
 
 Kind = Literal["started", "split", "warning", "log", "progress", "epoch", "finished", "stopped", "failed"]
 
@@ -58,3 +62,23 @@ class TrainEvent:
         if kind not in KINDS or not isinstance(data, dict):
             raise InputError(f"no training event: {line.strip()[:100]!r}.")
         return cls(kind, data)
+
+
+def progress_events(steps: Steps[T]) -> Generator[TrainEvent, None, T]:
+    """Turn the steps of long work into events of a training, and return its result.
+
+    Parameters
+    ----------
+    steps : generator of Progress
+
+    Yields
+    ------
+    TrainEvent
+        Of the kind ``progress``.
+    """
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield TrainEvent("progress", {"stage": step.stage, "done": step.done, "total": step.total})

@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_leukocls.io.serialise import safe_text, write_json
+from napari_leukocls.io.serialise import write_json
 from napari_leukocls.models.card import make_card
 from napari_leukocls.models.install import write_model
-from napari_leukocls.models.provenance import SPLIT_NAME
+from napari_leukocls.models.provenance import PARTS, SPLIT_NAME, SplitRow, write_split
 from napari_leukocls.models.weights import OOD_PREFIX
 from napari_leukocls.training import calibrate
 from napari_leukocls.training.checkpoint import FILE
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.feature_replay import FILE as REPLAY
 from napari_leukocls.training.feature_replay import Replay, choose, save_replay
-from napari_leukocls.training.split import PARTS
 
 if TYPE_CHECKING:
+    from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.training.calibrate import Fitted
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.crops import CutCrops
-    from napari_leukocls.training.data import Collection
     from napari_leukocls.training.network import Start
     from napari_leukocls.training.split import Split
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 def make_model(
     config: TrainConfig,
     start: Start,
-    collection: Collection,
+    dataset: Dataset,
     crops: CutCrops,
     split: Split,
     record: dict[str, Any],
@@ -48,9 +47,9 @@ def make_model(
         The last is ``finished`` or ``stopped``.
     """
     yield TrainEvent("progress", {"stage": "fit", "done": 0, "total": 2})
-    card = calibrate.base_card(start, config) | calibrate.data_card(collection, split, config)
+    card = calibrate.base_card(start, config) | calibrate.data_card(dataset, split, config)
     classifier = calibrate.classifier_of(card, start.net, None, device)
-    labels = np.array([start.classes.index(name) for name in collection.labels])
+    labels = np.array([start.classes.index(name) for name in dataset.labels])
     parts = []
     for rows in (
         calibrate.some_of_each(split.rows("train"), labels, calibrate.OOD_CELLS),
@@ -62,9 +61,9 @@ def make_model(
     card = calibrate.with_fitted(card, fitted)
     card["training"] = training_card(config, record, device)
     yield TrainEvent("progress", {"stage": "test", "done": 1, "total": 2})
-    calibrate.add_test(card, start, fitted, collection, crops, split, device)
+    calibrate.add_test(card, start, fitted, dataset, crops, split, device)
     kept = choose((parts[0][0], parts[0][2]), (parts[1][0], parts[1][2]), config.seed)
-    return (yield from save_model(config, card, start, fitted, collection, split, record, kept))
+    return (yield from save_model(config, card, start, fitted, dataset, split, record, kept))
 
 
 def training_card(config: TrainConfig, record: dict[str, Any], device: str) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def save_model(
     card: dict[str, Any],
     start: Start,
     fitted: Fitted,
-    collection: Collection,
+    dataset: Dataset,
     split: Split,
     record: dict[str, Any],
     replay: Replay | None = None,
@@ -112,7 +111,7 @@ def save_model(
     def further(folder: Path, digest: str) -> None:
         if replay is not None:
             save_replay(folder / REPLAY, replay, digest)
-        write_split(folder / SPLIT_NAME, collection, split)
+        write_split(folder / SPLIT_NAME, split_rows(dataset, split))
         write_history(folder / "history.csv", record["history"])
         write_json(folder / "run.json", {"kind": "training", "config": config.model_dump(mode="json")})
 
@@ -150,21 +149,22 @@ def remove_checkpoint(folder: Path) -> None:
         folder.rmdir()
 
 
-def write_split(path: Path, collection: Collection, split: Split) -> None:
-    """Write ``split.csv``: one row for each crop, with the hash of its file and its part; left-out crops too.
+def split_rows(dataset: Dataset, split: Split) -> list[SplitRow]:
+    """Return the rows of ``split.csv``: all crops with their hashes and parts; left-out crops too.
 
     Parameters
     ----------
-    path : Path
-    collection : Collection
+    dataset : Dataset
     split : Split
     """
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file", "sha256", "class", "part", "reason"])
-        for crop, digest, part in zip(collection.crops, collection.hashes, split.part, strict=True):
-            name = PARTS[part] if part >= 0 else "left out"
-            reason = "" if part >= 0 else "it looks the same as a crop of a later part"
-            writer.writerow([safe_text(crop.file), digest, safe_text(crop.class_name), name, reason])
-        for name, reason in collection.left_out:
-            writer.writerow([safe_text(name), "", "", "left out", reason])
+    rows = [
+        SplitRow(
+            crop.file,
+            digest,
+            crop.class_name,
+            PARTS[part] if part >= 0 else "",
+            "" if part >= 0 else "it looks the same as a crop of a later part",
+        )
+        for crop, digest, part in zip(dataset.crops, dataset.hashes, split.part, strict=True)
+    ]
+    return [*rows, *(SplitRow(file, "", "", "", reason) for file, reason in dataset.left_out)]

@@ -23,9 +23,9 @@ from napari_leukocls.training.split import PARTS, Split, assign, digest_of, unit
 from napari_leukocls.training.trainer import fit_split, look_of
 
 if TYPE_CHECKING:
+    from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.crops import CutCrops
-    from napari_leukocls.training.data import Collection
     from napari_leukocls.training.distributed import Place
 
 FILE = "repeats.csv"
@@ -54,7 +54,7 @@ def fold_parts(
 
 
 def repeated(
-    config: TrainConfig, collection: Collection, crops: CutCrops, place: Place, cancel: CancelToken
+    config: TrainConfig, dataset: Dataset, crops: CutCrops, place: Place, cancel: CancelToken
 ) -> Generator[TrainEvent, None, dict[str, Any]]:
     """Train and test over all repeats; write ``repeats.csv`` beside the model, one row a repeat.
 
@@ -65,21 +65,21 @@ def repeated(
     """
     if config.protocol == "single":
         return {}
-    units = units_of(collection, config.group_by, config.near_duplicates)
-    names = sorted(set(collection.labels))
+    units = units_of(dataset, config.group_by, config.near_duplicates)
+    names = sorted(set(dataset.labels))
     index = {name: place for place, name in enumerate(names)}
-    labels = np.array([index[name] for name in collection.labels])
+    labels = np.array([index[name] for name in dataset.labels])
     before = [] if config.restart else _done_before(config)
     rows: list[dict[str, Any]] = []
     for number, part in enumerate(fold_parts(units, labels, config)):
         if number < len(before) and before[number]["test_sha256"] == digest_of(
-            collection, np.flatnonzero(part == 2)
+            dataset, np.flatnonzero(part == 2)
         ):
             rows.append(before[number])
             continue
         if cancel.cancelled:
             break
-        row = yield from _one(config, collection, crops, place, cancel, part, number)
+        row = yield from _one(config, dataset, crops, place, cancel, part, number)
         if cancel.cancelled:
             break
         rows.append(row)
@@ -100,18 +100,18 @@ def repeated(
 
 def _one(
     config: TrainConfig,
-    collection: Collection,
+    dataset: Dataset,
     crops: CutCrops,
     place: Place,
     cancel: CancelToken,
     part: np.ndarray,
     number: int,
 ) -> Generator[TrainEvent, None, dict[str, Any]]:
-    start = yield from start_network(config, sorted(set(collection.labels)))
+    start = yield from start_network(config, sorted(set(dataset.labels)))
     split = Split(part, part)
-    hashes = {name: digest_of(collection, split.rows(name)) for name in PARTS}
+    hashes = {name: digest_of(dataset, split.rows(name)) for name in PARTS}
     split.record["files_sha256"] = hashes
-    work = fit_split(config, start, collection, crops, split, place, cancel, config.seed + 1 + number, False)
+    work = fit_split(config, start, dataset, crops, split, place, cancel, config.seed + 1 + number, False)
     try:
         while True:
             event = next(work)
@@ -119,7 +119,7 @@ def _one(
     except StopIteration as end:
         record = end.value
     tested = split.rows("test")
-    truth = np.array([start.classes.index(collection.crops[row].class_name) for row in tested])
+    truth = np.array([start.classes.index(dataset.crops[row].class_name) for row in tested])
     seen = normalise(crops.pixels[tested], start.stain)
     logits = logits_of(start.net, seen, look_of(start), _cpu(), config)
     return {

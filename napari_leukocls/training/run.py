@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_leukocls.classification.dataset import Dataset
 from napari_leukocls.errors import Cancelled, LeukoclsError, ModelError
 from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.models.card import read_card
@@ -14,7 +15,7 @@ from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.adapt import adapt
 from napari_leukocls.training.crops import cut
-from napari_leukocls.training.data import Collection, gather
+from napari_leukocls.training.data import gather
 from napari_leukocls.training.distributed import find_place
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.model_folder import make_model
@@ -71,7 +72,7 @@ def _train(config: TrainConfig, cancel: CancelToken) -> Work:
     rule = rule_of(config)
     place = find_place(config)
     known = _known_classes(config)
-    collection = yield from gather(config, known)
+    dataset = yield from gather(config, known)
     if place.is_main:
         atomic_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
     yield TrainEvent(
@@ -80,16 +81,16 @@ def _train(config: TrainConfig, cancel: CancelToken) -> Work:
             "config": config.model_dump(mode="json"),
             "device": str(place.device),
             "processes": place.world,
-            "classes": sorted(set(collection.labels)),
-            "crops": len(collection),
+            "classes": sorted(set(dataset.labels)),
+            "crops": len(dataset),
         },
     )
 
     with place.main_first():
-        crops = yield from cut(collection, config, rule, str(place.device), cancel)
+        crops = yield from cut(dataset, config, rule, str(place.device), cancel)
     if config.rehearse:
-        return (yield from adapt(config, collection, crops, place, cancel))
-    return (yield from _one_split(config, collection, crops, place, cancel))
+        return (yield from adapt(config, dataset, crops, place, cancel))
+    return (yield from _one_split(config, dataset, crops, place, cancel))
 
 
 def _known_classes(config: TrainConfig) -> tuple[str, ...]:
@@ -100,28 +101,28 @@ def _known_classes(config: TrainConfig) -> tuple[str, ...]:
 
 
 def _one_split(
-    config: TrainConfig, collection: Collection, crops: CutCrops, place: Place, cancel: CancelToken
+    config: TrainConfig, dataset: Dataset, crops: CutCrops, place: Place, cancel: CancelToken
 ) -> Work:
-    start = yield from start_network(config, sorted(set(collection.labels)))
-    yield from _say_forgotten(start, collection)
-    split = yield from make_split(collection, config, start.classes)
-    repeats = yield from repeated(config, collection, crops, place, cancel)
+    start = yield from start_network(config, sorted(set(dataset.labels)))
+    yield from _say_forgotten(start, dataset)
+    split = yield from make_split(dataset, config, start.classes)
+    repeats = yield from repeated(config, dataset, crops, place, cancel)
     if repeats and cancel.cancelled:
         raise Cancelled(
             "stopped between repeats: those that are done are kept, and the same command goes on."
         )
-    record = yield from fit_split(config, start, collection, crops, split, place, cancel, config.seed, True)
+    record = yield from fit_split(config, start, dataset, crops, split, place, cancel, config.seed, True)
     if repeats:
         record["repeats"] = repeats
     if not record["history"] or record["best_epoch"] < 0:
         raise ModelError(f"nothing was learnt ({record['why']}): train again with a lower --lr.")
     if not place.is_main:
         return Path(config.out) / config.model_name
-    return (yield from make_model(config, start, collection, crops, split, record, str(place.device)))
+    return (yield from make_model(config, start, dataset, crops, split, record, str(place.device)))
 
 
-def _say_forgotten(start: Start, collection: Collection) -> Generator[TrainEvent, None, None]:
-    absent = [name for name in start.classes if name not in set(collection.labels)]
+def _say_forgotten(start: Start, dataset: Dataset) -> Generator[TrainEvent, None, None]:
+    absent = [name for name in start.classes if name not in set(dataset.labels)]
     if absent:
         message = (
             f"the data has no crops of {', '.join(absent)}, which the model knows: it may forget them; use "

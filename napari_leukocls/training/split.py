@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_leukocls.classification.dataset import Dataset
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.training.data import Collection, join, same_pictures
+from napari_leukocls.models.provenance import PARTS, part_named
+from napari_leukocls.training.data import join, same_pictures
 from napari_leukocls.training.events import TrainEvent
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
-
-PARTS = ("train", "validation", "test")
-
-_SPELLINGS = {
-    "train": "train", "training": "train", "fit": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test", "holdout": "test", "held-out": "test", "heldout": "test",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,16 +43,16 @@ class Split:
         return np.flatnonzero(self.part == PARTS.index(name))
 
 
-def owners(collection: Collection, group_by: str) -> tuple[list[str], str]:
+def owners(dataset: Dataset, group_by: str) -> tuple[list[str], str]:
     """Patient or slide of each crop ("" where it has none), and by which of the two crops are grouped."""
-    crops = collection.crops
+    crops = dataset.crops
     if group_by == "auto":
         group_by = (
             "patient" if any(c.patient for c in crops) else "slide" if any(c.slide for c in crops) else "none"
         )
     if group_by == "none":
         return [""] * len(crops), "none"
-    if not any(getattr(crop, group_by) for crop in crops):
+    if not any(crop.patient if group_by == "patient" else crop.slide for crop in crops):
         raise InputError(f"the data has no column {group_by}: give --group-by auto, or add the column.")
     # Where a patient is not known the slide still is better than nothing.
     return [
@@ -71,10 +65,10 @@ def owners(collection: Collection, group_by: str) -> tuple[list[str], str]:
     ], group_by
 
 
-def units_of(collection: Collection, group_by: str, near: bool) -> np.ndarray:
+def units_of(dataset: Dataset, group_by: str, near: bool) -> np.ndarray:
     """Number the units (N,) that must not be parted: one owner's crops, and equal or look-alike pictures."""
-    pictures = same_pictures(collection.hashes, collection.thumbs, near)
-    names, _ = owners(collection, group_by)
+    pictures = same_pictures(dataset.hashes, dataset.thumbs, near)
+    names, _ = owners(dataset, group_by)
     return join(pictures, chain_pairs(names))
 
 
@@ -133,13 +127,13 @@ def assign(
 
 
 def make_split(
-    collection: Collection, config: TrainConfig, classes: Sequence[str], seed: int | None = None
+    dataset: Dataset, config: TrainConfig, classes: Sequence[str], seed: int | None = None
 ) -> Generator[TrainEvent, None, Split]:
-    """Split a collection, or take the split that its table gives.
+    """Split a dataset, or take the split that its table gives.
 
     Parameters
     ----------
-    collection : Collection
+    dataset : Dataset
     config : TrainConfig
     classes : sequence of str
     seed : int, optional
@@ -153,62 +147,61 @@ def make_split(
     seed = config.seed if seed is None else seed
     yield TrainEvent("progress", {"stage": "split", "done": 0, "total": 1})
     index = {name: place for place, name in enumerate(classes)}
-    labels = np.array([index[name] for name in collection.labels])
-    units = units_of(collection, config.group_by, config.near_duplicates)
-    record: dict[str, Any] = {"seed": seed, "grouped_by": owners(collection, config.group_by)[1]}
+    labels = np.array([index[name] for name in dataset.labels])
+    units = units_of(dataset, config.group_by, config.near_duplicates)
+    record: dict[str, Any] = {"seed": seed, "grouped_by": owners(dataset, config.group_by)[1]}
     random = np.random.default_rng(seed)
     shares = (1 - config.validation_share - config.test_share, config.validation_share, config.test_share)
-    if any(crop.split.strip() for crop in collection.crops):
-        part = yield from _given_split(collection, units, labels, config, random)
+    if any(crop.split.strip() for crop in dataset.crops):
+        part = yield from _given_split(dataset, units, labels, config, random)
         record |= {"method": "as the table gives it"}
     else:
         part = assign(units, labels, shares, random)
         record |= {"method": "stratified by class, units whole", "shares": list(shares)}
     split = Split(part, units, record)
-    crossing = crossing_owners(collection, split)
+    crossing = crossing_owners(dataset, split)
     if crossing and not config.allow_leakage:
         raise InputError(
             f"{len(crossing)} patients or slides are on both sides of the split (first {crossing[0]}): "
             "correct it, or accept it with --allow-leakage, which the card will say."
         )
     record["leakage"] = {"allowed": config.allow_leakage, "on_both_sides": crossing}
-    yield from _say(split, collection, classes, crossing)
+    yield from _say(split, dataset, classes, crossing)
     return split
 
 
-def given_part(collection: Collection) -> np.ndarray:
+def given_part(dataset: Dataset) -> np.ndarray:
     """Part (N,) that the table gives each crop; `InputError` where it gives none, or another word."""
     part = []
-    for crop in collection.crops:
-        word = crop.split.strip().casefold()
-        if word not in _SPELLINGS:
-            said = f"says {crop.split!r}" if word else "is empty"
-            raise InputError(f"{crop.file}: the column split {said}: write train, validation or test.")
-        part.append(PARTS.index(_SPELLINGS[word]))
+    for crop in dataset.crops:
+        name = part_named(crop.split, crop.file)
+        if not name:
+            raise InputError(f"{crop.file}: the column split is empty: write train, validation or test.")
+        part.append(PARTS.index(name))
     return np.array(part)
 
 
 def _given_split(
-    collection: Collection,
+    dataset: Dataset,
     units: np.ndarray,
     labels: np.ndarray,
     config: TrainConfig,
     random: np.random.Generator,
 ) -> Generator[TrainEvent, None, np.ndarray]:
-    part = given_part(collection)
+    part = given_part(dataset)
     if not (part == 1).any() and config.validation_share > 0:
         rows = np.flatnonzero(part == 0)
         share = min(0.5, config.validation_share / max(1 - config.test_share, 0.1))
         part[rows] = assign(units[rows], labels[rows], (1 - share, share), random)
         yield TrainEvent("log", {"message": "the table has no validation part: one is taken from training."})
     # Pictures that look the same stay where they are measured: the training side gives its copy up.
-    pictures = same_pictures(collection.hashes, collection.thumbs, config.near_duplicates)
+    pictures = same_pictures(dataset.hashes, dataset.thumbs, config.near_duplicates)
     spoilt = np.zeros(len(part), bool)
     for side, cleaner in ((0, (1, 2)), (1, (2,))):
         measured = np.unique(pictures[np.isin(part, cleaner)])
         spoilt |= (part == side) & np.isin(pictures, measured)
     if spoilt.any() and not config.allow_leakage:
-        first = collection.crops[int(np.flatnonzero(spoilt)[0])].file
+        first = dataset.crops[int(np.flatnonzero(spoilt)[0])].file
         message = (
             f"{spoilt.sum()} crops look the same as crops of a later part and are left out: first {first}."
         )
@@ -217,10 +210,10 @@ def _given_split(
     return part
 
 
-def crossing_owners(collection: Collection, split: Split) -> list[str]:
+def crossing_owners(dataset: Dataset, split: Split) -> list[str]:
     """Patients, and slides of crops without one, that are in more than one part; sorted."""
     seen: dict[str, set[int]] = {}
-    for crop, part in zip(collection.crops, split.part, strict=True):
+    for crop, part in zip(dataset.crops, split.part, strict=True):
         owner = f"patient {crop.patient}" if crop.patient else f"slide {crop.slide}" if crop.slide else ""
         if owner and part >= 0:
             seen.setdefault(owner, set()).add(int(part))
@@ -228,12 +221,12 @@ def crossing_owners(collection: Collection, split: Split) -> list[str]:
 
 
 def _say(
-    split: Split, collection: Collection, classes: Sequence[str], crossing: list[str]
+    split: Split, dataset: Dataset, classes: Sequence[str], crossing: list[str]
 ) -> Generator[TrainEvent, None, None]:
-    labels = np.array(collection.labels)
+    labels = np.array(dataset.labels)
     counts = {part: dict(Counter(labels[split.rows(part)].tolist())) for part in PARTS}
     split.record["counts"] = counts
-    split.record["files_sha256"] = {part: digest_of(collection, split.rows(part)) for part in PARTS}
+    split.record["files_sha256"] = {part: digest_of(dataset, split.rows(part)) for part in PARTS}
     if not counts["train"] or not counts["validation"]:
         missing = "training" if not counts["train"] else "validation"
         raise InputError(f"the {missing} part is empty: add crops, or change the shares or the split column.")
@@ -252,13 +245,13 @@ def _say(
             "classes": list(classes),
             "grouped_by": split.record["grouped_by"],
             "units": int(len(np.unique(split.units))),
-            "left_out": len(collection.left_out) + int((split.part < 0).sum()),
+            "left_out": len(dataset.left_out) + int((split.part < 0).sum()),
             "leakage": crossing,
         },
     )
 
 
-def digest_of(collection: Collection, rows: np.ndarray) -> str:
+def digest_of(dataset: Dataset, rows: np.ndarray) -> str:
     """SHA-256 of the sorted hashes of some files: what names a part in the card."""
-    names = "\n".join(sorted(collection.hashes[row] for row in rows))
+    names = "\n".join(sorted(dataset.hashes[row] for row in rows))
     return sha256_of(names.encode())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from napari_leukocls.classification.dataset import Dataset
 from napari_leukocls.classification.fusion import unfold_batch_norm
 from napari_leukocls.classification.stain import fit_reference, normalise
 from napari_leukocls.errors import OutputError
@@ -20,7 +21,6 @@ from napari_leukocls.progress import CancelToken
 from napari_leukocls.training import checkpoint
 from napari_leukocls.training.batches import Batch, Feed, Look, Material, epoch_rows, make_batch, to_unit
 from napari_leukocls.training.checkpoint import FILE
-from napari_leukocls.training.data import Collection
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.head import last_layer, train_head
 from napari_leukocls.training.loss import class_weights, distillation, loss_of
@@ -287,7 +287,7 @@ UNFOLD_CROPS = 256
 def fit_split(
     config: TrainConfig,
     start: Start,
-    collection: Collection,
+    dataset: Dataset,
     crops: CutCrops,
     split: Split,
     place: Place,
@@ -307,7 +307,7 @@ def fit_split(
     dict
         ``why`` it ended, ``best_epoch`` (from 0) and ``history``.
     """
-    labels = np.array([start.classes.index(name) for name in collection.labels])
+    labels = np.array([start.classes.index(name) for name in dataset.labels])
     if config.stain_normalisation != "none" and not start.stain:
         # The reference is the training part's alone.
         start.stain = fit_reference(crops.pixels[split.rows("train")], config.stain_normalisation)

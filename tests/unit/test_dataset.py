@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_leukocls.classification.dataset import read_labelled_crops
+from napari_leukocls.classification.dataset import list_crops
 from napari_leukocls.errors import InputError
 from napari_leukocls.scheme import default_scheme
 
@@ -35,7 +35,7 @@ def test_class_folders_in_peoples_spellings(tmp_path):
         "odd one/e.png",
     ):
         image(tmp_path / name)
-    crops = read_labelled_crops(tmp_path, SCHEME)
+    crops = list_crops(tmp_path, SCHEME)
     assert [(crop.file, crop.class_name) for crop in crops] == [
         ("01_Basophil/d.png", "basophil"),
         ("Lymphocytes/a.jpg", "lymphocyte"),
@@ -53,7 +53,7 @@ def test_what_is_no_image_and_what_is_hidden_is_left_out(tmp_path):
     image(tmp_path / ".cache" / "b.png")
     image(tmp_path / "loose.png")
     (tmp_path / "monocyte" / "notes.txt").write_text("x")
-    assert [crop.file for crop in read_labelled_crops(tmp_path, SCHEME)] == ["monocyte/a.png"]
+    assert [crop.file for crop in list_crops(tmp_path, SCHEME)] == ["monocyte/a.png"]
 
 
 def test_a_table_with_all_columns(tmp_path):
@@ -64,7 +64,7 @@ def test_a_table_with_all_columns(tmp_path):
         "a 1.png,Neutrophils,p1,s1,train,\n",
         encoding="utf-8-sig",
     )
-    first, second = read_labelled_crops(file, SCHEME)
+    first, second = list_crops(file, SCHEME)
     assert (first.file, first.class_name, first.patient, first.slide, first.split) == (
         "a 1.png",
         "neutrophil",
@@ -79,7 +79,7 @@ def test_a_table_with_all_columns(tmp_path):
 
 
 def test_a_table_of_names_like_numbers_and_missing_values_stays_text(tmp_path):
-    crops = read_labelled_crops(table(tmp_path, "file,class,patient\n001.png,NA,007\n"), SCHEME)
+    crops = list_crops(table(tmp_path, "file,class,patient\n001.png,NA,007\n"), SCHEME)
     assert (crops[0].file, crops[0].class_name, crops[0].patient) == ("001.png", "NA", "007")
 
 
@@ -97,26 +97,26 @@ def test_a_table_of_names_like_numbers_and_missing_values_stays_text(tmp_path):
 )
 def test_a_wrong_table_is_refused_in_one_line(tmp_path, text, says):
     with pytest.raises(InputError, match=says) as caught:
-        read_labelled_crops(table(tmp_path, text), SCHEME)
+        list_crops(table(tmp_path, text), SCHEME)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("size", ["zero", "-0.1", "0", "nan", "inf", "500"])
 def test_a_wrong_pixel_size_is_refused(tmp_path, size):
     with pytest.raises(InputError, match="um_per_px"):
-        read_labelled_crops(table(tmp_path, f"file,class,um_per_px\na.png,MO,{size}\n"), SCHEME)
+        list_crops(table(tmp_path, f"file,class,um_per_px\na.png,MO,{size}\n"), SCHEME)
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     file = tmp_path / "crops.csv"
     file.write_bytes(b"file,class\n\xff\xfe\x00.png,MO\n")
     with pytest.raises(InputError, match="cannot be read as a CSV"):
-        read_labelled_crops(file, SCHEME)
+        list_crops(file, SCHEME)
 
 
 def test_data_that_is_not_there_or_empty_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        read_labelled_crops(tmp_path / "nowhere", SCHEME)
+        list_crops(tmp_path / "nowhere", SCHEME)
     (tmp_path / "monocyte").mkdir()
     with pytest.raises(InputError, match="no labelled crop"):
-        read_labelled_crops(tmp_path, SCHEME)
+        list_crops(tmp_path, SCHEME)

@@ -243,7 +243,7 @@ def crops(folder: Path, counts: dict[str, int]) -> Path:
 def test_corrections_and_folders_become_one_table(
     review: ReviewModel, slide: SlideModel, tmp_path: Path
 ) -> None:
-    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.classification.dataset import list_crops
 
     session = review.session
     cells = [int(cell) for cell in review.order(review_model.WAITING, review_model.BY_DOUBT)]
@@ -252,7 +252,7 @@ def test_corrections_and_folders_become_one_table(
     sources = train_model.Sources((slide.key,), (folder,))
     assert train_model.class_counts(session, sources) == {"lymphocyte": 3, "monocyte": 2}
     table = train_model.gather_data(session, sources, tmp_path / "out")
-    found = read_labelled_crops(table, default_scheme())
+    found = list_crops(table, default_scheme())
     assert sorted(crop.class_name for crop in found) == ["lymphocyte"] * 3 + ["monocyte"] * 2
     assert all(crop.path.is_file() for crop in found)
     # Crops of one slide stay together when they are split.
@@ -262,11 +262,11 @@ def test_corrections_and_folders_become_one_table(
 
 
 def test_few_crops_keep_a_third_for_the_comparison(session: Session, tmp_path: Path) -> None:
-    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.classification.dataset import list_crops
 
     folder = crops(tmp_path / "crops", {"lymphocyte": 6, "monocyte": 7})
     table = train_model.with_test_part(session, folder, tmp_path / "out")
-    found = read_labelled_crops(table, default_scheme())
+    found = list_crops(table, default_scheme())
     kept = [crop.class_name for crop in found if crop.split == "test"]
     assert sorted(kept) == ["lymphocyte"] * 2 + ["monocyte"] * 2
     # A table that names its parts is left as it is.

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from napari_leukocls.classification.dataset import read_labelled_crops
+from napari_leukocls.classification.dataset import list_crops
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.slides import is_slide, open_slide
@@ -125,7 +125,7 @@ def replaced(card: Any, path: list[int], value: Any) -> Any:
 def check_table(folder: Path, text: bytes) -> None:
     (folder / "data.csv").write_bytes(text)
     try:
-        read_labelled_crops(folder / "data.csv", default_scheme())
+        list_crops(folder / "data.csv", default_scheme())
     except LeukoclsError as error:
         one_line(error)
 

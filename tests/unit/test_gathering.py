@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_leukocls.classification.dataset import gather, truth_of
+from napari_leukocls.classification.dataset import read_dataset, truth_of
 from napari_leukocls.errors import InputError
+from napari_leukocls.evaluation.predict import read_crops
+from napari_leukocls.progress import drain
 
 
 def a_folder(folder: Path, n: int) -> Path:
@@ -29,14 +31,14 @@ def test_unreadable_crops_are_named_skipped_and_counted(
     (folder / "lymphocyte" / "001.png").write_bytes(whole[: len(whole) // 2])
     (folder / "lymphocyte" / "003.png").write_text("no image")
     with caplog.at_level(logging.WARNING):
-        found = gather(folder)
+        found = drain(read_crops(folder))
     assert found.skipped == ["lymphocyte/001.png", "lymphocyte/003.png"]
     assert len(found.crops) == len(found.sizes) == 38 and found.sizes[0] == (40, 50)
     assert "lymphocyte/001.png is no readable image" in caplog.text
     assert set(truth_of(found, ["neutrophil", "lymphocyte"])) == {"neutrophil", "lymphocyte"}
     (folder / "lymphocyte" / "005.png").write_text("no image")
     with pytest.raises(InputError, match=r"3 of 40 crops cannot be read \(first lymphocyte/001.png\)"):
-        gather(folder)
+        drain(read_crops(folder))
 
 
 def test_the_test_part_alone_where_the_table_names_one(tmp_path: Path) -> None:
@@ -49,9 +51,9 @@ def test_the_test_part_alone_where_the_table_names_one(tmp_path: Path) -> None:
             for place, (file, word) in enumerate(zip(files, words, strict=True))
         ]
         table.write_text("file,class,split,patient\n" + "\n".join(rows) + "\n")
-        assert len(gather(table, test_only=True).crops) == expected
-        assert len(gather(table).crops) == 4
-    groups = gather(table).groups
+        assert len(drain(read_crops(table)).crops) == expected
+        assert len(drain(read_dataset(table)).crops) == 4
+    groups = drain(read_dataset(table)).groups
     assert groups is not None and list(groups) == ["P0", "P1", "P0", "P1"]
     table.write_text(table.read_text().replace(",P1", ","))
-    assert gather(table).groups is None, "one crop without a patient or slide"
+    assert drain(read_dataset(table)).groups is None, "one crop without a patient or slide"

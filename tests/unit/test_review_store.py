@@ -294,7 +294,7 @@ def test_kappa_says_nothing_where_there_is_one_class() -> None:
 
 
 def test_corrections_are_training_data(store: ReviewStore, tmp_path: Path) -> None:
-    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.classification.dataset import list_crops
 
     result = make_result()
     slide = store.add_slide(result, patient="P1")
@@ -313,7 +313,7 @@ def test_corrections_are_training_data(store: ReviewStore, tmp_path: Path) -> No
     middle = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2]
     assert middle.tolist() == [210, 150, 160]
     file = table.write(tmp_path / "crops")
-    read = read_labelled_crops(file, store.scheme)
+    read = list_crops(file, store.scheme)
     assert [(one.class_name, one.patient) for one in read] == [("blast", "P1"), ("monocyte", "P1")]
     assert all(one.path.is_file() for one in read)
     assert store.crop_table(reviewers=["Ben"]).class_counts() == {"monocyte": 1}

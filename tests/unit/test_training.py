@@ -71,10 +71,10 @@ def test_the_split_is_recorded_by_file_hash(model, crops):
     folder, _ = model
     with (folder / "split.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 36 and {row["part"] for row in rows} == {"train", "validation", "test"}
+    assert len(rows) == 36 and {row["split"] for row in rows} == {"train", "validation", "test"}
     first = rows[0]
     assert first["sha256"] == hashlib.sha256((crops / first["file"]).read_bytes()).hexdigest()
-    names = "\n".join(sorted(row["sha256"] for row in rows if row["part"] == "test"))
+    names = "\n".join(sorted(row["sha256"] for row in rows if row["split"] == "test"))
     assert card_of(folder)["split"]["files_sha256"]["test"] == hashlib.sha256(names.encode()).hexdigest()
 
 

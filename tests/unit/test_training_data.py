@@ -191,14 +191,16 @@ def test_corrections_of_a_review_store_are_crops_too():
     from PIL import Image
 
     from napari_leukocls.classification.dataset import LabelledCrop
-    from napari_leukocls.training.crops import cut_stored
-    from napari_leukocls.training.data import pixels_of, raw_of
+    from napari_leukocls.classification.single_cell import cut_labelled
+    from napari_leukocls.segmentation.registry import compact
 
     @dataclass(frozen=True)
     class Stored(LabelledCrop):
         image: bytes = b""
         mask: bytes = b""
-        glass: tuple = (float("nan"),) * 3
+
+        def raw(self):
+            return self.image
 
         def pixels(self):
             return np.asarray(Image.open(BytesIO(self.image)))
@@ -214,11 +216,15 @@ def test_corrections_of_a_review_store_are_crops_too():
     picture = disc((40, 40, 140), np.random.default_rng(6))
     mask = np.zeros((32, 32), np.uint8)
     mask[8:24, 8:24] = 255
-    crop = Stored("a.png", Path("a.png"), "blast", 0.35, image=png(picture), mask=png(mask))
-    np.testing.assert_array_equal(pixels_of(crop), picture)
-    assert raw_of(crop) == crop.image
-    made, kind, found = cut_stored(crop, 0.35, CropRule(side_um=11.2, side_px=32, margin_um=1.0))
-    assert made.shape == (32, 32, 3) and found and not kind.any()
+    crop = Stored(
+        "a.png", Path("a.png"), "blast", 0.35, glass=(np.nan,) * 3, image=png(picture), mask=png(mask)
+    )
+    np.testing.assert_array_equal(crop.pixels(), picture)
+    assert crop.raw() == crop.image
+    rule = CropRule(side_um=11.2, side_px=32, margin_um=1.0)
+    cell = cut_labelled(crop, 0.35, compact("cpu"), rule)
+    made = cell.crop
+    assert made.shape == (32, 32, 3) and cell.found and not cell.kind.any()
     # What is farther than the margin from the outline is glass.
     assert (made[0] == 235).all() and not (made[16, 12:20] == 235).all()
 

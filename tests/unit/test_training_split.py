@@ -11,10 +11,10 @@ from crops_for_training import disc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_leukocls.classification.dataset import LabelledCrop
+from napari_leukocls.classification.dataset import Dataset, LabelledCrop
 from napari_leukocls.errors import InputError
 from napari_leukocls.training.config import make_train_config
-from napari_leukocls.training.data import THUMB, Collection, join, near_pairs, same_pictures
+from napari_leukocls.training.data import THUMB, join, near_pairs, same_pictures
 from napari_leukocls.training.repeats import fold_parts
 from napari_leukocls.training.split import PARTS, assign, chain_pairs, crossing_owners, make_split
 
@@ -35,7 +35,7 @@ def collection(classes, patients=None, slides=None, splits=None, hashes=None):
         for k in range(n)
     )
     names = tuple(hashes or (f"{k:064x}" for k in range(n)))
-    return Collection(crops, names, ((32, 32),) * n, np.zeros((n, THUMB, THUMB, 3), np.uint8))
+    return Dataset(crops, names, ((32, 32),) * n, np.zeros((n, THUMB, THUMB, 3), np.uint8))
 
 
 def split_of(data, config=CONFIG):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,12 @@ from napari_leukocls.paths import user_data_dir
 from napari_leukocls.progress import CancelToken, Progress
 
 if TYPE_CHECKING:
-    from napari_leukocls.classification.dataset import LabelledCrop
     from napari_leukocls.evaluation.promote import Promotion
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.widgets.common.session import Session
 
 #: One in so many of few crops is kept for the comparison.
 TEST_EVERY = 3
-_COLUMNS = ("file", "class", "patient", "slide", "split", "um_per_px")
 
 
 @dataclass(frozen=True)
@@ -108,13 +105,13 @@ def class_counts(session: Session, sources: Sources) -> dict[str, int]:
     InputError
         Where a folder or a CSV is none of labelled crops.
     """
-    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.classification.dataset import list_crops
 
     counts: Counter[str] = Counter()
     if sources.slides:
         counts.update(session.store.crop_table(sources.slides).class_counts())
     for path in sources.paths:
-        counts.update(crop.class_name for crop in read_labelled_crops(path, session.scheme))
+        counts.update(crop.class_name for crop in list_crops(path, session.scheme))
     return dict(counts.most_common())
 
 
@@ -131,14 +128,22 @@ def gather_data(session: Session, sources: Sources, folder: Path) -> Path:
     session : Session
     sources : Sources
     folder : Path
-        Of the training; corrections are written there as images.
+        Of the training; corrections are written there as images, with their outlines and the colours of their
+        smear, so that they are cut as ``train --corrections`` cuts them.
 
     Returns
     -------
     Path
         A folder or a CSV that ``train`` reads.
+
+    Raises
+    ------
+    ArgumentError
+        If no source is chosen.
+    InputError
+        If a folder or a CSV is none of labelled crops.
     """
-    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.classification.dataset import list_crops, write_crop_table
     from napari_leukocls.io.atomic import make_folder
 
     if not sources:
@@ -150,25 +155,8 @@ def gather_data(session: Session, sources: Sources, folder: Path) -> Path:
             paths.append(table.write(make_folder(folder) / "corrections"))
     if len(paths) == 1:
         return paths[0]
-    crops = [crop for path in paths for crop in read_labelled_crops(path, session.scheme)]
-    return write_crops(crops, make_folder(folder) / "data.csv")
-
-
-def write_crops(crops: Sequence[LabelledCrop], path: Path, split: str | None = None) -> Path:
-    """Write a table of labelled crops with whole paths."""
-    from io import StringIO
-
-    from napari_leukocls.io.atomic import atomic_text
-
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for crop in crops:
-        scale = "" if crop.um_per_px is None else f"{crop.um_per_px:g}"
-        part = crop.split if split is None else split
-        writer.writerow([crop.path.resolve(), crop.class_name, crop.patient, crop.slide, part, scale])
-    atomic_text(path, text.getvalue())
-    return path
+    crops = [crop for path in paths for crop in list_crops(path, session.scheme)]
+    return write_crop_table(crops, make_folder(folder) / "data.csv")
 
 
 def with_test_part(session: Session, data: Path, folder: Path) -> Path:
@@ -185,11 +173,11 @@ def with_test_part(session: Session, data: Path, folder: Path) -> Path:
     folder : Path
         Of the training.
     """
-    from napari_leukocls.classification.dataset import read_labelled_crops
+    from napari_leukocls.classification.dataset import list_crops, write_crop_table
     from napari_leukocls.io.atomic import make_folder
 
-    crops = read_labelled_crops(data, session.scheme)
-    if any(crop.split.strip() for crop in crops):
+    crops = list_crops(data, session.scheme)
+    if any(crop.split for crop in crops):
         return data
     seen: Counter[str] = Counter()
     parts: dict[str, str] = {}
@@ -199,7 +187,7 @@ def with_test_part(session: Session, data: Path, folder: Path) -> Path:
             seen[crop.class_name] += 1
             parts[unit] = "test" if seen[crop.class_name] % TEST_EVERY == 0 else "train"
     split = [replace(crop, split=parts[crop.patient or crop.slide or crop.file]) for crop in crops]
-    return write_crops(split, make_folder(folder) / "data.csv")
+    return write_crop_table(split, make_folder(folder) / "data.csv")
 
 
 def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, None, Preview]:
@@ -229,10 +217,10 @@ def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, Non
     known: tuple[str, ...] = ()
     if config.from_model:
         known = tuple(read_card(find_model(config.from_model).path).classes)
-    collection = yield from followed(gather(config, known))
-    classes = list(known) + sorted(set(collection.labels) - set(known))
-    found.crops = len(collection)
-    yield from followed(make_split(collection, config, classes))
+    dataset = yield from followed(gather(config, known))
+    classes = list(known) + sorted(set(dataset.labels) - set(known))
+    found.crops = len(dataset)
+    yield from followed(make_split(dataset, config, classes))
     return found
 
 
@@ -244,15 +232,14 @@ def test_part(model: Path, data: str | Path, session: Session) -> Path:
     InputError
         Where it kept none.
     """
-    from napari_leukocls.classification.dataset import read_labelled_crops
-    from napari_leukocls.models.provenance import SPLIT_NAME
+    from napari_leukocls.classification.dataset import list_crops, write_crop_table
+    from napari_leukocls.models.provenance import SPLIT_NAME, read_split
 
-    with open(model / SPLIT_NAME, encoding="utf-8", newline="") as stream:
-        kept = {row["file"] for row in csv.DictReader(stream) if row["part"] == "test"}
-    crops = [crop for crop in read_labelled_crops(data, session.scheme) if crop.file in kept]
+    kept = {row.file for row in read_split(model / SPLIT_NAME) if row.split == "test"}
+    crops = [crop for crop in list_crops(data, session.scheme) if crop.file in kept]
     if not crops:
         raise InputError("the training kept no crops for a test: nothing can be compared; give more data.")
-    return write_crops(crops, model.parent / "test.csv", "test")
+    return write_crop_table([replace(crop, split="test") for crop in crops], model.parent / "test.csv")
 
 
 def results(
