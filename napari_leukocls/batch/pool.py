@@ -35,6 +35,11 @@ _DIED = (
     "with more memory, or save it smaller."
 )
 
+_NO_WORKER = (
+    "no worker process could start. In a script, put the call under 'if __name__ == \"__main__\":': each worker "
+    "imports the script. Else use one worker, or see the error above."
+)
+
 _stop: Event | None = None
 
 
@@ -62,7 +67,7 @@ def _in_pool(left: deque[Job], workers: int, cancel: CancelToken) -> Generator[S
     """Do slides until none is left or a process dies; returns those that were under way then."""
     lost: list[Job] = []
     running: dict[Future[SlideDone], Job] = {}
-    with _pool(workers) as pool:
+    with _pool(workers) as (pool, begun):
         while running or (left and not lost):
             while left and not lost and len(running) < workers:
                 job = left.popleft()
@@ -76,17 +81,20 @@ def _in_pool(left: deque[Job], workers: int, cancel: CancelToken) -> Generator[S
                     yield future.result()
                 except BrokenProcessPool:
                     lost.append(job)
+        if lost and not begun.is_set():
+            raise ArgumentError(_NO_WORKER)
     return lost
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Event]]:
+    """Give a pool of processes, and an event that is set once one of them could start."""
     # Forked threads of torch may hang, so processes are started afresh.
     context = get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, _begin, (stop,))
+    stop, begun = context.Event(), context.Event()
+    pool = ProcessPoolExecutor(workers, context, _begin, (stop, begun))
     try:
-        yield pool
+        yield pool, begun
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -147,10 +155,11 @@ def _ready(running: dict[Future[SlideDone], Job], cancel: CancelToken) -> list[F
     return list(ready)
 
 
-def _begin(stop: Event) -> None:
+def _begin(stop: Event, begun: Event) -> None:
     """Set a worker process up: it hears of a stop from its parent, and ends when the parent is gone."""
     global _stop
     _stop = stop
+    begun.set()
     # Ctrl-C reaches the whole group; the parent tells.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -295,3 +295,17 @@ def test_a_model_with_a_class_that_cannot_be_counted_is_refused_before_any_image
     with pytest.raises(ArgumentError, match=r"scheme\.toml"):
         run_batch(expand_inputs([fields]), tmp_path / "out", make_config(classifier=str(own)))
     assert not [one for one in (tmp_path / "out").iterdir() if one.is_dir()]
+
+
+def test_a_script_without_a_main_guard_is_told_what_it_lacks(fields: Path, tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "from napari_leukocls.batch import run_batch\n"
+        "from napari_leukocls.config import make_config\n"
+        "from napari_leukocls.io.inputs import expand_inputs\n"
+        f"slides = expand_inputs([{str(fields)!r}])\n"
+        f"run_batch(slides, {str(tmp_path / 'out')!r}, make_config(device='cpu'), workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "ArgumentError" in done.stderr and "if __name__ ==" in done.stderr.splitlines()[-1]
