@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cellpose.core import run_net
-from cellpose.dynamics import compute_masks
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 
@@ -21,6 +19,8 @@ from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.progress import Progress, Steps
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX, TILE, CompactNet, fold_batch_norm
+from napari_leukocls.segmentation.dynamics import masks_from_flows
+from napari_leukocls.segmentation.network_tiles import run_in_tiles
 from napari_leukocls.segmentation.tiling import Assembly, blocks, mean_votes
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ BLOCK = 960
 HALO = 80
 #: A cell smaller than this (network pixels; a disc of 1.2 um) is no platelet but a grain.
 MIN_AREA = 18
+#: A cell that covers more of a block than this is none.
+MAX_SHARE = 0.9
 #: Pixels that get in on less evidence than cellpose's default of 0: thin rims of pale red cells.
 CELL_PROBABILITY_THRESHOLD = 0.0
 #: Mean agreement of a cell's flows with the direction to its centre below which it is no cell. Cellpose's own
@@ -91,8 +93,7 @@ class CompactSegmenter:
         # A small field needs no whole tile: less padding, less time.
         side = min(TILE, 16 * int(np.ceil(max(image.shape[:2]) / 16)))
         net = self._network(device)
-        output, _ = run_net(net, image[None], batch_size=batch_size, tile_overlap=TILE_OVERLAP, bsize=side)
-        output = np.ascontiguousarray(output[0].transpose(2, 0, 1))
+        output = run_in_tiles(net, image, side=side, overlap=TILE_OVERLAP, batch_size=batch_size)
         return Maps(flow=output[:2], cell=output[2], kind=output[3:])
 
     def masks(self, maps: Maps, device: str) -> np.ndarray:
@@ -100,19 +101,16 @@ class CompactSegmenter:
         if min(maps.cell.shape) < 2:
             # The dynamics divide by the side less one.
             return np.zeros(maps.cell.shape, np.int32)
-        # Cellpose leaves open whether torch checks its sparse tensors, and torch warns of that.
-        with torch.sparse.check_sparse_tensor_invariants(enable=False):
-            found = compute_masks(
-                maps.flow,
-                maps.cell,
-                niter=N_ITERATIONS,
-                cellprob_threshold=CELL_PROBABILITY_THRESHOLD,
-                flow_threshold=0,
-                min_size=MIN_AREA,
-                max_size_fraction=0.9,
-                device=torch.device(device),
-            )
-        return _agreeing(np.asarray(found, dtype=np.int32), maps)
+        found = masks_from_flows(
+            maps.flow,
+            maps.cell,
+            steps=N_ITERATIONS,
+            threshold=CELL_PROBABILITY_THRESHOLD,
+            min_area=MIN_AREA,
+            max_share=MAX_SHARE,
+            device=device,
+        )
+        return _agreeing(found, maps)
 
     def _maps_and_masks(
         self, image: np.ndarray, batch_size: int, device: str
