@@ -17,9 +17,7 @@ from napari_leukocls.device import resolve_device, use_threads
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, active_classifier, find_model
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.segmentation.base import CELLPOSE_NAMES
-from napari_leukocls.segmentation.cellpose import model_file
-from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD, compact, segmenter
+from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD, compact, foreign_weights, segmenter
 from napari_leukocls.types import Scale
 
 if TYPE_CHECKING:
@@ -124,7 +122,7 @@ def _cached_segmenter(name: str, device: str) -> Segmenter:
         return _cached_compact(device)
     if name == THRESHOLD:
         return segmenter(name, device)
-    file = model_file(name) if name in CELLPOSE_NAMES else Path(name)
+    file = foreign_weights(name)
     return _cached("segmenter", file, (file,), device, lambda: segmenter(name, device))
 
 

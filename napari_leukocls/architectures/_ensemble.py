@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
@@ -21,22 +20,12 @@ class EnsembleNet(HeadedNet):
     ----------
     rule : InputRule
     num_classes : int
-    member : str
-        A timm name.
-    count : int
-    member_arguments : mapping
-        For timm.
+    bodies : sequence of torch.nn.Module
+        Networks without a last layer, with timm's ``forward_features``, ``forward_head`` and ``num_features``.
     """
 
-    def __init__(
-        self, rule: InputRule, num_classes: int, member: str, count: int, member_arguments: Mapping[str, Any]
-    ) -> None:
-        bodies: list[Any] = [
-            timm.create_model(member, pretrained=False, num_classes=0, **member_arguments)
-            for _ in range(count)
-        ]
-        self._width = bodies[0].num_features
-        super().__init__(SizeGuard("ensemble", rule), count * self._width, num_classes)
+    def __init__(self, rule: InputRule, num_classes: int, bodies: Sequence[Any]) -> None:
+        super().__init__(SizeGuard("ensemble", rule), sum(body.num_features for body in bodies), num_classes)
         self.members: Any = nn.ModuleList(bodies)
         self.joined = nn.Identity()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_leukocls.architectures.entry import INCEPTION, InputRule
+from napari_leukocls.architectures.mobilenet import MOBILENET, STAGES, mobilenet_v2
 from napari_leukocls.architectures.registry import register
 
 _RULE = InputRule(side=128, smallest=32)
@@ -12,13 +13,17 @@ _RULE = InputRule(side=128, smallest=32)
 
 def _stages(net: Any) -> tuple[tuple[str, ...], ...]:
     """The joint layer, then each stage of all members at once, from the last to the stem."""
-    from napari_leukocls.architectures.timm_networks import _stages as of_member
+    from napari_leukocls.architectures._mobilenet_v2 import MobileNetV2
 
-    members = range(len(net.members))
-    parts = of_member(net.members[0])
+    if isinstance(net.members[0], MobileNetV2):
+        parts = STAGES
+    else:
+        from napari_leukocls.architectures.timm_networks import timm_stages
+
+        parts = timm_stages(net.members[0])
     return (
         ("classifier",),
-        *(tuple(f"members.{place}.{name}" for place in members for name in part) for part in parts),
+        *(tuple(f"members.{i}.{name}" for i in range(len(net.members)) for name in part) for part in parts),
     )
 
 
@@ -38,4 +43,10 @@ def ensemble(num_classes: int, member: str, count: int, member_arguments: dict[s
     """Build an ensemble of `count` timm networks `member`."""
     from napari_leukocls.architectures._ensemble import EnsembleNet
 
-    return EnsembleNet(_RULE, num_classes, member, count, member_arguments)
+    if member == MOBILENET:
+        bodies = [mobilenet_v2(0, **member_arguments) for _ in range(count)]
+    else:
+        from napari_leukocls.architectures.timm_networks import timm_network
+
+        bodies = [timm_network(member, 0, **member_arguments) for _ in range(count)]
+    return EnsembleNet(_RULE, num_classes, bodies)

@@ -1,36 +1,63 @@
-"""Any timm classifier as an entry, made on the fly from timm's own description of it."""
+"""Any timm classifier as an entry, made on the fly from timm's own description of it.
+
+Importing this module imports timm, which takes longer than torch: only what asks for a timm network does so.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import timm
+from timm.models import group_parameters
+from torch import nn
+
+from napari_leukocls.architectures.base import SizeGuard
 from napari_leukocls.architectures.entry import IMAGENET_MEAN, IMAGENET_STD, Entry, InputRule
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _SOURCE = "https://github.com/huggingface/pytorch-image-models"
 
 
 @lru_cache(maxsize=1)
 def timm_names() -> tuple[str, ...]:
-    """Return the names of timm's classifiers, without tags."""
-    import timm
-
+    """Return the names of timm's classifiers, without the tags of their weights."""
     return tuple(timm.list_models())
 
 
-def build_timm(num_classes: int, *, timm_name: str, rule: InputRule, **arguments: Any) -> nn.Module:
-    """Build a timm model with random weights that refuses images of a size that it is not made for.
+def timm_network(name: str, num_classes: int, **arguments: Any) -> nn.Module:
+    """Build a timm network with random weights; nothing is downloaded.
 
-    `img_size` among the arguments, for models that have it, makes the network for that side.
+    Parameters
+    ----------
+    name : str
+    num_classes : int
+        0 leaves out the last layer.
+    **arguments
+        As `timm.create_model` takes them.
+
+    Returns
+    -------
+    torch.nn.Module
     """
-    import timm
+    return timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
 
-    from napari_leukocls.architectures.base import SizeGuard
 
-    net = timm.create_model(timm_name, pretrained=False, num_classes=num_classes, **arguments)
+def build_timm(num_classes: int, *, timm_name: str, rule: InputRule, **arguments: Any) -> nn.Module:
+    """Build a timm network with random weights that refuses images of a size that it is not made for.
+
+    Parameters
+    ----------
+    num_classes : int
+    timm_name : str
+    rule : InputRule
+    **arguments
+        As `timm.create_model` takes them. `img_size`, for networks that have it, makes the network for that side.
+
+    Returns
+    -------
+    torch.nn.Module
+    """
+    net = timm_network(timm_name, num_classes, **arguments)
     side = arguments.get("img_size", rule.side)
     if arguments.get("dynamic_img_size"):
         rule = InputRule(side=side)
@@ -41,9 +68,18 @@ def build_timm(num_classes: int, *, timm_name: str, rule: InputRule, **arguments
 
 
 def timm_entry(name: str) -> Entry | None:
-    """Return the entry of a timm model (with or without a tag), or None where timm has none by that name."""
-    import timm
+    """Describe a timm network.
 
+    Parameters
+    ----------
+    name : str
+        With or without the tag of its weights.
+
+    Returns
+    -------
+    Entry or None
+        None where timm has no network of that name.
+    """
     if not timm.is_model(name):
         return None
     cfg = timm.get_pretrained_cfg(name)
@@ -67,7 +103,7 @@ def timm_entry(name: str) -> Entry | None:
         std=tuple(facts.get("std") or IMAGENET_STD),
         cam_target=_cam_target,
         cam_reshape="auto",
-        stages=_stages,
+        stages=timm_stages,
         pretrained={"": name},
     )
 
@@ -88,10 +124,19 @@ def _cam_target(net: Any) -> nn.Module:
     return last.norm1 if hasattr(last, "norm1") and hasattr(last, "attn") else last
 
 
-def _stages(net: Any) -> tuple[tuple[str, ...], ...]:
-    """Return timm's own groups of parameters, from the head to the stem, as prefixes of their names."""
-    from timm.models import group_parameters
+def timm_stages(net: Any) -> tuple[tuple[str, ...], ...]:
+    """Return timm's own groups of parameters, from the head to the stem.
 
+    Parameters
+    ----------
+    net : torch.nn.Module
+        A timm network.
+
+    Returns
+    -------
+    tuple of tuple of str
+        Prefixes of the parameters' names, group by group.
+    """
     groups = group_parameters(net, net.group_matcher(coarse=True))
     ordered = [groups[key] for key in sorted(groups, reverse=True)]
     return tuple(tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in names)) for names in ordered)

@@ -1,4 +1,4 @@
-"""Several slides at a time: processes of this machine, or the workers of a Dask cluster."""
+"""Several slides at a time, in processes of this machine."""
 
 from __future__ import annotations
 
@@ -7,30 +7,25 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for
 from typing import TYPE_CHECKING
 
-from distributed import KilledWorker
-
 from napari_leukocls.batch.job import Job, SlideDone, failure
 from napari_leukocls.batch.worker import do_job
-from napari_leukocls.errors import ArgumentError, Cancelled, DeviceError
+from napari_leukocls.errors import Cancelled
 from napari_leukocls.progress import CancelToken
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
 
-    from distributed import Client
-
 #: Seconds between two looks at whether the user has stopped the run.
 _LOOK = 0.2
-#: Seconds that a scheduler has to answer.
-_ANSWER = 15
-_DIED = (
+#: Why a slide failed whose process ended.
+DIED = (
     "the process that analysed it was ended (its memory was full, or a library failed): analyse it alone "
     "with more memory, or save it smaller."
 )
@@ -60,7 +55,7 @@ def in_processes(jobs: Sequence[Job], workers: int, cancel: CancelToken) -> Iter
         for suspect in suspects:
             guilty = yield from _in_pool(deque([suspect]), 1, cancel)
             for job in guilty:
-                yield failure(job.slide.slide_id, _DIED)
+                yield failure(job.slide.slide_id, DIED)
 
 
 def _in_pool(left: deque[Job], workers: int, cancel: CancelToken) -> Generator[SlideDone, None, list[Job]]:
@@ -75,7 +70,7 @@ def _in_pool(left: deque[Job], workers: int, cancel: CancelToken) -> Generator[S
                     running[pool.submit(_in_worker, job)] = job
                 except BrokenProcessPool:
                     lost.append(job)
-            for future in _ready(running, cancel):
+            for future in ready_of(running, cancel):
                 job = running.pop(future)
                 try:
                     yield future.result()
@@ -100,55 +95,7 @@ def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Event]]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def on_cluster(jobs: Sequence[Job], address: str, cancel: CancelToken) -> Iterator[SlideDone]:
-    """Do slides on a Dask cluster; what a worker that dies had under way is done by another.
-
-    Inputs and the output folder are paths that all workers see.
-
-    Raises
-    ------
-    LeukoclsError
-        As `napari_leukocls.batch.worker.do_job`; `ArgumentError` where no scheduler answers, `DeviceError`
-        where it is lost.
-    """
-    with _connected(address) as client:
-        pool = client.get_executor(pure=False)
-        running: dict[Future[SlideDone], Job] = {pool.submit(do_job, job): job for job in jobs}
-        try:
-            while running:
-                for future in _ready(running, cancel):
-                    job = running.pop(future)
-                    try:
-                        yield future.result()
-                    except KilledWorker:
-                        yield failure(job.slide.slide_id, _DIED)
-        except CancelledError as error:
-            raise DeviceError(
-                f"the Dask scheduler at '{address}' was lost: start it again and go on with --resume."
-            ) from error
-        except ImportError as error:
-            raise DeviceError(
-                f"a worker of '{address}' lacks what it needs ({error}): install the same version on all."
-            ) from error
-        finally:
-            for future in running:
-                future.cancel()
-
-
-def _connected(address: str) -> Client:
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ArgumentError(
-            "--scheduler needs dask.distributed: pip install 'napari-leukocls[cluster]'."
-        ) from error
-    try:
-        return Client(address, timeout=_ANSWER, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ArgumentError(f"no Dask scheduler answers at '{address}'; start one, or correct it.") from error
-
-
-def _ready(running: dict[Future[SlideDone], Job], cancel: CancelToken) -> list[Future[SlideDone]]:
+def ready_of(running: dict[Future[SlideDone], Job], cancel: CancelToken) -> list[Future[SlideDone]]:
     """Wait a moment for results; those that are there, once the user has not stopped the run."""
     ready, _ = wait(running, timeout=_LOOK, return_when=FIRST_COMPLETED)
     cancel.check()

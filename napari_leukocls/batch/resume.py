@@ -16,9 +16,7 @@ from napari_leukocls.batch.job import Job, SlideDone, success
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.io.serialise import json_text, sha256_of, to_plain
 from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, active_classifier, find_model
-from napari_leukocls.segmentation.base import CELLPOSE_NAMES
-from napari_leukocls.segmentation.cellpose import model_file
-from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD
+from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD, foreign_weights
 
 RUN_FILE = "run.json"
 
@@ -72,7 +70,7 @@ def model_hashes(config: AnalyzeConfig) -> dict[str, str | None]:
 
 
 def _foreign_segmenter(name: str) -> str | None:
-    path = model_file(name) if name in CELLPOSE_NAMES else Path(name)
+    path = foreign_weights(name)
     # A name that leads nowhere is met, with advice, where the segmenter is loaded.
     return _hash_of(path) if path.is_file() else None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari_leukocls._version import __version__
 from napari_leukocls.analysis.engine import check_countable, load_engine
 from napari_leukocls.batch.job import Job, SlideDone, SlideOutcome
-from napari_leukocls.batch.pool import in_processes, on_cluster
+from napari_leukocls.batch.pool import in_processes
 from napari_leukocls.batch.resume import model_hashes
 from napari_leukocls.batch.worker import do_job, threads_for
 from napari_leukocls.config import AnalyzeConfig
@@ -108,6 +108,13 @@ def _work(
 ) -> Iterator[SlideDone]:
     """Where the slides are done: on a cluster, in processes, or here."""
     if scheduler:
+        try:
+            # An extra, which is slow to import.
+            from napari_leukocls.batch.cluster import on_cluster
+        except ImportError as error:
+            raise ArgumentError(
+                "--scheduler needs dask.distributed: pip install 'napari-leukocls[cluster]'."
+            ) from error
         return on_cluster(jobs, scheduler, cancel)
     if workers > 1:
         return in_processes(jobs, workers, cancel)

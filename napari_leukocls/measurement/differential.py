@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
-from statsmodels.stats.proportion import multinomial_proportions_confint, proportion_confint
+from scipy.special import betainccinv, betaincinv, gammaincinv
 
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.scheme import Scheme
@@ -121,22 +120,56 @@ def differential(
 def exact_limits(count: np.ndarray, total: int) -> np.ndarray:
     """Clopper-Pearson 95 % limits of ``count / total``.
 
+    Parameters
+    ----------
+    count : numpy.ndarray, (N,)
+    total : int
+
     Returns
     -------
     numpy.ndarray, (2, N)
         Low and high, as shares 0-1.
+
+    References
+    ----------
+    .. [1] Clopper, C. J. & Pearson, E. S. (1934). Biometrika 26, 404-413.
     """
-    low, high = proportion_confint(np.asarray(count), total, alpha=_ALPHA, method="beta")
-    return np.clip(np.stack([np.atleast_1d(low), np.atleast_1d(high)]), 0, 1)
+    count = np.atleast_1d(np.asarray(count, float))
+    with np.errstate(invalid="ignore"):
+        low = np.where(count == 0, 0.0, betaincinv(count, total - count + 1, _ALPHA / 2))
+        high = np.where(count == total, 1.0, betainccinv(count + 1, total - count, _ALPHA / 2))
+    return np.clip(np.stack([low, high]), 0, 1)
 
 
 def goodman_limits(counts: np.ndarray) -> np.ndarray:
-    """Goodman's simultaneous 95 % limits of the shares of `counts`, (2, N), as shares 0-1."""
+    """Goodman's simultaneous 95 % limits of the shares of `counts`.
+
+    Parameters
+    ----------
+    counts : numpy.ndarray, (N,)
+        Cells of each class. One class alone gets the limits of `exact_limits`.
+
+    Returns
+    -------
+    numpy.ndarray, (2, N)
+        Low and high, as shares 0-1.
+
+    References
+    ----------
+    .. [1] Goodman, L. A. (1965). Technometrics 7, 247-254.
+    """
+    counts = np.asarray(counts, float)
+    total = counts.sum()
     if len(counts) < 2:
         # One class alone is no multinomial.
-        return exact_limits(counts, int(np.sum(counts)))
-    limits = multinomial_proportions_confint(np.asarray(counts), alpha=_ALPHA, method="goodman")
-    return np.clip(limits.T, 0, 1)
+        return exact_limits(counts, int(total))
+    # The quantile of chi squared with one degree of freedom.
+    chi2 = 2 * gammaincinv(0.5, 1 - _ALPHA / len(counts))
+    share = counts / total
+    reach = np.sqrt(chi2**2 + 4 * total * share * chi2 * (1 - share))
+    middle = 2 * total * share + chi2
+    limits = np.stack([middle - reach, middle + reach]) / (2 * (chi2 + total))
+    return np.clip(limits, 0, 1)
 
 
 def cells_needed(p: float, half_width: float) -> int:
@@ -154,8 +187,8 @@ def cells_needed(p: float, half_width: float) -> int:
 
     def too_wide(n: int) -> bool:
         x = p * n
-        low = 0.0 if x <= 0 else beta.ppf(_ALPHA / 2, x, n - x + 1)
-        high = 1.0 if x >= n else beta.ppf(1 - _ALPHA / 2, x + 1, n - x)
+        low = 0.0 if x <= 0 else betaincinv(x, n - x + 1, _ALPHA / 2)
+        high = 1.0 if x >= n else betaincinv(x + 1, n - x, 1 - _ALPHA / 2)
         return bool(high - low > 2 * half_width)
 
     enough = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cellpose.models import MODEL_DIR, CellposeModel
+from cellpose import models
 from skimage.segmentation import relabel_sequential
 
 from napari_leukocls.device import is_out_of_memory
@@ -18,14 +18,24 @@ from napari_leukocls.segmentation.base import Outlines
 
 
 def model_file(name: str) -> Path:
-    """Find the weights of a named cellpose network on this machine.
+    """Find the weights of a named cellpose network on this computer.
+
+    Parameters
+    ----------
+    name : str
+        One that cellpose 4 knows.
+
+    Returns
+    -------
+    Path
+        Of a file that is there.
 
     Raises
     ------
     ModelError
         Where they are not there: it says where to put them, and nothing is downloaded.
     """
-    path = Path(MODEL_DIR) / name
+    path = Path(models.MODEL_DIR) / name
     if not path.is_file():
         raise ModelError(
             f"cellpose's {name} is not on this computer and is not downloaded unasked: put its file at "
@@ -88,7 +98,7 @@ class CellposeSegmenter:
         return Outlines(labels, None, (float(glass[0]), float(glass[1]), float(glass[2])))
 
 
-def _load(path: Path, device: str) -> CellposeModel:
+def _load(path: Path, device: str) -> models.CellposeModel:
     """Load a file that cellpose 4 made."""
     try:
         # Cellpose builds 300 million parameters before it looks at the file, and older torch would run a
@@ -96,7 +106,7 @@ def _load(path: Path, device: str) -> CellposeModel:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if not any(str(key).endswith("W2") for key in tensors):
             raise KeyError("W2")
-        return CellposeModel(
+        return models.CellposeModel(
             gpu=device != "cpu",
             pretrained_model=str(path),
             device=torch.device(device),

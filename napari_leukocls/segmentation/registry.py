@@ -1,4 +1,8 @@
-"""Segmenters by name."""
+"""Segmenters by name.
+
+The embedded one is ready at once. Cellpose and scikit-image's watershed take long to import, so that the others are
+imported when they are asked for.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,7 @@ from pathlib import Path
 from napari_leukocls.errors import ModelError
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.segmentation.base import CELLPOSE_NAMES, Segmenter
-from napari_leukocls.segmentation.cellpose import CellposeSegmenter, model_file
 from napari_leukocls.segmentation.compact import CompactSegmenter, load_compact
-from napari_leukocls.segmentation.threshold import ThresholdSegmenter
 
 COMPACT = "compact"
 
@@ -18,7 +20,22 @@ THRESHOLD = "threshold"
 
 
 def compact(device: str) -> CompactSegmenter:
-    """Load the embedded segmenter, which also reads the scale and the cells' kinds for the others."""
+    """Load the embedded segmenter, which also reads the scale and the cells' kinds for the others.
+
+    Parameters
+    ----------
+    device : str
+        A torch device.
+
+    Returns
+    -------
+    CompactSegmenter
+
+    Raises
+    ------
+    ModelError
+        Where the model is missing or damaged.
+    """
     return load_compact(find_model(COMPACT).path, device)
 
 
@@ -30,20 +47,29 @@ def segmenter(name: str, device: str) -> Segmenter:
     name : str
         ``compact``, ``threshold``, a name that cellpose 4 knows, or a path.
     device : str
+        A torch device.
+
+    Returns
+    -------
+    Segmenter
 
     Raises
     ------
     ModelError
-        Where there is none of that name; the nearest is suggested.
+        Where there is none of that name (the nearest is suggested), or its file is missing or not cellpose's.
+    DeviceError
+        Where it does not fit the memory of the device.
     """
     if name == COMPACT:
         return compact(device)
     if name == THRESHOLD:
+        from napari_leukocls.segmentation.threshold import ThresholdSegmenter
+
         return ThresholdSegmenter()
-    if name in CELLPOSE_NAMES:
-        return CellposeSegmenter(model_file(name), name, device)
-    path = Path(name)
+    path = foreign_weights(name)
     if path.is_file():
+        from napari_leukocls.segmentation.cellpose import CellposeSegmenter
+
         return CellposeSegmenter(path, path.name, device)
     known = (COMPACT, THRESHOLD, *CELLPOSE_NAMES)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
@@ -53,3 +79,28 @@ def segmenter(name: str, device: str) -> Segmenter:
         else f"use one of {', '.join(known)}, or the path of a cellpose model."
     )
     raise ModelError(f"there is no segmenter {name!r}: {hint}")
+
+
+def foreign_weights(name: str) -> Path:
+    """Return the file of a segmenter that is not the project's own, without loading it.
+
+    Parameters
+    ----------
+    name : str
+        A name that cellpose 4 knows, or a path.
+
+    Returns
+    -------
+    Path
+        For a path, that path, whether or not there is a file.
+
+    Raises
+    ------
+    ModelError
+        Where a network that cellpose knows by name is not on this computer.
+    """
+    if name not in CELLPOSE_NAMES:
+        return Path(name)
+    from napari_leukocls.segmentation.cellpose import model_file
+
+    return model_file(name)

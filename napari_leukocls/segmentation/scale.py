@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from scipy import ndimage
-from scipy.stats import trim_mean
 from skimage.filters import threshold_otsu
 
 from napari_leukocls.progress import drain
@@ -192,9 +191,16 @@ def _reading(diameters: np.ndarray, quality: float) -> Reading:
     middle = float(np.median(diameters))
     kept = diameters[(diameters > 0.6 * middle) & (diameters < 1.6 * middle)]
     # The mean of the middle: with few cells, the median jumps when one of them comes or goes.
-    centre = float(np.exp(trim_mean(np.log(kept), 0.2)))
+    centre = float(np.exp(_middle_mean(np.log(kept), 0.2)))
     spread = float(1.4826 * np.median(np.abs(kept - middle)) / middle)
     return Reading(centre, spread, len(kept), quality)
+
+
+def _middle_mean(values: np.ndarray, share: float) -> float:
+    """Mean of what is left of values when `share` of them was cut off at each end."""
+    cut = int(share * len(values))
+    end = len(values) - cut
+    return float(np.mean(np.partition(values, (cut, end - 1))[cut:end]))
 
 
 def read_ruler(outlines: Outlines) -> Reading:

@@ -132,6 +132,23 @@ def test_goodmans_limits_are_his_formula_and_wider() -> None:
     assert row(together, "lymphocyte")["ci95_high"] > alone["ci95_high"]
 
 
+@pytest.mark.parametrize("total", [1, 2, 7, 100, 2000])
+def test_exact_limits_are_those_of_statsmodels(total: int) -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
+    count = np.arange(total + 1)
+    expected = proportion_confint(count, total, alpha=0.05, method="beta")
+    np.testing.assert_allclose(exact_limits(count, total), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("counts", [(0, 5), (100, 0, 0, 0), (1, 2, 3), (300, 40, 5, 0, 7, 1)])
+def test_goodmans_limits_are_those_of_statsmodels(counts: tuple[int, ...]) -> None:
+    from statsmodels.stats.proportion import multinomial_proportions_confint
+
+    expected = multinomial_proportions_confint(counts, alpha=0.05, method="goodman").T
+    np.testing.assert_allclose(goodman_limits(np.array(counts)), np.clip(expected, 0, 1), rtol=0, atol=1e-9)
+
+
 def test_how_many_cells_to_count() -> None:
     assert cells_to_see_one(0.01) == 299
     assert cells_to_see_one(1) == 1

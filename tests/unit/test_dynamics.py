@@ -29,7 +29,9 @@ def by_cellpose(flow: np.ndarray, cell: np.ndarray) -> np.ndarray:
         )
 
 
-def noisy_field(seed: int, noise: float, shape: tuple[int, int] = (230, 310)) -> tuple[np.ndarray, np.ndarray]:
+def noisy_field(
+    seed: int, noise: float, shape: tuple[int, int] = (230, 310)
+) -> tuple[np.ndarray, np.ndarray]:
     """Flows and cell logits of discs with rings and holes, blurred by noise."""
     random = np.random.default_rng(seed)
     labels = np.zeros(shape, np.int32)
@@ -77,7 +79,9 @@ def test_pixels_follow_the_flow_and_stay_in_the_image() -> None:
     assert ends[1, 1] == 0
 
 
-@pytest.mark.parametrize(("shape", "side"), [((300, 410), 256), ((97, 120), 128), ((64, 600), 256), ((12, 9), 16)])
+@pytest.mark.parametrize(
+    ("shape", "side"), [((300, 410), 256), ((97, 120), 128), ((64, 600), 256), ((12, 9), 16)]
+)
 def test_tiles_are_blended_as_by_cellpose(shape: tuple[int, int], side: int) -> None:
     torch.manual_seed(0)
     net = CompactNet((8, 12, 16, 20)).eval()

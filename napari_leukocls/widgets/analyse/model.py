@@ -24,13 +24,8 @@ STAGE_WEIGHTS = {"load": 0.08, "scale": 0.1, "segment": 0.62, "classify": 0.15, 
 #: What takes seconds to import, in the order in which it builds upon another.
 _SLOW_IMPORTS = (
     "torch",
-    "torchvision",
-    "timm",
-    "cellpose.core",
-    "cellpose.dynamics",
     "napari_leukocls.classification.loading",
-    "napari_leukocls.measurement.cells",
-    "napari_leukocls.segmentation.compact_net",
+    "napari_leukocls.analysis.region",
     "napari_leukocls.review",
     "skimage.color",  # by the first labels layer of napari
 )
