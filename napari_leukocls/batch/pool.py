@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from napari_leukocls.batch.job import Job, SlideDone, failure
 from napari_leukocls.batch.worker import do_job
-from napari_leukocls.errors import Cancelled
+from napari_leukocls.errors import ArgumentError, Cancelled
 from napari_leukocls.progress import CancelToken
 
 if TYPE_CHECKING:
