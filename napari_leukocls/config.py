@@ -13,7 +13,7 @@ CONFIG_VERSION: Literal[1] = 1
 
 
 class AnalyzeConfig(BaseModel):
-    """Settings of one analysis; the same for window, command line, batch and API.
+    """Settings of one analysis; the same for the window, the command line, batches and the API.
 
     Attributes
     ----------
@@ -24,17 +24,19 @@ class AnalyzeConfig(BaseModel):
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
     diameter_px : float or None
-        Diameter of a red cell in pixels, overriding the ruler.
+        Diameter of a red cell in pixels; used instead of what is measured in the image.
     pixel_size_um : float or None
-        Micrometres per pixel, overriding the file's metadata and the ruler.
+        Micrometres per pixel; used instead of the file's metadata and of what is measured in the image.
     even_light : bool
-        Even out light that falls towards the edges of a field before it is looked at.
+        Whether light that is weaker towards the edges of a field is evened out before the analysis.
     min_confidence : float or None
         Probability below which a cell needs review; None takes the model's own threshold.
     heatmaps : int
-        Heatmaps per class in the report.
+        Heatmaps of each class in the report.
+    batch_size : int
+        Crops that the classifier takes at a time.
     formats : tuple of str
-        Exports beside the tables: names of `napari_leukocls.results.exports.FORMATS`.
+        Exports written in addition to the tables: names of `napari_leukocls.results.exports.FORMATS`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,20 +63,40 @@ class AnalyzeConfig(BaseModel):
 def check_um_per_px(value: float | None) -> None:
     """Refuse a pixel size that no microscope's camera has.
 
+    Parameters
+    ----------
+    value : float or None
+        Micrometres per pixel; None is not checked.
+
     Raises
     ------
     ArgumentError
-        Where it is given and not above `LEAST_UM_PER_PX` and below `MOST_UM_PER_PX`.
+        If it is not between `LEAST_UM_PER_PX` and `MOST_UM_PER_PX`.
     """
     if value is not None and not LEAST_UM_PER_PX < value < MOST_UM_PER_PX:
         raise ArgumentError(
-            f"a pixel of {value:g} um is none of a microscope's picture ({LEAST_UM_PER_PX:g} to "
-            f"{MOST_UM_PER_PX:g} um): give the size in the slide's plane, not that of the camera's chip."
+            f"a pixel size of {value:g} um is not possible in a microscope's image ({LEAST_UM_PER_PX:g} to "
+            f"{MOST_UM_PER_PX:g} um): give the size on the slide, not on the camera's chip."
         )
 
 
 def make_config(**options: object) -> AnalyzeConfig:
-    """Build an `AnalyzeConfig`, with a one-line `ArgumentError` where an option is wrong."""
+    """Build the settings of an analysis.
+
+    Parameters
+    ----------
+    **options
+        Fields of `AnalyzeConfig`.
+
+    Returns
+    -------
+    AnalyzeConfig
+
+    Raises
+    ------
+    ArgumentError
+        If an option is unknown or wrong; in one line that names it.
+    """
     try:
         return AnalyzeConfig(**options)  # type: ignore[arg-type]
     except ValidationError as error:

@@ -23,20 +23,21 @@ T = TypeVar("T")
 
 
 def resolve_device(asked: str) -> str:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a torch device that is there.
+    """Choose the device to compute on.
 
     Parameters
     ----------
-    asked : str
+    asked : {"auto", "cpu", "cuda", "mps"}
 
     Returns
     -------
     str
+        A torch device that this machine has.
 
     Raises
     ------
     DeviceError
-        Where a device was asked for by name and is not there: only ``auto`` may choose.
+        If a device was asked for by name and is not there: only ``auto`` chooses another.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if asked == "auto":
@@ -49,16 +50,16 @@ def resolve_device(asked: str) -> str:
 
 
 def use_threads(most: int | None = None) -> None:
-    """Let torch and OpenCV take as many threads as they do by themselves, at most `most`, at least two.
+    """Limit the threads of torch and OpenCV.
 
-    A process that was forked keeps the one thread that `_in_forked_process` leaves it.
-
-    With a single thread torch computes 1 x 1 convolutions of a large image in another way; with two or more the
-    segmenter's maps are the same to the bit, so that a slide's tables are the same in one process and in many.
+    Torch takes at least two: with a single thread it computes 1 x 1 convolutions of a large image in another way.
+    With two or more the segmenter's maps are the same to the bit, so that a slide's tables are the same in one
+    process and in many. A process that was forked keeps the one thread that `_in_forked_process` leaves it.
 
     Parameters
     ----------
     most : int, optional
+        Threads to take; by default as many as torch and OpenCV take by themselves.
     """
     if _after_fork.is_set():
         return
@@ -69,21 +70,21 @@ def use_threads(most: int | None = None) -> None:
 
 
 def side_by_side(work: Callable[[S], T], parts: Sequence[S]) -> Generator[T, None, None]:
-    """Do the parts of some work of torch's on as many threads as torch takes, each part on one; results in order.
+    """Run the parts of some work of torch on as many threads as torch takes, each part on one thread.
 
-    Small batches of a small network use a processor better so than one after the other with each spread over all
-    threads, and a result does not depend on how many threads there are. Closing the iterator drops what has not
-    begun.
+    For small batches of a small network this is faster than one batch after the other with each on all threads, and
+    a result does not depend on the number of threads. Closing the iterator drops the parts that have not begun.
 
     Parameters
     ----------
     work : callable
+        Called with each part.
     parts : sequence
 
     Yields
     ------
     object
-        What `work` returned.
+        What `work` returned, in the order of the parts.
     """
     pending = [_single_threads(torch.get_num_threads()).submit(work, part) for part in parts]
     try:
@@ -141,7 +142,16 @@ _MEMORY_WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's memory is full."""
+    """Tell whether an error means that a device's memory is full.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    bool
+    """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MEMORY_WORDS)
@@ -150,15 +160,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 def with_less_memory(
     work: Callable[[int, str], T], batch_size: int, device: str, warn: Callable[[str], None]
 ) -> T:
-    """Run ``work(batch_size, device)``; where memory runs out, halve the batch, then go to the CPU.
+    """Run some work; if memory runs out, halve the batch, and at last go to the CPU.
 
     Parameters
     ----------
     work : callable
+        Called with the batch size and the device.
     batch_size : int
     device : str
+        A torch device.
     warn : callable
-        Told in one line what was changed.
+        Called with one line about what was changed.
 
     Returns
     -------
@@ -168,7 +180,7 @@ def with_less_memory(
     Raises
     ------
     DeviceError
-        Where memory runs out on the CPU at a batch of one.
+        If memory runs out on the CPU with a batch of one, or the device fails.
     """
     while True:
         try:

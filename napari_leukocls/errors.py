@@ -1,14 +1,14 @@
 """The errors that reach a user: each message is one line that says what is wrong and what to do.
 
 None of these derives from :class:`RuntimeError`: napari's generator workers swallow that type, so an
-error of the engine raised as one would vanish without a trace in the window.
+error raised as one would never be shown in the window.
 """
 
 from __future__ import annotations
 
 
 class LeukoclsError(Exception):
-    """Base of every error that the product raises on purpose.
+    """Base of every error that the program raises on purpose.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class OutputError(LeukoclsError):
 
 
 class PlaceTaken(OutputError):
-    """Where one result should go lies something that was not written here."""
+    """The folder for a result holds something that this program did not write."""
 
 
 class Cancelled(LeukoclsError):
@@ -60,13 +60,14 @@ class ReviewError(LeukoclsError):
 
 
 class ReviewConflict(ReviewError):
-    """Two people have said different things of one cell; both opinions are kept.
+    """Two people have given one cell different classes; both opinions are kept.
 
     Parameters
     ----------
     message : str
     mine, theirs : object
-        `napari_leukocls.review.Correction`: what was asked for now, and what stands since it was last looked at.
+        `napari_leukocls.review.Correction`: the correction that was asked for, and the one that somebody else
+        has saved in the meantime.
     """
 
     def __init__(self, message: str, mine: object = None, theirs: object = None) -> None:

@@ -1,4 +1,4 @@
-"""Where the user's own files are."""
+"""Folders: the user's own files, and the models and sample smears that come with the program."""
 
 from __future__ import annotations
 
@@ -16,13 +16,29 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def bundled_dir(kind: Literal["models", "sample_data"]) -> Path:
-    """What comes with the product: within the package in a wheel, at the root in a checkout."""
+    """Find what comes with the program: inside the package in a wheel, at the root in a checkout.
+
+    Parameters
+    ----------
+    kind : {"models", "sample_data"}
+
+    Returns
+    -------
+    Path
+        It may not exist.
+    """
     inside = _PACKAGE / "_bundled" / kind
     return inside if inside.is_dir() else _PACKAGE.parent / kind
 
 
 def sample_smears() -> dict[str, Path]:
-    """The bundled smears by name, sorted; images at the top of the folder, label images left out."""
+    """List the bundled smears.
+
+    Returns
+    -------
+    dict of str to Path
+        By name, sorted: images at the top of the folder, without label images.
+    """
     folder = bundled_dir("sample_data")
     if not folder.is_dir():
         return {}
@@ -35,12 +51,20 @@ def sample_smears() -> dict[str, Path]:
 
 
 def sample_smear(name: str = DEMO_SMEAR) -> Path:
-    """A bundled smear by its name.
+    """Find a bundled smear by its name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
     InputError
-        Where it is missing from the installation.
+        If it is missing from the installation.
     """
     smears = sample_smears()
     if name not in smears:
@@ -49,9 +73,14 @@ def sample_smear(name: str = DEMO_SMEAR) -> Path:
 
 
 def user_data_dir() -> Path:
-    """Folder of the user's own models, classes and choices; ``LEUKOCLS_DATA`` overrides it. It may not exist yet."""
+    """Find the folder of the user's own models, classes and choices.
+
+    Returns
+    -------
+    Path
+        What ``LEUKOCLS_DATA`` names, else the platform's folder of user data. It may not exist yet.
+    """
     override = os.environ.get("LEUKOCLS_DATA")
     if override:
         return Path(override)
-
     return user_data_path("leukocls", appauthor=False)

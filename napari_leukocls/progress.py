@@ -1,4 +1,4 @@
-"""Progress, CancelToken and drain(): the one protocol of long work.
+"""Long work: `Progress` says how far it is, `CancelToken` stops it, and `drain` runs it to its end.
 
 Long work is a generator. It yields its steps, where it can be stopped, and returns its result.
 """
@@ -42,13 +42,18 @@ Steps = Generator[Progress, None, T]
 
 
 def drain(steps: Generator[S, None, T], progress: Callable[[S], object] | None = None) -> T:
-    """Run long work to its end and return its result.
+    """Run long work to its end.
 
     Parameters
     ----------
     steps : generator
     progress : callable, optional
         Called with each step.
+
+    Returns
+    -------
+    object
+        What the generator returns.
     """
     while True:
         try:
@@ -68,10 +73,19 @@ def staged(stage: str, token: CancelToken, steps: Steps[T]) -> Steps[T]:
     token : CancelToken
     steps : generator of Progress
 
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    object
+        What the work returns.
+
     Raises
     ------
     Cancelled
-        When the token is set.
+        If the token is set.
     """
     while True:
         token.check()
@@ -84,7 +98,7 @@ def staged(stage: str, token: CancelToken, steps: Steps[T]) -> Steps[T]:
 
 @dataclass
 class CancelToken:
-    """Long work checks it between its steps; any thread can set it."""
+    """A request to stop: long work checks it between its steps, and any thread can set it."""
 
     _event: threading.Event = field(default_factory=threading.Event)
 
@@ -98,6 +112,12 @@ class CancelToken:
         return self._event.is_set()
 
     def check(self) -> None:
-        """Raise `Cancelled` if the work is to stop."""
+        """Stop the work here, if that was asked for.
+
+        Raises
+        ------
+        Cancelled
+            If the work is to stop.
+        """
         if self.cancelled:
             raise Cancelled("stopped by the user; nothing of this smear was written.")

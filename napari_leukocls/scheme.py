@@ -41,7 +41,30 @@ _FILLERS = frozenset({"cell", "wbc", "leukocyte", "leucocyte"})
 
 @dataclass(frozen=True)
 class CellClass:
-    """One class of the scheme; the fields are explained at the head of ``data/scheme.toml``."""
+    """One class of the scheme.
+
+    Attributes
+    ----------
+    name : str
+        Lower-case letters, digits and underscores.
+    short, display : str
+        Abbreviation, and name for people.
+    colour : str
+        ``#rrggbb``.
+    key : str
+        The key that gives a cell this class; empty for none.
+    kind : {"leukocyte", "nucleated", "platelet", "red_cell", "other"}
+    counted_in_differential : bool
+        Whether its share of the leukocytes is reported.
+    per_100_wbc : bool
+        Whether it is reported for each 100 leukocytes instead.
+    loinc : str
+        LOINC code; empty for none.
+    parent : str
+        The class that it is a part of; empty for none.
+    aliases : tuple of str
+        Other spellings.
+    """
 
     name: str
     short: str
@@ -76,14 +99,14 @@ class CellClass:
 
 @dataclass(frozen=True)
 class Scheme:
-    """Classes in order, and what is asked of them by name.
+    """All classes in order, found by name or by spelling.
 
     Attributes
     ----------
     classes : tuple of CellClass
         In the order in which they are shown.
     spellings : mapping
-        From a spelling as `resolve` compares it to the class name.
+        Class name by spelling, as `resolve` compares it.
     """
 
     classes: tuple[CellClass, ...]
@@ -114,7 +137,7 @@ class Scheme:
             raise ArgumentError(f"{name!r} is not a class of the scheme; {hint}") from None
 
     def resolve(self, text: str) -> str | None:
-        """Class name for a spelling that people use, or None.
+        """Find the class that a spelling means.
 
         Letter case, plural, spaces, hyphens, underscores, CamelCase, a leading number ("01_Basophils") and
         words such as "cell" do not matter.
@@ -122,7 +145,12 @@ class Scheme:
         Parameters
         ----------
         text : str
-            Name of a class folder, entry of a table, abbreviation...
+            Such as the name of a class folder, an entry of a table, or an abbreviation.
+
+        Returns
+        -------
+        str or None
+            The class name; None if the spelling is not known.
         """
         words = _words(text)
         for candidate in (words, words[1:] if words and words[0].isdigit() else []):
@@ -132,7 +160,7 @@ class Scheme:
         return None
 
     def coarsen(self, name: str, to: Iterable[str]) -> str:
-        """The class among `to` that `name` is, or is part of; `name` itself where there is none.
+        """Find the class among some that a class is, or is a part of.
 
         Parameters
         ----------
@@ -140,6 +168,11 @@ class Scheme:
             Class name.
         to : iterable of str
             For example, the classes of a model.
+
+        Returns
+        -------
+        str
+            A member of `to`; `name` itself if there is none.
         """
         allowed = set(to)
         current = name
@@ -151,7 +184,21 @@ class Scheme:
         return current
 
     def ordered(self, names: Iterable[str]) -> list[str]:
-        """`names` without repeats, in the scheme's order; `ArgumentError` for one that it does not have."""
+        """Sort class names in the scheme's order, without repeats.
+
+        Parameters
+        ----------
+        names : iterable of str
+
+        Returns
+        -------
+        list of str
+
+        Raises
+        ------
+        ArgumentError
+            If a name is not a class of the scheme.
+        """
         wanted = {self[name].name for name in names}
         return [name for name in self.names if name in wanted]
 
@@ -250,17 +297,22 @@ def _check(known: Mapping[str, CellClass], path: Path) -> None:
 
 
 def load_scheme(path: str | Path | None = None) -> Scheme:
-    """Load the class scheme, with a laboratory's own file on top where one is given.
+    """Load the class scheme.
 
     Parameters
     ----------
     path : str or Path, optional
-        TOML or JSON file of the form of ``data/scheme.toml``.
+        A laboratory's own file, TOML or JSON in the form of ``data/scheme.toml``: its classes are added to those
+        that ship, or change them.
+
+    Returns
+    -------
+    Scheme
 
     Raises
     ------
     ArgumentError
-        The file cannot be read, or an entry is wrong.
+        If the file cannot be read, or an entry is wrong.
     """
     return _load(None if path is None else Path(path))
 
@@ -275,12 +327,12 @@ def _load(path: Path | None) -> Scheme:
 
 
 def lab_scheme_file() -> Path | None:
-    """The laboratory's own classes: the file that ``LEUKOCLS_SCHEME`` names, else the user's ``scheme.toml``.
+    """Find the file of the laboratory's own classes.
 
     Returns
     -------
     Path or None
-        None where there is neither.
+        The file that ``LEUKOCLS_SCHEME`` names, else the user's ``scheme.toml``; None if there is neither.
     """
     named = os.environ.get("LEUKOCLS_SCHEME")
     if named:
@@ -290,12 +342,16 @@ def lab_scheme_file() -> Path | None:
 
 
 def default_scheme() -> Scheme:
-    """The scheme that ships, with the laboratory's own classes on top where it has any.
+    """Load the scheme that ships with the laboratory's own classes, if it has any.
+
+    Returns
+    -------
+    Scheme
 
     Raises
     ------
     ArgumentError
-        The laboratory's file cannot be read, or an entry in it is wrong.
+        If the laboratory's file cannot be read, or an entry in it is wrong.
     """
     own = lab_scheme_file()
     try:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 #: Logits (N, C) and features (N, D), float32.
 Raw = tuple[np.ndarray, np.ndarray]
-#: Crops that one thread of the processor takes at a time: more no longer fit its cache.
+#: Crops that one thread of the processor takes at a time: more do not fit into its cache.
 CPU_BATCH = 8
 #: Least share that the class map leaves to platelet and to leukocyte.
 KIND_FLOOR = 0.03
@@ -40,11 +40,11 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def join_kinds(predictions: Predictions, kinds: np.ndarray) -> Predictions:
-    """Weigh a classifier's opinion with the segmenter's: both are asked whether a cell is a platelet.
+    """Combine the classifier's and the segmenter's probabilities that a cell is a platelet.
 
-    The class map sees the whole field and its scale, the classifier the crop; the classes' probabilities are
-    multiplied with the class map's for platelet, or for leukocyte, and normalised. The class map never
-    rules a class out: its share counts for `KIND_FLOOR` at least.
+    The segmenter's class map uses the whole field and its scale, the classifier only the crop. The probability of
+    each class is multiplied with the class map's for platelet, or for leukocyte, and all are normalised. The class
+    map never excludes a class: its share counts as `KIND_FLOOR` or more.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def join_kinds(predictions: Predictions, kinds: np.ndarray) -> Predictions:
     Returns
     -------
     Predictions
-        Unchanged where the model knows no platelets.
+        Unchanged if the model has no class of platelets.
     """
     if "platelet" not in predictions.classes or len(kinds) == 0:
         return predictions
@@ -77,14 +77,15 @@ class Classifier:
     ----------
     card : ModelCard
     net : torch.nn.Module
-        (B, 3, h, w) to logits (B, C); must have timm's ``forward_features`` and ``forward_head`` where
-        the card names an out-of-distribution method.
+        From images (B, 3, h, w) to logits (B, C).
     ood_tensors : dict of torch.Tensor
+        Of the out-of-distribution score; empty if there is none.
     digest : str
-        SHA-256 of the weights file.
+        SHA-256 of the weights.
     device : str
+        A torch device.
     opinion : Classifier, optional
-        Asked about cells that this one is unsure of; same classes, same crops.
+        Classifies the cells that this one is unsure of; it has the same classes and crops.
     """
 
     def __init__(
@@ -110,7 +111,18 @@ class Classifier:
         self._placed: dict[str, nn.Module] = {}
 
     def fast_network(self, device: str) -> nn.Module:
-        """Return the network on a device, folded, and made quick for it."""
+        """Return the network on a device, with batch normalisation folded and activations fused for speed.
+
+        Parameters
+        ----------
+        device : str
+            A torch device.
+
+        Returns
+        -------
+        torch.nn.Module
+            Made once for each device.
+        """
         if device not in self._placed:
             folded = copy.deepcopy(self._fast)
             example = torch.zeros(1, 3, *self.card.input_size)
@@ -120,7 +132,17 @@ class Classifier:
         return self._placed[device]
 
     def tensor(self, crops: np.ndarray) -> torch.Tensor:
-        """Normalise crops (N, h, w, 3) uint8 into the network's input (N, 3, h, w), channels last."""
+        """Normalise crops for the network.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray, (N, h, w, 3), uint8
+
+        Returns
+        -------
+        torch.Tensor, (N, 3, h, w), float32
+            Channels last in memory.
+        """
         crops = normalise(crops, self.card.stain)
         scaled = (crops.astype(np.float32) - self._mean) * self._scale
         return torch.from_numpy(scaled).permute(0, 3, 1, 2)
@@ -177,7 +199,24 @@ class Classifier:
     def first_look(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
     ) -> Steps[Raw]:
-        """Run the network on crops as they are, once; takes, yields and returns what `outputs` does."""
+        """Run the network once on crops as they are; `outputs` runs it a second time on those that are unsure.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+        batch_size : int
+        warn : callable
+            Called with one line if memory runs out.
+
+        Yields
+        ------
+        Progress
+
+        Returns
+        -------
+        logits : numpy.ndarray, (N, C), float32
+        features : numpy.ndarray, (N, D), float32
+        """
         if self.device == "cpu":
             return (yield from self._side_by_side(crops, batch_size, warn))
         return (yield from self._in_turn(crops, batch_size, self.device, warn))
@@ -185,19 +224,19 @@ class Classifier:
     def outputs(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
     ) -> Steps[Raw]:
-        """Run the network, and look again at crops that it is unsure of.
+        """Run the network, and a second time on crops that it is unsure of.
 
-        Where the best probability is below the card's `second_look`, the model of its second opinion is asked,
-        and its logits are taken. Without one, the crop's mirror images are shown too, for a cell has no upright
-        side, and logits and features are averaged over the four.
+        These are the crops whose largest probability is below the card's `second_look`. If the card names a second
+        opinion, that model's logits are taken. Without one, the network also takes the crop's three mirror images, as
+        a cell has no upright side, and logits and features are averaged over the four.
 
         Parameters
         ----------
         crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
         batch_size : int
-            At most; on the processor `CPU_BATCH`, several at a time.
+            Largest batch; on the processor it is not above `CPU_BATCH`, and several run at a time.
         warn : callable
-            Told in one line where memory ran out and what was done about it.
+            Called with one line if memory runs out: what was done about it.
 
         Yields
         ------
@@ -209,7 +248,7 @@ class Classifier:
         logits : numpy.ndarray, (N, C), float32
             Before temperature.
         features : numpy.ndarray, (N, D), float32
-            What the out-of-distribution score looks at.
+            From which the out-of-distribution score is computed.
         """
         logits, features = yield from self.first_look(crops, batch_size, warn)
         unsure = np.flatnonzero(_softmax(logits).max(axis=1, initial=0) < self.card.second_look)
@@ -236,7 +275,7 @@ class Classifier:
         crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
         batch_size : int
         warn : callable
-            Told in one line where memory ran out and what was done about it.
+            Called with one line if memory runs out: what was done about it.
 
         Yields
         ------
@@ -253,7 +292,20 @@ class Classifier:
     def conclude(
         self, logits: np.ndarray, features: np.ndarray, temperature: float | None = None
     ) -> Predictions:
-        """Make predictions of what `outputs` returned, at the card's temperature or another."""
+        """Make predictions of logits and features.
+
+        Parameters
+        ----------
+        logits : numpy.ndarray, (N, C)
+            As `outputs` returns them.
+        features : numpy.ndarray, (N, D)
+        temperature : float, optional
+            Divides the logits; by default the card's.
+
+        Returns
+        -------
+        Predictions
+        """
         probabilities = _softmax(logits / (temperature or self.card.temperature))
         score = ood.score(features, logits, self.ood_tensors)
         limit = self.card.ood.threshold
@@ -263,5 +315,15 @@ class Classifier:
         )
 
     def predict(self, crops: np.ndarray, batch_size: int = 32) -> Predictions:
-        """Do what `iter_predict` does, in one go."""
+        """Classify crops cut by the card's rule, without saying how far it is.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+        batch_size : int
+
+        Returns
+        -------
+        Predictions
+        """
         return drain(self.iter_predict(crops, batch_size))

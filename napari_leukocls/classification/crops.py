@@ -1,4 +1,4 @@
-"""Crops of cells at one physical scale: the one way in which training, evaluation and analysis cut them."""
+"""Crops of cells at one physical scale: training, evaluation and analysis all cut them with these functions."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ SOFT_EDGE_UM = 0.35
 
 
 def stain_power(red_cells: Sequence[float] | None, rule: CropRule) -> np.ndarray:
-    """By what each channel's optical density is multiplied so that red cells look as the rule wants them.
+    """Compute the factor on each channel's optical density that brings red cells to the rule's stain.
 
-    Red cells are in every smear and take up the eosin alone: they tell a strong or pale stain, and a camera
-    with other filters, as empty glass tells its light.
+    Red cells are in every smear and take up only eosin. Their density shows a strong or pale stain and a camera
+    with other filters, as the colour of empty glass shows the light.
 
     Parameters
     ----------
     red_cells : sequence of 3 float or None
-        Optical density of the smear's red cells; None or nan where they were not measured.
+        Optical density of the smear's red cells; None or nan if they were not measured.
     rule : CropRule
 
     Returns
     -------
     numpy.ndarray, (3,)
-        Within 0.6 and 1.7; ones where the rule or the smear says nothing.
+        Between 0.6 and 1.7; ones if the rule or the smear has no density of red cells.
     """
     if rule.red_cell is None or red_cells is None or not np.isfinite(np.asarray(red_cells)).all():
         return np.ones(3)
@@ -54,6 +54,7 @@ def white_balance(
     glass : sequence of 3 float
         RGB of empty glass, 0-255; nan leaves the pixels as they are.
     white : float or None
+        That grey level, 0-255; None leaves the pixels as they are.
     power : sequence of 3 float, optional
         Factor of each channel's optical density; by default 1.
 
@@ -80,7 +81,24 @@ def _placement(centre: tuple[float, float], um_per_px: float, rule: CropRule) ->
 def window_around(
     centre: tuple[float, float], reach: float, shape: Sequence[int]
 ) -> tuple[tuple[slice, slice], tuple[float, float]]:
-    """Return the part of an image (H, W) within `reach` pixels of a point, and the point's y, x in that part."""
+    """Find the part of an image around a point.
+
+    Parameters
+    ----------
+    centre : tuple of float
+        y, x in pixels.
+    reach : float
+        Largest distance from the point along each axis, pixels.
+    shape : sequence of int
+        Height and width of the image.
+
+    Returns
+    -------
+    window : tuple of slice
+        Rows and columns.
+    local : tuple of float
+        y, x of the point within that part.
+    """
     rows, columns = (
         slice(max(0, int(middle - reach)), min(length, int(middle + reach) + 1))
         for middle, length in zip(centre, shape, strict=True)
@@ -99,10 +117,10 @@ def cut_window(
     centre : tuple of float
         y, x in pixels of `image`.
     um_per_px : float
-        Of `image`.
+        Pixel size of `image`, micrometres.
     rule : CropRule
     outside : sequence of float
-        Value of what lies beyond the image.
+        Value of pixels outside the image.
 
     Returns
     -------
@@ -137,7 +155,7 @@ def paint_out(crop: np.ndarray, mask: np.ndarray, rule: CropRule) -> np.ndarray:
     crop : numpy.ndarray, (h, w, 3), uint8
         White-balanced.
     mask : numpy.ndarray, (h, w), uint8
-        Of the cell: 0 or 255.
+        255 inside the cell, 0 outside.
     rule : CropRule
 
     Returns
@@ -173,7 +191,7 @@ def cut_crops(
     boxes : numpy.ndarray, (N, 4)
         Half-open y0, x0, y1, x1 of those cells.
     um_per_px : float
-        Of `pixels`.
+        Pixel size of `pixels`, micrometres.
     glass : sequence of 3 float
         Colour of empty glass; see `white_balance`.
     rule : CropRule
@@ -188,11 +206,11 @@ def cut_crops(
     fill = [235.0] * 3 if not np.isfinite(np.asarray(glass, float)).all() else list(glass)
     reach = rule.side_um / um_per_px / 2 + 2
     power = stain_power(red_cells, rule)
-    for place, (cell, box) in enumerate(zip(cell_ids, boxes, strict=True)):
+    for i, (cell, box) in enumerate(zip(cell_ids, boxes, strict=True)):
         centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
         near, local = window_around(centre, reach, labels.shape)
         window = cut_window(np.ascontiguousarray(pixels[near]), local, um_per_px, rule, fill)
         mask = (labels[near] == cell).astype(np.uint8) * 255
         mask = cut_window(mask, local, um_per_px, rule, [0.0])
-        crops[place] = paint_out(white_balance(window, glass, rule.white, power), mask, rule)
+        crops[i] = paint_out(white_balance(window, glass, rule.white, power), mask, rule)
     return crops

@@ -25,14 +25,18 @@ _TOLERANCE = 1e-4
 def fold_batch_norm(net: nn.Module, example: torch.Tensor) -> nn.Module:
     """Return a copy whose batch normalisations are folded into the convolutions that feed them.
 
-    Which convolution feeds which normalisation is seen by running `example` through once, so that it
-    works for any network whose normalisations follow convolutions; others are left as they are.
+    `example` is run through the network once to find which convolution feeds which normalisation. So this works for
+    any network whose normalisations follow convolutions; other normalisations are left as they are.
 
     Parameters
     ----------
     net : torch.nn.Module
         In evaluation mode.
     example : torch.Tensor, (1, 3, h, w)
+
+    Returns
+    -------
+    torch.nn.Module
     """
     net = copy.deepcopy(net).eval()
     names = {module: name for name, module in net.named_modules()}
@@ -71,7 +75,7 @@ def fold_batch_norm(net: nn.Module, example: torch.Tensor) -> nn.Module:
 class FusedConv(nn.Module):
     """A convolution and the activation after it in one pass of oneDNN, for inference on the processor.
 
-    torch's own way with a single thread and few images, for 1 x 1 convolutions, is slower by half.
+    With a single thread and few images, torch's own 1 x 1 convolutions take half as long again.
 
     Parameters
     ----------
@@ -88,7 +92,16 @@ class FusedConv(nn.Module):
         self.after = ("none", []) if activation is None else _ACTIVATIONS[type(activation)]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (N, C, H, W) to (N, D, h, w)."""
+        """Compute the convolution and the activation.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, C, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, D, h, w)
+        """
         return torch.ops.mkldnn._convolution_pointwise(
             images, self.weight, self.bias, *self.geometry, *self.after, ""
         )
@@ -96,16 +109,16 @@ class FusedConv(nn.Module):
 
 @torch.no_grad()
 def fuse_for_processor(net: nn.Module, example: torch.Tensor) -> nn.Module:
-    """Fuse activations into the convolutions before them, in place.
+    """Fuse activations into the convolutions before them.
 
-    What this build of torch cannot do so, or what then computes something else, is left as it is.
+    If this build of torch cannot do so, or the result computes something else, the network is returned as it is.
 
     Parameters
     ----------
     net : torch.nn.Module
         In evaluation mode, on the CPU.
     example : torch.Tensor, (1, 3, h, w)
-        Its size counts, not what it shows.
+        Only its size is used.
 
     Returns
     -------
@@ -172,9 +185,18 @@ def _replace(root: nn.Module, name: str, new: nn.Module) -> None:
 
 
 def is_folded(net: nn.Module) -> bool:
-    """Whether all batch normalisations have mean 0 and variance 1: their scale went into the convolutions.
+    """Tell whether all batch normalisations have mean 0 and variance 1: their scale is in the convolutions.
 
     Exporters write the variance as 1, or as 1 less the normalisation's epsilon.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+
+    Returns
+    -------
+    bool
+        False if there is no batch normalisation.
     """
     norms = [
         module
@@ -191,8 +213,8 @@ def is_folded(net: nn.Module) -> bool:
 def unfold_batch_norm(net: nn.Module, images: torch.Tensor) -> None:
     """Give folded batch normalisations the statistics of real crops; what is computed stays the same.
 
-    Weights whose normalisation was folded away (mean 0, variance 1) would start by undoing it. One pass
-    measures what reaches each layer; scale and shift then make up for it.
+    A training of weights whose normalisation was folded (mean 0, variance 1) would begin by undoing that. One pass
+    measures what reaches each layer; scale and shift are then changed so that the output stays the same.
 
     Parameters
     ----------
@@ -200,13 +222,13 @@ def unfold_batch_norm(net: nn.Module, images: torch.Tensor) -> None:
     images : torch.Tensor, (N, 3, h, w)
         As the network takes them.
     """
-    seen: dict[nn.BatchNorm2d, tuple[torch.Tensor, torch.Tensor]] = {}
+    statistics: dict[nn.BatchNorm2d, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def look(module: nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...]) -> None:
-        seen[module] = (inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3)))
+    def measure(module: nn.BatchNorm2d, inputs: tuple[torch.Tensor, ...]) -> None:
+        statistics[module] = (inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3)))
 
     hooks = [
-        module.register_forward_pre_hook(look)
+        module.register_forward_pre_hook(measure)
         for module in net.modules()
         if isinstance(module, nn.BatchNorm2d)
     ]
@@ -214,7 +236,7 @@ def unfold_batch_norm(net: nn.Module, images: torch.Tensor) -> None:
     net(images)
     for hook in hooks:
         hook.remove()
-    for module, (mean, variance) in seen.items():
+    for module, (mean, variance) in statistics.items():
         assert module.running_mean is not None and module.running_var is not None
         old_scale = module.weight / torch.sqrt(module.running_var + module.eps)
         old_shift = module.bias - module.running_mean * old_scale

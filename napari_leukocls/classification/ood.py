@@ -1,13 +1,18 @@
 """How unlike the training data a cell is: fitted when a model is trained, stored in its weights.
 
 The score joins two views of a network. In feature space: the cosine distance to the nearest of a set
-of training cells (k nearest neighbours, Sun et al. 2022) after projection on the principal directions of
-the training features. In output space: the free energy of the logits (Liu et al. 2020). Each is put on the
+of training cells (k nearest neighbours [1]_) after projection on the principal directions of
+the training features. In output space: the free energy of the logits [2]_. Each is put on the
 scale of held-back training cells (0 is their median, 1 their 95th percentile) and the two are added.
 
-Few crops are allowed for: which neighbour counts is a matter of the smallest class, for the fifth nearest of
-a class of four is a cell of another class, and every known cell would look strange; and a handful of held-back
-cells gives no scale, so that training cells, each judged by the others, help them out.
+With few crops two things change. The number of the neighbour depends on the smallest class: the fifth nearest cell
+of a class of four is a cell of another class, and every known cell would get a high score. And a few held-back cells
+give no reliable scale: training cells, each compared with the others, are added to them.
+
+References
+----------
+.. [1] Sun, Y. et al. (2022). Out-of-distribution detection with deep nearest neighbors. ICML.
+.. [2] Liu, W. et al. (2020). Energy-based out-of-distribution detection. NeurIPS.
 """
 
 from __future__ import annotations
@@ -25,18 +30,28 @@ if TYPE_CHECKING:
 KEPT_PER_CLASS = 180
 #: Principal directions kept.
 DIRECTIONS = 64
-#: Which neighbour's distance counts where classes are large enough, and in models that do not say.
+#: Number of the neighbour whose distance counts, if all classes are large enough; also of models that do not state it.
 NEIGHBOUR = 5
-#: Fewer held-back cells than this are helped out by training cells when the scale is set.
+#: With fewer held-back cells than this, training cells are added when the scale is set.
 FEW_HELD_BACK = 50
 METHOD = "cosine distance to the 5th nearest of the training cells (fewer in small classes) + free energy"
 
 
 def features_and_logits(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the features (N, D) that feed the head, and the logits (N, C).
+    """Compute the features that the last layer takes, and the logits.
 
-    Networks that can be asked for both as timm's can are; of others the input of the last layer that gives
-    the logits is taken, averaged over places where it has some.
+    The networks of timm give both. Of others, the features are the input of the last layer whose output has as many
+    values as the logits; a map is averaged over its pixels.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    batch : torch.Tensor, (N, 3, h, w)
+
+    Returns
+    -------
+    features : torch.Tensor, (N, D)
+    logits : torch.Tensor, (N, C)
     """
     if _has_parts(net, batch):
         features = net.forward_head(net.forward_features(batch), pre_logits=True)  # type: ignore[operator]
@@ -45,7 +60,7 @@ def features_and_logits(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tens
 
 
 def _has_parts(net: nn.Module, batch: torch.Tensor) -> bool:
-    """Whether features and head, asked one after the other, give what the network gives; found out once."""
+    """Whether features and head, one after the other, give what the network gives; tried once for each network."""
     known = net.__dict__.get("_has_parts")
     if known is None:
         asked = all(hasattr(net, name) for name in ("forward_features", "forward_head", "get_classifier"))
@@ -91,7 +106,7 @@ def _unit(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _distance(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
-    """Cosine distance (N,) to the kept training cell that is the so-and-so-many-th nearest."""
+    """Cosine distance (N,) to the k-th nearest of the kept training cells."""
     return _nearest(_unit(features, tensors) @ tensors["kept"].T, _neighbour(tensors))
 
 
@@ -121,6 +136,7 @@ def fit(
     features : numpy.ndarray, (N, D)
         Of training cells.
     logits : numpy.ndarray, (N, C)
+        Of the same cells.
     classes : numpy.ndarray, (N,), int
         True class of each.
     held_back : tuple of numpy.ndarray
@@ -167,7 +183,7 @@ def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarra
     logits : numpy.ndarray, (N, C)
         Before temperature.
     tensors : dict of numpy.ndarray
-        From `fit`; empty where the model has none, and then the score is minus the largest probability.
+        From `fit`; if the model has none, the score is minus the largest probability.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""From an image of one cell to the crop that a classifier sees: outlined and scaled as analysis does it."""
+"""From an image of one cell to the crop for a classifier: outlined and scaled as in an analysis."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from napari_leukocls.models.card import CropRule
     from napari_leukocls.segmentation.compact import CompactSegmenter
 
-#: Images of one size that the ruler looks at together.
+#: Most images of one size in which red cells are measured.
 RULER_IMAGES = 40
-#: Fewest images of one size that are held to be from one camera, and measured apart from others.
+#: Fewest images of one size that are taken to be from one camera, and measured apart from others.
 ONE_CAMERA = 12
-#: Side of what is looked at around the middle of an image, micrometres.
+#: Side of the square in the middle of an image in which its cell is searched, micrometres.
 CONTEXT_UM = 40.0
 #: How far from the middle of an image its cell may begin, micrometres.
 CENTRAL_REACH_UM = 6.0
@@ -37,9 +37,9 @@ class CentralCell:
     ----------
     crop : numpy.ndarray, (side_px, side_px, 3), uint8
     found : bool
-        False where no cell was outlined there and the middle itself was cut.
+        False if no cell was outlined there and the middle itself was cut.
     kind : numpy.ndarray, (3,)
-        Class-map vote for red cell, leukocyte, platelet; zeros where none was found.
+        Class-map vote for red cell, leukocyte, platelet; zeros if no cell was found.
     mask : numpy.ndarray, (side_px, side_px), bool
         Of the cell within its crop.
     """
@@ -51,14 +51,39 @@ class CentralCell:
 
 
 def central_window(pixels: np.ndarray, um_per_px: float) -> np.ndarray:
-    """Return the middle of an image, at most `CONTEXT_UM` a side."""
+    """Cut the middle of an image.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+    um_per_px : float
+
+    Returns
+    -------
+    numpy.ndarray, (h, w, 3), uint8
+        At most `CONTEXT_UM` high and wide.
+    """
     reach = int(np.ceil(CONTEXT_UM / um_per_px))
     starts = [max(0, (length - reach) // 2) for length in pixels.shape[:2]]
     return np.ascontiguousarray(pixels[starts[0] : starts[0] + reach, starts[1] : starts[1] + reach])
 
 
 def central_label(labels: np.ndarray, votes: np.ndarray, um_per_px: float) -> int:
-    """Choose the cell that an image of one cell shows: near the middle, rather no red cell; 0 for none."""
+    """Choose the cell that an image of one cell shows: near the middle, and preferably no red cell.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray, (H, W), int
+        1 to N without gaps.
+    votes : numpy.ndarray, (N, 4)
+        Class-map votes for background, red cell, leukocyte, platelet.
+    um_per_px : float
+
+    Returns
+    -------
+    int
+        Its label; 0 if there is none near the middle.
+    """
     if len(votes) == 0:
         return 0
     height, width = labels.shape
@@ -163,7 +188,7 @@ def _stain_of(
 def mask_in_crop(
     labels: np.ndarray, cell: int, box: Sequence[float], um_per_px: float, rule: CropRule
 ) -> np.ndarray:
-    """Return the outline of a cell within its crop, (side_px, side_px) bool.
+    """Cut the mask of a cell as its crop is cut.
 
     Parameters
     ----------
@@ -172,8 +197,12 @@ def mask_in_crop(
     box : sequence of 4 float
         Half-open y0, x0, y1, x1 of the cell.
     um_per_px : float
-        Of `labels`.
+        Pixel size of `labels`, micrometres.
     rule : CropRule
+
+    Returns
+    -------
+    numpy.ndarray, (side_px, side_px), bool
     """
     centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
     reach = rule.side_um / um_per_px / 2 + 2
@@ -189,32 +218,35 @@ def common_scales(
     fallback: float,
     segmenter: CompactSegmenter,
 ) -> tuple[list[float], list[str]]:
-    """Give every image a pixel size: its own, else the ruler's over all images of its size, else `fallback`.
+    """Find the pixel size of every image.
 
-    Few red cells lie whole in an image of one leukocyte; images of one size are taken for one camera's, and
-    their red cells are measured together.
+    It is the image's own if the data states it, else it is measured by the red cells, else it is `fallback`. An image
+    of one leukocyte holds few whole red cells: images of one size are taken to be from one camera, and their red
+    cells are measured together.
 
     Parameters
     ----------
     sizes : sequence of (height, width)
     load : callable
-        Image of an index, (H, W, 3) uint8.
+        Called with an index; returns that image, (H, W, 3) uint8.
     given : sequence of float or None
-        Micrometres per pixel where the data says it.
+        Micrometres per pixel, where the data states them.
     fallback : float
-        Micrometres per pixel where no red cell is found.
+        Micrometres per pixel of images without red cells.
     segmenter : CompactSegmenter
 
     Returns
     -------
     um_per_px : list of float
+        One for each image.
     notes : list of str
+        One line for each group of images that was measured.
     """
     scales: list[float] = [fallback if value is None else value for value in given]
     notes = []
     for members in _cameras(sizes, [index for index, value in enumerate(given) if value is None]):
-        looked_at = members[:: max(1, len(members) // RULER_IMAGES)][:RULER_IMAGES]
-        reading = estimate_diameter(segmenter, [load(index) for index in looked_at])
+        some = members[:: max(1, len(members) // RULER_IMAGES)][:RULER_IMAGES]
+        reading = estimate_diameter(segmenter, [load(index) for index in some])
         height, width = sizes[members[0]]
         what = f"{len(members)} images (first {width}x{height})"
         if reading.n_cells == 0:
@@ -232,7 +264,7 @@ def common_scales(
 
 
 def _cameras(sizes: Sequence[tuple[int, ...]], unknown: Sequence[int]) -> list[list[int]]:
-    """Group images by size; sizes that few images have are thrown together."""
+    """Group images by size; images of rare sizes are one group."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index in unknown:
         groups[tuple(sizes[index])].append(index)

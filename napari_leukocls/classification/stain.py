@@ -1,7 +1,7 @@
 """Stain normalisation: crops brought to the stain that a model was trained on.
 
-A model's card holds the reference, so that training and analysis do the same. Glass stays as it is, and so
-does a crop with too little stain to judge by.
+A model's card holds the reference, so that training and analysis do the same. Glass is not changed, nor is a crop
+with too little stain to measure.
 
 References
 ----------
@@ -19,13 +19,13 @@ import numpy as np
 
 from napari_leukocls.errors import ModelError
 
-#: Optical density from which on a pixel counts as stained.
+#: Optical density above which a pixel counts as stained.
 MIN_DENSITY = 0.15
-#: Stained pixels from which on a crop can be judged.
+#: Fewest stained pixels with which the stain of a crop is measured.
 MIN_PIXELS = 60
 #: Percentiles that stand for the extremes (Macenko).
 _EXTREMES = (1.0, 99.0)
-#: Crops that a reference is fitted on.
+#: Most crops that a reference is fitted on.
 _FIT_CROPS = 300
 METHODS = ("reinhard", "macenko")
 
@@ -41,16 +41,16 @@ def fit_reference(crops: np.ndarray, method: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        For the card: the method and the medians over crops of what it compares.
+        For the card: the method, and the medians over crops of what it compares.
 
     Raises
     ------
     ModelError
-        Where no crop is stained.
+        If no crop is stained.
     """
-    look = _measures()[method]
+    measure = _measures()[method]
     some = crops[:: max(1, len(crops) // _FIT_CROPS)][:_FIT_CROPS]
-    seen = [values for values in (look(crop) for crop in some) if values is not None]
+    seen = [values for values in (measure(crop) for crop in some) if values is not None]
     if not seen:
         raise ModelError("no crop is stained: train without stain normalisation.")
     first = np.median([a for a, _ in seen], axis=0)
@@ -62,7 +62,7 @@ def fit_reference(crops: np.ndarray, method: str) -> dict[str, Any]:
 
 
 def normalise(crops: np.ndarray, stain: Mapping[str, Any]) -> np.ndarray:
-    """Bring crops to a reference.
+    """Bring crops to the stain of a reference.
 
     Parameters
     ----------
@@ -73,6 +73,11 @@ def normalise(crops: np.ndarray, stain: Mapping[str, Any]) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, (N, h, w, 3), uint8
+
+    Raises
+    ------
+    ModelError
+        If the reference is damaged or of an unknown method.
     """
     if not stain or len(crops) == 0:
         return crops

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write_package(classifier: Classifier, path: Path) -> float:
-    """Write a BioImage.IO package with ONNX weights, and test it as its users' programs will.
+    """Write a BioImage.IO package with ONNX weights, and test it as other programs will.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ def write_package(classifier: Classifier, path: Path) -> float:
     Returns
     -------
     float
-        Largest difference of a probability between the exported and the own network.
+        Largest difference of a probability between the exported network and the original.
 
     Raises
     ------
     ModelError
-        Where a library is missing, or the package does not pass bioimageio.core's test.
+        If a library is missing, or the package does not pass bioimageio.core's test.
     """
     try:
         import bioimageio.core as core

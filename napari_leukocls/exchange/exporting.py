@@ -1,4 +1,4 @@
-"""A classifier out: as ONNX, as a BioImage.IO package, or as a zip of its folder."""
+"""Export of a classifier: as ONNX, as a BioImage.IO package, or as a zip of its folder."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ def export_model(name: str, path: str | Path) -> dict[str, Any]:
     Parameters
     ----------
     name : str
-        Of the model, or its folder.
+        Name or folder of the model.
     path : path-like
         ``*.onnx``: RGB crops (N, 3, side, side) of 0-255 in, probabilities (N, C) out, normalisation and
         temperature inside; classes and crop rule are in its metadata. ``*.bioimageio.zip``: the same in a
-        package after the BioImage.IO specification. Any other ``*.zip``: the model folder, for `import_model`.
+        package of the BioImage.IO specification. Any other ``*.zip``: the model folder, for `import_model`.
 
     Returns
     -------
     dict
-        ``path``, ``kind``, and ``largest_difference`` where the result was run and compared.
+        ``path``, ``kind``, and ``largest_difference`` if the result was run and compared.
 
     Raises
     ------
     ModelError
-        Where the network cannot be exported (and why), or a library is missing.
+        If the network cannot be exported (and why), or a library is missing.
+    ArgumentError
+        If the file's name does not end in one of these ways.
     OutputError
-        Where the file cannot be written.
+        If the file cannot be written.
     """
     target = Path(path)
     entry = find_model(name)

@@ -1,4 +1,4 @@
-"""A model from a file: a model folder, a zip of one, or a state dict of a known architecture."""
+"""Import of a classifier: from a model folder, a zip of one, or a state dict of a known architecture."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TORCH = {".pt", ".pth", ".bin", ".ckpt", ".tar"}
 
 #: Names under which training programs keep the state dict in a checkpoint.
 _INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
-#: What wrappers put before every name of a state dict.
+#: What wrappers of networks put before every name of a state dict.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 #: A model file or package that unpacks to more is refused, bytes.
 _MOST = 4 * 1024**3
@@ -32,7 +32,7 @@ _MOST = 4 * 1024**3
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What a state dict does not say of itself.
+    """What a state dict does not state itself.
 
     Attributes
     ----------
@@ -45,9 +45,9 @@ class ImportSettings:
     side_px : int or None
         Side of its input, pixels; by default the architecture's.
     side_um : float
-        What the side of a crop measures on the slide, micrometres.
+        Side of a crop on the slide, micrometres.
     margin_um : float or None
-        How far around the cell the crop is kept; None keeps all of it.
+        What is farther than this from the cell's outline (micrometres) is painted over; None keeps all.
     mean, std : tuple of float or None
         Of pixels scaled to 0-1; by default the architecture's.
     licence : str
@@ -67,7 +67,7 @@ class ImportSettings:
 def import_model(
     path: str | Path, name: str | None = None, settings: ImportSettings | None = None, replace: bool = False
 ) -> Path:
-    """Install a model in the user's models, so that it can be used by name.
+    """Install a classifier in the user's models, so that it can be used by name.
 
     Parameters
     ----------
@@ -89,9 +89,11 @@ def import_model(
     Raises
     ------
     ModelError
-        Where the file is no model, does not fit the architecture, or asks to run code.
+        If the file is no model, does not fit the architecture, or asks to run code.
+    ArgumentError
+        If the name cannot be a folder's, or a state dict comes without `settings`.
     OutputError
-        Where there is a model of that name, or it cannot be written.
+        If there is a model of that name already, or it cannot be written.
     """
     source = Path(path)
     if not source.exists():
@@ -143,10 +145,19 @@ def _unzip(file: Path, scratch: Path) -> Path:
 def read_state_dict(file: Path) -> dict[str, torch.Tensor]:
     """Read a state dict of safetensors or torch; nothing in the file is run.
 
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+        Without the prefixes that wrappers of networks add.
+
     Raises
     ------
     ModelError
-        Where it is damaged, holds more than tensors and plain values, or holds no state dict.
+        If it is damaged, holds more than tensors and plain values, or holds no state dict.
     """
     if file.suffix == ".safetensors":
         try:

@@ -1,4 +1,4 @@
-"""Export to ONNX, run and compared."""
+"""A classifier as ONNX: exported, run with onnxruntime, and compared."""
 
 from __future__ import annotations
 
@@ -20,12 +20,22 @@ from napari_leukocls.paths import sample_smear
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
 
-#: Largest difference of a probability between the exported and the own network.
+#: Largest difference of a probability between the exported network and the original.
 TOLERANCE = 1e-3
 
 
 def whole_network(classifier: Classifier) -> nn.Module:
-    """Return a network from RGB crops (N, 3, side, side) of 0-255 to probabilities (N, C)."""
+    """Join normalisation, network and temperature in one network.
+
+    Parameters
+    ----------
+    classifier : Classifier
+
+    Returns
+    -------
+    torch.nn.Module
+        From RGB crops (N, 3, side, side) of 0-255 to probabilities (N, C).
+    """
     card = classifier.card
 
     class Whole(nn.Module):
@@ -45,7 +55,19 @@ def whole_network(classifier: Classifier) -> nn.Module:
 
 
 def example_crops(classifier: Classifier, count: int = 3) -> np.ndarray:
-    """Return crops (count, 3, side, side) float32 of 0-255 of the bundled synthetic smear."""
+    """Cut squares from the bundled synthetic smear.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Its card says how large they are.
+    count : int
+
+    Returns
+    -------
+    numpy.ndarray, (count, 3, side, side), float32
+        0-255.
+    """
     pixels = read_image(sample_smear()).pixels
     side = classifier.card.crop.side_px
     starts = np.linspace(0, min(pixels.shape[:2]) - side, count).astype(int)
@@ -56,6 +78,12 @@ def example_crops(classifier: Classifier, count: int = 3) -> np.ndarray:
 def write_onnx(classifier: Classifier, path: Path) -> float:
     """Export to ONNX, run the result with onnxruntime, and compare.
 
+    Parameters
+    ----------
+    classifier : Classifier
+    path : Path
+        Of the file.
+
     Returns
     -------
     float
@@ -64,7 +92,7 @@ def write_onnx(classifier: Classifier, path: Path) -> float:
     Raises
     ------
     ModelError
-        Where a library is missing, the architecture cannot be exported, or the results differ by more than
+        If a library is missing, the architecture cannot be exported, or the results differ by more than
         `TOLERANCE`.
     """
     refusal = architectures.entry(classifier.card.architecture).onnx_refusal

@@ -1,4 +1,4 @@
-"""Which files a model was trained on, as its folder says it: so that nobody measures a model on them."""
+"""Which files a model was trained on, so that nobody measures a model on them."""
 
 from __future__ import annotations
 
@@ -98,7 +98,16 @@ def part_named(word: str, file: str) -> str:
 
 
 def is_split_table(columns: Iterable[str]) -> bool:
-    """Say whether a table with these columns is the split of a model."""
+    """Tell whether a table with these columns is the split of a model.
+
+    Parameters
+    ----------
+    columns : iterable of str
+
+    Returns
+    -------
+    bool
+    """
     names = set(columns)
     return {"file", "sha256"} <= names and bool({"split", OLD_COLUMN} & names)
 
@@ -163,15 +172,24 @@ def read_split(path: Path) -> list[SplitRow]:
 
 
 def used_hashes(entry: ModelEntry) -> set[str] | None:
-    """Hashes of the files that a model was trained or tuned on; None where its folder does not say.
+    """Read the hashes of the files that a model was trained or tuned on.
 
     They are in ``split.csv`` beside the card, or in the card's ``split`` as lists under ``train`` and
     ``validation``.
 
+    Parameters
+    ----------
+    entry : ModelEntry
+
+    Returns
+    -------
+    set of str or None
+        SHA-256 of each file; None if the folder does not list them.
+
     Raises
     ------
     ModelError
-        Where ``split.csv`` is there and cannot be read.
+        If ``split.csv`` or the card cannot be read.
     """
     file = entry.path / SPLIT_NAME
     if file.is_file():
@@ -183,7 +201,20 @@ def used_hashes(entry: ModelEntry) -> set[str] | None:
 
 
 def seen_files(entry: ModelEntry, crops: Sequence[CropFile]) -> tuple[list[str], bool]:
-    """Files among `crops` that a model was trained or tuned on, and whether its folder tells enough."""
+    """Find crops that a model was trained or tuned on.
+
+    Parameters
+    ----------
+    entry : ModelEntry
+    crops : sequence of CropFile
+
+    Returns
+    -------
+    files : list of str
+        Names of those crops.
+    known : bool
+        Whether the model's folder lists its files, so that `files` is complete.
+    """
     used = used_hashes(entry)
     if used is not None:
         return [crop.file for crop in crops if sha256_of(crop.raw()) in used], True
@@ -199,15 +230,20 @@ def seen_files(entry: ModelEntry, crops: Sequence[CropFile]) -> tuple[list[str],
 def refuse_seen(entry: ModelEntry, crops: Sequence[CropFile]) -> list[str]:
     """Refuse crops that a model was trained or tuned on.
 
+    Parameters
+    ----------
+    entry : ModelEntry
+    crops : sequence of CropFile
+
     Returns
     -------
     list of str
-        One line where that cannot be told.
+        One line if the model's folder does not list its files.
 
     Raises
     ------
     InputError
-        Where there is one.
+        If the model was trained or tuned on one of them.
     """
     files, known = seen_files(entry, crops)
     if files:

@@ -1,4 +1,4 @@
-"""Where models, sample smears and the user's own data are; no torch, and quick to import.
+"""Models by name: which there are, where they are, and which classifier is active; no torch, quick to import.
 
 Models are looked for in the folders of ``LEUKOCLS_MODELS``, in the user's data folder and among the bundled
 ones, in this order; the first of a name wins. A model is a folder with ``model.json`` and
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_leukocls.errors import ModelError
-from napari_leukocls.io.atomic import atomic_text, make_folder
+from napari_leukocls.io.atomic import make_folder
+from napari_leukocls.io.serialise import write_json
 from napari_leukocls.paths import bundled_dir, user_data_dir
 
 CARD_NAME = "model.json"
@@ -28,7 +29,24 @@ Origin = Literal["environment", "user", "bundled"]
 
 
 def read_card_json(folder: Path) -> dict[str, Any]:
-    """Read ``model.json`` of a model's folder; `ModelError` where it cannot be read or is no JSON object."""
+    """Read ``model.json`` of any kind of model without checking its fields.
+
+    This is quick. `napari_leukocls.models.card.read_card` reads the card of a classifier and checks it.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ModelError
+        If the card is missing, cannot be read, or is no JSON object.
+    """
     file = folder / CARD_NAME
     again = "copy the model again from its source"
     try:
@@ -48,7 +66,17 @@ def read_card_json(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model that was found: its name, its folder, and which of the places it lies in."""
+    """A model that was found.
+
+    Attributes
+    ----------
+    name : str
+    path : Path
+        Its folder.
+    origin : {"environment", "user", "bundled"}
+        Where it was found: in ``LEUKOCLS_MODELS`` or by its path, in the user's data folder, or among the models
+        that come with the program.
+    """
 
     name: str
     path: Path
@@ -56,22 +84,32 @@ class ModelEntry:
 
     @property
     def weights(self) -> Path:
-        """The weights; they may be missing or damaged."""
+        """File of the weights; it may be missing or damaged."""
         return self.path / WEIGHTS_NAME
 
     def card(self) -> dict[str, Any]:
-        """The model's card.
+        """Read the model's card without checking its fields; see `read_card_json`.
+
+        Returns
+        -------
+        dict
 
         Raises
         ------
         ModelError
-            Where ``model.json`` cannot be read or is no JSON object.
+            If the card is missing, cannot be read, or is no JSON object.
         """
         return read_card_json(self.path)
 
 
 def models_search_path() -> list[tuple[Origin, Path]]:
-    """Folders that models are looked for in, first match first; some may not exist."""
+    """List the folders in which models are searched.
+
+    Returns
+    -------
+    list of (str, Path)
+        Origin and folder, in the order of the search; some may not exist.
+    """
     own = os.environ.get("LEUKOCLS_MODELS", "")
     path: list[tuple[Origin, Path]] = [("environment", Path(part)) for part in own.split(os.pathsep) if part]
     path.append(("user", user_data_dir() / "models"))
@@ -80,7 +118,13 @@ def models_search_path() -> list[tuple[Origin, Path]]:
 
 
 def list_models() -> list[ModelEntry]:
-    """All models that can be used by name, sorted; of two with one name, the one that is found first."""
+    """List all models that can be used by name.
+
+    Returns
+    -------
+    list of ModelEntry
+        Sorted by name; of two models with one name, the one that is found first.
+    """
     found: dict[str, ModelEntry] = {}
     for origin, folder in models_search_path():
         if not folder.is_dir():
@@ -93,12 +137,21 @@ def list_models() -> list[ModelEntry]:
 
 
 def find_model(name: str | os.PathLike[str]) -> ModelEntry:
-    """Find a model by its name, or by the path of its folder, or of a folder that holds it alone.
+    """Find a model.
+
+    Parameters
+    ----------
+    name : str or path-like
+        Its name, the path of its folder, or the path of a folder that holds this model alone.
+
+    Returns
+    -------
+    ModelEntry
 
     Raises
     ------
     ModelError
-        Where there is none; the message names the nearest.
+        If there is none; the message names the most similar one.
     """
     text = os.fspath(name)
     entries = {entry.name: entry for entry in list_models()}
@@ -119,12 +172,17 @@ def find_model(name: str | os.PathLike[str]) -> ModelEntry:
 
 
 def active_classifier() -> str:
-    """Name of the classifier that is used where none is named: the user's choice, else the bundled default.
+    """Return the name of the classifier that is used if none is named.
+
+    Returns
+    -------
+    str
+        The user's choice, else the bundled default.
 
     Raises
     ------
     ModelError
-        Where the user's ``active.json`` is damaged.
+        If the user's ``active.json`` is damaged.
     """
     file = _active_file()
     try:
@@ -143,19 +201,23 @@ def active_classifier() -> str:
 
 
 def set_active_classifier(name: str) -> None:
-    """Make a model the one that is used where none is named.
+    """Make a model the one that is used if none is named.
+
+    Parameters
+    ----------
+    name : str
 
     Raises
     ------
     ModelError
-        Where there is no such model.
+        If there is no such model.
     OutputError
-        Where the choice cannot be saved.
+        If the choice cannot be saved.
     """
     entry = find_model(name)
     file = _active_file()
     make_folder(file.parent)
-    atomic_text(file, json.dumps({"classifier": entry.name}, indent=2) + "\n")
+    write_json(file, {"classifier": entry.name})
 
 
 def _active_file() -> Path:
