@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +14,17 @@ import pandas as pd
 
 from napari_leukocls.analysis.engine import Engine, as_scanned
 from napari_leukocls.analysis.field import iter_analyze
-from napari_leukocls.explanation import for_report
-from napari_leukocls.io.atomic import make_folder, replacing_folder
+from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.inputs import expand_inputs
-from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.io.slides import read_smear
 from napari_leukocls.measurement.differential import count_warnings, differential
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.results.report import render_joint_report
 from napari_leukocls.results.summary import summary_row
-from napari_leukocls.results.writer import run_json, write_result
+from napari_leukocls.results.writer import slide_folder, write_cells, write_files, write_result
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import FieldResult, SlideResult
 
 if TYPE_CHECKING:
     from napari_leukocls.io.inputs import SlideInput
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 FIELDS = "fields"
 
 
-def write_slide(
+def write_joint_slide(
     slide: SlideInput,
     paths: Sequence[Path],
     out_dir: Path,
@@ -69,19 +67,16 @@ def write_slide(
     started = time.perf_counter()
     fields = expand_inputs(paths)
     known: list[_Known] = []
-    with replacing_folder(make_folder(out_dir) / slide.slide_id) as folder:
-        for place, field in enumerate(fields):
+    with slide_folder(out_dir, slide.slide_id) as folder:
+        for number, field in enumerate(fields):
             if progress is not None:
-                progress(Progress("fields", place, len(fields), field.slide_id))
+                progress(Progress("fields", number, len(fields), field.slide_id))
             result = _write_field(field, folder / FIELDS, engine, progress, cancel)
             known.append(_Known.of(result))
-        joined = _joined(slide, known, result, engine, time.perf_counter() - started)
-        (folder / "cells.csv").write_bytes(table_bytes(joined.cells))
-        (folder / "counts.csv").write_bytes(table_bytes(joined.counts))
-        (folder / "run.json").write_text(run_json(joined), encoding="utf-8", newline="\n")
-        page = render_joint_report(joined, default_scheme(), [field.row() for field in known])
-        (folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
-        finish(joined, folder)
+        joined = _joined(slide, known, engine, time.perf_counter() - started)
+        write_cells(folder, [joined.cells])
+        report = render_joint_report(joined, default_scheme(), [field.row() for field in known])
+        write_files(joined, folder, report, extra=[finish])
     return list(joined.warnings)
 
 
@@ -96,16 +91,16 @@ def _write_field(
     path = field.fields[0]
     image, scanned = read_smear(path, field.slide_id)
     result = drain(iter_analyze(image, as_scanned(engine) if scanned else engine, cancel), progress)
-    heatmaps = for_report(result, engine, engine.config.heatmaps)
+    heatmaps = report_heatmaps(result, engine, engine.config.heatmaps)
     # A slide's count is exported once, by `finish`; the outlines are those of its fields.
-    of_cells = partial(write_exports, formats=engine.config.formats, level="cells")
+    of_cells = partial(write_exports, formats=engine.config.formats, takes=FieldResult)
     write_result(result, folder, extra=[of_cells], heatmaps=heatmaps)
     return result
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What of a field goes into the slide's count; its pixels and labels are not held."""
+    """What of a field goes into the slide's count; its pixels and labels are not kept."""
 
     name: str
     cells: pd.DataFrame
@@ -123,7 +118,7 @@ class _Known:
             result.slide_id,
             result.cells,
             {name: row[name] for name in ("n_wbc", "n_review", "n_rbc")},
-            {name: result.run.get(name) for name in ("scale", "light")},
+            result.run,
             result.um_per_px,
             tuple(warning for warning in result.warnings if warning not in alone),
         )
@@ -134,28 +129,24 @@ class _Known:
         return {"name": self.name, "link": link, "um_per_px": self.um_per_px, **self.counts}
 
 
-def _joined(
-    slide: SlideInput, fields: Sequence[_Known], last: FieldResult, engine: Engine, seconds: float
-) -> FieldResult:
-    """One result of all fields, counted together; image and outlines are those of the last."""
+#: What ``run.json`` of the slide holds for each field.
+_OF_EACH_FIELD = ("scale", "light")
+
+
+def _joined(slide: SlideInput, fields: Sequence[_Known], engine: Engine, seconds: float) -> SlideResult:
+    """One result of all fields, counted together."""
     tables = [field.cells.assign(field=field.name, slide_id=slide.slide_id) for field in fields]
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=slide.slide_id)
     run = {
-        **{name: value for name, value in last.run.items() if name not in fields[0].run},
+        **{name: value for name, value in fields[-1].run.items() if name not in _OF_EACH_FIELD},
         "seconds": round(seconds, 3),
         "fields": [field.name for field in fields],
         "um_per_px": [field.um_per_px for field in fields],
-        **{name: {field.name: field.run[name] for field in fields} for name in fields[0].run},
+        **{name: {field.name: field.run.get(name) for field in fields} for name in _OF_EACH_FIELD},
     }
-    return replace(
-        last,
-        image=replace(last.image, slide_id=slide.slide_id, source=slide.source),
-        cells=cells,
-        counts=counts,
-        run=run,
-        warnings=(
-            *count_warnings(cells, counts),
-            *(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
-        ),
+    warnings = (
+        *count_warnings(cells, counts),
+        *(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
     )
+    return SlideResult(slide.slide_id, slide.source, fields[-1].um_per_px, cells, counts, run, warnings)

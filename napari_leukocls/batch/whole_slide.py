@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,28 +24,28 @@ from napari_leukocls.analysis.whole_slide.survey import (
     survey,
 )
 from napari_leukocls.analysis.whole_slide.tiles import (
-    Ground,
+    SlideJob,
     Tile,
     analyse_tile,
     parts_of,
     states_of,
     tiles_of,
 )
-from napari_leukocls.explanation import for_report
-from napari_leukocls.io.atomic import make_folder, replacing_folder
-from napari_leukocls.io.labels import LabelReader, LabelStore, write_pyramid
+from napari_leukocls.explanation import report_heatmaps
+from napari_leukocls.io.labels import LabelReader, LabelStore
 from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.io.slides import open_slide
 from napari_leukocls.io.slides.base import LazyPixels, SlideImage
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import count_warnings, differential, settled
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
-from napari_leukocls.results.overlay import MAX_WIDTH, draw_overlay, overlay_png
+from napari_leukocls.results.overlay import MAX_WIDTH, draw_cells
+from napari_leukocls.results.reader import read_cells
 from napari_leukocls.results.report import render_report
-from napari_leukocls.results.writer import run_json
+from napari_leukocls.results.writer import slide_folder, write_cells, write_files, write_labels
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.segmentation.scale import find_scale
-from napari_leukocls.types import FieldResult, Segmentation, SmearImage
+from napari_leukocls.types import FieldResult, Segmentation, SlideResult, SmearImage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,7 +61,7 @@ KEPT = (
     *("cell_id", "class", "probability", "needs_review", "review_reason", "corrected_class"),
     *("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"),
 )
-Finish = Callable[[FieldResult, Path], None]
+Finish = Callable[[SlideResult, Path], None]
 
 
 def write_whole_slide(
@@ -88,8 +88,8 @@ def write_whole_slide(
     engine : Engine
     progress, cancel : optional
     finish : callable, optional
-        Called with the result and the folder before that gets its name. The result's labels are read from the
-        folder as they are cut; its `cells` have the columns `KEPT`, or all where further formats are asked for.
+        Called with the result and the folder before the folder gets its name. The `cells` have the columns `KEPT`.
+        If further formats are asked for, `cells` has all columns and the result is a `FieldResult`.
 
     Returns
     -------
@@ -102,42 +102,52 @@ def write_whole_slide(
     """
     token = cancel or CancelToken()
     started = time.perf_counter()
-    with open_slide(path) as slide, replacing_folder(make_folder(out_dir) / slide_id) as folder:
+    scheme = default_scheme()
+    with open_slide(path) as slide, slide_folder(out_dir, slide_id) as folder:
         slide.source = source
         labels = LabelStore(folder / ".labels.scratch", slide.shape[:2])
         try:
             if progress is not None:
                 progress(Progress("survey", 0, 1, "looking over the slide"))
-            ground, warnings = _survey(slide, slide_id, engine, labels)
-            sharp, tables = _analyse(ground, folder, token, progress, warnings)
-            result = _result(ground, tables, warnings, time.perf_counter() - started)
-            write_files(ground, result, sharp, folder)
+            job, warnings = _survey(slide, slide_id, engine, labels)
+            sharp, tables = _analyse(job, folder, token, progress, warnings)
+            result = _result(job, tables, warnings, time.perf_counter() - started)
+            write_labels(folder, labels, result.um_per_px)
+            overlay = slide_overlay(job, result, scheme)
         finally:
             labels.close()
-        if finish is not None:
-            finish(_as_stored(result, engine, folder), folder)
+        (folder / "regions.csv").write_bytes(table_bytes(_regions(job, result, sharp)))
+        outlined = _with_outlines(job, result, folder)
+        heatmaps = report_heatmaps(outlined, engine, engine.config.heatmaps)
+        report = render_report(outlined, scheme, overlay, heatmaps)
+        if engine.config.formats:
+            result = replace(outlined, cells=read_cells(folder).assign(slide_id=slide_id))
+        write_files(result, folder, report, overlay, [] if finish is None else [finish])
     return list(result.warnings)
 
 
-def _as_stored(result: FieldResult, engine: Engine, folder: Path) -> FieldResult:
-    """The result with the labels, and where they are needed the rows, that lie in its folder."""
-    stored: Any = LabelReader(folder / "labels.tif")
-    cells = result.cells
-    if engine.config.formats:
-        cells = pd.read_csv(folder / "cells.csv")
-        for name in ("review_reason", "corrected_class", "reviewer"):
-            cells[name] = cells[name].astype(object).where(cells[name].notna(), "")
-        cells["slide_id"] = result.slide_id
-    return replace(result, cells=cells, segmentation=replace(result.segmentation, labels=stored))
+def _with_outlines(job: SlideJob, result: SlideResult, folder: Path) -> FieldResult:
+    """The result with the pixels of the slide and the labels of its folder, both read only where they are cut."""
+    pixels: Any = LazyPixels(job.slide)
+    labels: Any = LabelReader(folder / "labels.tif")
+    image = SmearImage(pixels, job.slide_id, job.slide.source, job.slide.um_per_px, job.slide.notes)
+    # The kinds are in the table of cells; nothing that reads outlines from the disk needs them.
+    outlines = Segmentation(labels, np.zeros((0, 3), np.float32), job.survey.glass_colour, job.scale)
+    return FieldResult(
+        result.cells, result.counts, result.run, result.warnings, image=image, segmentation=outlines
+    )
 
 
-def _survey(slide: SlideImage, slide_id: str, engine: Engine, labels: LabelStore) -> tuple[Ground, list[str]]:
+def _survey(
+    slide: SlideImage, slide_id: str, engine: Engine, labels: LabelStore
+) -> tuple[SlideJob, list[str]]:
     """Read the scale, and look over the slide."""
-    image = SmearImage(LazyPixels(slide), slide_id, slide.source, slide.um_per_px, slide.notes)  # type: ignore[arg-type]
+    pixels: Any = LazyPixels(slide)
+    image = SmearImage(pixels, slide_id, slide.source, slide.um_per_px, slide.notes)
     scale, warnings = find_scale(image, engine.config, engine.compact, lambda: ruler_fields(slide))
     view = survey(slide, scale.um_per_px)
     states = view.states()
-    return Ground(slide, slide_id, engine, scale, view, states, labels), [*warnings, *slide.notes]
+    return SlideJob(slide, slide_id, engine, scale, view, states, labels), [*warnings, *slide.notes]
 
 
 def ruler_fields(slide: SlideImage) -> list[np.ndarray]:
@@ -161,12 +171,12 @@ def ruler_fields(slide: SlideImage) -> list[np.ndarray]:
     return [fields[index] for index in sorted(best)]
 
 
-def _usual_sharpness(ground: Ground) -> float:
+def _usual_sharpness(job: SlideJob) -> float:
     """Sharpness of the sharper half of parts that are spread over the monolayer; nan where there are none."""
-    places = np.argwhere(ground.states == MONOLAYER)
+    places = np.argwhere(job.states == MONOLAYER)
     chosen = places[np.linspace(0, len(places) - 1, min(FOCUS_SAMPLES, len(places))).round().astype(int)]
     found = [
-        sharpness(ground.slide.read(*ground.survey.box(int(row), int(column))), ground.scale.um_per_px)
+        sharpness(job.slide.read(*job.survey.box(int(row), int(column))), job.scale.um_per_px)
         for row, column in chosen
     ]
     known = [value for value in found if np.isfinite(value)]
@@ -174,7 +184,7 @@ def _usual_sharpness(ground: Ground) -> float:
 
 
 def _analyse(
-    ground: Ground,
+    job: SlideJob,
     folder: Path,
     token: CancelToken,
     progress: ProgressCallback | None,
@@ -190,105 +200,85 @@ def _analyse(
         Columns `KEPT` of each tile's cells.
     """
     token.check()
-    tiles = tiles_of(ground.survey, ground.states, ground.scale.um_per_px)
-    sharp = np.full(ground.states.shape, np.nan)
-    least = MIN_SHARPNESS * _usual_sharpness(ground)
+    tiles = tiles_of(job.survey, job.states, job.scale.um_per_px)
+    sharp = np.full(job.states.shape, np.nan)
+    least = MIN_SHARPNESS * _usual_sharpness(job)
     kept: list[pd.DataFrame] = []
-    with open(folder / "cells.csv", "wb") as file:
+
+    def tables() -> Iterator[pd.DataFrame]:
         for done, tile in enumerate(tiles):
             if progress is not None:
-                progress(Progress("tiles", done, len(tiles), f"{ground.n_cells} cells"))
+                progress(Progress("tiles", done, len(tiles), f"{job.n_cells} cells"))
             token.check()
-            cells = _analyse_one(ground, tile, token, warnings, sharp, least)
-            if cells is None:
-                continue
-            text = table_bytes(cells)
-            file.write(text if not kept else text[text.index(b"\n") + 1 :])
-            kept.append(cells[list(KEPT)])
+            cells = _analyse_one(job, tile, token, warnings, sharp, least)
+            if cells is not None:
+                kept.append(cells[list(KEPT)])
+                yield cells
         if not kept:
-            kept.append(_no_cells(ground))
-            file.write(table_bytes(kept[0]))
+            kept.append(_no_cells(job))
+            yield kept[0]
+
+    write_cells(folder, tables())
     return sharp, kept
 
 
 def _analyse_one(
-    ground: Ground, tile: Tile, token: CancelToken, warnings: list[str], sharp: np.ndarray, least: float
+    job: SlideJob, tile: Tile, token: CancelToken, warnings: list[str], sharp: np.ndarray, least: float
 ) -> pd.DataFrame | None:
     """The cells of one tile; None where all of it is out of focus."""
-    pixels = ground.slide.read(*tile.window)
-    if not _mark_blurred(ground, tile, pixels, sharp, least):
+    pixels = job.slide.read(*tile.window)
+    if not _mark_blurred(job, tile, pixels, sharp, least):
         return None
-    return drain(analyse_tile(ground, tile, pixels, token, warnings.append))
+    return drain(analyse_tile(job, tile, pixels, token, warnings.append))
 
 
-def _mark_blurred(ground: Ground, tile: Tile, pixels: np.ndarray, sharp: np.ndarray, least: float) -> bool:
+def _mark_blurred(job: SlideJob, tile: Tile, pixels: np.ndarray, sharp: np.ndarray, least: float) -> bool:
     """Measure the sharpness of a tile's parts and mark those out of focus; whether others are left."""
     for row, column in parts_of(tile):
-        if ground.states[row, column] != MONOLAYER:
+        if job.states[row, column] != MONOLAYER:
             continue
-        y0, y1, x0, x1 = ground.survey.box(row, column)
+        y0, y1, x0, x1 = job.survey.box(row, column)
         top, left = tile.window[0], tile.window[2]
         sharp[row, column] = sharpness(
-            pixels[y0 - top : y1 - top, x0 - left : x1 - left], ground.scale.um_per_px
+            pixels[y0 - top : y1 - top, x0 - left : x1 - left], job.scale.um_per_px
         )
         if sharp[row, column] < least:
-            ground.states[row, column] = BLURRED
-    return bool((ground.states[tile.rows, tile.columns] == MONOLAYER).any())
+            job.states[row, column] = BLURRED
+    return bool((job.states[tile.rows, tile.columns] == MONOLAYER).any())
 
 
-def _no_cells(ground: Ground) -> pd.DataFrame:
+def _no_cells(job: SlideJob) -> pd.DataFrame:
     """The table of a slide without cells: all columns and no row."""
-    nothing = Segmentation(
-        np.zeros((1, 1), np.int32), np.zeros((0, 3), np.float32), (np.nan,) * 3, ground.scale
-    )
-    classes = ground.engine.classifier.classes
-    return build_cell_table(nothing, None, [], ground.slide_id, ground.scale.um_per_px, classes)
+    nothing = Segmentation(np.zeros((1, 1), np.int32), np.zeros((0, 3), np.float32), (np.nan,) * 3, job.scale)
+    classes = job.engine.classifier.classes
+    return build_cell_table(nothing, None, [], job.slide_id, job.scale.um_per_px, classes)
 
 
-def _result(ground: Ground, tables: list[pd.DataFrame], warnings: list[str], seconds: float) -> FieldResult:
+def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seconds: float) -> SlideResult:
     """Count, and say what was skipped."""
-    slide, engine = ground.slide, ground.engine
+    slide, engine = job.slide, job.engine
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
-    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=ground.slide_id)
-    shares = states_of(ground.states)
+    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=job.slide_id)
+    shares = states_of(job.states)
     if shares[THICK] or shares[BLURRED]:
         warnings.append(
             f"{shares[THICK]:.0f} % of the slide is too thick to count and {shares[BLURRED]:.0f} % "
             "is out of focus: skipped (regions.csv)."
         )
     warnings += count_warnings(cells, counts)
-    run = run_record(engine, ground.scale, seconds)
+    run = run_record(engine, job.scale, seconds)
     run["slide"] = {
         "size_px": list(slide.shape[:2]),
         "levels": [[level.height, level.width] for level in slide.levels],
         "percent_of_slide": shares,
     }
-    image = SmearImage(LazyPixels(slide), ground.slide_id, slide.source, slide.um_per_px, slide.notes)  # type: ignore[arg-type]
-    none = Segmentation(
-        np.zeros((1, 1), np.int32), np.zeros((0, 3), np.float32), ground.survey.glass_colour, ground.scale
-    )
     unique = tuple(dict.fromkeys(warnings))
-    return FieldResult(cells, counts, run, unique, image=image, segmentation=none)
+    return SlideResult(job.slide_id, slide.source, job.scale.um_per_px, cells, counts, run, unique)
 
 
-def write_files(ground: Ground, result: FieldResult, sharp: np.ndarray, folder: Path) -> None:
-    """Write what a slide's folder holds beside ``cells.csv``, which is there already."""
-    scheme = default_scheme()
-    (folder / "counts.csv").write_bytes(table_bytes(result.counts))
-    (folder / "regions.csv").write_bytes(table_bytes(_regions(ground, result, sharp)))
-    write_pyramid(ground.labels, folder / "labels.tif", ground.scale.um_per_px)
-    overlay = slide_overlay(ground, result, scheme)
-    (folder / "overlay.png").write_bytes(overlay_png(overlay))
-    stored = LabelReader(folder / "labels.tif")
-    heatmaps = for_report(result, ground.engine, ground.engine.config.heatmaps, stored)
-    report = render_report(result, scheme, overlay, heatmaps)
-    (folder / "report.html").write_bytes(report.encode("utf-8", errors="replace"))
-    (folder / "run.json").write_text(run_json(result), encoding="utf-8", newline="\n")
-
-
-def _regions(ground: Ground, result: FieldResult, sharp: np.ndarray) -> pd.DataFrame:
+def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFrame:
     """One row a part of the slide: where it is, what it is like, and its settled cells by class."""
-    cells, view = result.cells, ground.survey
+    cells, view = result.cells, job.survey
     cells = cells[settled(cells)]
     middle_y = (cells["bbox_y0"].to_numpy() + cells["bbox_y1"].to_numpy() - 1) / 2
     middle_x = (cells["bbox_x0"].to_numpy() + cells["bbox_x1"].to_numpy() - 1) / 2
@@ -296,15 +286,15 @@ def _regions(ground: Ground, result: FieldResult, sharp: np.ndarray) -> pd.DataF
     row = np.clip(np.searchsorted(view.rows, middle_y, "right") - 1, 0, shape[0] - 1)
     column = np.clip(np.searchsorted(view.columns, middle_x, "right") - 1, 0, shape[1] - 1)
     place = row * shape[1] + column
-    data: dict[str, Any] = {"slide_id": ground.slide_id, **_boxes(view)}
+    data: dict[str, Any] = {"slide_id": job.slide_id, **_boxes(view)}
     data |= {
-        "state": ground.states.ravel(),
+        "state": job.states.ravel(),
         "coverage": view.coverage.ravel(),
         "stain": view.stain.ravel(),
         "sharpness": sharp.ravel(),
     }
     names = cells["class"].astype(str).to_numpy()
-    sides = np.diff(view.rows)[:, None] * np.diff(view.columns)[None, :] * ground.scale.um_per_px**2 / 1e6
+    sides = np.diff(view.rows)[:, None] * np.diff(view.columns)[None, :] * job.scale.um_per_px**2 / 1e6
     inside = result.counts.loc[result.counts["in_differential"], "class"]
     leukocytes = np.bincount(place[np.isin(names, list(inside))], minlength=shape[0] * shape[1])
     data["wbc_per_mm2"] = leukocytes / sides.ravel()
@@ -328,31 +318,24 @@ _TINTS = {THICK: (120, 60, 160), BLURRED: (60, 120, 200)}
 _STRENGTH = 0.35
 
 
-def slide_overlay(ground: Ground, result: FieldResult, scheme: Scheme) -> Image:
+def slide_overlay(job: SlideJob, result: SlideResult, scheme: Scheme) -> Image:
     """Draw the cells of a slide on its overview, with a legend and a scale bar.
 
     Parameters
     ----------
-    ground : Ground
-    result : FieldResult
+    job : SlideJob
+    result : SlideResult
         Of the whole slide.
     scheme : Scheme
     """
-    pixels, step = overview(ground.slide, MAX_WIDTH)
+    pixels, step = overview(job.slide, MAX_WIDTH)
     for state, tint in _TINTS.items():
-        pixels = _tinted(pixels, ground.states == state, tint)
-    labels = ground.labels.sampled(pixels.shape[:2])
+        pixels = _tinted(pixels, job.states == state, tint)
+    labels = job.labels.sampled(pixels.shape[:2])
     cells = result.cells.assign(
         **{name: result.cells[name] / step for name in ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")}
     )
-    scale = replace(
-        ground.scale,
-        um_per_px=ground.scale.um_per_px * step,
-        red_cell_diameter_px=ground.scale.red_cell_diameter_px / step,
-    )
-    image = SmearImage(pixels, result.slide_id, result.source)
-    small = Segmentation(labels, result.segmentation.kind_probabilities, ground.survey.glass_colour, scale)
-    return draw_overlay(replace(result, image=image, segmentation=small, cells=cells), scheme)
+    return draw_cells(pixels, labels, cells, result.counts, job.scale.um_per_px * step, scheme)
 
 
 def _tinted(pixels: np.ndarray, parts: np.ndarray, tint: tuple[int, int, int]) -> np.ndarray:

@@ -14,11 +14,11 @@ from napari_leukocls._version import __version__
 from napari_leukocls.analysis.engine import load_engine
 from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.batch.job import Job, SlideDone, failure, success
-from napari_leukocls.batch.joint_slide import write_slide
+from napari_leukocls.batch.joint_slide import write_joint_slide
 from napari_leukocls.batch.resume import add_receipt, content_hash, finished
 from napari_leukocls.batch.whole_slide import write_whole_slide
 from napari_leukocls.errors import ArgumentError, Cancelled, LeukoclsError, OutputError, PlaceTaken
-from napari_leukocls.explanation import for_report
+from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.slides import is_slide
 from napari_leukocls.progress import CancelToken, ProgressCallback, drain
@@ -28,7 +28,7 @@ from napari_leukocls.results.writer import write_result
 
 if TYPE_CHECKING:
     from napari_leukocls.analysis.engine import Engine
-    from napari_leukocls.types import FieldResult
+    from napari_leukocls.types import SlideResult
 
 log = logging.getLogger(__name__)
 
@@ -116,13 +116,13 @@ def _write(
     """Analyse and write a slide; its row of ``summary.csv`` and its warnings."""
     rows: list[dict[str, Any]] = []
 
-    def finish(result: FieldResult, folder: Path) -> None:
+    def finish(result: SlideResult, folder: Path) -> None:
         write_exports(result, folder, job.config.formats)
         rows.append(summary_row(result, seconds=round(time.perf_counter() - started, 3)))
         add_receipt(folder, job, content, rows[0])
 
     if len(job.fields) > 1:
-        warnings = write_slide(job.slide, job.fields, job.out_dir, engine, progress, cancel, finish)
+        warnings = write_joint_slide(job.slide, job.fields, job.out_dir, engine, progress, cancel, finish)
         return rows[0], warnings
     if is_slide(job.fields[0]):
         name, source = job.slide.slide_id, job.slide.source
@@ -132,6 +132,6 @@ def _write(
         return rows[0], warnings
     image = replace(read_image(job.fields[0], job.slide.slide_id), source=job.slide.source)
     result = drain(iter_analyze(image, engine, cancel), progress)
-    heatmaps = for_report(result, engine, engine.config.heatmaps)
+    heatmaps = report_heatmaps(result, engine, engine.config.heatmaps)
     write_result(result, job.out_dir, extra=[finish], heatmaps=heatmaps)
     return rows[0], list(result.warnings)

@@ -11,7 +11,7 @@ import click
 from napari_leukocls._version import __version__
 from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, count_text, print_json
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.results.exports import ALWAYS, FORMATS, parse_formats
+from napari_leukocls.results.exports import formats_help, parse_formats
 
 if TYPE_CHECKING:
     from napari_leukocls.batch import SlideOutcome
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     default="csv",
     show_default=True,
     metavar="LIST",
-    help=f"Files to write, separated by commas: {', '.join((ALWAYS, *FORMATS))}.",
+    help=formats_help(),
 )
 @click.option(
     "--heatmaps",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from napari_leukocls.types import FieldResult
 
 
-def for_report(result: FieldResult, engine: Any, n: int, labels: Any = None) -> dict[str, Any] | None:
+def report_heatmaps(result: FieldResult, engine: Any, n: int) -> dict[str, Any] | None:
     """Return what ``report.html`` shows of heatmaps, or None where `n` is 0.
 
     Parameters
@@ -19,27 +19,25 @@ def for_report(result: FieldResult, engine: Any, n: int, labels: Any = None) -> 
     engine : napari_leukocls.analysis.engine.Engine
     n : int
         Cells of each leukocyte class.
-    labels : array-like, (H, W), optional
-        Where the result does not hold them, as for a whole slide.
 
     Returns
     -------
     dict or None
-        ``cells`` as `napari_leukocls.explanation.cells.for_report` gives them, ``method``, ``badge`` and
+        ``cells`` as `napari_leukocls.explanation.cells.report_cells` gives them, ``method``, ``badge`` and
         ``figures``: whether the heatmaps of this model can be trusted.
     """
     if not n:
         return None
     from napari_leukocls.explanation.cam import default_method
-    from napari_leukocls.explanation.cells import for_report as cells_of
+    from napari_leukocls.explanation.cells import report_cells
 
     state, figures = badge(engine.classifier.card)
     return {
         "method": default_method(engine.classifier.card),
         "badge": state,
         "figures": figures,
-        "cells": cells_of(result, engine.classifier, n, labels),
+        "cells": report_cells(result, engine.classifier, n),
     }
 
 
-__all__ = ["badge", "for_report"]
+__all__ = ["badge", "report_heatmaps"]

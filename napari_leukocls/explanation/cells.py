@@ -41,9 +41,7 @@ def rows_of(result: FieldResult, cell_ids: Iterable[int]) -> pd.DataFrame:
     return table.loc[wanted]
 
 
-def crops_of(
-    result: FieldResult, classifier: Classifier, rows: pd.DataFrame, labels: Any = None
-) -> np.ndarray:
+def crops_of(result: FieldResult, classifier: Classifier, rows: pd.DataFrame) -> np.ndarray:
     """Cut the crops (N, side_px, side_px, 3) of cells as analysis cut them.
 
     Parameters
@@ -52,13 +50,15 @@ def crops_of(
     classifier : Classifier
     rows : pandas.DataFrame
         Of ``result.cells``.
-    labels : array-like, (H, W), optional
-        Where the result does not hold them, as for a whole slide.
+
+    Returns
+    -------
+    numpy.ndarray, (N, side_px, side_px, 3), uint8
     """
     segmentation = result.segmentation
     return cut_crops(
         EvenPixels(result.image.pixels, segmentation.light),
-        segmentation.labels if labels is None else labels,
+        segmentation.labels,
         rows["cell_id"].to_numpy(),
         rows[_BOX].to_numpy(),
         segmentation.scale.um_per_px,
@@ -148,16 +148,14 @@ def explained_cells(
     classifier: Classifier,
     rows: pd.DataFrame,
     method: str | None = None,
-    labels: Any = None,
     folder: Any = None,
 ) -> list[Explained]:
     """Return the cells of a table with heatmaps of their predicted classes, and morphology in words."""
-    crops = crops_of(result, classifier, rows, labels)
+    crops = crops_of(result, classifier, rows)
     names = [str(name) for name in rows[_predicted(rows)]]
     places = targets_of(classifier, names, crops)
     maps = cam.heatmaps(classifier, crops, places, method)
     told = morphology.describe(classifier, crops, folder)
-    outlines = result.segmentation.labels if labels is None else labels
     rule, um_per_px = classifier.card.crop, result.um_per_px
     return [
         Explained(
@@ -166,7 +164,9 @@ def explained_cells(
             heatmap=heat,
             class_name=classifier.classes[place],
             probability=float(row.get(f"prob_{classifier.classes[place]}", row["probability"])),
-            mask=mask_in_crop(outlines, int(row["cell_id"]), [row[side] for side in _BOX], um_per_px, rule),
+            mask=mask_in_crop(
+                result.labels, int(row["cell_id"]), [row[side] for side in _BOX], um_per_px, rule
+            ),
             words=morphology.words(said),
         )
         for row, crop, heat, place, said in zip(
@@ -190,9 +190,7 @@ def _predicted(cells: pd.DataFrame) -> str:
     return "predicted_class" if "predicted_class" in cells else "class"
 
 
-def for_report(
-    result: FieldResult, classifier: Classifier, per_class: int, labels: Any = None
-) -> list[dict[str, Any]]:
+def report_cells(result: FieldResult, classifier: Classifier, per_class: int) -> list[dict[str, Any]]:
     """Return the heatmaps of a report: so many cells of each leukocyte class that was found, surest first.
 
     Parameters
@@ -201,8 +199,6 @@ def for_report(
     classifier : Classifier
     per_class : int
         0 for none.
-    labels : array-like, (H, W), optional
-        Where the result does not hold them, as for a whole slide.
 
     Returns
     -------
@@ -213,7 +209,7 @@ def for_report(
     rows = surest_cells(result.cells, per_class, classifier.classes) if per_class else result.cells[:0]
     if len(rows) == 0:
         return []
-    cells = explained_cells(result, classifier, rows, labels=labels)
+    cells = explained_cells(result, classifier, rows)
     return [
         {
             "id": int(number),

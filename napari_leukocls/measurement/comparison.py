@@ -15,7 +15,7 @@ from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.measurement.differential import exact_limits, settled
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import FieldResult, SlideResult
 
 #: Random tables with the same margins that a test of a whole table is made with.
 N_TABLES = 9999
@@ -213,17 +213,20 @@ def share_by_position(
     return pd.DataFrame(rows, columns=list(head))
 
 
-def write(result: FieldResult, path: Path) -> None:
+def write(result: SlideResult, path: Path) -> None:
     """Write ``positions.csv``: the shares by place, of a field, or of the fields of a slide.
 
     Parameters
     ----------
-    result : FieldResult
+    result : SlideResult
     path : Path
         Within a folder that is being filled.
     """
-    height, width = result.labels.shape
-    path.write_bytes(table_bytes(share_by_position(result.cells, (height, width))))
+    shape: tuple[int, int] | None = None
+    if isinstance(result, FieldResult):
+        height, width = result.labels.shape
+        shape = (height, width)
+    path.write_bytes(table_bytes(share_by_position(result.cells, shape)))
 
 
 def _by_class(counts: np.ndarray, total: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import SlideResult
 
 COLUMNS = (
     *("slide_id", "class", "predicted_count", "predicted_percent"),
@@ -144,12 +144,12 @@ def true_shares(counts: np.ndarray, rates: np.ndarray) -> np.ndarray:
     return shares
 
 
-def write(result: FieldResult, path: Path) -> None:
+def write(result: SlideResult, path: Path) -> None:
     """Write ``corrected.csv`` with the confusion matrix in the card of the result's classifier.
 
     Parameters
     ----------
-    result : FieldResult
+    result : SlideResult
     path : Path
         Within a folder that is being filled.
 

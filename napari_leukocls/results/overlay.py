@@ -43,24 +43,58 @@ def draw_overlay(result: FieldResult, scheme: Scheme, max_width: int = MAX_WIDTH
     PIL.Image.Image
         RGB; the legend is a strip under the image. A "?" after a name says that the cell needs review.
     """
-    height, width = result.labels.shape
+    return draw_cells(
+        result.image.pixels, result.labels, result.cells, result.counts, result.um_per_px, scheme, max_width
+    )
+
+
+def draw_cells(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    cells: pd.DataFrame,
+    counts: pd.DataFrame,
+    um_per_px: float,
+    scheme: Scheme,
+    max_width: int = MAX_WIDTH,
+) -> Image.Image:
+    """Draw cells on a picture, as `draw_overlay` does.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+    labels : numpy.ndarray, (H, W), int
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``; boxes are in pixels of the picture.
+    counts : pandas.DataFrame
+        Columns as in ``counts.csv``, for the legend.
+    um_per_px : float
+        Pixel size of the picture in micrometres; nan if it is not known.
+    scheme : Scheme
+    max_width : int
+        Pixels; a wider picture is reduced to it.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, with the legend under the picture.
+    """
+    height, width = labels.shape
     factor = min(1.0, max_width / width)
-    picture = Image.fromarray(np.ascontiguousarray(result.image.pixels))
-    labels = result.labels
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
     if factor < 1:
         size = (max_width, max(1, round(height * factor)))
         picture = picture.resize(size, Image.Resampling.BOX)
         labels = _nearest(labels, size)
-    pixels = np.array(picture)
-    # Of a picture that is reduced, some cells may be too small to be seen.
-    top = max(int(labels.max(initial=0)), int(result.cells["cell_id"].max()) if len(result.cells) else 0)
-    colours, strong = _cell_colours(result.cells, scheme, top)
-    paint_outlines(pixels, labels, colours, strong)
-    picture = Image.fromarray(pixels)
+    drawn = np.array(picture)
+    # In a reduced picture the smallest cells may have no pixel.
+    top = max(int(labels.max(initial=0)), int(cells["cell_id"].max()) if len(cells) else 0)
+    colours, strong = _cell_colours(cells, scheme, top)
+    paint_outlines(drawn, labels, colours, strong)
+    picture = Image.fromarray(drawn)
     draw = ImageDraw.Draw(picture)
-    _draw_names(draw, result.cells, scheme, factor)
-    _draw_scale_bar(draw, picture.size, result.um_per_px / factor)
-    return _with_legend(picture, result.counts, scheme)
+    _draw_names(draw, cells, scheme, factor)
+    _draw_scale_bar(draw, picture.size, um_per_px / factor)
+    return _with_legend(picture, counts, scheme)
 
 
 def overlay_png(picture: Image.Image) -> bytes:

@@ -13,7 +13,7 @@ from PIL import Image
 from napari_leukocls.io.html import render
 from napari_leukocls.results.overlay import jpeg
 from napari_leukocls.scheme import Scheme
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import FieldResult, SlideResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def render_report(
     overlay : PIL.Image.Image
         As `napari_leukocls.results.overlay.draw_overlay` gives it.
     heatmaps : dict, optional
-        As `napari_leukocls.explanation.for_report` gives it.
+        As `napari_leukocls.explanation.report_heatmaps` gives it.
     """
     return render(
         "report",
@@ -51,12 +51,12 @@ def render_report(
     )
 
 
-def render_joint_report(result: FieldResult, scheme: Scheme, fields: Sequence[Mapping[str, Any]]) -> str:
+def render_joint_report(result: SlideResult, scheme: Scheme, fields: Sequence[Mapping[str, Any]]) -> str:
     """Render the report of a slide of several fields: the joint count, and where each field's report is.
 
     Parameters
     ----------
-    result : FieldResult
+    result : SlideResult
         Of all fields together.
     scheme : Scheme
     fields : sequence of mapping
@@ -65,7 +65,7 @@ def render_joint_report(result: FieldResult, scheme: Scheme, fields: Sequence[Ma
     return render("report", {}, **_of_the_count(result, scheme), fields=fields, heatmaps=None)
 
 
-def _of_the_count(result: FieldResult, scheme: Scheme) -> dict[str, Any]:
+def _of_the_count(result: SlideResult, scheme: Scheme) -> dict[str, Any]:
     """What the reports of a field and of several have in common."""
     counts = result.counts
     inside = counts["in_differential"].astype(bool)

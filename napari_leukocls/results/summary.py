@@ -10,7 +10,7 @@ import pandas as pd
 
 from napari_leukocls.io.serialise import write_table
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import SlideResult
 
 SUMMARY_START = ("slide_id", "source", "status", "n_cells", "n_wbc", "n_rbc", "n_platelet", "n_review")
 
@@ -19,12 +19,12 @@ SUMMARY_END = ("segmenter", "classifier", "um_per_px", "seconds", "version")
 FAILURE_COLUMNS = ("slide_id", "source", "error")
 
 
-def summary_row(result: FieldResult, *, status: str = "done", seconds: float | None = None) -> dict[str, Any]:
+def summary_row(result: SlideResult, *, status: str = "done", seconds: float | None = None) -> dict[str, Any]:
     """The row of ``summary.csv`` for one slide.
 
     Parameters
     ----------
-    result : FieldResult
+    result : SlideResult
         ``run["segmenter"]`` and ``run["classifier"]`` are names, or mappings with a ``name``.
     status : str
     seconds : float, optional

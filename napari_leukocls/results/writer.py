@@ -1,24 +1,30 @@
-"""The files of a slide: cells, counts, labels, overlay, report and run, and the tables of a whole run."""
+"""The folder of a slide: cells, counts, labels, overlay, report and run. The only writer of results."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tifffile import imwrite
 
 from napari_leukocls.errors import OutputError
 from napari_leukocls.io.atomic import make_folder, replacing_folder
+from napari_leukocls.io.labels import LabelStore, write_pyramid
 from napari_leukocls.io.serialise import json_text, table_bytes
 from napari_leukocls.results.overlay import draw_overlay, overlay_png
 from napari_leukocls.results.report import render_report
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import FieldResult, SlideResult
 
-ExtraWriter = Callable[[FieldResult, Path], object]
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+ExtraWriter = Callable[[Any, Path], object]
 
 
 def write_result(
@@ -28,19 +34,19 @@ def write_result(
     extra: Sequence[ExtraWriter] = (),
     heatmaps: dict[str, Any] | None = None,
 ) -> dict[str, Path]:
-    """Write the folder ``out_dir/<slide_id>``, which appears whole or not at all.
+    """Write the folder ``out_dir/<slide_id>`` of one field, which appears whole or not at all.
 
     Parameters
     ----------
     result : FieldResult
     out_dir : path-like
-        Created where it does not exist.
+        Created if it does not exist.
     scheme : Scheme, optional
-        For colours and display names; the one that ships by default.
+        For colours and display names; the default one if it is not given.
     extra : sequence of callable
-        Each is called with the result and the folder being filled, to add files of its own.
+        Each is called with the result and the folder that is being filled, to add files of its own.
     heatmaps : dict, optional
-        For the report, as `napari_leukocls.explanation.for_report` gives it.
+        For the report, as `napari_leukocls.explanation.report_heatmaps` gives it.
 
     Returns
     -------
@@ -50,28 +56,76 @@ def write_result(
     Raises
     ------
     OutputError
-        The folder cannot be written, or a folder of that name is no result of an earlier analysis.
+        If the folder cannot be written, or if a folder of that name exists and is not the result of an analysis.
     """
     scheme = scheme or default_scheme()
-    target = _slide_folder(make_folder(out_dir), result.slide_id)
-    with replacing_folder(target) as folder:
-        (folder / "cells.csv").write_bytes(table_bytes(result.cells.sort_values("cell_id", kind="stable")))
-        (folder / "counts.csv").write_bytes(table_bytes(result.counts))
-        write_labels(folder / "labels.tif", result.labels, result.um_per_px)
+    with slide_folder(out_dir, result.slide_id) as folder:
+        write_cells(folder, [result.cells.sort_values("cell_id", kind="stable")])
+        write_labels(folder, result.labels, result.um_per_px)
         overlay = draw_overlay(result, scheme)
-        (folder / "overlay.png").write_bytes(overlay_png(overlay))
-        # Names of files need not be text; what cannot be shown is shown as a question mark.
         report = render_report(result, scheme, overlay, heatmaps)
-        (folder / "report.html").write_bytes(report.encode("utf-8", errors="replace"))
-        (folder / "run.json").write_text(run_json(result), encoding="utf-8", newline="\n")
-        for writer in extra:
-            writer(result, folder)
+        write_files(result, folder, report, overlay, extra)
         names = sorted(entry.name for entry in folder.iterdir())
+    target = Path(out_dir) / result.slide_id
     return {"folder": target, **{name: target / name for name in names}}
 
 
-def write_labels(path: Path, labels: np.ndarray, um_per_px: float | None) -> None:
-    """Write a label image as compressed int32 TIFF, with its resolution where that is known."""
+@contextmanager
+def slide_folder(out_dir: str | Path, slide_id: str) -> Iterator[Path]:
+    """Fill the folder ``out_dir/<slide_id>``, which appears whole or not at all.
+
+    Parameters
+    ----------
+    out_dir : path-like
+        Created if it does not exist.
+    slide_id : str
+
+    Yields
+    ------
+    Path
+        The folder to fill. It gets its name when the block ends without an error.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written, if `slide_id` cannot name a folder, or if a folder of that name exists and
+        is not the result of an analysis.
+    """
+    if slide_id in ("", ".", "..") or any(sign in slide_id for sign in "/\\\0"):
+        raise OutputError(f"slide name {slide_id!r} cannot name a folder; rename the image or the layer.")
+    with replacing_folder(make_folder(out_dir) / slide_id) as folder:
+        yield folder
+
+
+def write_cells(folder: Path, tables: Iterable[pd.DataFrame]) -> None:
+    """Write ``cells.csv`` from one table after another, so that they need not be in memory together.
+
+    Parameters
+    ----------
+    folder : Path
+    tables : iterable of pandas.DataFrame
+        At least one; all have the same columns.
+    """
+    with open(folder / "cells.csv", "wb") as file:
+        for number, table in enumerate(tables):
+            text = table_bytes(table)
+            file.write(text if number == 0 else text[text.index(b"\n") + 1 :])
+
+
+def write_labels(folder: Path, labels: np.ndarray | LabelStore, um_per_px: float | None) -> None:
+    """Write ``labels.tif``: compressed int32, with the pixel size if that is known.
+
+    Parameters
+    ----------
+    folder : Path
+    labels : numpy.ndarray, (H, W), int, or LabelStore
+        The labels of a whole slide, which are in a `LabelStore`, become a pyramid.
+    um_per_px : float or None
+    """
+    path = folder / "labels.tif"
+    if isinstance(labels, LabelStore):
+        write_pyramid(labels, path, um_per_px)
+        return
     known = um_per_px is not None and math.isfinite(um_per_px) and um_per_px > 0
     per_cm = 1e4 / um_per_px if known and um_per_px else None
     imwrite(
@@ -87,8 +141,48 @@ def write_labels(path: Path, labels: np.ndarray, um_per_px: float | None) -> Non
     )
 
 
-def run_json(result: FieldResult) -> str:
-    """``run.json``: every setting, model names and hashes, versions, times and warnings."""
+def write_files(
+    result: SlideResult,
+    folder: Path,
+    report: str,
+    overlay: Image.Image | None = None,
+    extra: Sequence[ExtraWriter] = (),
+) -> None:
+    """Write what the folder of any slide holds beside its cells and labels.
+
+    Parameters
+    ----------
+    result : SlideResult
+    folder : Path
+        The folder that is being filled.
+    report : str
+        The page ``report.html``.
+    overlay : PIL.Image.Image, optional
+        Of a slide that has one picture.
+    extra : sequence of callable
+        Each is called with the result and the folder, after all other files are written.
+    """
+    (folder / "counts.csv").write_bytes(table_bytes(result.counts))
+    if overlay is not None:
+        (folder / "overlay.png").write_bytes(overlay_png(overlay))
+    # A file name need not be valid text: what cannot be encoded becomes a question mark.
+    (folder / "report.html").write_bytes(report.encode("utf-8", errors="replace"))
+    (folder / "run.json").write_text(run_json(result), encoding="utf-8", newline="\n")
+    for writer in extra:
+        writer(result, folder)
+
+
+def run_json(result: SlideResult) -> str:
+    """Format ``run.json``: all settings, model names and hashes, versions, times and warnings.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    str
+    """
     run = {
         "slide_id": result.slide_id,
         "source": result.source,
@@ -97,9 +191,3 @@ def run_json(result: FieldResult) -> str:
         **result.run,
     }
     return json_text(run, sort_keys=True)
-
-
-def _slide_folder(out_dir: Path, slide_id: str) -> Path:
-    if slide_id in ("", ".", "..") or any(sign in slide_id for sign in "/\\\0"):
-        raise OutputError(f"slide name {slide_id!r} cannot name a folder; rename the image or the layer.")
-    return out_dir / slide_id

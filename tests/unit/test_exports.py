@@ -19,7 +19,7 @@ from napari_leukocls.errors import ArgumentError
 from napari_leukocls.results.exports import FORMATS, parse_formats, write_exports
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import FieldResult, Segmentation
+from napari_leukocls.types import FieldResult, Segmentation, SlideResult
 from tests.results import make_result
 
 HOSTILE = "=cmd|' /C calc'!A0 <script>alert(1)</script> ^~\\& \x07 ../../x"
@@ -336,12 +336,13 @@ def test_a_missing_library_is_named_with_its_extra(name: str) -> None:
 
 def test_a_slide_of_fields_has_a_count_and_no_outlines(result: FieldResult, tmp_path: Path) -> None:
     fields = pd.Series(["a", "b"] * len(result.cells))[: len(result.cells)]
-    joined = replace(result, run=result.run | {"fields": ["a", "b"]}, cells=result.cells.assign(field=fields))
+    run, cells = result.run | {"fields": ["a", "b"]}, result.cells.assign(field=fields)
+    joined = SlideResult("joined", result.source, result.um_per_px, cells, result.counts, run)
     written = write_exports(joined, tmp_path, PLAIN)
     assert {path.name for path in written} == {
         *("cells.h5ad", "slide.xlsx", "report.fhir.json", "report.hl7", "positions.csv")
     }
-    alone = write_exports(result, tmp_path, PLAIN, level="cells")
+    alone = write_exports(result, tmp_path, PLAIN, takes=FieldResult)
     assert {path.name for path in alone} == {"cells.geojson", "coco.json", "labels.ome.tif"}
 
 

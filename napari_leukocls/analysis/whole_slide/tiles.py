@@ -97,7 +97,7 @@ def parts_of(tile: Tile) -> Iterator[tuple[int, int]]:
 
 
 @dataclass
-class Ground:
+class SlideJob:
     """What the tiles of one slide share: where they are, and what has been found so far."""
 
     slide: SlideImage
@@ -111,13 +111,13 @@ class Ground:
 
 
 def analyse_tile(
-    ground: Ground, tile: Tile, pixels: np.ndarray, token: CancelToken, warn: Callable[[str], None]
+    job: SlideJob, tile: Tile, pixels: np.ndarray, token: CancelToken, warn: Callable[[str], None]
 ) -> Generator[Progress, None, pd.DataFrame]:
     """Outline and classify the cells that a tile owns, and paint them into the slide's labels.
 
     Parameters
     ----------
-    ground : Ground
+    job : SlideJob
         Its `n_cells` goes up.
     tile : Tile
     pixels : numpy.ndarray, (h, w, 3), uint8
@@ -130,49 +130,49 @@ def analyse_tile(
     pandas.DataFrame
         Columns as in ``cells.csv``; places and ids are the slide's.
     """
-    image = SmearImage(pixels, ground.slide_id, ground.slide.source)
-    found = yield from staged("tiles", token, outline(image, ground.engine, ground.scale))
+    image = SmearImage(pixels, job.slide_id, job.slide.source)
+    found = yield from staged("tiles", token, outline(image, job.engine, job.scale))
     for line in found.warnings:
         warn(line)
-    mine = _owned(ground, tile, found)
+    mine = _owned(job, tile, found)
     # A label image of a whole tile is what memory is made of here: one at a time.
     del found
-    cells = yield from tabulate(image, ground.engine, mine, token, warn)
+    cells = yield from tabulate(image, job.engine, mine, token, warn)
     y0, _, x0, _ = tile.window
-    ground.labels.paint(y0, x0, mine.labels, ground.n_cells)
-    cells = _moved(cells, y0, x0, ground)
-    ground.n_cells += len(cells)
+    job.labels.paint(y0, x0, mine.labels, job.n_cells)
+    cells = _moved(cells, y0, x0, job)
+    job.n_cells += len(cells)
     return cells
 
 
-def _owned(ground: Ground, tile: Tile, found: Segmentation) -> Segmentation:
+def _owned(job: SlideJob, tile: Tile, found: Segmentation) -> Segmentation:
     """Keep the cells whose centre lies in the tile's core and that no earlier tile has painted."""
     geometry = cell_geometry(found.labels)
     y0, y1, x0, x1 = tile.window
     centre_y, centre_x = geometry.centroid[:, 0] + y0, geometry.centroid[:, 1] + x0
-    claim = CLAIM_UM / ground.scale.um_per_px
+    claim = CLAIM_UM / job.scale.um_per_px
     keep = (centre_y >= tile.core[0] - claim) & (centre_y < tile.core[1] + claim)
     keep &= (centre_x >= tile.core[2] - claim) & (centre_x < tile.core[3] + claim)
-    row = np.clip(np.searchsorted(ground.survey.rows, centre_y, "right") - 1, 0, len(ground.survey.rows) - 2)
-    columns = ground.survey.columns
+    row = np.clip(np.searchsorted(job.survey.rows, centre_y, "right") - 1, 0, len(job.survey.rows) - 2)
+    columns = job.survey.columns
     column = np.clip(np.searchsorted(columns, centre_x, "right") - 1, 0, len(columns) - 2)
-    keep &= ~np.isin(ground.states[row, column].astype(str), (THICK, BLURRED))
-    taken = ground.labels.read(y0, y1, x0, x1) > 0
+    keep &= ~np.isin(job.states[row, column].astype(str), (THICK, BLURRED))
+    taken = job.labels.read(y0, y1, x0, x1) > 0
     covered = np.bincount(found.labels[taken], minlength=int(found.labels.max(initial=0)) + 1)
     keep &= covered[geometry.ids] <= SAME_CELL * geometry.area
     lookup = np.zeros(len(covered), np.int32)
     lookup[geometry.ids[keep]] = np.arange(1, int(keep.sum()) + 1)
     labels = lookup[found.labels]
     labels[taken] = 0
-    glass = found.glass_colour if np.isfinite(found.glass_colour).all() else ground.survey.glass_colour
+    glass = found.glass_colour if np.isfinite(found.glass_colour).all() else job.survey.glass_colour
     kinds = found.kind_probabilities[geometry.ids[keep] - 1]
     return replace(found, labels=labels, kind_probabilities=kinds, glass_colour=glass, warnings=())
 
 
-def _moved(cells: pd.DataFrame, y0: int, x0: int, ground: Ground) -> pd.DataFrame:
+def _moved(cells: pd.DataFrame, y0: int, x0: int, job: SlideJob) -> pd.DataFrame:
     """Places from the tile's to the slide's, and ids that go on where the last tile's ended."""
-    height, width, _ = ground.slide.shape
-    moved = {"cell_id": cells["cell_id"] + np.int32(ground.n_cells)}
+    height, width, _ = job.slide.shape
+    moved = {"cell_id": cells["cell_id"] + np.int32(job.n_cells)}
     for axis, start in (("y", y0), ("x", x0)):
         for name in (f"centroid_{axis}", f"bbox_{axis}0", f"bbox_{axis}1"):
             moved[name] = cells[name] + start

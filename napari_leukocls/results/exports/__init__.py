@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.types import FieldResult
-
-#: ``cells``: of one image and its outlines; ``table``: of a count, whatever it was made of.
-Level = Literal["cells", "table"]
+from napari_leukocls.types import FieldResult, SlideResult
 
 
 @dataclass(frozen=True)
@@ -23,48 +19,64 @@ class Export:
     Attributes
     ----------
     name : str
-        As ``--format`` has it.
+        The word after ``--format``.
     file : str
-        What is written into the slide's folder.
+        Name of the file in the slide's folder.
     summary : str
+        What the file is, for the help of ``--format``.
     module : str
         Module with ``write(result, path)``: of this package, or a full name.
+    takes : type
+        `FieldResult` if the format needs the image or the outlines of the cells, else `SlideResult`.
     needs : tuple of str
-        Modules of the extra ``exports`` that it is made with.
-    level : {"cells", "table"}
+        Modules of the extra ``exports`` that the format is written with.
     """
 
     name: str
     file: str
     summary: str
     module: str
+    takes: type[SlideResult] = SlideResult
     needs: tuple[str, ...] = ()
-    level: Level = "table"
 
-    def __call__(self, result: FieldResult, folder: Path) -> Path:
-        """Write the file into `folder`; its path."""
+    def __call__(self, result: SlideResult, folder: Path) -> Path:
+        """Write the file.
+
+        Parameters
+        ----------
+        result : SlideResult
+            An instance of `takes`.
+        folder : Path
+
+        Returns
+        -------
+        Path
+            Of the file.
+        """
         path = folder / self.file
         name = self.module if "." in self.module else f"{__name__}.{self.module}"
         import_module(name).write(result, path)
         return path
 
 
-#: Named and not imported: these need rooms that stand above this one.
+#: Named and not imported, so that a format's packages are loaded only when it is written.
 _CORRECTED = "napari_leukocls.measurement.corrected"
 _POSITIONS = "napari_leukocls.measurement.comparison"
 
 FORMATS: dict[str, Export] = {
     export.name: export
     for export in (
-        Export("geojson", "cells.geojson", "Outlines for QuPath", "geojson", ("shapely",), "cells"),
-        Export("coco", "coco.json", "COCO instances", "coco", ("pycocotools",), "cells"),
-        Export("ometiff", "labels.ome.tif", "Labels as OME-TIFF", "ometiff", (), "cells"),
-        Export("anndata", "cells.h5ad", "AnnData, one row a cell", "anndata", ("anndata",)),
-        Export("xlsx", "slide.xlsx", "Spreadsheet", "xlsx", ("openpyxl",)),
-        Export("fhir", "report.fhir.json", "FHIR R4B DiagnosticReport", "fhir", ("fhir.resources",)),
-        Export("hl7", "report.hl7", "HL7 v2.5.1 ORU^R01", "hl7", ("hl7apy",)),
-        Export("corrected", "corrected.csv", "Shares corrected for the classifier's errors", _CORRECTED),
-        Export("positions", "positions.csv", "Shares by place", _POSITIONS),
+        Export("geojson", "cells.geojson", "outlines for QuPath", "geojson", FieldResult, ("shapely",)),
+        Export("coco", "coco.json", "COCO instances", "coco", FieldResult, ("pycocotools",)),
+        Export("ometiff", "labels.ome.tif", "labels as OME-TIFF", "ometiff", FieldResult),
+        Export("anndata", "cells.h5ad", "AnnData, one row a cell", "anndata", SlideResult, ("anndata",)),
+        Export("xlsx", "slide.xlsx", "workbook", "xlsx", SlideResult, ("openpyxl",)),
+        Export(
+            "fhir", "report.fhir.json", "FHIR R4B DiagnosticReport", "fhir", SlideResult, ("fhir.resources",)
+        ),
+        Export("hl7", "report.hl7", "HL7 v2.5.1 ORU^R01", "hl7", SlideResult, ("hl7apy",)),
+        Export("corrected", "corrected.csv", "percentages corrected for the classifier's errors", _CORRECTED),
+        Export("positions", "positions.csv", "percentages by position on the slide", _POSITIONS),
     )
 }
 
@@ -101,20 +113,23 @@ def parse_formats(text: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def write_exports(
-    result: FieldResult, folder: str | Path, formats: Iterable[str], level: Level | None = None
+    result: SlideResult,
+    folder: str | Path,
+    formats: Iterable[str],
+    takes: type[SlideResult] | None = None,
 ) -> list[Path]:
     """Write a result in further formats into a folder.
 
     Parameters
     ----------
-    result : FieldResult
-        Of one image; or of a slide of several fields (``run["fields"]``), which has a count and no outlines
-        of its own, so that only formats of level ``table`` are written.
+    result : SlideResult
+        A format that takes a `FieldResult` is left out if this is not one: a slide of several fields has no
+        outlines of its own.
     folder : path-like
-        The slide's folder while it is being filled; what is half written there never shows.
+        The slide's folder while it is being filled.
     formats : iterable of str
-    level : {"cells", "table"}, optional
-        Only formats of this level.
+    takes : type, optional
+        Write only the formats that take this type.
 
     Returns
     -------
@@ -123,12 +138,25 @@ def write_exports(
     Raises
     ------
     ArgumentError
-        For a format that there is not, or whose library is not installed.
+        If there is no such format, or its library is not installed.
     """
-    if level is None and "fields" in result.run:
-        level = "table"
     chosen = [FORMATS[name] for name in parse_formats(formats)]
-    return [export(result, Path(folder)) for export in chosen if level in (None, export.level)]
+    return [
+        export(result, Path(folder))
+        for export in chosen
+        if isinstance(result, export.takes) and takes in (None, export.takes)
+    ]
+
+
+def formats_help() -> str:
+    """Describe the formats in one sentence, for the help of ``--format``.
+
+    Returns
+    -------
+    str
+    """
+    described = (f"{export.name} ({export.summary})" for export in FORMATS.values())
+    return f"Files to write, separated by commas: {', '.join((ALWAYS, *described))}."
 
 
 def _check_installed(export: Export) -> None:

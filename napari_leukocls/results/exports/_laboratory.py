@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import SlideResult
 
 LOINC = "http://loinc.org"
 
@@ -64,7 +64,7 @@ class Coded:
     count: int | None = None
 
 
-def coded(result: FieldResult, scheme: Scheme | None = None) -> Iterator[Coded]:
+def coded(result: SlideResult, scheme: Scheme | None = None) -> Iterator[Coded]:
     """The results of a slide: how many were counted, then class by class.
 
     Classes in the differential are percents with limits, those beside it per 100 leukocytes, others
@@ -92,7 +92,7 @@ def coded(result: FieldResult, scheme: Scheme | None = None) -> Iterator[Coded]:
         )
 
 
-def report_id(result: FieldResult) -> str:
+def report_id(result: SlideResult) -> str:
     """A name for the report that is the same for the same slide, models and counts."""
     digest = hashlib.sha256()
     for part in (result.slide_id, result.source, _hash(result, "classifier")):
@@ -107,7 +107,7 @@ def clean(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in written).strip()
 
 
-def method(result: FieldResult) -> str:
+def method(result: SlideResult) -> str:
     """How the count was made, in a line."""
     parts = [f"napari-leukocls {result.run.get('version', '')}".strip()]
     for kind in ("segmenter", "classifier"):
@@ -122,7 +122,7 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _hash(result: FieldResult, kind: str) -> str:
+def _hash(result: SlideResult, kind: str) -> str:
     entry = result.run.get(kind)
     return str(entry.get("sha256") or "") if isinstance(entry, dict) else ""
 

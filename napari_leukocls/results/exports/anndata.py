@@ -14,18 +14,18 @@ import pandas as pd
 from anndata.io import write_elem
 
 from napari_leukocls.io.serialise import to_plain
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import SlideResult
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def write(result: FieldResult, path: Path) -> None:
+def write(result: SlideResult, path: Path) -> None:
     """Write probabilities as ``X``, the rest of the table as ``obs``, places (x, y in pixels) as ``spatial``.
 
     Parameters
     ----------
-    result : FieldResult
+    result : SlideResult
         Cells that no classifier saw have NaN in ``X``.
     path : Path
         Within a folder that is being filled.

@@ -22,7 +22,7 @@ from napari_leukocls.results.exports._laboratory import (
     now,
     report_id,
 )
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import SlideResult
 
 _CATEGORY = {
     "coding": [
@@ -39,7 +39,7 @@ STATUS = "preliminary"
 _NAMES = uuid.UUID("6f0d3a9c-3d53-5c57-9d2a-7e0f3e4a1b11")
 
 
-def write(result: FieldResult, path: Path) -> None:
+def write(result: SlideResult, path: Path) -> None:
     """Write the bundle; it has been validated against FHIR's own definitions.
 
     The subject is left open: the slide's name is the specimen's identifier, and whose it is, is known to the
@@ -47,7 +47,7 @@ def write(result: FieldResult, path: Path) -> None:
 
     Parameters
     ----------
-    result : FieldResult
+    result : SlideResult
     path : Path
         Within a folder that is being filled.
     """
@@ -55,7 +55,7 @@ def write(result: FieldResult, path: Path) -> None:
     path.write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
-def _bundle(result: FieldResult) -> dict[str, Any]:
+def _bundle(result: SlideResult) -> dict[str, Any]:
     name = report_id(result)
     specimen, device = _url(name, "specimen"), _url(name, "device")
     results = list(coded(result))
@@ -90,7 +90,7 @@ def _bundle(result: FieldResult) -> dict[str, Any]:
 
 
 def _report(
-    result: FieldResult, results: list[Coded], places: list[str], specimen: str, name: str
+    result: SlideResult, results: list[Coded], places: list[str], specimen: str, name: str
 ) -> dict[str, Any]:
     limits = clean(str(result.counts.attrs.get("limits", "")))
     rows = "".join(
@@ -124,7 +124,7 @@ def _report(
     }
 
 
-def _observation(result: FieldResult, one: Coded, specimen: str, device: str) -> dict[str, Any]:
+def _observation(result: SlideResult, one: Coded, specimen: str, device: str) -> dict[str, Any]:
     observation: dict[str, Any] = {
         "resourceType": "Observation",
         "status": STATUS,
@@ -160,7 +160,7 @@ def _quantity(value: float, unit: str) -> dict[str, Any]:
     return {"value": value, "unit": unit, "system": UCUM, "code": unit}
 
 
-def _slide(result: FieldResult) -> str:
+def _slide(result: SlideResult) -> str:
     return clean(result.slide_id) or "slide"
 
 

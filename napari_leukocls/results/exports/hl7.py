@@ -18,7 +18,7 @@ from napari_leukocls.results.exports._laboratory import (
     now,
     report_id,
 )
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import SlideResult
 
 #: What the separators of the message are written as within a text.
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
@@ -26,7 +26,7 @@ _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\
 STATUS = "P"
 
 
-def write(result: FieldResult, path: Path) -> None:
+def write(result: SlideResult, path: Path) -> None:
     """Write the message; segments end with a carriage return, as the standard has it.
 
     The patient is left open: the slide's name is the specimen's (OBR-3), and whose it is, is known to the
@@ -34,7 +34,7 @@ def write(result: FieldResult, path: Path) -> None:
 
     Parameters
     ----------
-    result : FieldResult
+    result : SlideResult
     path : Path
         Within a folder that is being filled.
     """
@@ -48,7 +48,7 @@ def escaped(text: str) -> str:
     return "".join(_ESCAPES.get(sign, sign) for sign in clean(text))
 
 
-def _message(result: FieldResult) -> Any:
+def _message(result: SlideResult) -> Any:
     stamp = now().strftime("%Y%m%d%H%M%S+0000")
     message = Message("ORU_R01", version="2.5.1")
     head = message.msh

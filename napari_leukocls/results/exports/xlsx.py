@@ -14,7 +14,7 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.styles import Font
 
 from napari_leukocls.io.serialise import to_plain
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import SlideResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +28,12 @@ _LONGEST = 32_767
 _UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
-def write(result: FieldResult, path: Path) -> None:
+def write(result: SlideResult, path: Path) -> None:
     """Write sheets ``Counts``, ``Cells`` (several where a slide has more rows than a sheet) and ``Run``.
 
     Parameters
     ----------
-    result : FieldResult
+    result : SlideResult
     path : Path
         Within a folder that is being filled.
     """
@@ -54,7 +54,7 @@ def _rows(table: pd.DataFrame) -> Iterable[Iterable[Any]]:
     return table.itertuples(index=False, name=None)
 
 
-def _run_rows(result: FieldResult) -> list[tuple[str, Any]]:
+def _run_rows(result: SlideResult) -> list[tuple[str, Any]]:
     return [
         ("notice", NOTICE),
         ("slide_id", result.slide_id),
