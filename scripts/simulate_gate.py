@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 
 from napari_leukocls.evaluation.gate import judge_classes, judge_overall
-from napari_leukocls.evaluation.shared_classes import Ground
+from napari_leukocls.evaluation.shared_classes import SharedCrops
 
 RECALL = 0.97
 ALIKE = ([100] * 8, [30] * 8, [10] * 8, [300, 250, 200, 100, 60, 30, 20, 10])
@@ -24,7 +24,9 @@ FALLS = (0.1, 0.2, 0.3, 0.5)
 def refused(counts: list[int], shared: float, fall: float, runs: int) -> float:
     """Share of runs in which the gate says no; the recall of the last class falls by `fall`."""
     truth = np.repeat(np.arange(len(counts)), counts)
-    ground = Ground(tuple(f"class_{place}" for place in range(len(counts))), np.arange(len(truth)), truth)
+    shared = SharedCrops(
+        tuple(f"class_{place}" for place in range(len(counts))), np.arange(len(truth)), truth
+    )
     wrong = (truth + 1) % len(counts)
     lost = (1 - RECALL) * RECALL * (1 - shared)
     rng, refusals = np.random.default_rng(0), 0
@@ -33,8 +35,8 @@ def refused(counts: list[int], shared: float, fall: float, runs: int) -> float:
         loses = draw < lost + np.where(truth == len(counts) - 1, fall, 0)
         gains = draw > 1 - lost
         current, new = np.where(gains, wrong, truth), np.where(loses, wrong, truth)
-        rows = judge_classes(ground, current, new)
-        overall = judge_overall(ground, current, new)
+        rows = judge_classes(shared, current, new)
+        overall = judge_overall(shared, current, new)
         refusals += bool(overall["fell"]) or any(row.verdict == "fell" for row in rows)
     return refusals / runs
 

@@ -1,46 +1,52 @@
-"""Resampled metrics and intervals."""
+"""Bootstrap: metrics of many resamples at once, and percentile intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from napari_leukocls.evaluation import calibration
 
+#: Weights in memory at one time: resamples are drawn in blocks of at most so many numbers.
+_BLOCK = 8_000_000
+
 
 def weighted_metrics(
     truth: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, review: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Measure many resamples at once.
+    """Compute the metrics of many resamples at once.
 
     Parameters
     ----------
     truth : numpy.ndarray, (N,), int
+        Column of the true class.
     probabilities : numpy.ndarray, (N, C)
     weights : numpy.ndarray, (B, N)
         How often each crop was drawn.
     review : numpy.ndarray, (N,), bool, optional
+        Crops that are sent to review.
 
     Returns
     -------
     dict of str to numpy.ndarray, (B,)
-        And ``recall`` (B, C), NaN where a class was not drawn.
+        The metrics by their names in ``metrics.json``; ``recall`` is (B, C). NaN where a metric is not defined, as
+        the recall of a class that was not drawn.
     """
     n_classes = probabilities.shape[1]
-    confidence, correct = calibration.best_of(probabilities, truth)
+    confidence, correct = calibration.best_class(probabilities, truth)
     matrix = weighted_confusion(truth, probabilities.argmax(axis=1), weights, n_classes)
-    columns = [(truth == place, probabilities[:, place]) for place in range(n_classes)]
+    columns = [(truth == i, probabilities[:, i]) for i in range(n_classes)]
     ece, mce = calibration.binned_gaps(confidence, correct, calibration.bins_of(confidence), weights)
     total = weights.sum(axis=1, dtype=np.float64)
     kept = np.zeros(len(truth)) if review is None else 1.0 - review
     n_kept = weights @ kept
     return {
         **_from_confusion(matrix),
-        "auc_macro": _over_classes([weighted_auroc(mine, score, weights) for mine, score in columns]),
+        "auc_macro": _over_classes([weighted_auroc(is_class, score, weights) for is_class, score in columns]),
         "average_precision_macro": _over_classes(
-            [weighted_average_precision(mine, score, weights) for mine, score in columns]
+            [weighted_average_precision(is_class, score, weights) for is_class, score in columns]
         ),
         "ece": ece,
         "mce": mce,
@@ -53,10 +59,25 @@ def weighted_metrics(
 def weighted_confusion(
     truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray, n_classes: int
 ) -> np.ndarray:
-    """Confusion matrices (B, C, C) of resamples; rows are the truth."""
+    """Count the confusion matrices of many resamples.
+
+    Parameters
+    ----------
+    truth, predicted : numpy.ndarray, (N,), int
+        Columns of classes.
+    weights : numpy.ndarray, (B, N)
+        How often each crop was drawn.
+    n_classes : int
+
+    Returns
+    -------
+    numpy.ndarray, (B, C, C)
+        Rows are the truth.
+    """
     member = np.zeros((len(truth), n_classes**2), weights.dtype)
     member[np.arange(len(truth)), truth * n_classes + predicted] = 1
-    return (weights @ member).astype(np.float64).reshape(-1, n_classes, n_classes)
+    matrices: np.ndarray = (weights @ member).astype(np.float64).reshape(-1, n_classes, n_classes)
+    return matrices
 
 
 def weighted_average_precision(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -66,7 +87,9 @@ def weighted_average_precision(positive: np.ndarray, score: np.ndarray, weights:
     ----------
     positive : numpy.ndarray, (N,), bool
     score : numpy.ndarray, (N,)
+        Larger is more likely positive.
     weights : numpy.ndarray, (B, N)
+        How often each crop was drawn.
 
     Returns
     -------
@@ -77,7 +100,7 @@ def weighted_average_precision(positive: np.ndarray, score: np.ndarray, weights:
     ranked = np.asarray(score)[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
     drawn, is_positive = weights[:, order], np.asarray(positive, dtype=bool)[order]
-    # Crops of one score pass the threshold together.
+    # Crops with the same score pass a threshold together.
     hit = np.add.reduceat(np.where(is_positive, drawn, 0), starts, axis=1).astype(np.float64)
     passed = np.cumsum(np.add.reduceat(drawn, starts, axis=1), axis=1, dtype=np.float64)
     hits = np.cumsum(hit, axis=1)
@@ -88,11 +111,11 @@ def weighted_average_precision(positive: np.ndarray, score: np.ndarray, weights:
 def _from_confusion(matrix: np.ndarray) -> dict[str, np.ndarray]:
     """Accuracy, balanced accuracy, macro F1, MCC, kappa, NMI and recalls of confusion matrices (B, C, C)."""
     hit = np.diagonal(matrix, axis1=1, axis2=2)
-    true, said = matrix.sum(axis=2), matrix.sum(axis=1)
+    true, predicted = matrix.sum(axis=2), matrix.sum(axis=1)
     total, right = true.sum(axis=1), hit.sum(axis=1)
-    recall, f1 = _ratio(hit, true), _ratio(2 * hit, true + said)
-    chance = (true * said).sum(axis=1)
-    spread = np.sqrt((total**2 - (said**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)))
+    recall, f1 = _ratio(hit, true), _ratio(2 * hit, true + predicted)
+    chance = (true * predicted).sum(axis=1)
+    spread = np.sqrt((total**2 - (predicted**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)))
     return {
         "accuracy": right / total,
         "balanced_accuracy": _mean_of_known(recall),
@@ -109,7 +132,7 @@ def _mutual_information(share: np.ndarray) -> np.ndarray:
 
     def entropy(values: np.ndarray) -> np.ndarray:
         logs = np.log(values, out=np.zeros_like(values), where=values > 0)
-        return -(values * logs).reshape(len(values), -1).sum(axis=1)
+        return np.asarray(-(values * logs).reshape(len(values), -1).sum(axis=1))
 
     both = entropy(share.sum(axis=1)) + entropy(share.sum(axis=2))
     known = both > 1e-12
@@ -117,24 +140,21 @@ def _mutual_information(share: np.ndarray) -> np.ndarray:
 
 
 def _over_classes(values: list[np.ndarray]) -> np.ndarray:
-    """Mean over classes (B,) of what is known."""
-    stacked = np.stack(values, axis=1)
-    return _mean_of_known(stacked)
+    """Mean over classes, (B,), of the values that are not NaN."""
+    return _mean_of_known(np.stack(values, axis=1))
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """`above` / `below`, NaN where that is not defined."""
+    """`above` / `below`; NaN where `below` is 0 or not finite."""
     known = np.isfinite(below) & (below > 0)
-    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=known)
+    ratio: np.ndarray = np.divide(above, below, out=np.full(np.shape(below), np.nan), where=known)
+    return ratio
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean of each row over the values that are finite."""
     known = np.isfinite(values)
     return _ratio(np.where(known, values, 0).sum(axis=1), known.sum(axis=1))
-
-
-# Weights held at a time, numbers: bounds the memory whatever the number of crops and resamples.
-_BLOCK = 8_000_000
 
 
 def resample_weights(
@@ -174,7 +194,20 @@ def resample_weights(
 
 
 def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrap values; those that are no number are left out."""
+    """Percentile interval of bootstrap values.
+
+    Parameters
+    ----------
+    values : array_like, (B,)
+        Values that are not finite are left out.
+    confidence : float
+        0-1.
+
+    Returns
+    -------
+    low, high : float
+        NaN where no value is finite.
+    """
     known = np.asarray(values, dtype=float)
     known = known[np.isfinite(known)]
     if len(known) == 0:
@@ -183,44 +216,19 @@ def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float
     return float(low), float(high)
 
 
-def bootstrap_ci(
-    statistic: Callable[..., float],
-    *arrays: np.ndarray,
-    n_boot: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
-    groups: np.ndarray | None = None,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of any statistic of paired arrays.
-
-    Parameters
-    ----------
-    statistic : callable
-        Takes the arrays, resampled by row, and returns a number.
-    *arrays : array_like
-        Of one length.
-    n_boot, seed, confidence
-    groups : array_like, optional
-        Rows of one group are drawn together.
-    """
-    data = [np.asarray(array) for array in arrays]
-    rows = np.arange(len(data[0]))
-    values = []
-    for block in resample_weights(len(rows), n_boot, seed, groups):
-        for weights in block:
-            chosen = np.repeat(rows, weights.astype(np.intp))
-            values.append(float(statistic(*(array[chosen] for array in data))))
-    return interval(np.array(values), confidence)
-
-
 def auroc(positive: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve; NaN where there is only one kind.
+    """Area under the ROC curve.
 
     Parameters
     ----------
     positive : array_like of bool, (N,)
     score : array_like, (N,)
         Larger is more likely positive.
+
+    Returns
+    -------
+    float
+        NaN where all crops are positive, or none is.
     """
     positive = np.asarray(positive, dtype=bool)
     if positive.all() or not positive.any():
@@ -229,18 +237,20 @@ def auroc(positive: np.ndarray, score: np.ndarray) -> float:
 
 
 def weighted_auroc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """`auroc` of many resamples at once.
+    """Area under the ROC curve of many resamples at once.
 
     Parameters
     ----------
     positive : numpy.ndarray, (N,), bool
     score : numpy.ndarray, (N,)
+        Larger is more likely positive.
     weights : numpy.ndarray, (B, N)
         How often each row was drawn.
 
     Returns
     -------
     numpy.ndarray, (B,)
+        NaN where a resample has no positive or no negative.
     """
     order = np.argsort(score, kind="stable")
     ranked = np.asarray(score)[order]
@@ -249,8 +259,9 @@ def weighted_auroc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray)
     is_positive = np.asarray(positive, dtype=bool)[order]
     up = np.add.reduceat(np.where(is_positive, drawn, 0), starts, axis=1).astype(np.float64)
     down = np.add.reduceat(np.where(is_positive, 0, drawn), starts, axis=1).astype(np.float64)
-    # A positive beats the negatives of lower score, and half of those of the same score.
+    # A positive counts each negative of lower score, and half of each negative of the same score.
     beaten = np.cumsum(down, axis=1) - 0.5 * down
     pairs = up.sum(axis=1) * down.sum(axis=1)
     wins = np.einsum("bn,bn->b", up, beaten)
-    return np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
+    area: np.ndarray = np.divide(wins, pairs, out=np.full(len(wins), np.nan), where=pairs > 0)
+    return area

@@ -1,4 +1,15 @@
-"""Calibration error, temperature, isotonic."""
+"""Calibration: its errors, Brier's score, temperature and isotonic regression.
+
+References
+----------
+.. [1] Guo et al. (2017). On calibration of modern neural networks. ICML.
+.. [2] Zadrozny, B. and Elkan, C. (2002). Transforming classifier scores into accurate multiclass probability
+       estimates. KDD.
+.. [3] Brier, G. W. (1950). Verification of forecasts expressed in terms of probability. Mon. Weather Rev. 78, 1-3.
+.. [4] Nixon et al. (2019). Measuring calibration in deep learning. CVPR workshops.
+.. [5] Stephenson, D. B. et al. (2008). Two extra components in the Brier score decomposition. Weather and
+       Forecasting 23, 752-757.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +25,42 @@ from sklearn.model_selection import KFold
 
 from napari_leukocls.errors import ArgumentError
 
+#: Bins of probability in which a calibration error is computed.
 N_BINS = 15
 
 
 def bins_of(confidence: np.ndarray, n_bins: int = N_BINS) -> np.ndarray:
-    """Bin of each confidence, equal widths, closed above: 0 .. `n_bins` - 1."""
-    return np.clip(np.ceil(np.asarray(confidence, dtype=float) * n_bins) - 1, 0, n_bins - 1).astype(np.intp)
+    """Bin of each confidence; the bins have equal widths and include their upper limit.
+
+    Parameters
+    ----------
+    confidence : array_like, (N,)
+        0-1.
+    n_bins : int
+
+    Returns
+    -------
+    numpy.ndarray, (N,), int
+        0 to `n_bins` - 1.
+    """
+    upper = np.ceil(np.asarray(confidence, dtype=float) * n_bins)
+    return np.asarray(np.clip(upper - 1, 0, n_bins - 1), np.intp)
 
 
 def adaptive_bins_of(confidence: np.ndarray, n_bins: int = N_BINS) -> np.ndarray:
-    """Bin of each confidence, equal numbers of crops in each."""
+    """Bin of each confidence; the bins have equal numbers of crops.
+
+    Parameters
+    ----------
+    confidence : array_like, (N,)
+        0-1.
+    n_bins : int
+
+    Returns
+    -------
+    numpy.ndarray, (N,), int
+        0 to `n_bins` - 1.
+    """
     confidence = np.asarray(confidence, dtype=float)
     rank = np.empty(len(confidence), np.intp)
     rank[np.argsort(confidence, kind="stable")] = np.arange(len(confidence))
@@ -37,7 +74,11 @@ def binned_gaps(
 
     Parameters
     ----------
-    confidence, correct, bins : numpy.ndarray, (N,)
+    confidence : numpy.ndarray, (N,)
+        Probability of the predicted class.
+    correct : numpy.ndarray, (N,), bool
+    bins : numpy.ndarray, (N,), int
+        As `bins_of` gives them.
     weights : numpy.ndarray, (B, N)
         How often each row was drawn.
     n_bins : int
@@ -56,7 +97,7 @@ def binned_gaps(
 
 
 def ece(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> float:
-    """Expected calibration error of the best class, equal-width bins.
+    """Expected calibration error [1]_ of the predicted class, with bins of equal widths.
 
     Parameters
     ----------
@@ -64,17 +105,48 @@ def ece(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> f
     truth : numpy.ndarray, (N,), int
         Column of the true class.
     n_bins : int
+
+    Returns
+    -------
+    float
+        NaN without crops.
     """
     return _gaps(probabilities, truth, n_bins, adaptive=False)[0]
 
 
 def mce(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> float:
-    """Largest gap of any bin that is not empty; arguments as for `ece`."""
+    """Maximum calibration error: the largest gap among the bins that are not empty.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+    n_bins : int
+
+    Returns
+    -------
+    float
+        NaN without crops.
+    """
     return _gaps(probabilities, truth, n_bins, adaptive=False)[1]
 
 
 def adaptive_ece(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> float:
-    """Expected calibration error with bins of equal numbers of crops; arguments as for `ece`."""
+    """Expected calibration error with bins of equal numbers of crops [4]_.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+    n_bins : int
+
+    Returns
+    -------
+    float
+        NaN without crops.
+    """
     return _gaps(probabilities, truth, n_bins, adaptive=True)[0]
 
 
@@ -83,32 +155,68 @@ def _gaps(
 ) -> tuple[float, float]:
     if len(truth) == 0:
         return float("nan"), float("nan")
-    confidence, correct = best_of(probabilities, truth)
+    confidence, correct = best_class(probabilities, truth)
     bins = (adaptive_bins_of if adaptive else bins_of)(confidence, n_bins)
     expected, largest = binned_gaps(confidence, correct, bins, np.ones((1, len(truth))), n_bins)
     return float(expected[0]), float(largest[0])
 
 
-def best_of(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of the best class of each crop, and whether it is the true one."""
+def best_class(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of the predicted class of each crop, and whether it is the true one.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+
+    Returns
+    -------
+    confidence : numpy.ndarray, (N,)
+    correct : numpy.ndarray, (N,), bool
+    """
     probabilities = np.asarray(probabilities, dtype=float)
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == np.asarray(truth)
 
 
 def brier_scores(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Squared distance of each crop's probabilities from the truth, summed over classes: 0-2, shape (N,)."""
+    """Brier's score of each crop: the squared error of its probabilities, summed over classes.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+
+    Returns
+    -------
+    numpy.ndarray, (N,)
+        0 (perfect) to 2.
+    """
     distance = np.array(probabilities, dtype=float)
     distance[np.arange(len(truth)), truth] -= 1
-    return (distance**2).sum(axis=1)
+    return np.asarray((distance**2).sum(axis=1))
 
 
 def brier(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Brier's score for many classes, 0 (perfect) to 2; arguments as for `ece`."""
+    """Brier's score for several classes [3]_, 0 (perfect) to 2.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+
+    Returns
+    -------
+    float
+        NaN without crops.
+    """
     return float(brier_scores(probabilities, truth).mean()) if len(truth) else float("nan")
 
 
 def brier_parts(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> dict[str, float]:
-    """Split Brier's score into what miscalibration costs, what telling classes apart gains, and the rest.
+    """Split Brier's score into reliability, resolution, uncertainty and the rest within bins [5]_.
 
     Each class against the others, in bins of equal width, summed over classes:
     ``brier = reliability - resolution + uncertainty + within_bin``.
@@ -117,30 +225,33 @@ def brier_parts(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BI
     ----------
     probabilities : numpy.ndarray, (N, C)
     truth : numpy.ndarray, (N,), int
+        Column of the true class.
     n_bins : int
 
     Returns
     -------
     dict
-        ``reliability`` (0 is perfect), ``resolution`` (larger is better), ``uncertainty`` (of the set),
-        and ``within_bin``, which is what binning hides [5]_.
+        ``reliability`` (error by miscalibration; 0 is perfect), ``resolution`` (how well classes are separated;
+        larger is better), ``uncertainty`` (of the set of crops, whatever the model), and ``within_bin`` (the
+        part that the binning hides). NaN without crops.
     """
     names = ("reliability", "resolution", "uncertainty", "within_bin")
     if len(truth) == 0:
         return dict.fromkeys(names, float("nan"))
     sums = np.zeros(3)
-    for place in range(probabilities.shape[1]):
-        said, came = np.asarray(probabilities[:, place], dtype=float), (truth == place).astype(float)
-        bins = bins_of(said, n_bins)
+    for i in range(probabilities.shape[1]):
+        predicted, actual = np.asarray(probabilities[:, i], dtype=float), (truth == i).astype(float)
+        bins = bins_of(predicted, n_bins)
         n = np.bincount(bins, minlength=n_bins)
         filled = n > 0
-        mean_said, mean_came = (
-            np.bincount(bins, weights=values, minlength=n_bins)[filled] / n[filled] for values in (said, came)
+        mean_predicted, mean_actual = (
+            np.bincount(bins, weights=values, minlength=n_bins)[filled] / n[filled]
+            for values in (predicted, actual)
         )
-        share, rate = n[filled] / len(came), came.mean()
+        share, rate = n[filled] / len(actual), actual.mean()
         sums += (
-            (share * (mean_said - mean_came) ** 2).sum(),
-            (share * (mean_came - rate) ** 2).sum(),
+            (share * (mean_predicted - mean_actual) ** 2).sum(),
+            (share * (mean_actual - rate) ** 2).sum(),
             rate * (1 - rate),
         )
     rest = brier(probabilities, truth) - (sums[0] - sums[1] + sums[2])
@@ -148,21 +259,44 @@ def brier_parts(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BI
 
 
 def classwise_brier(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Brier's score of each class against the others, (C,), 0-1 each; their sum is `brier`."""
+    """Brier's score of each class against the others.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+
+    Returns
+    -------
+    numpy.ndarray, (C,)
+        0-1 each; their sum is `brier`. NaN without crops.
+    """
     if len(truth) == 0:
         return np.full(np.shape(probabilities)[1], np.nan)
     inside = np.clip(np.asarray(probabilities, dtype=float), 0, 1)
     return np.array(
-        [
-            brier_score_loss(truth == place, inside[:, place], pos_label=True)
-            for place in range(inside.shape[1])
-        ]
+        [brier_score_loss(truth == i, inside[:, i], pos_label=True) for i in range(inside.shape[1])]
     )
 
 
 def reliability_table(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> pd.DataFrame:
-    """One row a bin: ``low, high, n, confidence, accuracy``; means are NaN where a bin is empty."""
-    confidence, correct = best_of(probabilities, truth)
+    """Compare confidence and accuracy in each bin.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+    n_bins : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a bin: ``low, high, n, confidence, accuracy``. Confidence and accuracy are means, NaN in an empty
+        bin.
+    """
+    confidence, correct = best_class(probabilities, truth)
     bins = bins_of(confidence, n_bins)
     n = np.bincount(bins, minlength=n_bins)
     edges = np.arange(n_bins + 1) / n_bins
@@ -174,28 +308,34 @@ def reliability_table(probabilities: np.ndarray, truth: np.ndarray, n_bins: int 
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature by which to divide the logits so that the likelihood of the truth is largest.
+    """Fit the temperature that makes the likelihood of the truth largest [1]_.
 
-    Fit it on validation data alone.
+    The logits are divided by it. Fit it on validation data alone.
 
     Parameters
     ----------
     logits : numpy.ndarray, (N, C)
     truth : numpy.ndarray, (N,), int
+        Column of the true class.
+
+    Returns
+    -------
+    float
+        0.05 to 20.
 
     Raises
     ------
     ArgumentError
-        Nothing to fit on, or logits that are no numbers.
+        There are no crops, or the logits are not finite.
     """
     logits, truth = np.asarray(logits, dtype=float), np.asarray(truth)
     if len(truth) == 0 or not np.isfinite(logits).all():
-        raise ArgumentError("a temperature needs crops and finite logits; check the validation set.")
-    mine = logits[np.arange(len(truth)), truth]
+        raise ArgumentError("a temperature is fitted to crops with finite logits; check the validation set.")
+    true_logits = logits[np.arange(len(truth)), truth]
 
     def loss(log_temperature: float) -> float:
         factor = np.exp(-log_temperature)
-        return float((logsumexp(logits * factor, axis=1) - mine * factor).mean())
+        return float((logsumexp(logits * factor, axis=1) - true_logits * factor).mean())
 
     # The loss is smooth and has one minimum in 1/T; perfect separation would send T to 0, hence the bounds.
     found = minimize_scalar(
@@ -205,27 +345,49 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
 
 
 def at_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide the logits of probabilities (N, C) by a temperature; below 1 it makes them surer."""
+    """Divide the logits of probabilities by a temperature.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    temperature : float
+        Above 1 makes the probabilities less extreme, below 1 more extreme.
+
+    Returns
+    -------
+    numpy.ndarray, (N, C)
+    """
     logits = np.log(np.clip(np.asarray(probabilities, dtype=float), 1e-30, None))
-    return softmax(logits / temperature, axis=1)
+    return np.asarray(softmax(logits / temperature, axis=1))
 
 
 @dataclass(frozen=True)
 class Isotonic:
-    """A rising step-wise map for each class, instead of one temperature for all.
+    """An increasing piecewise linear map for each class, instead of one temperature for all.
 
-    It follows any miscalibration, and needs more cells than a temperature; it may change the best class.
+    It can correct any miscalibration that preserves the order of the probabilities, and needs more cells than a
+    temperature. It may change the predicted class.
 
     Attributes
     ----------
     knots : tuple of (numpy.ndarray, numpy.ndarray)
-        One pair a class: probabilities, and what each becomes; linear between them.
+        One pair a class: probabilities, and the value of the map at each; linear between them.
     """
 
     knots: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
-        """Map probabilities (N, C) and make rows sum to 1; a row that becomes nothing stays as it was."""
+        """Map probabilities, and make each row sum to 1.
+
+        Parameters
+        ----------
+        probabilities : numpy.ndarray, (N, C)
+
+        Returns
+        -------
+        numpy.ndarray, (N, C)
+            A row whose values are all mapped to 0 is returned unchanged.
+        """
         given = np.asarray(probabilities, dtype=float)
         mapped = np.stack([np.interp(given[:, k], *knots) for k, knots in enumerate(self.knots)], axis=1)
         total = mapped.sum(axis=1, keepdims=True)
@@ -233,23 +395,33 @@ class Isotonic:
 
 
 def fit_isotonic(probabilities: np.ndarray, truth: np.ndarray) -> Isotonic:
-    """Fit isotonic regression of each class against the others; on validation data alone [1]_.
+    """Fit isotonic regression of each class against the others [2]_.
+
+    Fit it on validation data alone.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+
+    Returns
+    -------
+    Isotonic
 
     Raises
     ------
     ArgumentError
-        Nothing to fit on, or probabilities that are no numbers.
+        There are no crops, or the probabilities are not finite.
     """
     given = np.asarray(probabilities, dtype=float)
     if len(truth) == 0 or not np.isfinite(given).all():
         raise ArgumentError(
-            "isotonic calibration needs crops and finite probabilities; check the validation set."
+            "isotonic calibration is fitted to crops with finite probabilities; check the validation set."
         )
     knots = []
-    for place in range(given.shape[1]):
-        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(
-            given[:, place], truth == place
-        )
+    for i in range(given.shape[1]):
+        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(given[:, i], truth == i)
         knots.append((np.asarray(fitted.X_thresholds_), np.asarray(fitted.y_thresholds_, dtype=float)))
     return Isotonic(tuple(knots))
 
@@ -257,13 +429,18 @@ def fit_isotonic(probabilities: np.ndarray, truth: np.ndarray) -> Isotonic:
 def recalibration(
     probabilities: np.ndarray, truth: np.ndarray, folds: int = 5, seed: int = 0
 ) -> dict[str, dict[str, float]] | None:
-    """What fitting anew on these cells would give: each fold is calibrated by a fit on the others.
+    """Estimate by cross-validation what a new calibration on these cells would give.
+
+    Each fold is calibrated by a fit on the other folds.
 
     Parameters
     ----------
     probabilities : numpy.ndarray, (N, C)
     truth : numpy.ndarray, (N,), int
-    folds, seed : int
+        Column of the true class.
+    folds : int
+    seed : int
+        Of the assignment of cells to folds.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Several models on the same crops."""
+"""Several models compared on the same crops."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from napari_leukocls.evaluation.figures import pareto_figure
 from napari_leukocls.evaluation.metrics import classification_metrics
 from napari_leukocls.evaluation.predict import predict_models, read_crops
 from napari_leukocls.evaluation.report import write_figures
-from napari_leukocls.evaluation.shared_classes import Ground, common_classes, ground_of, project
+from napari_leukocls.evaluation.shared_classes import SharedCrops, common_classes, project, shared_crops
 from napari_leukocls.evaluation.significance import compare_repeats, read_repeats
 from napari_leukocls.evaluation.speed import Speed, measure_speed, pareto
 from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.io.html import render
 from napari_leukocls.io.serialise import to_plain, write_json, write_table
+from napari_leukocls.measurement.comparison import holm
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.scheme import default_scheme
@@ -35,179 +36,15 @@ from napari_leukocls.segmentation.registry import compact
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
     from napari_leukocls.classification.dataset import Dataset
-    from napari_leukocls.evaluation.predict import Looks
+    from napari_leukocls.evaluation.predict import DatasetOutputs
     from napari_leukocls.models.registry import ModelEntry
 
 
-def iter_compare(
-    models: Sequence[str],
-    data: str | Path,
-    out_dir: str | Path,
-    device: str = "auto",
-    um_per_px: float | None = None,
-    cancel: CancelToken | None = None,
-) -> Generator[Progress, None, dict[str, Any]]:
-    """Show the same crops to every model, time and test them, and write what was found.
-
-    Parameters
-    ----------
-    models : sequence of str
-        Names or folders of models.
-    data : path-like
-        Labelled crops; of a CSV with a column ``split`` those of the test part alone.
-    out_dir : path-like
-        For ``compare.csv``, ``compare.json``, the Pareto figure and ``report.html``.
-    device : str
-    um_per_px : float, optional
-        Of crops whose row does not say it.
-    cancel : CancelToken, optional
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    dict
-        As ``compare.json``.
-
-    Raises
-    ------
-    ArgumentError
-        Where a model is named twice.
-    InputError
-        Where the models have fewer than two classes in common, or no crop is of one.
-    """
-    entries = [find_model(model) for model in models]
-    names = distinct_names(entries)
-    make_folder(out_dir)
-    place = resolve_device(device)
-    classifiers = [load_classifier(entry.path, place) for entry in entries]
-    dataset = yield from read_crops(data)
-    token = cancel or CancelToken()
-    looks = yield from predict_models(dataset, classifiers, compact(place), um_per_px, token)
-    yield Progress("time", 0, 1, "timing the models")
-    ground = common_ground(dataset, classifiers)
-    speeds = timings(names, classifiers, looks)
-    token.check()
-    result = _compared(names, entries, classifiers, dataset, looks, ground, speeds)
-    result |= {"data": str(data), "device": place}
-    write_comparison(out_dir, result)
-    return result
-
-
-def _compared(
-    names: Sequence[str],
-    entries: Sequence[ModelEntry],
-    classifiers: Sequence[Classifier],
-    dataset: Dataset,
-    looks: Looks,
-    ground: Ground,
-    speeds: dict[str, Speed],
-) -> dict[str, Any]:
-    """The models' figures on the crops that all can be asked for, and what of the data was left out."""
-    contestants = [
-        _contestant(name, entry, classifier, looks, number, ground, speeds[name])
-        for number, (name, entry, classifier) in enumerate(zip(names, entries, classifiers, strict=True))
-    ]
-    groups = dataset.groups
-    result = compare(ground, contestants, None if groups is None else groups[ground.rows])
-    notes = [*looks.notes, *_left_out(dataset, ground)]
-    return {**result, "notes": notes, "skipped": dataset.skipped}
-
-
-def _left_out(dataset: Dataset, ground: Ground) -> list[str]:
-    """What of the data no model was measured on, in words."""
-    notes = []
-    unknown = len(dataset.crops) - len(ground.rows)
-    if unknown:
-        notes.append(f"{unknown} crops are of classes that not every model knows and were left out.")
-    if dataset.skipped:
-        notes.append(f"{len(dataset.skipped)} files could not be read and were skipped.")
-    return notes
-
-
-def distinct_names(entries: Sequence[ModelEntry]) -> list[str]:
-    """Names of models; of two that are called alike, the folder above is named as well."""
-    folders = [entry.path.resolve() for entry in entries]
-    for place, folder in enumerate(folders):
-        if folder in folders[:place]:
-            raise ArgumentError(f"the model '{entries[place].name}' is named twice; name each once.")
-    plain = [entry.name for entry in entries]
-    return [
-        name
-        if plain.count(name) == 1
-        else f"{folder.parent.name}/{name}"
-        if len({f.parent.name for f, n in zip(folders, plain, strict=True) if n == name}) == plain.count(name)
-        else str(folder)
-        for name, folder in zip(plain, folders, strict=True)
-    ]
-
-
-def common_ground(dataset: Dataset, classifiers: Sequence[Classifier]) -> Ground:
-    """Crops and classes that all models can be asked for."""
-    scheme = default_scheme()
-    classes = common_classes([classifier.classes for classifier in classifiers], scheme.coarsen)
-    if len(classes) < 2:
-        raise InputError(
-            "the models have fewer than two classes in common; compare models of the same cells."
-        )
-    ground = ground_of([crop.class_name for crop in dataset.crops], classes, scheme.coarsen)
-    if len(ground.rows) == 0:
-        raise InputError(f"no crop is of a class that the models share ({', '.join(classes)}); check DATA.")
-    return ground
-
-
-def timings(names: Sequence[str], classifiers: Sequence[Classifier], looks: Looks) -> dict[str, Speed]:
-    """Time the models on crops of the data, from pixels to probabilities."""
-
-    def work(classifier: Classifier, crops: np.ndarray) -> Callable[[int, int], object]:
-        def run(batch: int, turn: int) -> object:
-            rows = np.arange(turn * batch, (turn + 1) * batch) % len(crops)
-            return classifier.predict(crops[rows], batch)
-
-        return run
-
-    return measure_speed(
-        {
-            name: work(classifier, crops)
-            for name, classifier, crops in zip(names, classifiers, looks.samples, strict=True)
-        }
-    )
-
-
-def _contestant(
-    name: str,
-    entry: ModelEntry,
-    classifier: Classifier,
-    looks: Looks,
-    number: int,
-    ground: Ground,
-    speed: Speed,
-) -> Contestant:
-    seen = looks.seen[number]
-    coarsen = default_scheme().coarsen
-    return Contestant(
-        name,
-        project(ground, seen.predictions.probabilities, classifier.classes, coarsen),
-        seen.needs_review[ground.rows],
-        seen.predictions.ood_score[ground.rows],
-        speed,
-        {
-            "architecture": classifier.card.architecture,
-            "parameters": count_parameters(classifier.net),
-            "mb": entry.weights.stat().st_size / 1e6,
-            "gmacs": count_macs(classifier.net, classifier.card.crop.side_px) / 1e9,
-            "weights_sha256": classifier.digest,
-        },
-        read_repeats(entry.path),
-    )
-
-
+#: Resamples of the bootstrap.
 N_BOOT = 1000
-
+#: Level of the tests between two models.
 LEVEL = 0.05
-
+#: Metrics that are shown of each model.
 _SHOWN = (
     "accuracy",
     "balanced_accuracy",
@@ -222,8 +59,8 @@ _SHOWN = (
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A model on common ground.
+class ComparedModel:
+    """A model's outputs on the crops that all compared models are measured on.
 
     Attributes
     ----------
@@ -248,17 +85,227 @@ class Contestant:
     repeats: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def compare(
-    ground: Ground, contestants: Sequence[Contestant], groups: np.ndarray | None = None, seed: int = 0
-) -> dict[str, Any]:
-    """Measure and test models on common ground.
+def iter_compare(
+    models: Sequence[str],
+    data: str | Path,
+    out_dir: str | Path,
+    device: str = "auto",
+    um_per_px: float | None = None,
+    cancel: CancelToken | None = None,
+) -> Generator[Progress, None, dict[str, Any]]:
+    """Classify the same crops with every model, time and test the models, and write the results.
 
     Parameters
     ----------
-    ground : Ground
-    contestants : sequence of Contestant
+    models : sequence of str
+        Names or folders.
+    data : path-like
+        Labelled crops. Of a CSV file with a column ``split``, the rows of the test part alone are used.
+    out_dir : path-like
+        For ``compare.csv``, ``compare.json``, the Pareto figure and ``report.html``.
+    device : str
+    um_per_px : float, optional
+        Pixel size of the crops whose row states none.
+    cancel : CancelToken, optional
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    dict
+        As ``compare.json``.
+
+    Raises
+    ------
+    ArgumentError
+        If a model is named twice.
+    InputError
+        If the models have fewer than two classes in common, or no crop is of such a class.
+    """
+    entries = [find_model(model) for model in models]
+    names = distinct_names(entries)
+    make_folder(out_dir)
+    device = resolve_device(device)
+    classifiers = [load_classifier(entry.path, device) for entry in entries]
+    dataset = yield from read_crops(data)
+    token = cancel or CancelToken()
+    outputs = yield from predict_models(dataset, classifiers, compact(device), um_per_px, token)
+    yield Progress("time", 0, 1, "timing the models")
+    shared = comparable_crops(dataset, classifiers)
+    speeds = timings(names, classifiers, outputs)
+    token.check()
+    result = _result(names, entries, classifiers, dataset, outputs, shared, speeds)
+    result |= {"data": str(data), "device": device}
+    write_comparison(out_dir, result)
+    return result
+
+
+def _result(
+    names: Sequence[str],
+    entries: Sequence[ModelEntry],
+    classifiers: Sequence[Classifier],
+    dataset: Dataset,
+    outputs: DatasetOutputs,
+    shared: SharedCrops,
+    speeds: dict[str, Speed],
+) -> dict[str, Any]:
+    """Compare the models on the crops of their common classes, and note what was left out."""
+    models = [
+        _compared_model(name, entry, classifier, outputs, number, shared, speeds[name])
+        for number, (name, entry, classifier) in enumerate(zip(names, entries, classifiers, strict=True))
+    ]
+    groups = dataset.groups
+    result = compare(shared, models, None if groups is None else groups[shared.rows])
+    notes = [*outputs.notes, *_left_out(dataset, shared)]
+    return {**result, "notes": notes, "skipped": dataset.skipped}
+
+
+def _left_out(dataset: Dataset, shared: SharedCrops) -> list[str]:
+    """Notes on the crops and files that were left out."""
+    notes = []
+    unknown = len(dataset.crops) - len(shared.rows)
+    if unknown:
+        crops = "1 crop was" if unknown == 1 else f"{unknown} crops were"
+        notes.append(f"{crops} left out: not every model knows the class.")
+    if dataset.skipped:
+        files = "1 file" if len(dataset.skipped) == 1 else f"{len(dataset.skipped)} files"
+        notes.append(f"{files} could not be read and were skipped.")
+    return notes
+
+
+def distinct_names(entries: Sequence[ModelEntry]) -> list[str]:
+    """Return a distinct name of each model; models of the same name get their parent folder's name as well.
+
+    Parameters
+    ----------
+    entries : sequence of ModelEntry
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ArgumentError
+        If a model is given twice.
+    """
+    folders = [entry.path.resolve() for entry in entries]
+    for i, folder in enumerate(folders):
+        if folder in folders[:i]:
+            raise ArgumentError(f"the model '{entries[i].name}' is named twice; name each once.")
+    plain = [entry.name for entry in entries]
+    return [
+        name
+        if plain.count(name) == 1
+        else f"{folder.parent.name}/{name}"
+        if len({f.parent.name for f, n in zip(folders, plain, strict=True) if n == name}) == plain.count(name)
+        else str(folder)
+        for name, folder in zip(plain, folders, strict=True)
+    ]
+
+
+def comparable_crops(dataset: Dataset, classifiers: Sequence[Classifier]) -> SharedCrops:
+    """Find the classes that all models know, and the crops of these classes.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    classifiers : sequence of Classifier
+
+    Returns
+    -------
+    SharedCrops
+
+    Raises
+    ------
+    InputError
+        If the models have fewer than two classes in common, or no crop is of such a class.
+    """
+    scheme = default_scheme()
+    classes = common_classes([classifier.classes for classifier in classifiers], scheme.coarsen)
+    if len(classes) < 2:
+        raise InputError(
+            "the models have fewer than two classes in common; compare models of the same kind of cells."
+        )
+    shared = shared_crops([crop.class_name for crop in dataset.crops], classes, scheme.coarsen)
+    if len(shared.rows) == 0:
+        raise InputError(f"no crop is of a class that all models know ({', '.join(classes)}); check DATA.")
+    return shared
+
+
+def timings(
+    names: Sequence[str], classifiers: Sequence[Classifier], outputs: DatasetOutputs
+) -> dict[str, Speed]:
+    """Time the models on crops of the data, from pixels to probabilities.
+
+    Parameters
+    ----------
+    names : sequence of str
+    classifiers : sequence of Classifier
+    outputs : DatasetOutputs
+        Its samples are classified.
+
+    Returns
+    -------
+    dict of str to Speed
+    """
+
+    def work(classifier: Classifier, crops: np.ndarray) -> Callable[[int, int], object]:
+        def run(batch: int, turn: int) -> object:
+            rows = np.arange(turn * batch, (turn + 1) * batch) % len(crops)
+            return classifier.predict(crops[rows], batch)
+
+        return run
+
+    return measure_speed(
+        {
+            name: work(classifier, crops)
+            for name, classifier, crops in zip(names, classifiers, outputs.samples, strict=True)
+        }
+    )
+
+
+def _compared_model(
+    name: str,
+    entry: ModelEntry,
+    classifier: Classifier,
+    outputs: DatasetOutputs,
+    number: int,
+    shared: SharedCrops,
+    speed: Speed,
+) -> ComparedModel:
+    own = outputs.models[number]
+    coarsen = default_scheme().coarsen
+    return ComparedModel(
+        name,
+        project(shared, own.predictions.probabilities, classifier.classes, coarsen),
+        own.needs_review[shared.rows],
+        own.predictions.ood_score[shared.rows],
+        speed,
+        {
+            "architecture": classifier.card.architecture,
+            "parameters": count_parameters(classifier.net),
+            "mb": entry.weights.stat().st_size / 1e6,
+            "gmacs": count_macs(classifier.net, classifier.card.crop.side_px) / 1e9,
+            "weights_sha256": classifier.digest,
+        },
+        read_repeats(entry.path),
+    )
+
+
+def compare(
+    shared: SharedCrops, models: Sequence[ComparedModel], groups: np.ndarray | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Measure and test models on the crops of their common classes.
+
+    Parameters
+    ----------
+    shared : SharedCrops
+    models : sequence of ComparedModel
     groups : numpy.ndarray, (N,), optional
-        Patient or slide of each crop of the ground; the bootstrap draws these whole.
+        Patient or slide of each of these crops; the bootstrap draws whole groups.
     seed : int
         Of the bootstrap.
 
@@ -267,25 +314,27 @@ def compare(
     dict
         As ``compare.json``: ``n``, ``classes``, ``models`` (one entry each) and ``pairs``.
     """
-    models = [_measured(ground, model, groups, seed) for model in contestants]
+    rows = [_measured(shared, model, groups, seed) for model in models]
     front = pareto(
-        np.array([row["ms_per_image"] for row in models]), np.array([row["macro_f1"] for row in models])
+        np.array([row["ms_per_image"] for row in rows]), np.array([row["macro_f1"] for row in rows])
     )
-    for row, best in zip(models, front, strict=True):
+    for row, best in zip(rows, front, strict=True):
         row["pareto"] = bool(best)
     return {
-        "n": len(ground.rows),
-        "classes": list(ground.classes),
-        "models": models,
-        "pairs": _pairs(ground, contestants, groups, seed),
+        "n": len(shared.rows),
+        "classes": list(shared.classes),
+        "models": rows,
+        "pairs": _pairs(shared, models, groups, seed),
         "bootstrap": {"n": N_BOOT, "seed": seed, "by_group": groups is not None},
     }
 
 
-def _measured(ground: Ground, model: Contestant, groups: np.ndarray | None, seed: int) -> dict[str, Any]:
-    names = np.array(ground.columns, dtype=object)[ground.truth]
+def _measured(
+    shared: SharedCrops, model: ComparedModel, groups: np.ndarray | None, seed: int
+) -> dict[str, Any]:
+    names = np.array(shared.columns, dtype=object)[shared.truth]
     outside = bool(model.probabilities[:, -1].any())
-    columns = ground.columns if outside else ground.classes
+    columns = shared.columns if outside else shared.classes
     found = classification_metrics(
         names,
         model.probabilities[:, : len(columns)],
@@ -311,21 +360,21 @@ def _measured(ground: Ground, model: Contestant, groups: np.ndarray | None, seed
         "timing_repeats": speed.repeats,
         "f1_per_ms": found["macro_f1"] / speed.best.ms,
         **model.facts,
-        "per_class": {name: found["per_class"][name] for name in ground.classes},
+        "per_class": {name: found["per_class"][name] for name in shared.classes},
     }
 
 
 def _pairs(
-    ground: Ground, contestants: Sequence[Contestant], groups: np.ndarray | None, seed: int
+    shared: SharedCrops, models: Sequence[ComparedModel], groups: np.ndarray | None, seed: int
 ) -> list[dict[str, Any]]:
     pairs = []
-    drawn = [_drawn(ground, model, groups, seed) for model in contestants]
-    right = [model.probabilities.argmax(axis=1) == ground.truth for model in contestants]
-    for first, second in itertools.combinations(range(len(contestants)), 2):
+    drawn = [_resampled_metrics(shared, model, groups, seed) for model in models]
+    right = [model.probabilities.argmax(axis=1) == shared.truth for model in models]
+    for first, second in itertools.combinations(range(len(models)), 2):
         differing = significance.discordant(right[first], right[second])
         row: dict[str, Any] = {
-            "first": contestants[first].name,
-            "second": contestants[second].name,
+            "first": models[first].name,
+            "second": models[second].name,
             "n": differing.n,
             "only_first_right": differing.lost,
             "only_second_right": differing.gained,
@@ -335,56 +384,66 @@ def _pairs(
         }
         for name in ("macro_f1", "auc_macro"):
             change = drawn[second][name] - drawn[first][name]
-            # The first draw is the crops themselves.
+            # The first row is the crops themselves, without resampling.
             row[f"{name}_difference"] = float(change[0])
             row[f"{name}_difference_ci95"] = list(interval(change[1:]))
-        row["auc"] = _areas(ground, contestants[first], contestants[second])
-        row["repeats"] = compare_repeats(contestants[first].repeats, contestants[second].repeats)
+        row["auc"] = _areas(shared, models[first], models[second])
+        row["repeats"] = compare_repeats(models[first].repeats, models[second].repeats)
         pairs.append(row)
-    for row, p in zip(pairs, significance.holm([row["p_mcnemar"] for row in pairs]), strict=True):
+    for row, p in zip(pairs, holm([row["p_mcnemar"] for row in pairs]), strict=True):
         row["p_holm"] = p
         row["better"] = _better(row, p)
     repeated = [row["repeats"] for row in pairs if row["repeats"]]
     for name in ("p_wilcoxon", "p_corrected_t"):
-        for one, p in zip(repeated, significance.holm([one[name] for one in repeated]), strict=True):
+        for one, p in zip(repeated, holm([one[name] for one in repeated]), strict=True):
             one[f"{name}_holm"] = p
     return pairs
 
 
 def _better(row: Mapping[str, Any], p: float) -> str | None:
-    """Name of the model that errs less by more than chance; None where neither does."""
+    """Name of the model that has significantly fewer errors; None where neither has."""
     if p >= LEVEL:
         return None
     return str(row["second"] if row["accuracy_difference"] > 0 else row["first"])
 
 
-def _drawn(ground: Ground, model: Contestant, groups: np.ndarray | None, seed: int) -> dict[str, np.ndarray]:
-    """Metrics of the crops, and of resamples; the same for each model, so that differences are paired."""
-    once = np.ones((1, len(ground.truth)), np.float32)
+def _resampled_metrics(
+    shared: SharedCrops, model: ComparedModel, groups: np.ndarray | None, seed: int
+) -> dict[str, np.ndarray]:
+    """Metrics of the crops and of resamples, which are the same for each model, so that differences are paired."""
+    once = np.ones((1, len(shared.truth)), np.float32)
     blocks = [
-        weighted_metrics(ground.truth, model.probabilities, weights)
-        for weights in (once, *resample_weights(len(ground.truth), N_BOOT, seed, groups))
+        weighted_metrics(shared.truth, model.probabilities, weights)
+        for weights in (once, *resample_weights(len(shared.truth), N_BOOT, seed, groups))
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in ("macro_f1", "auc_macro")}
 
 
-def _areas(ground: Ground, first: Contestant, second: Contestant) -> dict[str, dict[str, float]]:
+def _areas(shared: SharedCrops, first: ComparedModel, second: ComparedModel) -> dict[str, dict[str, float]]:
     """DeLong's test for each class against the rest, with Holm's adjustment over the classes."""
     tests = [
-        significance.delong(
-            ground.truth == place, first.probabilities[:, place], second.probabilities[:, place]
-        )
-        for place in range(len(ground.classes))
+        significance.delong(shared.truth == i, first.probabilities[:, i], second.probabilities[:, i])
+        for i in range(len(shared.classes))
     ]
-    adjusted = significance.holm([test.p for test in tests])
+    adjusted = holm([test.p for test in tests])
     return {
         name: {"first": test.first, "second": test.second, "p_delong": test.p, "p_holm": p}
-        for name, test, p in zip(ground.classes, tests, adjusted, strict=True)
+        for name, test, p in zip(shared.classes, tests, adjusted, strict=True)
     }
 
 
 def comparison_table(result: Mapping[str, Any]) -> pd.DataFrame:
-    """``compare.csv``: one row a model; limits and quartiles in columns of their own."""
+    """Return the table of ``compare.csv``, one row a model, with limits and quartiles in their own columns.
+
+    Parameters
+    ----------
+    result : mapping
+        As `compare` gives it.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
     rows = []
     for model in result["models"]:
         row: dict[str, Any] = {}
@@ -403,6 +462,12 @@ def comparison_table(result: Mapping[str, Any]) -> pd.DataFrame:
 
 def write_comparison(out_dir: str | Path, result: dict[str, Any]) -> dict[str, Path]:
     """Write ``compare.csv``, ``compare.json``, the Pareto figure as PNG and SVG, and ``report.html``.
+
+    Parameters
+    ----------
+    out_dir : path-like
+    result : dict
+        As `iter_compare` returns it.
 
     Returns
     -------

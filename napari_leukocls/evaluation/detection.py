@@ -1,4 +1,4 @@
-"""How well cells are found: boxes, centres and masks against the truth."""
+"""Detection metrics: boxes, centres and masks of cells against the truth."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scipy.spatial import cKDTree
 
 from napari_leukocls.errors import ArgumentError
 
-# Pairs of boxes compared at a time.
+#: Pairs of boxes that are compared at a time.
 _BLOCK = 4_000_000
 
 
 @dataclass(frozen=True)
 class Found:
-    """Cells found, found wrongly and missed. Add those of several images to pool them.
+    """Counts of true positives, false positives and false negatives; the sum of two pools their images.
 
     Attributes
     ----------
@@ -35,30 +35,34 @@ class Found:
 
     @property
     def precision(self) -> float:
-        """Share of what was found that is there; NaN where nothing was found."""
+        """Tp / (tp + fp); NaN where nothing was found."""
         return self.tp / (self.tp + self.fp) if self.tp + self.fp else float("nan")
 
     @property
     def recall(self) -> float:
-        """Share of what is there that was found; NaN where nothing is there."""
+        """Tp / (tp + fn); NaN where there are no cells."""
         return self.tp / (self.tp + self.fn) if self.tp + self.fn else float("nan")
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of both; 1 where nothing is there and nothing was found."""
+        """Harmonic mean of precision and recall; 1 where there are no cells and none was found."""
         total = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / total if total else 1.0
 
 
 def boxes_f1(pred_boxes: np.ndarray, true_boxes: np.ndarray, iou: float = 0.5) -> Found:
-    """Match boxes one to one so that as many pairs as possible overlap enough.
+    """Match boxes one to one, with as many pairs as possible above an intersection over union.
 
     Parameters
     ----------
     pred_boxes, true_boxes : array_like, (N, 4) and (M, 4)
         y0, x0, y1, x1 (or x first in both), half-open.
     iou : float
-        Least intersection over union of a pair.
+        Smallest intersection over union of a pair, 0-1.
+
+    Returns
+    -------
+    Found
     """
     pred, true = _boxes(pred_boxes), _boxes(true_boxes)
     rows, columns = [], []
@@ -82,7 +86,16 @@ def centres_f1(predicted: np.ndarray, centres: np.ndarray, *, max_distance: floa
     centres : array_like, (M, 2)
         y and x, pixels.
     max_distance : float, optional
-        Pixels.
+        Largest distance of a pair, pixels.
+
+    Returns
+    -------
+    Found
+
+    Raises
+    ------
+    ArgumentError
+        If `predicted` is no label image and `max_distance` is not given.
     """
     points = np.asarray(centres, dtype=float).reshape(-1, 2)
     if max_distance is not None:
@@ -91,7 +104,7 @@ def centres_f1(predicted: np.ndarray, centres: np.ndarray, *, max_distance: floa
         return _matched(near["i"], near["j"], len(centroids), len(points))
     labels = np.asarray(predicted)
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-        raise ArgumentError("give a label image of whole numbers, or centroids with max_distance.")
+        raise ArgumentError("give a label image of integers, or centroids with max_distance.")
     ids = np.unique(labels)
     ids = ids[ids > 0]
     at = np.rint(points).astype(np.intp)
@@ -115,25 +128,42 @@ def mask_average_precision(
     Returns
     -------
     numpy.ndarray, (T,), float64
-        1 where both images are empty.
+        One value a threshold; 1 where both images are empty.
+
+    Raises
+    ------
+    ArgumentError
+        If the images differ in size.
     """
     if labels_pred.shape != labels_true.shape:
         raise ArgumentError(f"label images differ in size: {labels_pred.shape} and {labels_true.shape}.")
     if not labels_pred.any() and not labels_true.any():
         return np.ones(len(thresholds))
-    # cellpose takes the lowest value for the background, so there must be some; gaps would cost memory.
+    # cellpose takes the lowest value for the background, so a background row is added; gaps in the labels
+    # would cost memory.
     both = [np.pad(_without_gaps(labels), ((0, 1), (0, 0))) for labels in (labels_true, labels_pred)]
     return np.asarray(average_precision(*both, threshold=list(thresholds))[0], dtype=np.float64)
 
 
 def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union of all pairs of boxes, (N, M)."""
+    """Intersection over union of all pairs of boxes.
+
+    Parameters
+    ----------
+    first, second : numpy.ndarray, (N, 4) and (M, 4)
+        y0, x0, y1, x1 (or x first in both), half-open.
+
+    Returns
+    -------
+    numpy.ndarray, (N, M)
+    """
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     common = np.clip(high - low, 0, None).prod(axis=2)
     areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
     union = areas[0][:, None] + areas[1][None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    ious: np.ndarray = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return ious
 
 
 def _boxes(boxes: np.ndarray) -> np.ndarray:

@@ -1,4 +1,10 @@
-"""A map of cells: features before the last layer, in two dimensions, and how well classes part there."""
+"""Maps of cells: the features before the network's last layer in two dimensions, and their silhouette.
+
+References
+----------
+.. [1] van der Maaten, L. and Hinton, G. (2008). Visualizing data using t-SNE. JMLR 9, 2579-2605.
+.. [2] Rousseeuw, P. J. (1987). Silhouettes. J. Comput. Appl. Math. 20, 53-65.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +18,7 @@ from sklearn.metrics import silhouette_score
 
 from napari_leukocls.errors import ArgumentError
 
-#: Cells on a map: more make it no clearer, and t-SNE slow.
+#: Most cells on a map: more make t-SNE slow and the map no clearer.
 MAX_CELLS = 1000
 #: Principal components that t-SNE starts from, as van der Maaten and Hinton (2008) do.
 COMPONENTS = 50
@@ -29,10 +35,9 @@ class Embedding:
     points : numpy.ndarray, (M, 2)
     labels : numpy.ndarray, (M,), str
     silhouette : float
-        Mean over cells of how much nearer a cell is to its own class than to the nearest other, -1 to 1; of
-        these points. NaN with fewer than two classes.
+        Mean silhouette of these points, -1 to 1; NaN with fewer than two classes.
     explained : tuple of float
-        Share of the variance along each axis of ``pca``; empty else.
+        Share of the variance along each axis of ``pca``; empty for ``tsne``.
     """
 
     method: str
@@ -42,15 +47,40 @@ class Embedding:
     explained: tuple[float, ...] = ()
 
 
-def chosen(n: int, limit: int = MAX_CELLS, seed: int = 0) -> np.ndarray:
-    """Rows for a map: all, or `limit` of them drawn at random, in order."""
+def sample_rows(n: int, limit: int = MAX_CELLS, seed: int = 0) -> np.ndarray:
+    """Choose the rows that are shown on a map.
+
+    Parameters
+    ----------
+    n : int
+        Rows in all.
+    limit : int
+        Most rows that are chosen.
+    seed : int
+
+    Returns
+    -------
+    numpy.ndarray, int
+        All rows, or `limit` of them drawn at random, in ascending order.
+    """
     if n <= limit:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
 
 
 def silhouette(points: np.ndarray, labels: np.ndarray) -> float:
-    """Mean silhouette; NaN where there are fewer than two classes, or one for each cell."""
+    """Mean silhouette of labelled points [2]_.
+
+    Parameters
+    ----------
+    points : numpy.ndarray, (M, D)
+    labels : numpy.ndarray, (M,)
+
+    Returns
+    -------
+    float
+        -1 to 1; NaN where there are fewer than two classes, or each point has its own.
+    """
     if not 2 <= len(np.unique(labels)) < len(labels):
         return float("nan")
     return float(silhouette_score(points, labels))
@@ -59,24 +89,29 @@ def silhouette(points: np.ndarray, labels: np.ndarray) -> float:
 def embed(
     features: np.ndarray, labels: np.ndarray, method: Literal["tsne", "pca"] = "tsne", seed: int = 0
 ) -> Embedding:
-    """Put cells on a map.
+    """Reduce the features of cells to two dimensions.
 
     Parameters
     ----------
     features : numpy.ndarray, (M, D)
     labels : array_like of str, (M,)
     method : {"tsne", "pca"}
-        t-SNE shows neighbourhoods (its distances between groups mean nothing), PCA the largest variance.
+        t-SNE shows which cells are neighbours (its distances between groups have no meaning); PCA shows the
+        directions of largest variance.
     seed : int
+
+    Returns
+    -------
+    Embedding
 
     Raises
     ------
     ArgumentError
-        Where there are fewer than four cells, or features that are no numbers.
+        If there are fewer than four cells, or the features are not finite.
     """
     given, names = np.asarray(features, dtype=np.float64), np.asarray(labels)
     if len(given) < 4 or not np.isfinite(given).all():
-        raise ArgumentError("a map needs four cells or more with finite features.")
+        raise ArgumentError("a map needs at least four cells with finite features.")
     size = min(COMPONENTS if method == "tsne" else 2, *given.shape)
     pca = PCA(size, svd_solver="full", random_state=seed)
     reduced = pca.fit_transform(given)

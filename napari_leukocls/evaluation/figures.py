@@ -1,6 +1,7 @@
-"""The figures of evaluations and comparisons: matplotlib without global state, safe for the colour-blind.
+"""The figures of evaluations and comparisons, in colours that colour-blind readers can distinguish.
 
-Colours are those of Okabe and Ito; lines differ in their dashes as well, points in their shapes.
+Colours are those of Okabe and Ito; lines differ in their dashes as well, points in their shapes. matplotlib's
+global state is not changed.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ _T = TypeVar("_T")
 
 
 def _styled(draw: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Draw in the project's style, whatever the user's own settings of matplotlib are."""
+    """Draw in the project's style, independent of the user's own matplotlib settings."""
 
     @wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        # The settings are the process's: two threads at once would put each other's back.
+        # matplotlib's settings are those of the whole process, so that only one thread may change them at a time.
         with _LOCK, matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_STYLE)
@@ -62,14 +63,26 @@ def _styled(draw: Callable[_P, _T]) -> Callable[_P, _T]:
 
 @_styled
 def rendered(figure: Figure, kind: str) -> bytes:
-    """The figure as ``png`` or ``svg``, with no date in it, so that the same figure gives the same bytes."""
+    """Return a figure as the bytes of an image file.
+
+    No date is written, so that the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    kind : {"png", "svg"}
+
+    Returns
+    -------
+    bytes
+    """
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
 
 
-def _new(width: float, height: float) -> Figure:
+def _new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -78,14 +91,14 @@ def _names(classes: Sequence[str]) -> list[str]:
 
 
 def _literal(text: str) -> str:
-    """Text that matplotlib shows as it is: "$x" is no formula, "_x" no entry to be left out of a legend."""
+    """Escape a text so that matplotlib shows it unchanged: no "$" formula, and no "_" that hides a legend entry."""
     escaped = text.replace("$", r"\$")
     return f" {escaped}" if escaped.startswith("_") else escaped
 
 
-def _look(place: int) -> dict[str, Any]:
-    """Colour and dashes of a line, no two alike among the first forty."""
-    return {"color": _COLOURS[place % len(_COLOURS)], "linestyle": _DASHES[place % len(_DASHES)]}
+def _line_style(i: int) -> dict[str, Any]:
+    """Colour and dashes of line number `i`; the first forty differ."""
+    return {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _DASHES[i % len(_DASHES)]}
 
 
 @_styled
@@ -99,9 +112,13 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], *, shares: bool
     classes : sequence of str, length C
     shares : bool
         Write the percentage of the true class instead of the count.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     size = len(classes)
-    figure = _new(2.4 + 0.55 * size, 2.0 + 0.55 * size)
+    figure = _new_figure(2.4 + 0.55 * size, 2.0 + 0.55 * size)
     axes = figure.add_subplot()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -122,20 +139,25 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], *, shares: bool
 def reliability_figure(
     probabilities: np.ndarray, truth: np.ndarray, before: np.ndarray | None = None
 ) -> Figure:
-    """Reliability diagram of the best class, with the number of crops below.
+    """Reliability diagram of the predicted class, with the number of crops below.
 
     Parameters
     ----------
     probabilities : numpy.ndarray, (N, C)
         As the model gives them.
     truth : numpy.ndarray, (N,), int
+        Column of the true class.
     before : numpy.ndarray, (N, C), optional
         Without the model's temperature; drawn to the left.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     panels = [("as the model gives them", probabilities)]
     if before is not None:
         panels.insert(0, ("without temperature", before))
-    figure = _new(1.2 + 3.2 * len(panels), 4.8)
+    figure = _new_figure(1.2 + 3.2 * len(panels), 4.8)
     grid = figure.subplots(2, len(panels), sharex=True, squeeze=False, height_ratios=(3, 1))
     for column, (title, values) in enumerate(panels):
         _reliability(grid[0, column], grid[1, column], values, truth, title)
@@ -164,43 +186,77 @@ def _reliability(upper: Axes, lower: Axes, values: np.ndarray, truth: np.ndarray
 
 @_styled
 def roc_figure(probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[str]) -> Figure:
-    """ROC curve of each class against the rest, over probabilities (N, C) and truth (N,)."""
-    figure = _new(6.4, 4.4)
+    """ROC curve of each class against the rest.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+    classes : sequence of str, length C
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = _new_figure(6.4, 4.4)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    for place, name in enumerate(_names(classes)):
-        mine = truth == place
-        if mine.any() and not mine.all():
-            wrong, right, _ = roc_curve(mine, probabilities[:, place])
-            axes.plot(wrong, right, label=f"{name} ({auc(wrong, right):.4f})", **_look(place))
-    axes.set(xlabel="share of other cells called so", ylabel="share of the class found", title="ROC")
-    _beside(axes, "class (area)")
+    for i, name in enumerate(_names(classes)):
+        is_class = truth == i
+        if is_class.any() and not is_class.all():
+            wrong, right, _ = roc_curve(is_class, probabilities[:, i])
+            axes.plot(wrong, right, label=f"{name} ({auc(wrong, right):.4f})", **_line_style(i))
+    axes.set(xlabel="false positive rate", ylabel="true positive rate (recall)", title="ROC")
+    _legend_right(axes, "class (area)")
     return figure
 
 
 @_styled
 def precision_recall_figure(probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Precision against recall of each class, over probabilities (N, C) and truth (N,)."""
-    figure = _new(6.4, 4.4)
+    """Precision against recall of each class.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+    classes : sequence of str, length C
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = _new_figure(6.4, 4.4)
     axes = figure.add_subplot()
-    for place, name in enumerate(_names(classes)):
-        mine, score = truth == place, probabilities[:, place]
-        if mine.any():
-            precision, recall, _ = precision_recall_curve(mine, score)
-            average = average_precision_score(mine, score)
-            axes.step(recall, precision, where="post", label=f"{name} ({average:.4f})", **_look(place))
+    for i, name in enumerate(_names(classes)):
+        is_class, score = truth == i, probabilities[:, i]
+        if is_class.any():
+            precision, recall, _ = precision_recall_curve(is_class, score)
+            average = average_precision_score(is_class, score)
+            axes.step(recall, precision, where="post", label=f"{name} ({average:.4f})", **_line_style(i))
     axes.set(
         xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="precision and recall"
     )
-    _beside(axes, "class (average precision)")
+    _legend_right(axes, "class (average precision)")
     return figure
 
 
 @_styled
 def recall_figure(per_class: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Recall of each class with its 95 % limits; `per_class` as in ``metrics.json``."""
+    """Recall of each class with its 95 % limits.
+
+    Parameters
+    ----------
+    per_class : mapping
+        ``n``, ``recall`` and ``recall_ci95`` of each class, as in ``metrics.json``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
     rows = [(name, row) for name, row in per_class.items() if row.get("n") and row.get("recall") is not None]
-    figure = _new(6.0, 1.2 + 0.32 * max(len(rows), 1))
+    figure = _new_figure(6.0, 1.2 + 0.32 * max(len(rows), 1))
     axes = figure.add_subplot()
     for height, (_, row) in enumerate(rows):
         low, high = row.get("recall_ci95") or (row["recall"], row["recall"])
@@ -219,19 +275,23 @@ def recall_figure(per_class: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 @_styled
 def pareto_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Macro F1 against time; models that no other beats in both are joined.
+    """Macro F1 against time; the models of the Pareto front are joined by a line.
 
     Parameters
     ----------
     rows : sequence of mapping
         ``model``, ``ms_per_image``, ``ms_per_image_quartiles``, ``macro_f1``, ``macro_f1_ci95`` and ``pareto``
         of each model.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    figure = _new(6.4, 4.2)
+    figure = _new_figure(6.4, 4.2)
     axes = figure.add_subplot()
     best = sorted((row["ms_per_image"], row["macro_f1"]) for row in rows if row["pareto"])
     axes.plot(*zip(*best, strict=True), color=_GREY, linestyle="--", linewidth=1, zorder=1)
-    for place, row in enumerate(rows):
+    for i, row in enumerate(rows):
         low, high = row["macro_f1_ci95"]
         first, third = row["ms_per_image_quartiles"]
         axes.errorbar(
@@ -239,8 +299,8 @@ def pareto_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
             row["macro_f1"],
             xerr=[[max(0, row["ms_per_image"] - first)], [max(0, third - row["ms_per_image"])]],
             yerr=[[max(0, row["macro_f1"] - low)], [max(0, high - row["macro_f1"])]],
-            fmt=_MARKERS[place % len(_MARKERS)],
-            color=_COLOURS[place % len(_COLOURS)],
+            fmt=_MARKERS[i % len(_MARKERS)],
+            color=_COLOURS[i % len(_COLOURS)],
             capsize=3,
             label=_literal(str(row["model"])),
         )
@@ -253,25 +313,35 @@ def pareto_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     else:
         axes.set_xlim(left=0)
     axes.set(
-        xlabel="ms an image at each model's best batch, with quartiles", ylabel="macro F1, with 95 % limits"
+        xlabel="ms per image at each model's fastest batch size, with quartiles",
+        ylabel="macro F1, with 95 % limits",
     )
-    _beside(axes, "model")
+    _legend_right(axes, "model")
     return figure
 
 
 @_styled
 def embedding_figure(embedding: Embedding) -> Figure:
-    """A map of cells, coloured by class."""
-    figure = _new(6.4, 4.6)
+    """A map of cells, coloured by class.
+
+    Parameters
+    ----------
+    embedding : Embedding
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = _new_figure(6.4, 4.6)
     axes = figure.add_subplot()
-    for place, name in enumerate(sorted(set(embedding.labels))):
-        mine = embedding.labels == name
+    for i, name in enumerate(sorted(set(embedding.labels))):
+        is_class = embedding.labels == name
         axes.plot(
-            *embedding.points[mine].T,
+            *embedding.points[is_class].T,
             linestyle="",
-            marker=_MARKERS[place % len(_MARKERS)],
+            marker=_MARKERS[i % len(_MARKERS)],
             markersize=3.5,
-            color=_COLOURS[place % len(_COLOURS)],
+            color=_COLOURS[i % len(_COLOURS)],
             label=_names([name])[0],
         )
     title = {"tsne": "t-SNE", "pca": "principal components"}[embedding.method]
@@ -282,11 +352,11 @@ def embedding_figure(embedding: Embedding) -> Figure:
         axes.set_xlabel(shares[0])
         axes.set_ylabel(shares[-1])
     axes.set(xticks=[], yticks=[])
-    _beside(axes, "class")
+    _legend_right(axes, "class")
     return figure
 
 
-def _beside(axes: Axes, title: str) -> None:
-    """A legend to the right of the axes, where it hides nothing."""
+def _legend_right(axes: Axes, title: str) -> None:
+    """Add a legend to the right of the axes, where it covers no data."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, title=title)

@@ -1,18 +1,18 @@
-"""The promotion gate's rule: no class's recall falls by more than chance.
+"""The promotion gate's rule: no class's recall falls significantly.
 
-Both models see the same cells, so that only cells count on which they differ: those of a class that the new
-model loses, and those that it gains. How often chance alone would lose so many is the one-sided mid-p of
-McNemar's test. A class *fell* where
+Both models classify the same cells, so that only the cells on which they differ count: those of a class that the
+new model loses, and those that it gains. Each class is tested by the one-sided mid-p of McNemar's test. A class
+*fell* where
 
-- that is below 0.05 after Holm's adjustment for the number of classes: any fall, however small; or
-- it is below 0.05 by itself and the fall is eight points or more: a large fall need not hold against all
-  classes together, else one in a rare class would pass among many; or
-- it is below 0.10 and the class has too few cells to be judged: there the benefit of the doubt is smaller,
-  for four in five falls of twenty points would not be seen at 0.05.
+- p is below 0.05 after Holm's adjustment for the number of classes, however small the fall; or
+- p is below 0.05 before that adjustment and the fall is eight points or more: after the adjustment, a large fall
+  in one rare class would not be significant among many classes; or
+- p is below 0.10 and the class has too few cells to be judged. The level is higher there because at 0.05 four
+  of five falls of twenty points would not be detected.
 
-A class without enough cells that did not fall is named as not judged. Overall accuracy must not fall either
-(0.05, by itself). A class that the new model does not know at all fell. Cells of one patient are alike, which
-makes small p too small: the gate then says no too readily, never too seldom.
+A class with too few cells that did not fall is reported as not judged. Overall accuracy must not fall either
+(level 0.05, without adjustment). A class that the new model does not know counts as fallen. Cells of one patient
+are alike, which makes p too small: for this reason the gate refuses too often rather than too seldom.
 """
 
 from __future__ import annotations
@@ -26,34 +26,33 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from napari_leukocls.evaluation.shared_classes import Ground
+from napari_leukocls.evaluation.shared_classes import SharedCrops
 from napari_leukocls.evaluation.significance import (
     Discordant,
     difference_interval,
     discordant,
     fall_p,
-    holm,
     mcnemar,
 )
+from napari_leukocls.measurement.comparison import holm
 
+#: Level of the test of a class, and of overall accuracy.
 LEVEL = 0.05
-
+#: Level of the test of a class with few cells.
 LEVEL_OF_FEW = 0.10
-
-#: A fall that counts without Holm's adjustment.
+#: Fall of a recall that needs no Holm adjustment.
 LARGE_FALL = 0.08
-#: A class is judged where a fall of this much is seen four times in five.
+#: A class has enough cells where a fall of its recall by `JUDGED_FALL` is detected with probability `POWER`.
 JUDGED_FALL = 0.20
 POWER = 0.8
-
-#: Fall of overall accuracy that the new model is said to stay within, or not.
+#: Fall of overall accuracy: the report states whether the new model stays within it.
 MARGIN = 0.02
 Verdict = Literal["held", "fell", "not judged"]
 
 
 @dataclass(frozen=True)
 class ClassVerdict:
-    """One class at the gate.
+    """The verdict on one class.
 
     Attributes
     ----------
@@ -63,14 +62,16 @@ class ClassVerdict:
     recall_current, recall_new : float
         NaN without cells.
     lost, gained : int
-        Cells that only the current, and only the new model has right.
+        Cells that only the current model classifies correctly, and cells that only the new one does.
     p, p_holm : float
-        One-sided, of so many lost by chance; NaN without cells.
+        One-sided p of the fall, before and after Holm's adjustment; NaN without cells.
     detectable_fall : float
-        Fall of the recall that would be found four times in five, at best; 1 where none would.
+        Smallest fall of the recall that is detected with probability `POWER`, if no cell is gained; 1 where
+        no fall is.
     verdict : str
         ``held``, ``fell`` or ``not judged``.
     why : str
+        The reason, for the report.
     """
 
     name: str
@@ -86,52 +87,69 @@ class ClassVerdict:
     why: str
 
     def as_dict(self) -> dict[str, Any]:
-        """As ``promotion.json`` has it, without the name."""
+        """Return the fields as ``promotion.json`` holds them, without the name."""
         return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
 @lru_cache(maxsize=512)
 def detectable_fall(n: int) -> float:
-    """Smallest true fall of the recall that `n` cells show four times in five, where nothing is gained."""
+    """Smallest fall of the recall that the test detects with probability `POWER`, if no cell is gained.
+
+    Parameters
+    ----------
+    n : int
+        Cells of the class.
+
+    Returns
+    -------
+    float
+        0-1; 1 where no fall is detected.
+    """
     needed = next(lost for lost in range(1, 20) if fall_p(Discordant(lost, lost, 0)) < LEVEL)
     if n < needed:
         return 1.0
 
-    def short(fall: float) -> float:
+    def excess_power(fall: float) -> float:
         return float(binom.sf(needed - 1, n, fall)) - POWER
 
-    return float(brentq(short, 0.0, 1.0))
+    return float(brentq(excess_power, 0.0, 1.0))
 
 
 def judge_classes(
-    ground: Ground, current: np.ndarray, new: np.ndarray, unknown: Sequence[str] = ()
+    shared: SharedCrops, current: np.ndarray, new: np.ndarray, unknown: Sequence[str] = ()
 ) -> list[ClassVerdict]:
-    """Judge every class of the ground.
+    """Judge every class of the current model.
 
     Parameters
     ----------
-    ground : Ground
+    shared : SharedCrops
         In the current model's classes.
     current, new : numpy.ndarray, (N,), int
-        Predicted columns.
+        Columns of the classes that each model predicts.
     unknown : sequence of str
         Classes that the new model does not know.
+
+    Returns
+    -------
+    list of ClassVerdict
+        In the order of the classes.
     """
     pairs = []
-    for place in range(len(ground.classes)):
-        mine = ground.truth == place
-        pairs.append(discordant(current[mine] == place, new[mine] == place))
+    for i in range(len(shared.classes)):
+        is_class = shared.truth == i
+        pairs.append(discordant(current[is_class] == i, new[is_class] == i))
     p_values = [fall_p(pair) if pair.n else float("nan") for pair in pairs]
     verdicts = []
-    for place, (name, pair, p, adjusted) in enumerate(
-        zip(ground.classes, pairs, p_values, holm(p_values), strict=True)
+    for i, (name, pair, p, adjusted) in enumerate(
+        zip(shared.classes, pairs, p_values, holm(p_values), strict=True)
     ):
-        mine = ground.truth == place
+        is_class = shared.truth == i
         verdict, why = _verdict(pair, p, adjusted)
         if name in unknown:
             verdict, why = "fell", "the new model does not know this class"
         before, after = (
-            float(np.mean(said[mine] == place)) if pair.n else float("nan") for said in (current, new)
+            float(np.mean(predicted[is_class] == i)) if pair.n else float("nan")
+            for predicted in (current, new)
         )
         smallest = detectable_fall(pair.n)
         verdicts.append(
@@ -147,31 +165,45 @@ def _verdict(pair: Discordant, p: float, adjusted: float) -> tuple[Verdict, str]
     if pair.n == 0:
         return "not judged", "no cells"
     if adjusted < LEVEL:
-        return "fell", f"chance alone loses so many in {p:.2g} of comparisons, {adjusted:.2g} after Holm"
+        return "fell", f"p = {p:.2g} ({adjusted:.2g} after Holm's adjustment)"
     if p < LEVEL and -pair.difference >= LARGE_FALL:
-        return "fell", f"a fall of {-100 * pair.difference:.0f} points; by chance in {p:.2g} of comparisons"
+        return "fell", f"a fall of {-100 * pair.difference:.0f} points, p = {p:.2g}"
     if few and p < LEVEL_OF_FEW:
-        return "fell", f"few cells, and chance alone loses so many of them in {p:.2g} of comparisons"
+        return "fell", f"few cells, and p = {p:.2g}"
     if few:
-        return "not judged", f"too few cells: only a fall of {_points(pair.n)} would be seen"
-    return "held", "no more lost than by chance" if pair.lost > pair.gained else "nothing lost"
+        return "not judged", f"too few cells: {_detectable(pair.n)}"
+    return "held", "the fall is not significant" if pair.lost > pair.gained else "no fall"
 
 
-def _points(n: int) -> str:
-    """The smallest fall that would be seen, in words."""
+def _detectable(n: int) -> str:
+    """The smallest fall that would be detected, in words."""
     fall = detectable_fall(n)
-    return "no size" if fall >= 1 else f"{100 * fall:.0f} points or more"
+    if fall >= 1:
+        return "no fall would be detected"
+    return f"only a fall of {100 * fall:.0f} points or more would be detected"
 
 
-def judge_overall(ground: Ground, current: np.ndarray, new: np.ndarray) -> dict[str, Any]:
-    """Accuracy over all cells: the difference, its limits, and whether it fell by more than chance."""
-    pair = discordant(current == ground.truth, new == ground.truth)
+def judge_overall(shared: SharedCrops, current: np.ndarray, new: np.ndarray) -> dict[str, Any]:
+    """Test whether accuracy over all cells falls.
+
+    Parameters
+    ----------
+    shared : SharedCrops
+    current, new : numpy.ndarray, (N,), int
+        Columns of the classes that each model predicts.
+
+    Returns
+    -------
+    dict
+        As ``overall`` in ``promotion.json``: both accuracies, their difference with its limits, p, and ``fell``.
+    """
+    pair = discordant(current == shared.truth, new == shared.truth)
     p = fall_p(pair)
     one_sided = difference_interval(pair, 1 - 2 * LEVEL)[0]
     return {
         "n": pair.n,
-        "accuracy_current": float(np.mean(current == ground.truth)),
-        "accuracy_new": float(np.mean(new == ground.truth)),
+        "accuracy_current": float(np.mean(current == shared.truth)),
+        "accuracy_new": float(np.mean(new == shared.truth)),
         "lost": pair.lost,
         "gained": pair.gained,
         "difference": pair.difference,
@@ -185,7 +217,20 @@ def judge_overall(ground: Ground, current: np.ndarray, new: np.ndarray) -> dict[
 
 
 def reason(new: str, verdicts: Sequence[ClassVerdict], overall: dict[str, Any]) -> str:
-    """Say the decision in one line that a person can act on; `new` is the model's name."""
+    """State the decision in one line.
+
+    Parameters
+    ----------
+    new : str
+        The new model's name.
+    verdicts : sequence of ClassVerdict
+    overall : dict
+        As `judge_overall` gives it.
+
+    Returns
+    -------
+    str
+    """
     fell = sorted(
         (row for row in verdicts if row.verdict == "fell"), key=lambda row: (np.nan_to_num(row.p), row.name)
     )
@@ -202,9 +247,9 @@ def reason(new: str, verdicts: Sequence[ClassVerdict], overall: dict[str, Any]) 
     few = [row for row in verdicts if row.verdict == "not judged"]
     judged = len(verdicts) - len(few)
     if judged:
-        held = f"no recall falls by more than chance in the {judged} of {len(verdicts)} classes that can be judged"
+        held = f"no recall falls significantly in the {judged} of {len(verdicts)} classes with enough cells"
     else:
-        held = f"no class has enough cells to be judged alone, and nothing in all {overall['n']} cells speaks against"
+        held = f"no class has enough cells to be judged, and accuracy over all {overall['n']} cells does not fall"
     text = f"promoted: {held}; accuracy {accuracy}"
     if few:
         text += f". Too few cells to judge: {', '.join(f'{row.name} ({row.n})' for row in few)}"
@@ -212,13 +257,13 @@ def reason(new: str, verdicts: Sequence[ClassVerdict], overall: dict[str, Any]) 
 
 
 def rule() -> dict[str, Any]:
-    """The rule's numbers, as ``promotion.json`` has them."""
+    """Return the numbers of the rule, as ``promotion.json`` holds them."""
     return {
         "test": "one-sided mid-p of McNemar's test on the cells of a class",
         "level_after_holm": LEVEL,
         "level_of_a_large_fall": LEVEL,
         "large_fall": LARGE_FALL,
         "level_where_cells_are_few": LEVEL_OF_FEW,
-        "few_cells": f"a fall of {JUDGED_FALL:g} is seen in less than {POWER:g} of cases",
+        "few_cells": f"a fall of {JUDGED_FALL:g} is detected with a probability below {POWER:g}",
         "overall_level": LEVEL,
     }

@@ -15,7 +15,7 @@ from napari_leukocls.errors import ArgumentError
 from napari_leukocls.evaluation import calibration
 from napari_leukocls.evaluation.bootstrap import auroc, interval, resample_weights, weighted_metrics
 
-#: Metrics that come with an interval.
+#: Metrics with a confidence interval.
 HEADLINE = (
     "accuracy",
     "balanced_accuracy",
@@ -31,7 +31,7 @@ HEADLINE = (
     "review_rate",
     "accuracy_not_reviewed",
 )
-#: Metrics that come without one.
+#: Metrics without one.
 _WITHOUT_LIMITS = (
     "macro_precision",
     "macro_recall",
@@ -43,7 +43,7 @@ _WITHOUT_LIMITS = (
 
 @dataclass(frozen=True)
 class _Known:
-    """The crops whose truth the model knows."""
+    """The crops whose true class the model knows."""
 
     truth: np.ndarray
     probabilities: np.ndarray
@@ -51,11 +51,11 @@ class _Known:
 
     @property
     def n_classes(self) -> int:
-        return self.probabilities.shape[1]
+        return int(self.probabilities.shape[1])
 
     @property
     def predicted(self) -> np.ndarray:
-        return self.probabilities.argmax(axis=1)
+        return np.asarray(self.probabilities.argmax(axis=1))
 
 
 def classification_metrics(
@@ -69,64 +69,74 @@ def classification_metrics(
     temperature: float | None = None,
     groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Everything that ``metrics.json`` holds.
+    """Compute everything that ``metrics.json`` holds.
 
     Parameters
     ----------
     truth : sequence of str, length N
-        Class names; those that are not among `classes` are kept out of every metric but ``unknown_classes``.
+        Class names. Crops of a class that is not among `classes` count in ``unknown_classes`` alone.
     probabilities : numpy.ndarray, (N, C)
     classes : sequence of str, length C
-        The model's.
+        Classes of the model.
     ood_score : numpy.ndarray, (N,), optional
         Larger is less like the training data.
     needs_review : numpy.ndarray, (N,), bool, optional
-    n_boot, seed
-        Of the bootstrap; `n_boot` of 0 leaves the intervals out.
+    n_boot : int
+        Resamples of the bootstrap; 0 leaves the intervals out.
+    seed : int
+        Of the bootstrap.
     temperature : float, optional
-        Of the model, to be noted.
+        Of the model; it is copied to the result.
     groups : numpy.ndarray, (N,), optional
-        Patient or slide of each crop; the bootstrap draws these whole.
+        Patient or slide of each crop; the bootstrap draws whole groups.
 
     Returns
     -------
     dict
-        As in ``metrics.json``; what cannot be known (no crop, no review) is None. ``balanced_accuracy`` is
-        the mean over classes with at least one crop, ``macro_f1`` over classes that are true or predicted
-        at least once, ``auc_macro`` that of one against the rest over classes that have both; ``brier`` is
-        0-2, a class's own is 0-1 and they add up. ``recall_ci95`` of a class is Wilson's, or the bootstrap's
-        where `groups` are drawn whole.
+        As in ``metrics.json``; a metric that is not defined (no crop, no review) is None.
+        ``balanced_accuracy`` is the mean over classes with at least one crop; ``macro_f1`` the mean over
+        classes that are true or predicted at least once; ``auc_macro`` the mean over classes, each against
+        the rest, that have positives and negatives. ``brier`` is 0-2; the scores of the single classes are
+        0-1 and their sum is ``brier``. ``recall_ci95`` of a class is Wilson's interval, or the bootstrap's
+        where `groups` are given.
+
+    Raises
+    ------
+    ArgumentError
+        If `probabilities` is not of shape (N, C).
     """
     names = np.asarray([str(name) for name in truth], dtype=object)
     scores = np.asarray(probabilities, dtype=float)
     if scores.shape != (len(names), len(classes)):
         raise ArgumentError(
-            f"{len(names)} crops of {len(classes)} classes, but probabilities {scores.shape}."
+            f"{len(names)} crops and {len(classes)} classes need probabilities of shape "
+            f"({len(names)}, {len(classes)}), not {scores.shape}."
         )
-    column = {name: place for place, name in enumerate(classes)}
+    column = {name: i for i, name in enumerate(classes)}
     index = np.array([column.get(name, -1) for name in names], dtype=np.intp)
     known = index >= 0
     review = None if needs_review is None else np.asarray(needs_review, dtype=bool)
-    mine = _Known(index[known], scores[known], None if review is None else review[known])
+    crops = _Known(index[known], scores[known], None if review is None else review[known])
     result: dict[str, Any] = {
         "n": int(known.sum()),
         "classes": list(classes),
-        **_point_estimates(mine),
+        **_point_estimates(crops),
         "temperature": temperature,
-        "brier_parts": calibration.brier_parts(mine.probabilities, mine.truth),
-        "per_class": _per_class(mine, classes),
-        "confusion_matrix": _confusion(mine).tolist(),
+        "brier_parts": calibration.brier_parts(crops.probabilities, crops.truth),
+        "per_class": _per_class(crops, classes),
+        "confusion_matrix": _confusion(crops).tolist(),
         "unknown_classes": _unknown(names, known, ood_score, review),
     }
     if ood_score is not None and not known.all():
         result["ood_auroc"] = auroc(~known, np.asarray(ood_score))
     if n_boot:
-        _add_limits(result, mine, n_boot, seed, None if groups is None else np.asarray(groups)[known])
-    return _nan_to_none(result)
+        _add_limits(result, crops, n_boot, seed, None if groups is None else np.asarray(groups)[known])
+    plain: dict[str, Any] = _nan_to_none(result)
+    return plain
 
 
 def _confusion(known: _Known) -> np.ndarray:
-    """Rows are the truth, columns the prediction."""
+    """Confusion matrix (C, C): rows are the truth, columns the prediction."""
     size = known.n_classes
     return np.bincount(known.truth * size + known.predicted, minlength=size**2).reshape(size, size)
 
@@ -135,14 +145,14 @@ def _point_estimates(known: _Known) -> dict[str, float]:
     if len(known.truth) == 0:
         return dict.fromkeys((*HEADLINE, *_WITHOUT_LIMITS), float("nan"))
     truth, predicted, probabilities = known.truth, known.predicted, known.probabilities
-    # Macro means are over classes that are true or predicted; that of recall over those that are true.
-    seen = np.union1d(truth, predicted)
+    # Macro means are over classes that are true or predicted; the mean recall is over those that are true.
+    present = np.union1d(truth, predicted)
     precision, _, f1, _ = metrics.precision_recall_fscore_support(
-        truth, predicted, labels=seen, average="macro", zero_division=0
+        truth, predicted, labels=present, average="macro", zero_division=0
     )
     recalls = metrics.recall_score(truth, predicted, labels=np.unique(truth), average=None, zero_division=0)
-    single = len(seen) < 2
-    flat = len(np.unique(truth)) < 2 and len(np.unique(predicted)) < 2
+    single = len(present) < 2
+    constant = len(np.unique(truth)) < 2 and len(np.unique(predicted)) < 2
     right = predicted == truth
     kept = None if known.review is None else ~known.review
     return {
@@ -153,7 +163,7 @@ def _point_estimates(known: _Known) -> dict[str, float]:
         "macro_f1": float(f1),
         "mcc": float("nan") if single else float(metrics.matthews_corrcoef(truth, predicted)),
         "kappa": float("nan") if single else float(metrics.cohen_kappa_score(truth, predicted)),
-        "nmi": float("nan") if flat else float(metrics.normalized_mutual_info_score(truth, predicted)),
+        "nmi": float("nan") if constant else float(metrics.normalized_mutual_info_score(truth, predicted)),
         **_ranking(truth, probabilities),
         "ece": calibration.ece(probabilities, truth),
         "mce": calibration.mce(probabilities, truth),
@@ -170,8 +180,8 @@ def _ranking(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Areas under the ROC and precision-recall curves, each class against the rest."""
     is_class = truth[:, None] == np.arange(probabilities.shape[1])
     columns = list(zip(is_class.T, probabilities.T, strict=True))
-    aucs = np.array([auroc(mine, score) for mine, score in columns])
-    precisions = [average_precision_score(mine, score) for mine, score in columns if mine.any()]
+    aucs = np.array([auroc(is_true, score) for is_true, score in columns])
+    precisions = [average_precision_score(is_true, score) for is_true, score in columns if is_true.any()]
     return {
         "auc_macro": float(np.nanmean(aucs)) if np.isfinite(aucs).any() else float("nan"),
         "auc_micro": auroc(is_class.ravel(), probabilities.ravel()),
@@ -191,9 +201,9 @@ def _per_class(known: _Known, classes: Sequence[str]) -> dict[str, dict[str, Any
     )
     briers = calibration.classwise_brier(known.probabilities, known.truth)
     rows: dict[str, dict[str, Any]] = {}
-    for place, (name, p, r, f, n) in enumerate(zip(classes, *columns, strict=True)):
-        mine, score = known.truth == place, known.probabilities[:, place]
-        hits = int((known.predicted[mine] == place).sum())
+    for i, (name, p, r, f, n) in enumerate(zip(classes, *columns, strict=True)):
+        is_true, score = known.truth == i, known.probabilities[:, i]
+        hits = int((known.predicted[is_true] == i).sum())
         limits = proportion_confint(hits, n, method="wilson") if n else (np.nan, np.nan)
         rows[name] = {
             "precision": float(p),
@@ -201,9 +211,9 @@ def _per_class(known: _Known, classes: Sequence[str]) -> dict[str, dict[str, Any
             "f1": float(f),
             "n": int(n),
             "recall_ci95": [float(limit) for limit in limits],
-            "auc": auroc(mine, score),
-            "average_precision": float(average_precision_score(mine, score)) if n else float("nan"),
-            "brier": float(briers[place]),
+            "auc": auroc(is_true, score),
+            "average_precision": float(average_precision_score(is_true, score)) if n else float("nan"),
+            "brier": float(briers[i]),
         }
     return rows
 
@@ -211,15 +221,15 @@ def _per_class(known: _Known, classes: Sequence[str]) -> dict[str, dict[str, Any
 def _unknown(
     names: np.ndarray, known: np.ndarray, ood_score: np.ndarray | None, review: np.ndarray | None
 ) -> dict[str, dict[str, float | int | None]]:
-    """Truth classes that the model does not have: share in review, and how well the score tells them."""
+    """True classes that the model does not have: share sent to review, and AUROC of the out-of-distribution score."""
     result: dict[str, dict[str, float | int | None]] = {}
     for name in sorted(set(names[~known])):
-        mine = names == name
-        either = mine | known
+        is_true = names == name
+        either = is_true | known
         result[name] = {
-            "n": int(mine.sum()),
-            "review_rate": None if review is None else float(review[mine].mean()),
-            "ood_auroc": None if ood_score is None else auroc(mine[either], np.asarray(ood_score)[either]),
+            "n": int(is_true.sum()),
+            "review_rate": None if review is None else float(review[is_true].mean()),
+            "ood_auroc": None if ood_score is None else auroc(is_true[either], np.asarray(ood_score)[either]),
         }
     return result
 
@@ -227,7 +237,7 @@ def _unknown(
 def _intervals(
     known: _Known, n_boot: int, seed: int, groups: np.ndarray | None
 ) -> tuple[dict[str, list[float]], list[list[float]]]:
-    """Limits of the headline metrics, and of each class's recall."""
+    """Bootstrap limits of the headline metrics, and of each class's recall."""
     blocks = [
         weighted_metrics(known.truth, known.probabilities, weights, known.review)
         for weights in resample_weights(len(known.truth), n_boot, seed, groups)
@@ -241,7 +251,7 @@ def _intervals(
 def _add_limits(
     result: dict[str, Any], known: _Known, n_boot: int, seed: int, groups: np.ndarray | None
 ) -> None:
-    """Put the bootstrap's limits beside the metrics, and those of recalls where groups are drawn whole."""
+    """Add the bootstrap's limits to the metrics, and to the recalls of the classes where there are groups."""
     limits, recalls = _intervals(known, n_boot, seed, groups)
     _widen_where_all_are_right(limits, result)
     result |= limits
@@ -252,7 +262,7 @@ def _add_limits(
 
 
 def _widen_where_all_are_right(limits: dict[str, list[float]], result: dict[str, Any]) -> None:
-    """Give shares of which none is wrong the exact lower limit: resamples of perfect crops are all perfect."""
+    """Give the exact lower limit where every crop is right: all resamples of such crops are perfect as well."""
     if result["n"] == 0 or result["accuracy"] != 1:
         return
     low = float(proportion_confint(result["n"], result["n"], method="beta")[0])

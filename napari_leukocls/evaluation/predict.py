@@ -1,4 +1,4 @@
-"""Classifiers measured on labelled crops, cut exactly as analysis cuts them."""
+"""Predictions of labelled crops by one or several models."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Crops classified together.
+#: Crops that are classified in one batch.
 BATCH = 64
 #: Crops that are kept to time models on.
 SAMPLES = 64
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one model says of crops.
+class ModelOutputs:
+    """The outputs of one model for crops.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Seen:
     uncalibrated : numpy.ndarray, (N, C)
         Probabilities without the model's temperature.
     features : numpy.ndarray, (N, D)
-        Of the layer before the last.
+        Inputs of the last layer.
     needs_review : numpy.ndarray, (N,), bool
     """
 
@@ -60,20 +60,20 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Looks:
-    """What several models say of the same crops.
+class DatasetOutputs:
+    """The outputs of several models for the same crops.
 
     Attributes
     ----------
-    seen : list of Seen
-        One a model, in the order of the crops.
+    models : list of ModelOutputs
+        One a model; rows are in the order of the crops.
     notes : list of str
         How the scale was found.
     samples : list of numpy.ndarray
-        A few crops as each model sees them, taken evenly from all.
+        A few crops as each model gets them, taken evenly from all.
     """
 
-    seen: list[Seen]
+    models: list[ModelOutputs]
     notes: list[str]
     samples: list[np.ndarray]
 
@@ -84,7 +84,7 @@ def read_crops(data: str | Path) -> Steps[Dataset]:
     Parameters
     ----------
     data : path-like
-        Labelled crops; of a table with a column ``split`` those of the test part alone.
+        Labelled crops. Of a table with a column ``split``, the rows of the test part alone are used.
 
     Yields
     ------
@@ -97,7 +97,7 @@ def read_crops(data: str | Path) -> Steps[Dataset]:
     Raises
     ------
     InputError
-        If there is none, or more than 5 % cannot be read.
+        If there are none, or more than 5 % cannot be read.
     """
     dataset = yield from read_dataset(data, test_only=True)
     for file in dataset.skipped:
@@ -112,15 +112,17 @@ def assess(
     um_per_px: float | None,
     cancel: CancelToken | None = None,
 ) -> Generator[Progress, None, tuple[pd.DataFrame, dict[str, Any], Details]]:
-    """Predict labelled crops and measure the predictions.
+    """Classify labelled crops and measure the predictions.
 
     Parameters
     ----------
     model : str
+        Name or folder.
     data : path-like
+        Labelled crops.
     device : str
     um_per_px : float or None
-        Of crops whose row does not say it.
+        Pixel size of the crops whose row states none.
     cancel : CancelToken, optional
 
     Yields
@@ -132,35 +134,50 @@ def assess(
     table : pandas.DataFrame
         As ``predictions.csv``.
     metrics : dict
-        As ``metrics.json``, with ``scale_notes`` beside.
+        As ``metrics.json``.
     details : Details
-        What the figures show beside these.
+        What the figures need besides.
     """
-    place = resolve_device(device)
-    classifier = cached_classifier(find_model(model).path, place)
+    device = resolve_device(device)
+    classifier = cached_classifier(find_model(model).path, device)
     dataset = yield from read_crops(data)
     token = cancel or CancelToken()
-    looks = yield from predict_models(dataset, [classifier], compact(place), um_per_px, token)
-    return summarize(dataset, classifier, looks.seen[0], looks.notes)
+    outputs = yield from predict_models(dataset, [classifier], compact(device), um_per_px, token)
+    return summarize(dataset, classifier, outputs.models[0], outputs.notes)
 
 
 def summarize(
-    dataset: Dataset, classifier: Classifier, seen: Seen, notes: Sequence[str] = ()
+    dataset: Dataset, classifier: Classifier, outputs: ModelOutputs, notes: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, dict[str, Any], Details]:
-    """Measure a model's predictions; as `assess` returns it."""
+    """Measure a model's predictions.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    classifier : Classifier
+    outputs : ModelOutputs
+        For the dataset crops, in their order.
+    notes : sequence of str
+        How the scale was found.
+
+    Returns
+    -------
+    table, metrics, details
+        As `assess` returns them.
+    """
     truth = truth_of(dataset, classifier.classes)
-    predictions = seen.predictions
+    predictions = outputs.predictions
     metrics = classification_metrics(
         truth,
         predictions.probabilities,
         classifier.classes,
         predictions.ood_score,
-        seen.needs_review,
+        outputs.needs_review,
         temperature=classifier.card.temperature,
         groups=dataset.groups,
     )
     details = details_of(
-        truth, classifier.classes, predictions.probabilities, seen.uncalibrated, seen.features
+        truth, classifier.classes, predictions.probabilities, outputs.uncalibrated, outputs.features
     )
     metrics |= details.figures
     metrics |= {
@@ -174,7 +191,7 @@ def summarize(
         truth,
         predictions.probabilities,
         classifier.classes,
-        seen.needs_review,
+        outputs.needs_review,
         predictions.ood_score,
     )
     return table, metrics, details
@@ -186,14 +203,27 @@ def predict_models(
     segmenter: CompactSegmenter,
     um_per_px: float | None,
     token: CancelToken,
-) -> Generator[Progress, None, Looks]:
-    """Cut crops and show them to models in batches, so that memory does not grow with the images.
+) -> Generator[Progress, None, DatasetOutputs]:
+    """Cut crops and classify them with each model in batches, so that memory does not grow with the images.
 
-    Models with the same crop rule see the very same crops, which are cut once.
+    Models with the same crop rule get the same crops, which are cut once.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    classifiers : sequence of Classifier
+    segmenter : CompactSegmenter
+    um_per_px : float or None
+        Pixel size of the crops whose row states none.
+    token : CancelToken
+
+    Yields
+    ------
+    Progress
 
     Returns
     -------
-    Looks
+    DatasetOutputs
     """
     rules: list[CropRule] = []
     for classifier in classifiers:
@@ -203,13 +233,13 @@ def predict_models(
     check_um_per_px(um_per_px)
     yield Progress("scale", 0, 1, "reading the scale")
     given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
-    # Where there is no red cell each model falls back on its own scale.
+    # NaN where no red cell was found: each model then uses its own scale.
     scales, notes = common_scales(
         dataset.sizes, lambda row: dataset.crops[row].pixels(), given, float("nan"), segmenter
     )
     for note in notes:
         log.info(note)
-    parts: list[list[Seen]] = [[] for _ in classifiers]
+    parts: list[list[ModelOutputs]] = [[] for _ in classifiers]
     samples: list[list[np.ndarray]] = [[] for _ in classifiers]
     step = max(1, len(dataset.crops) // SAMPLES)
     for start in range(0, len(dataset.crops), BATCH):
@@ -224,32 +254,44 @@ def predict_models(
                 for row in rows
             ]
             crops, kinds = np.stack([cell.crop for cell in cells]), np.stack([cell.kind for cell in cells])
-            for place, classifier in enumerate(classifiers):
+            for i, classifier in enumerate(classifiers):
                 if classifier.card.crop == rule:
-                    parts[place].append(look(classifier, crops, kinds))
-                    samples[place].append(crops[[row % step == 0 for row in rows]])
-    return Looks(
+                    parts[i].append(outputs_of(classifier, crops, kinds))
+                    samples[i].append(crops[[row % step == 0 for row in rows]])
+    return DatasetOutputs(
         [_joined(part) for part in parts], notes, [np.concatenate(part)[:SAMPLES] for part in samples]
     )
 
 
-def look(classifier: Classifier, crops: np.ndarray, kinds: np.ndarray) -> Seen:
-    """Show crops (N, side, side, 3) with the segmenter's votes (N, 3) to a model."""
+def outputs_of(classifier: Classifier, crops: np.ndarray, kinds: np.ndarray) -> ModelOutputs:
+    """Classify crops.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+    kinds : numpy.ndarray, (N, 3)
+        The segmenter's votes for the kind of each cell.
+
+    Returns
+    -------
+    ModelOutputs
+    """
     logits, features = drain(classifier.outputs(crops))
     predictions = join_kinds(classifier.conclude(logits, features), kinds)
     raw = join_kinds(classifier.conclude(logits, features, temperature=1.0), kinds)
     unsure = predictions.probabilities.max(axis=1) < classifier.card.review_threshold
     strange = predictions.ood_score >= predictions.ood_threshold
-    return Seen(predictions, raw.probabilities, features, unsure | strange)
+    return ModelOutputs(predictions, raw.probabilities, features, unsure | strange)
 
 
-def _joined(parts: Sequence[Seen]) -> Seen:
+def _joined(parts: Sequence[ModelOutputs]) -> ModelOutputs:
     predictions = replace(
         parts[0].predictions,
         probabilities=np.concatenate([part.predictions.probabilities for part in parts]),
         ood_score=np.concatenate([part.predictions.ood_score for part in parts]),
     )
-    return Seen(
+    return ModelOutputs(
         predictions,
         np.concatenate([part.uncalibrated for part in parts]),
         np.concatenate([part.features for part in parts]),

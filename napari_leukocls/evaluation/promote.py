@@ -1,4 +1,4 @@
-"""The promotion gate: a new model replaces the current one unless a class's recall falls by more than chance.
+"""The promotion gate: a new model replaces the current one unless a class's recall falls significantly.
 
 The rule is that of `napari_leukocls.evaluation.gate`.
 """
@@ -18,7 +18,7 @@ from napari_leukocls.errors import InputError
 from napari_leukocls.evaluation.calibration import binned_gaps, bins_of
 from napari_leukocls.evaluation.gate import judge_classes, judge_overall, reason, rule
 from napari_leukocls.evaluation.predict import predict_models, read_crops
-from napari_leukocls.evaluation.shared_classes import ground_of, project
+from napari_leukocls.evaluation.shared_classes import project, shared_crops
 from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.io.serialise import json_text, to_plain
 from napari_leukocls.models.install import activate
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
     from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.evaluation.gate import ClassVerdict
-    from napari_leukocls.evaluation.predict import Seen
-    from napari_leukocls.evaluation.shared_classes import Ground
+    from napari_leukocls.evaluation.predict import ModelOutputs
+    from napari_leukocls.evaluation.shared_classes import SharedCrops
 
-#: Fewest cells of the largest class with which the gate can say no at all.
+#: Fewest cells of the largest class: with fewer, no fall is significant.
 MIN_CELLS = 3
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What the gate says.
+    """The decision of the promotion gate.
 
     Attributes
     ----------
@@ -50,13 +50,13 @@ class Promotion:
         One line.
     new, current : ModelEntry
     classes : tuple of ClassVerdict
-        Of the current model.
+        One a class of the current model.
     overall : dict
         Accuracy over all cells.
     figures : dict
         The rest of ``promotion.json``: models, data, calibration and review of both, new classes, the rule.
     notes : tuple of str
-        What to know besides; one line each.
+        Further facts; one line each.
     """
 
     promote: bool
@@ -69,8 +69,8 @@ class Promotion:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As ``promotion.json``."""
-        return to_plain(
+        """Return the record that ``promotion.json`` holds."""
+        record: dict[str, Any] = to_plain(
             {
                 "promote": self.promote,
                 "reason": self.reason,
@@ -80,6 +80,7 @@ class Promotion:
                 "notes": list(self.notes),
             }
         )
+        return record
 
 
 def decide(
@@ -91,7 +92,24 @@ def decide(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> Promotion:
-    """Do what `iter_decide` does, in one go."""
+    """Do the same as `iter_decide`, with progress reported to a function.
+
+    Parameters
+    ----------
+    new, current, data, device, um_per_px, cancel
+        As for `iter_decide`.
+    progress : callable, optional
+        Called with each Progress.
+
+    Returns
+    -------
+    Promotion
+
+    Raises
+    ------
+    InputError
+        As `iter_decide`.
+    """
     return drain(iter_decide(new, current, data, device, um_per_px, cancel), progress)
 
 
@@ -103,83 +121,88 @@ def iter_decide(
     um_per_px: float | None = None,
     cancel: CancelToken | None = None,
 ) -> Generator[Progress, None, Promotion]:
-    """Show both models the same cells and judge every class; nothing is written.
+    """Classify the same cells with both models and judge every class; nothing is written.
 
     Parameters
     ----------
     new : str
         Name or folder of a model.
     current : str or None
-        Name or folder of the model that it is to replace; by default the active one.
+        Name or folder of the model to be replaced; by default the active one.
     data : path-like
-        Labelled crops that the new model was not trained on; of a CSV with a column ``split`` those of the
-        test part alone.
+        Labelled crops that the new model was not trained on. Of a CSV file with a column ``split``, the rows
+        of the test part alone are used.
     device : str
     um_per_px : float, optional
-        Of crops whose row does not say it.
+        Pixel size of the crops whose row states none.
     cancel : CancelToken, optional
 
     Yields
     ------
     Progress
 
+    Returns
+    -------
+    Promotion
+
     Raises
     ------
     InputError
-        Where the new model was trained on some of the crops, or there are too few.
+        If the new model was trained on some of the crops, or there are too few crops.
     """
     entries = (find_model(new), find_model(current or active_classifier()))
-    place = resolve_device(device)
-    classifiers = [cached_classifier(entry.path, place) for entry in entries]
+    device = resolve_device(device)
+    classifiers = [cached_classifier(entry.path, device) for entry in entries]
     yield Progress("read", 0, 1, "reading the crops")
     dataset = yield from read_crops(data)
     notes = refuse_seen(entries[0], dataset.crops)
     notes += _fairness(entries[1], dataset)
     coarsen = default_scheme().coarsen
     labels = [crop.class_name for crop in dataset.crops]
-    ground = ground_of(labels, classifiers[1].classes, coarsen)
-    most = max((ground.count(place) for place in range(len(ground.classes))), default=0)
+    shared = shared_crops(labels, classifiers[1].classes, coarsen)
+    most = max((shared.count(i) for i in range(len(shared.classes))), default=0)
     if most < MIN_CELLS:
         raise InputError(
-            f"no class of '{entries[1].name}' has {MIN_CELLS} cells in {data}: nothing can be judged; "
-            "give more."
+            f"no class of '{entries[1].name}' has {MIN_CELLS} cells in {data}, so that no class can be judged; "
+            "give more labelled crops."
         )
-    looks = yield from predict_models(
-        dataset, classifiers, compact(place), um_per_px, cancel or CancelToken()
+    outputs = yield from predict_models(
+        dataset, classifiers, compact(device), um_per_px, cancel or CancelToken()
     )
     if dataset.skipped:
-        notes.append(f"{len(dataset.skipped)} files could not be read and were skipped.")
-    figures = {"data": str(data), "n": len(ground.rows), "scale_notes": looks.notes}
-    return _judged(entries, classifiers, ground, looks.seen, labels, notes, figures)
+        files = "1 file" if len(dataset.skipped) == 1 else f"{len(dataset.skipped)} files"
+        notes.append(f"{files} could not be read and were skipped.")
+    figures = {"data": str(data), "n": len(shared.rows), "scale_notes": outputs.notes}
+    return _judged(entries, classifiers, shared, outputs.models, labels, notes, figures)
 
 
 def _judged(
     entries: tuple[ModelEntry, ModelEntry],
     classifiers: Sequence[Classifier],
-    ground: Ground,
-    seen: Sequence[Seen],
+    shared: SharedCrops,
+    outputs: Sequence[ModelOutputs],
     labels: Sequence[str],
     notes: list[str],
     figures: dict[str, Any],
 ) -> Promotion:
     coarsen = default_scheme().coarsen
-    said = [
-        project(ground, one.predictions.probabilities, classifier.classes, coarsen).argmax(axis=1)
-        for one, classifier in zip(seen, classifiers, strict=True)
+    predicted = [
+        project(shared, one.predictions.probabilities, classifier.classes, coarsen).argmax(axis=1)
+        for one, classifier in zip(outputs, classifiers, strict=True)
     ]
-    offered = {coarsen(name, ground.classes) for name in classifiers[0].classes}
-    unknown = [name for name in ground.classes if name not in offered]
-    verdicts = judge_classes(ground, said[1], said[0], unknown)
-    overall = judge_overall(ground, said[1], said[0])
+    offered = {coarsen(name, shared.classes) for name in classifiers[0].classes}
+    unknown = [name for name in shared.classes if name not in offered]
+    verdicts = judge_classes(shared, predicted[1], predicted[0], unknown)
+    overall = judge_overall(shared, predicted[1], predicted[0])
     if not overall["within_margin"]:
         notes.append(
             f"overall accuracy may be up to {-100 * overall['difference_ci95'][0]:.1f} points lower: "
-            "more cells would tell."
+            "evaluate more cells for a narrower interval."
         )
     figures |= {
-        "new": _facts(entries[0], classifiers[0], seen[0], ground, said[0]),
-        "current": _facts(entries[1], classifiers[1], seen[1], ground, said[1]),
-        "new_classes": _new_classes(classifiers, seen[0], labels),
+        "new": _facts(entries[0], classifiers[0], outputs[0], shared, predicted[0]),
+        "current": _facts(entries[1], classifiers[1], outputs[1], shared, predicted[1]),
+        "new_classes": _new_classes(classifiers, outputs[0], labels),
         "not_judged": [row.name for row in verdicts if row.verdict == "not judged"],
         "rule": rule(),
     }
@@ -189,12 +212,16 @@ def _judged(
 
 
 def _facts(
-    entry: ModelEntry, classifier: Classifier, seen: Seen, ground: Ground, said: np.ndarray
+    entry: ModelEntry,
+    classifier: Classifier,
+    outputs: ModelOutputs,
+    shared: SharedCrops,
+    predicted: np.ndarray,
 ) -> dict[str, Any]:
-    """What is shown of a model beside its recalls; it does not decide."""
-    review = seen.needs_review[ground.rows]
-    right = said == ground.truth
-    best = seen.predictions.probabilities[ground.rows].max(axis=1)
+    """Figures of a model that are reported and do not influence the decision."""
+    review = outputs.needs_review[shared.rows]
+    right = predicted == shared.truth
+    best = outputs.predictions.probabilities[shared.rows].max(axis=1)
     gap = binned_gaps(best, right, bins_of(best), np.ones((1, len(best))))[0][0]
     return {
         "name": entry.name,
@@ -209,29 +236,29 @@ def _facts(
 
 
 def _new_classes(
-    classifiers: Sequence[Classifier], seen: Seen, labels: Sequence[str]
+    classifiers: Sequence[Classifier], outputs: ModelOutputs, labels: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Recall in classes that only the new model knows; they do not decide."""
+    """Recall in classes that only the new model knows; it does not influence the decision."""
     coarsen = default_scheme().coarsen
-    said = np.array(classifiers[0].classes)[seen.predictions.probabilities.argmax(axis=1)]
+    predicted = np.array(classifiers[0].classes)[outputs.predictions.probabilities.argmax(axis=1)]
     rows: dict[str, dict[str, Any]] = {}
     for name in classifiers[0].classes:
         if coarsen(name, classifiers[1].classes) in classifiers[1].classes:
             continue
-        mine = np.array([coarsen(label, (name,)) == name for label in labels])
+        is_class = np.array([coarsen(label, (name,)) == name for label in labels])
         rows[name] = {
-            "n": int(mine.sum()),
-            "recall_new": float((said[mine] == name).mean()) if mine.any() else None,
+            "n": int(is_class.sum()),
+            "recall_new": float((predicted[is_class] == name).mean()) if is_class.any() else None,
         }
     return rows
 
 
 def _fairness(current: ModelEntry, dataset: Dataset) -> list[str]:
-    """Say where the current model has an unfair advantage: it was trained on these crops."""
+    """Note if the current model was trained on some of these crops: its figures are then too good."""
     files, _ = seen_files(current, dataset.crops)
     if not files:
         return []
-    return [f"'{current.name}' was trained on {len(files)} of these crops: it looks better than it is."]
+    return [f"'{current.name}' was trained on {len(files)} of these crops: its figures are too good."]
 
 
 def promote(
@@ -244,7 +271,7 @@ def promote(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> Promotion:
-    """Decide, write ``promotion.json``, and on yes make the new model the active one.
+    """Decide, write ``promotion.json``, and make the new model the active one if it passes.
 
     Parameters
     ----------
@@ -257,7 +284,7 @@ def promote(
     -------
     Promotion
     """
-    # A folder that cannot be written to is said before the work.
+    # A folder that cannot be written to is reported before the models are evaluated.
     make_folder(out_dir)
     decision = decide(new, current, data, device, um_per_px, progress, cancel)
     carry_out(decision, out_dir)
@@ -265,7 +292,12 @@ def promote(
 
 
 def carry_out(decision: Promotion, out_dir: str | Path) -> str:
-    """Write ``promotion.json`` into a folder, and on yes make the new model the active one.
+    """Write ``promotion.json`` into a folder, and make the new model the active one if it passes.
+
+    Parameters
+    ----------
+    decision : Promotion
+    out_dir : path-like
 
     Returns
     -------

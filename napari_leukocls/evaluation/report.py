@@ -13,7 +13,7 @@ import pandas as pd
 
 from napari_leukocls.evaluation import calibration, figures
 from napari_leukocls.evaluation.calibration import recalibration
-from napari_leukocls.evaluation.embedding import Embedding, chosen, embed, silhouette
+from napari_leukocls.evaluation.embedding import Embedding, embed, sample_rows, silhouette
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text, make_folder
 from napari_leukocls.io.html import render
 from napari_leukocls.io.serialise import to_plain, write_json, write_table
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Fewest cells for a map.
 MIN_MAP = 20
+#: Key in ``metrics.json``, name and explanation of each metric in the report.
 HEADLINE = (
     ("accuracy", "Accuracy", "share of crops whose most probable class is correct"),
     (
@@ -45,7 +46,7 @@ HEADLINE = (
     ("review_rate", "Sent to review", "share of crops that the model sends to review"),
     ("accuracy_not_reviewed", "Accuracy of the others", "of the crops that are not sent to review"),
 )
-
+#: Caption of each figure in the report.
 CAPTIONS = (
     ("confusion_matrix", "Confusion matrix, crops"),
     ("confusion_matrix_normalised", "Confusion matrix, per cent of the true class"),
@@ -60,7 +61,7 @@ CAPTIONS = (
 
 @dataclass(frozen=True)
 class Details:
-    """What the figures show beside predictions and metrics.
+    """What the figures need besides predictions and metrics.
 
     Attributes
     ----------
@@ -69,6 +70,7 @@ class Details:
     after : numpy.ndarray, (N, C)
         As the model gives them.
     truth : numpy.ndarray, (N,), int
+        Column of the true class.
     maps : tuple of Embedding
     figures : dict
         Further entries of ``metrics.json``.
@@ -88,36 +90,43 @@ def details_of(
     uncalibrated: np.ndarray,
     features: np.ndarray,
 ) -> Details:
-    """Look at calibration before the temperature, and map the cells.
+    """Measure the calibration before the temperature, and map the cells.
 
     Parameters
     ----------
     truth : sequence of str, length N
+        True classes.
     classes : sequence of str, length C
     probabilities, uncalibrated : numpy.ndarray, (N, C)
+        With and without the model's temperature.
     features : numpy.ndarray, (N, D)
+        Inputs of the last layer.
+
+    Returns
+    -------
+    Details
     """
-    column = {name: place for place, name in enumerate(classes)}
+    column = {name: i for i, name in enumerate(classes)}
     index = np.array([column.get(name, -1) for name in truth], dtype=np.intp)
     known = index >= 0
-    before, after, mine = np.asarray(uncalibrated)[known], np.asarray(probabilities)[known], index[known]
+    before, after, columns = np.asarray(uncalibrated)[known], np.asarray(probabilities)[known], index[known]
     more: dict[str, Any] = {}
-    if len(mine):
+    if len(columns):
         more["before_temperature"] = {
-            "ece": calibration.ece(before, mine),
-            "mce": calibration.mce(before, mine),
-            "adaptive_ece": calibration.adaptive_ece(before, mine),
-            "brier": calibration.brier(before, mine),
+            "ece": calibration.ece(before, columns),
+            "mce": calibration.mce(before, columns),
+            "adaptive_ece": calibration.adaptive_ece(before, columns),
+            "brier": calibration.brier(before, columns),
         }
-        more["recalibration"] = recalibration(after, mine)
+        more["recalibration"] = recalibration(after, columns)
     maps: list[Embedding] = []
-    rows = chosen(len(truth))
+    rows = sample_rows(len(truth))
     shown, names = np.asarray(features)[rows], np.asarray(list(truth), dtype=object)[rows].astype(str)
     if len(rows) >= MIN_MAP and np.isfinite(shown).all():
         maps = [embed(shown, names, "tsne"), embed(shown, names, "pca")]
         found = {"features": silhouette(shown, names), **{one.method: one.silhouette for one in maps}}
         more["silhouette"] = {name: value if np.isfinite(value) else None for name, value in found.items()}
-    return Details(before, after, mine, tuple(maps), more)
+    return Details(before, after, columns, tuple(maps), more)
 
 
 def predictions_table(
@@ -128,7 +137,7 @@ def predictions_table(
     needs_review: np.ndarray,
     ood_score: np.ndarray,
 ) -> pd.DataFrame:
-    """``predictions.csv``: one row a crop, sorted by file.
+    """Return the table of ``predictions.csv``: one row a crop, sorted by file.
 
     Parameters
     ----------
@@ -137,15 +146,19 @@ def predictions_table(
     classes : sequence of str, length C
     needs_review : numpy.ndarray, (N,), bool
     ood_score : numpy.ndarray, (N,)
+
+    Returns
+    -------
+    pandas.DataFrame
     """
     scores = np.asarray(probabilities, dtype=float).reshape(len(files), len(classes))
     best = scores.argmax(axis=1)
     data: dict[str, Any] = {
         "file": list(files),
         "class": list(truth),
-        "predicted_class": [classes[place] for place in best],
+        "predicted_class": [classes[i] for i in best],
         "probability": scores[np.arange(len(best)), best],
-        **{f"prob_{name}": scores[:, place] for place, name in enumerate(classes)},
+        **{f"prob_{name}": scores[:, i] for i, name in enumerate(classes)},
         "needs_review": np.asarray(needs_review, dtype=bool),
         "ood_score": np.asarray(ood_score, dtype=float),
     }
@@ -163,7 +176,7 @@ def write_evaluation(
     Parameters
     ----------
     out_dir : path-like
-        Created where it does not exist.
+        Created if it does not exist.
     predictions_df : pandas.DataFrame
         As `predictions_table` gives it.
     metrics : dict
@@ -192,7 +205,21 @@ def write_evaluation(
 
 
 def write_figures(folder: Path, made: dict[str, Figure], paths: dict[str, Path]) -> dict[str, bytes]:
-    """Write figures as PNG and SVG, note where in `paths`, and return the PNGs."""
+    """Write figures as PNG and SVG.
+
+    Parameters
+    ----------
+    folder : Path
+    made : dict of str to matplotlib.figure.Figure
+        Figures by the names of their files.
+    paths : dict of str to Path
+        The written files are added to it.
+
+    Returns
+    -------
+    dict of str to bytes
+        The PNG files by name.
+    """
     pictures = {}
     for name, figure in made.items():
         for kind in ("png", "svg"):
@@ -209,7 +236,7 @@ def _figures(
 ) -> dict[str, Figure]:
     classes = list(metrics["classes"])
     known = predictions_df[predictions_df["class"].isin(classes)]
-    truth = known["class"].map({name: place for place, name in enumerate(classes)}).to_numpy(dtype=np.intp)
+    truth = known["class"].map({name: i for i, name in enumerate(classes)}).to_numpy(dtype=np.intp)
     scores = known[[f"prob_{name}" for name in classes]].to_numpy(dtype=float)
     matrix = np.array(metrics["confusion_matrix"])
     made = {

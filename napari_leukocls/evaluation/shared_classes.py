@@ -1,4 +1,4 @@
-"""Common ground: predictions of models with different classes, made comparable on the same crops."""
+"""The classes that several models have in common, and their predictions in these classes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Column of what a model says that is none of the common classes.
+#: Name of the last column of `project`: the classes that are not common to all models.
 OTHER = "(other)"
 Coarsen = Callable[[str, Iterable[str]], str]
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Crops whose truth all models can be asked for.
+class SharedCrops:
+    """Crops whose true class is one that all models know.
 
     Attributes
     ----------
     classes : tuple of str, length C
     rows : numpy.ndarray, (N,), int
-        Among all crops.
+        Row of each crop among all crops.
     truth : numpy.ndarray, (N,), int
         Column of the true class.
     """
@@ -31,16 +31,40 @@ class Ground:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of what `project` gives: the classes, and what is none of them."""
+        """Names of the columns of `project`: the classes, and `OTHER`."""
         return (*self.classes, OTHER)
 
-    def count(self, place: int) -> int:
-        """Crops of a class."""
-        return int((self.truth == place).sum())
+    def count(self, column: int) -> int:
+        """Count the crops of a class.
+
+        Parameters
+        ----------
+        column : int
+            Of the class.
+
+        Returns
+        -------
+        int
+        """
+        return int((self.truth == column).sum())
 
 
 def common_classes(models: Sequence[Sequence[str]], coarsen: Coarsen) -> tuple[str, ...]:
-    """Classes that every model knows, a finer one standing for the coarser; in the first model's order."""
+    """Find the classes that every model knows, in the first model's order.
+
+    A model that knows only finer classes of a coarse class (as band and segmented neutrophils) knows the coarse one.
+
+    Parameters
+    ----------
+    models : sequence of sequence of str
+        Classes of each model.
+    coarsen : callable
+        As `napari_leukocls.scheme.Scheme.coarsen`.
+
+    Returns
+    -------
+    tuple of str
+    """
     every = list(dict.fromkeys(name for classes in models for name in classes))
     return tuple(
         name
@@ -49,8 +73,8 @@ def common_classes(models: Sequence[Sequence[str]], coarsen: Coarsen) -> tuple[s
     )
 
 
-def ground_of(labels: Sequence[str], classes: Sequence[str], coarsen: Coarsen) -> Ground:
-    """Crops whose label is, or is part of, one of the classes.
+def shared_crops(labels: Sequence[str], classes: Sequence[str], coarsen: Coarsen) -> SharedCrops:
+    """Find the crops whose label is one of the classes, or a finer class of one.
 
     Parameters
     ----------
@@ -59,34 +83,39 @@ def ground_of(labels: Sequence[str], classes: Sequence[str], coarsen: Coarsen) -
     classes : sequence of str
     coarsen : callable
         As `napari_leukocls.scheme.Scheme.coarsen`.
+
+    Returns
+    -------
+    SharedCrops
     """
-    column = {name: place for place, name in enumerate(classes)}
+    column = {name: i for i, name in enumerate(classes)}
     index = np.array([column.get(coarsen(label, classes), -1) for label in labels], dtype=np.intp)
     rows = np.flatnonzero(index >= 0)
-    return Ground(tuple(classes), rows, index[rows])
+    return SharedCrops(tuple(classes), rows, index[rows])
 
 
 def project(
-    ground: Ground, probabilities: np.ndarray, classes: Sequence[str], coarsen: Coarsen
+    shared: SharedCrops, probabilities: np.ndarray, classes: Sequence[str], coarsen: Coarsen
 ) -> np.ndarray:
-    """Bring a model's probabilities onto common ground.
+    """Convert a model's probabilities to the common classes.
 
     Parameters
     ----------
-    ground : Ground
+    shared : SharedCrops
     probabilities : numpy.ndarray, (M, K)
         Of all crops.
     classes : sequence of str, length K
-        The model's. Those that are part of a common class are added up; others go to the last column.
+        Of the model. Finer classes of a common class are added up; all others go to the last column.
     coarsen : callable
+        As `napari_leukocls.scheme.Scheme.coarsen`.
 
     Returns
     -------
     numpy.ndarray, (N, C + 1)
     """
-    column = {name: place for place, name in enumerate(ground.classes)}
-    projected = np.zeros((len(ground.rows), len(ground.classes) + 1))
-    for place, name in enumerate(classes):
-        target = column.get(coarsen(name, ground.classes), len(ground.classes))
-        projected[:, target] += probabilities[ground.rows, place]
+    column = {name: i for i, name in enumerate(shared.classes)}
+    projected = np.zeros((len(shared.rows), len(shared.classes) + 1))
+    for i, name in enumerate(classes):
+        target = column.get(coarsen(name, shared.classes), len(shared.classes))
+        projected[:, target] += probabilities[shared.rows, i]
     return projected

@@ -1,4 +1,19 @@
-"""McNemar, DeLong, Holm, repeated splits."""
+"""Tests between two models on the same crops, and over repeated splits.
+
+References
+----------
+.. [1] McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions or
+       percentages. Psychometrika 12, 153-157.
+.. [2] Fagerland, M. W., Lydersen, S. and Laake, P. (2013). The McNemar test for binary matched-pairs data: mid-p
+       and asymptotic are better than exact conditional. BMC Med. Res. Methodol. 13, 91.
+.. [3] DeLong, E. R., DeLong, D. M. and Clarke-Pearson, D. L. (1988). Comparing the areas under two or more
+       correlated receiver operating characteristic curves. Biometrics 44, 837-845.
+.. [4] Sun, X. and Xu, W. (2014). Fast implementation of DeLong's algorithm. IEEE Signal Process. Lett. 21,
+       1389-1393.
+.. [5] Agresti, A. and Min, Y. (2005). Simple improved confidence intervals for comparing matched proportions.
+       Stat. Med. 24, 729-740.
+.. [6] Nadeau, C. and Bengio, Y. (2003). Inference for the generalization error. Mach. Learn. 52, 239-281.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +24,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as mcnemar_test
 
 from napari_leukocls.errors import ArgumentError, ModelError
 
+#: File of a model's repeated splits.
 FILE = "repeats.csv"
-
+#: Metric that is compared over repeats.
 METRIC = "macro_f1"
 
 
 def read_repeats(model: Path) -> dict[str, dict[str, float]]:
-    """Repeats of a model, as its training left them in ``repeats.csv``: in its folder or beside it.
+    """Read ``repeats.csv``, which training writes into a model's folder or beside it.
 
     Parameters
     ----------
@@ -28,13 +46,13 @@ def read_repeats(model: Path) -> dict[str, dict[str, float]]:
     Returns
     -------
     dict
-        Of each test part (by the hash of its files): `METRIC`, ``n_train`` and ``n_test``. Empty where
-        there are none.
+        `METRIC`, ``n_train`` and ``n_test`` of each test part, which is named by the hash of its files.
+        Empty where there is no such file.
 
     Raises
     ------
     ModelError
-        Where the file is there and cannot be read.
+        If the file cannot be read.
     """
     found = [folder / FILE for folder in (model, model.parent) if (folder / FILE).is_file()]
     if not found:
@@ -46,7 +64,9 @@ def read_repeats(model: Path) -> dict[str, dict[str, float]]:
                 for row in csv.DictReader(stream)
             }
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ModelError(f"'{found[0]}' cannot be read ({error}); copy it again, or move it away.") from error
+        raise ModelError(
+            f"'{found[0]}' cannot be read ({error}); copy the model again, or remove this file."
+        ) from error
 
 
 def compare_repeats(
@@ -62,8 +82,8 @@ def compare_repeats(
     Returns
     -------
     dict or None
-        ``n``, ``metric``, both means, and p of Wilcoxon's test and of the t-test that allows for repeats which
-        share crops; None where fewer than two parts are the same.
+        ``n``, ``metric``, both means, and p of `wilcoxon` and of `corrected_t`; None where fewer than two parts
+        are the same.
     """
     shared: Sequence[str] = [part for part in first if part in second]
     if len(shared) < 2:
@@ -82,7 +102,7 @@ def compare_repeats(
 
 @dataclass(frozen=True)
 class Discordant:
-    """Crops on which two models differ.
+    """Numbers of crops on which one of two models is right and the other wrong.
 
     Attributes
     ----------
@@ -100,7 +120,7 @@ class Discordant:
 
     @property
     def difference(self) -> float:
-        """Accuracy of the second model less that of the first; NaN without crops."""
+        """Accuracy of the second model minus that of the first; NaN without crops."""
         return (self.gained - self.lost) / self.n if self.n else float("nan")
 
 
@@ -111,6 +131,15 @@ def discordant(first_right: np.ndarray, second_right: np.ndarray) -> Discordant:
     ----------
     first_right, second_right : array_like of bool, (N,)
         Of the same crops in the same order.
+
+    Returns
+    -------
+    Discordant
+
+    Raises
+    ------
+    ArgumentError
+        If the arrays differ in length.
     """
     first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
     if first.shape != second.shape:
@@ -119,48 +148,67 @@ def discordant(first_right: np.ndarray, second_right: np.ndarray) -> Discordant:
 
 
 def mcnemar(pairs: Discordant) -> float:
-    """Two-sided p of McNemar's exact test that both models err equally often.
+    """Two-sided p of McNemar's exact test that both models have the same error rate [1]_.
 
-    Only crops on which they differ count. Exact, so that few of them are no matter.
-    """
-    from statsmodels.stats.contingency_tables import mcnemar as test
+    It uses only the crops on which the models differ. The exact test is valid for small numbers of these.
 
-    table = [[0, pairs.lost], [pairs.gained, 0]]
-    return float(test(table, exact=True).pvalue)
-
-
-def fall_p(pairs: Discordant) -> float:
-    """One-sided mid-p of McNemar's test: how often chance alone loses so many crops to the second model.
-
-    The mid-p form keeps the level nearly as well as the exact one and finds more [2]_.
+    Parameters
+    ----------
+    pairs : Discordant
 
     Returns
     -------
     float
-        0.5 or more where nothing was lost.
     """
-    from scipy.stats import binom
+    table = [[0, pairs.lost], [pairs.gained, 0]]
+    return float(mcnemar_test(table, exact=True).pvalue)
 
+
+def fall_p(pairs: Discordant) -> float:
+    """One-sided mid-p of McNemar's test that the second model is worse than the first.
+
+    The mid-p test keeps the level nearly as well as the exact test and has more power [2]_.
+
+    Parameters
+    ----------
+    pairs : Discordant
+
+    Returns
+    -------
+    float
+        0.5 or more where no crop was lost.
+    """
     differing = pairs.lost + pairs.gained
-    return float(binom.sf(pairs.lost, differing, 0.5) + 0.5 * binom.pmf(pairs.lost, differing, 0.5))
+    return float(
+        stats.binom.sf(pairs.lost, differing, 0.5) + 0.5 * stats.binom.pmf(pairs.lost, differing, 0.5)
+    )
 
 
 def difference_interval(pairs: Discordant, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the difference of two paired accuracies, as Agresti and Min (2005) recommend it.
+    """Confidence interval of the difference of two paired accuracies, as Agresti and Min recommend it [5]_.
 
-    Half a crop is added to each of the four cells before Wald's formula, so that few differing crops do not
-    give an interval without width.
+    Half a crop is added to each of the four cells before Wald's formula, so that the interval has a width even where
+    few crops differ.
+
+    Parameters
+    ----------
+    pairs : Discordant
+    confidence : float
+        0-1.
+
+    Returns
+    -------
+    low, high : float
+        -1 to 1; NaN without crops.
     """
-    from scipy.stats import norm
-
     if pairs.n == 0:
         return float("nan"), float("nan")
     n, lost, gained = pairs.n + 2, pairs.lost + 0.5, pairs.gained + 0.5
     middle = (gained - lost) / n
-    reach = float(norm.ppf(0.5 + confidence / 2)) * float(
+    half_width = float(stats.norm.ppf(0.5 + confidence / 2)) * float(
         np.sqrt((lost + gained) / n - middle**2) / np.sqrt(n)
     )
-    return max(-1.0, middle - reach), min(1.0, middle + reach)
+    return max(-1.0, middle - half_width), min(1.0, middle + half_width)
 
 
 @dataclass(frozen=True)
@@ -174,7 +222,7 @@ class AucTest:
     error : float
         Standard error of their difference.
     p : float
-        Two-sided; 1 where the areas are the same and NaN where there is only one kind of crop.
+        Two-sided; 1 where the areas are equal, NaN where all crops are positive or none is.
     """
 
     first: float
@@ -184,7 +232,9 @@ class AucTest:
 
 
 def delong(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> AucTest:
-    """DeLong's test that two scores of the same crops have the same area under the ROC curve.
+    """DeLong's test that two scores of the same crops have the same area under the ROC curve [3]_.
+
+    Computed by the mid-rank form of Sun and Xu [4]_.
 
     Parameters
     ----------
@@ -192,92 +242,91 @@ def delong(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> AucTe
     first, second : array_like, (N,)
         Larger is more likely positive.
 
-    References
-    ----------
-    [3]_, with the mid-rank form of Sun and Xu (2014).
+    Returns
+    -------
+    AucTest
     """
-    from scipy.stats import norm, rankdata
-
     is_positive = np.asarray(positive, dtype=bool)
     m, n = int(is_positive.sum()), int((~is_positive).sum())
     if m == 0 or n == 0:
         return AucTest(*[float("nan")] * 4)
     areas, of_positive, of_negative = [], [], []
     for score in (np.asarray(first, dtype=float), np.asarray(second, dtype=float)):
-        up, down, both = score[is_positive], score[~is_positive], rankdata(score)
-        # How much of the other kind each crop beats: the placement values.
-        of_positive.append((both[is_positive] - rankdata(up)) / n)
-        of_negative.append(1 - (both[~is_positive] - rankdata(down)) / m)
+        up, down, both = score[is_positive], score[~is_positive], stats.rankdata(score)
+        # Placement values: the share of the crops of the other kind that each crop ranks above or below.
+        of_positive.append((both[is_positive] - stats.rankdata(up)) / n)
+        of_negative.append(1 - (both[~is_positive] - stats.rankdata(down)) / m)
         areas.append(float(of_positive[-1].mean()))
     spread = 0.0
-    for places, count in ((of_positive, m), (of_negative, n)):
+    for placements, count in ((of_positive, m), (of_negative, n)):
         if count > 1:
-            spread += float(np.var(places[0] - places[1], ddof=1)) / count
+            spread += float(np.var(placements[0] - placements[1], ddof=1)) / count
     error, difference = float(np.sqrt(spread)), areas[1] - areas[0]
     if error == 0:
         return AucTest(areas[0], areas[1], 0.0, 1.0 if difference == 0 else 0.0)
-    return AucTest(areas[0], areas[1], error, float(2 * norm.sf(abs(difference) / error)))
+    return AucTest(areas[0], areas[1], error, float(2 * stats.norm.sf(abs(difference) / error)))
 
 
 def wilcoxon(first: Sequence[float], second: Sequence[float]) -> float:
-    """Two-sided p of Wilcoxon's signed ranks over repeats, pair by pair; 1 where no pair differs.
+    """Two-sided p of Wilcoxon's signed-rank test over repeats.
 
     Parameters
     ----------
     first, second : sequence of float
         A metric of two models over the same repeats (splits).
 
+    Returns
+    -------
+    float
+        1 where no pair differs.
+
+    Raises
+    ------
+    ArgumentError
+        If the two do not have the same number of repeats.
+
     Notes
     -----
-    Repeats drawn from one set share crops, so this p is too small; see `corrected_t`.
+    Repeats that are drawn from one set share crops, so that this p is too small; see `corrected_t`.
     """
-    from scipy.stats import wilcoxon as test
-
     one, other = _repeats(first, second)
     if np.array_equal(one, other):
         return 1.0
-    return float(test(other, one).pvalue)
+    return float(stats.wilcoxon(other, one).pvalue)
 
 
 def corrected_t(first: Sequence[float], second: Sequence[float], test_share: float) -> float:
-    """Two-sided p of Nadeau and Bengio's t-test, which allows for repeats that share crops [4]_.
+    """Two-sided p of Nadeau and Bengio's t-test, which corrects for repeats that share crops [6]_.
 
     Parameters
     ----------
     first, second : sequence of float
         A metric of two models over the same repeats (splits).
     test_share : float
-        Test crops of a repeat divided by its training crops.
-    """
-    from scipy.stats import t
+        Number of test crops of a repeat divided by the number of its training crops.
 
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ArgumentError
+        If there are fewer than two repeats, or the two do not have the same number.
+    """
     one, other = _repeats(first, second)
     difference = other - one
     if len(difference) < 2:
-        raise ArgumentError("repeats are compared from two on; give more.")
+        raise ArgumentError("a comparison needs at least two repeats; give more.")
     variance = float(difference.var(ddof=1))
     if variance == 0:
         return 1.0 if difference.mean() == 0 else 0.0
     statistic = difference.mean() / np.sqrt((1 / len(difference) + test_share) * variance)
-    return float(2 * t.sf(abs(statistic), len(difference) - 1))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjustment of several p; NaN stays and does not count [5]_."""
-    given = np.asarray(p_values, dtype=float)
-    adjusted = np.full(len(given), np.nan)
-    known = np.flatnonzero(np.isfinite(given))
-    order = known[np.argsort(given[known], kind="stable")]
-    # statsmodels does the same, and sweeps all of Python's memory each time.
-    raised = given[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
-    return [float(value) for value in adjusted]
+    return float(2 * stats.t.sf(abs(statistic), len(difference) - 1))
 
 
 def _repeats(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if one.shape != other.shape or one.ndim != 1 or len(one) == 0:
-        raise ArgumentError(
-            "repeats are compared pair by pair: give as many of the one model as of the other."
-        )
+        raise ArgumentError("repeats are compared in pairs: give the same number for both models.")
     return one, other

@@ -1,4 +1,4 @@
-"""How long classifiers take: warmed up, in turns, median and quartiles, at batch 1 and at the best batch."""
+"""Speed of classifiers: median and quartiles at batch size 1 and at the fastest batch size."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from napari_leukocls.errors import ArgumentError
 
-#: Batches among which the best is sought.
+#: Batch sizes that are tried.
 BATCHES = (1, 4, 8, 16, 32, 64)
+#: Usual number of timed calls of each model.
 REPEATS = 25
-
-#: Fewest repeats, however slow a model is.
+#: Fewest repeats, even of a slow model.
 MIN_REPEATS = 7
 #: Seconds that the repeats of all models may take together.
 BUDGET_S = 40.0
@@ -28,9 +28,9 @@ class Timing:
     ----------
     batch : int
     ms : float
-        Median over repeats of milliseconds an image.
+        Median over repeats, milliseconds per image.
     quartiles : (float, float)
-        First and third, milliseconds an image.
+        First and third, milliseconds per image.
     """
 
     batch: int
@@ -39,13 +39,13 @@ class Timing:
 
     @property
     def images_per_s(self) -> float:
-        """At the median time."""
+        """Images per second at the median time."""
         return 1000 / self.ms
 
 
 @dataclass(frozen=True)
 class Speed:
-    """A model's time one image at a time, and at the batch where it is quickest.
+    """A model's time at batch size 1, and at its fastest batch size.
 
     Attributes
     ----------
@@ -64,30 +64,37 @@ def measure_speed(
     repeats: int | None = None,
     budget_s: float | None = None,
 ) -> dict[str, Speed]:
-    """Time models against each other.
+    """Time several models.
 
-    Each is warmed up at every batch size and timed once to find its best one. Then they take turns, so that
-    whatever else the machine does meets all alike.
+    Each is warmed up at every batch size and timed once to find its fastest one. Then the models are called in
+    turns, so that other load of the machine affects all models equally.
 
     Parameters
     ----------
     works : mapping of str to callable
-        Of each model: called with a batch size and the number of the call, it classifies so many images.
+        One function a model; called with a batch size and the number of the call, it classifies a batch of
+        that size.
     batches : tuple of int, optional
-        Must hold 1; by default `BATCHES`.
+        Must include 1; by default `BATCHES`.
     repeats : int, optional
-        At most, by default `REPEATS`; fewer where they would take more than `budget_s` together.
+        Largest number, by default `REPEATS`; fewer where all models together would take longer than
+        `budget_s`, but at least `MIN_REPEATS`.
     budget_s : float, optional
-        By default `BUDGET_S`.
+        Seconds, by default `BUDGET_S`.
 
     Returns
     -------
     dict of str to Speed
+
+    Raises
+    ------
+    ArgumentError
+        If `batches` lacks 1, or `repeats` is below 1.
     """
     batches, repeats = batches or BATCHES, REPEATS if repeats is None else repeats
     budget_s = BUDGET_S if budget_s is None else budget_s
     if 1 not in batches or repeats < 1:
-        raise ArgumentError("speed is measured at batch 1 among others, and at least once.")
+        raise ArgumentError("the batch sizes must include 1, and the number of repeats must be at least 1.")
     best, round_s = {}, 0.0
     for name, work in works.items():
         once = {}
@@ -121,7 +128,21 @@ def _timing(batch: int, seconds: list[float]) -> Timing:
 
 
 def pareto(ms: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Models (M,) that no other is both as quick and as good as, and better in one of the two."""
+    """Find the Pareto front of speed and score.
+
+    A model is on it unless another one is at least as fast and as good, and better in one of the two.
+
+    Parameters
+    ----------
+    ms : array_like, (M,)
+        Smaller is better.
+    score : array_like, (M,)
+        Larger is better.
+
+    Returns
+    -------
+    numpy.ndarray, (M,), bool
+    """
     ms, score = np.asarray(ms, dtype=float), np.asarray(score, dtype=float)
     as_good = (ms[None, :] <= ms[:, None]) & (score[None, :] >= score[:, None])
     better = (ms[None, :] < ms[:, None]) | (score[None, :] > score[:, None])

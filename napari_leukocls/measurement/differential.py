@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -199,10 +198,3 @@ def cells_needed(p: float, half_width: float) -> int:
         middle = (enough + short) // 2
         short, enough = (middle, enough) if too_wide(middle) else (short, middle)
     return enough
-
-
-def cells_to_see_one(p: float) -> int:
-    """Cells to count to be 95 % sure of seeing at least one of a class of share `p` (0-1)."""
-    if not 0 < p <= 1:
-        raise ArgumentError("give the share as a fraction above 0 and at most 1.")
-    return 1 if p == 1 else math.ceil(math.log(_ALPHA) / math.log1p(-p))

@@ -1,4 +1,4 @@
-"""Models compared: common ground of classes, fair timing, and tests that find what is there and no more."""
+"""Models compared: common shared of classes, fair timing, and tests that find what is there and no more."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ import pandas as pd
 import pytest
 
 from napari_leukocls.errors import ArgumentError, ModelError
-from napari_leukocls.evaluation.compare import Contestant, compare, write_comparison
+from napari_leukocls.evaluation.compare import ComparedModel, compare, write_comparison
 from napari_leukocls.evaluation.figures import pareto_figure, rendered
-from napari_leukocls.evaluation.shared_classes import OTHER, Ground, common_classes, ground_of, project
+from napari_leukocls.evaluation.shared_classes import (
+    OTHER,
+    SharedCrops,
+    common_classes,
+    project,
+    shared_crops,
+)
 from napari_leukocls.evaluation.significance import compare_repeats, read_repeats
 from napari_leukocls.evaluation.speed import Speed, Timing, measure_speed, pareto
 from napari_leukocls.scheme import default_scheme
@@ -26,13 +32,13 @@ def test_a_finer_class_stands_for_the_coarser() -> None:
     classes = common_classes([CLASSES, fine], coarsen)
     assert classes == ("neutrophil", "lymphocyte")
     assert common_classes([fine, CLASSES], coarsen) == ("lymphocyte", "neutrophil")
-    ground = ground_of(["band_neutrophil", "monocyte", "lymphocyte", "odd"], classes, coarsen)
-    assert list(ground.rows) == [0, 2] and list(ground.truth) == [0, 1]
+    shared = shared_crops(["band_neutrophil", "monocyte", "lymphocyte", "odd"], classes, coarsen)
+    assert list(shared.rows) == [0, 2] and list(shared.truth) == [0, 1]
     probabilities = np.array([[0.1, 0.3, 0.4, 0.2], [0, 0, 0, 1], [0.6, 0.1, 0.1, 0.2], [1, 0, 0, 0]])
-    assert project(ground, probabilities, fine, coarsen) == pytest.approx(
+    assert project(shared, probabilities, fine, coarsen) == pytest.approx(
         np.array([[0.7, 0.1, 0.2], [0.2, 0.6, 0.2]])
     )
-    assert ground.columns[-1] == OTHER and ground.count(0) == 1
+    assert shared.columns[-1] == OTHER and shared.count(0) == 1
 
 
 def test_classes_of_ones_own_need_no_scheme() -> None:
@@ -82,7 +88,7 @@ def test_the_front_of_pareto() -> None:
     assert list(pareto(ms, f1)) == [True, True, False, False, True]
 
 
-def contestant(name: str, truth: np.ndarray, wrong: np.ndarray, ms: float) -> Contestant:
+def contestant(name: str, truth: np.ndarray, wrong: np.ndarray, ms: float) -> ComparedModel:
     """A model that takes some crops for the next class."""
     said = np.where(wrong, (truth + 1) % 3, truth)
     probabilities = np.full((len(truth), 4), 0.1)
@@ -90,18 +96,18 @@ def contestant(name: str, truth: np.ndarray, wrong: np.ndarray, ms: float) -> Co
     probabilities[np.arange(len(truth)), said] = 0.8
     timing = Timing(8, ms, (0.9 * ms, 1.1 * ms))
     facts = {"architecture": "net", "parameters": 10, "mb": 1.0, "gmacs": 0.1, "weights_sha256": "0"}
-    return Contestant(
+    return ComparedModel(
         name, probabilities, np.zeros(len(truth), bool), np.zeros(len(truth)), Speed(timing, timing, 7), facts
     )
 
 
 def a_comparison() -> dict:
     truth = np.tile([0, 1, 2], 100)
-    ground = Ground(CLASSES, np.arange(300), truth)
+    shared = SharedCrops(CLASSES, np.arange(300), truth)
     rng = np.random.default_rng(0)
     good, same, bad = (rng.random(300) < share for share in (0.02, 0.02, 0.15))
     models = [contestant("good", truth, good, 2.0), contestant("same", truth, same, 3.0)]
-    return compare(ground, [*models, contestant("<i>bad</i>", truth, bad, 1.0)])
+    return compare(shared, [*models, contestant("<i>bad</i>", truth, bad, 1.0)])
 
 
 def test_what_is_there_is_found_and_no_more() -> None:
@@ -172,11 +178,11 @@ def test_the_pareto_figure_can_be_read(slower: float, scale: str) -> None:
 def test_a_model_that_says_something_else_altogether_is_wrong() -> None:
     """What goes to no common class counts as wrong, not as the next best class."""
     truth = np.tile([0, 1, 2], 20)
-    ground = Ground(CLASSES, np.arange(60), truth)
+    shared = SharedCrops(CLASSES, np.arange(60), truth)
     right = contestant("right", truth, np.zeros(60, bool), 1.0)
     odd = contestant("odd", truth, np.zeros(60, bool), 1.0)
     odd.probabilities[truth == 0] = [0.3, 0.1, 0.1, 0.5]
-    result = compare(ground, [right, odd])
+    result = compare(shared, [right, odd])
     assert result["models"][1]["accuracy"] == pytest.approx(2 / 3)
     assert result["models"][1]["per_class"]["neutrophil"]["recall"] == 0
     assert OTHER not in result["models"][1]["per_class"]

@@ -12,7 +12,7 @@ import pytest
 
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.evaluation import figures
-from napari_leukocls.evaluation.embedding import chosen, embed, silhouette
+from napari_leukocls.evaluation.embedding import embed, sample_rows, silhouette
 from napari_leukocls.evaluation.metrics import classification_metrics
 from napari_leukocls.evaluation.report import details_of, predictions_table, write_evaluation
 from napari_leukocls.io.html import figure, limits, p_value, percent
@@ -118,7 +118,7 @@ def test_a_map_is_that_of_scikit_learn_and_the_same_every_time() -> None:
     assert embed(features[:, :1], labels, "pca").points.shape == (80, 2)
     with pytest.raises(ArgumentError, match="four cells"):
         embed(features[:3], labels[:3])
-    assert len(chosen(5000)) == 1000 and list(chosen(3)) == [0, 1, 2]
+    assert len(sample_rows(5000)) == 1000 and list(sample_rows(3)) == [0, 1, 2]
 
 
 def test_curves_have_the_areas_of_scikit_learn() -> None:

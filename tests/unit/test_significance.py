@@ -17,10 +17,10 @@ from napari_leukocls.evaluation.significance import (
     difference_interval,
     discordant,
     fall_p,
-    holm,
     mcnemar,
     wilcoxon,
 )
+from napari_leukocls.measurement.comparison import holm
 
 # The ovarian-cancer data of DeLong et al. (1988), as the manual of SAS's LOGISTIC procedure prints them:
 # albumin, total protein, K-G score, indication.
