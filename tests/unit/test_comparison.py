@@ -79,7 +79,7 @@ def test_slow_models_are_timed_less_often() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("napari_leukocls.evaluation.speed.time.perf_counter", lambda: clock[0])
         assert measure_speed({"slow": slow})["slow"].repeats == 7
-    with pytest.raises(ArgumentError, match="batch 1"):
+    with pytest.raises(ArgumentError, match="must include 1"):
         measure_speed({"slow": slow}, (8,))
 
 

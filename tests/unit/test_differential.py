@@ -12,7 +12,6 @@ from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.differential import (
     COUNT_COLUMNS,
     cells_needed,
-    cells_to_see_one,
     differential,
     exact_limits,
     goodman_limits,
@@ -150,8 +149,6 @@ def test_goodmans_limits_are_those_of_statsmodels(counts: tuple[int, ...]) -> No
 
 
 def test_how_many_cells_to_count() -> None:
-    assert cells_to_see_one(0.01) == 299
-    assert cells_to_see_one(1) == 1
     enough = cells_needed(0.5, 0.03)
     assert enough == pytest.approx(1.96**2 * 0.25 / 0.03**2, rel=0.04), "near the normal approximation"
     assert cells_needed(0.2, 0.03) < enough
@@ -160,5 +157,3 @@ def test_how_many_cells_to_count() -> None:
     for wrong in ((1.5, 0.03), (0.5, 0), (0.5, 3)):
         with pytest.raises(ArgumentError, match="as fractions"):
             cells_needed(*wrong)
-    with pytest.raises(ArgumentError, match="as a fraction"):
-        cells_to_see_one(0)

@@ -144,9 +144,9 @@ def _after(shared: SharedCrops, current: np.ndarray, lost: int) -> np.ndarray:
     return new
 
 
-def test_too_few_of_every_class_is_said() -> None:
+def test_too_few_cells_of_every_class_are_reported() -> None:
     shared = crops_of(2, 3, 2)
     overall = judge_overall(shared, shared.truth, shared.truth)
     text = reason("mine", judge_classes(shared, shared.truth, shared.truth), overall)
-    assert text.startswith("promoted: no class has enough cells to be judged alone")
+    assert text.startswith("promoted: no class has enough cells to be judged, and")
     assert "0 of" not in text
