@@ -17,10 +17,8 @@ from napari_leukocls.widgets.analyse.form import AnalyseForm
 from napari_leukocls.widgets.analyse.model import STAGE_WEIGHTS, analysis, warm_up, written
 from napari_leukocls.widgets.analyse.results import ResultsPanel
 from napari_leukocls.widgets.common.analysed import Analysed
-from napari_leukocls.widgets.common.canvas import canvas_of
 from napari_leukocls.widgets.common.controls import Message, ProgressLine, Scrolling, button, duration, label
-from napari_leukocls.widgets.common.lifetime import Leaving, Subscriptions
-from napari_leukocls.widgets.common.session import real_viewer, session_of
+from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import NOT_FOR_DIAGNOSIS, Analyse, Common
 
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 WARM_UP_AFTER_MS = 700
 
 
-class AnalyseDock(Scrolling):
+class AnalyseDock(Dock, Scrolling):
     """Analyse a smear.
 
     Parameters
@@ -40,16 +38,10 @@ class AnalyseDock(Scrolling):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = real_viewer(napari_viewer)
-        self._session = session_of(napari_viewer)
-        self._canvas = canvas_of(napari_viewer)
-        self._subscriptions = Subscriptions(self)
-        Leaving(self)
+        super().__init__(napari_viewer)
         self._job = self._subscriptions.job(Analyse.TITLE)
         self._export_job = self._subscriptions.job(Analyse.EXPORT)
         self._warm_job = self._subscriptions.job(Analyse.TITLE)
-        self._slide: SlideModel | None = None
         self._target: weakref.ref[Image] | None = None
         self._started = 0.0
         self._later = QTimer(self)
@@ -171,11 +163,7 @@ class AnalyseDock(Scrolling):
 
     def _on_slide(self, slide: SlideModel | None) -> None:
         if slide is not self._slide:
-            if self._slide is not None:
-                self._subscriptions.forget(self._slide.changed, self._refresh)
-            self._slide = slide
-            if slide is not None:
-                self._subscriptions.listen(slide.changed, self._refresh)
+            self._follow(slide, changed=self._refresh)
         self._refresh()
 
     def _refresh(self) -> None:

@@ -25,7 +25,6 @@ from napari_leukocls.progress import Progress
 from napari_leukocls.widgets.analyse.form import AnalyseForm
 from napari_leukocls.widgets.batch.model import Order, Row, Table, find_slides, opened, rows_of, work
 from napari_leukocls.widgets.common.analysed import Analysed
-from napari_leukocls.widgets.common.canvas import canvas_of
 from napari_leukocls.widgets.common.controls import (
     NARROWEST_CHARS,
     Folded,
@@ -38,13 +37,12 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
-from napari_leukocls.widgets.common.lifetime import Leaving, Subscriptions
-from napari_leukocls.widgets.common.session import real_viewer, session_of
+from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Batch, Common
 
 
-class BatchDock(QWidget):
+class BatchDock(Dock, QWidget):
     """Analyse a folder of slides.
 
     Parameters
@@ -53,12 +51,7 @@ class BatchDock(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = real_viewer(napari_viewer)
-        self._session = session_of(self._viewer)
-        self._canvas = canvas_of(self._viewer)
-        self._subscriptions = Subscriptions(self)
-        Leaving(self)
+        super().__init__(napari_viewer)
         self._job = self._subscriptions.job(Batch.TITLE)
         self._open_job = self._subscriptions.job(Batch.OPEN)
         self._model = Table()

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -255,8 +254,3 @@ class Folded(QWidget):
     def _on_toggled(self, opened: bool) -> None:
         self.head.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
         self.inside.setVisible(opened)
-
-
-def is_dark(widget: QWidget) -> bool:
-    """Whether a widget's theme has a dark ground."""
-    return widget.palette().color(QPalette.ColorRole.Window).lightness() < 128

@@ -17,8 +17,16 @@ from qtpy.QtCore import QObject, Signal
 from napari_leukocls.errors import Cancelled, LeukoclsError
 from napari_leukocls.progress import CancelToken, Progress, Steps
 
-#: Seconds of work before a time left is worth telling.
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds of work before a remaining time is estimated.
 SETTLE_S = 1.5
+#: Seconds between two steps of a stage that are shown.
+SHOW_EVERY_S = 0.15
+#: Steps of a bar in napari's activity dock.
+_PARTS = 1000
 
 
 class Clock:
@@ -55,14 +63,20 @@ class Clock:
         return passed * (1 - self.share) / self.share
 
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_PARTS = 1000
-
-#: Seconds between two steps of a stage that are told.
-TELL_EVERY_S = 0.15
+def keep_triton_out() -> bool:
+    """Make ``import triton`` an ImportError where it would end the process; return whether it was needed."""
+    if sys.platform != "linux" or "triton" in sys.modules:
+        return False
+    try:
+        loaded = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    if "libLLVM" not in loaded:
+        return False
+    # None in sys.modules is Python's own way to say that a module must not be imported.
+    sys.modules["triton"] = None  # type: ignore[assignment]
+    log.info("triton is left out: it cannot live beside Mesa's LLVM.")
+    return True
 
 
 def guarded(steps: Steps[T]) -> Steps[T]:
@@ -125,7 +139,7 @@ class Job(QObject):
         self._bar: Any = None
         self._clock = Clock({"work": 1.0})
         #: Stage and time of the step that was told last.
-        self._told = ("", 0.0)
+        self._shown = ("", 0.0)
 
     @property
     def running(self) -> bool:
@@ -152,7 +166,7 @@ class Job(QObject):
         self.cancel()
         token = CancelToken()
         self._token = token
-        self._told = ("", 0.0)
+        self._shown = ("", 0.0)
         self._clock = Clock(weights or {"work": 1.0})
         if show_activity:
             self._bar = activity(total=_PARTS, desc=self._title)
@@ -182,9 +196,9 @@ class Job(QObject):
         share = self._clock.at(step)
         # Every step told is a window drawn anew: a few a second are enough.
         now = monotonic()
-        if step.stage == self._told[0] and now - self._told[1] < TELL_EVERY_S:
+        if step.stage == self._shown[0] and now - self._shown[1] < SHOW_EVERY_S:
             return
-        self._told = (step.stage, now)
+        self._shown = (step.stage, now)
         if self._bar is not None:
             self._bar.update(round(share * _PARTS) - self._bar.n)
         self.progressed.emit(step, share, self._clock.seconds_left)
@@ -206,19 +220,3 @@ class Job(QObject):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-
-
-def keep_triton_out() -> bool:
-    """Make ``import triton`` an ImportError where it would end the process; return whether it was needed."""
-    if sys.platform != "linux" or "triton" in sys.modules:
-        return False
-    try:
-        loaded = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    if "libLLVM" not in loaded:
-        return False
-    # None in sys.modules is Python's own way to say that a module must not be imported.
-    sys.modules["triton"] = None  # type: ignore[assignment]
-    log.info("triton is left out: it cannot live beside Mesa's LLVM.")
-    return True

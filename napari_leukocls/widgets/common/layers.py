@@ -142,28 +142,10 @@ def pixels_of(labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.uint16 if small else np.int32)
 
 
-def update_layer(layer: Labels, result: FieldResult, scheme: Scheme | None = None) -> None:
-    """Show a result in a layer that showed another: pixels, features and colours, all in place."""
-    if layer.data.shape != result.labels.shape or not np.array_equal(layer.data, result.labels):
-        layer.data = pixels_of(result.labels)
-    update_features(layer, result)
-    layer.colormap = label_colormap(result.cells, scheme or default_scheme())
-
-
 def update_features(layer: Labels, result: FieldResult) -> None:
     """Show what is said of the cells now, with outlines and colours as they are."""
     layer.features = cell_features(result.cells, _top(result))
     layer.metadata[METADATA_KEY] = result
-
-
-def update_layers(layers: list[Any], result: FieldResult, scheme: Scheme | None = None) -> bool:
-    """Show a result in that one of some layers that shows this slide already; False where there is none."""
-    for layer in layers:
-        shown = layer.metadata.get(METADATA_KEY)
-        if isinstance(shown, FieldResult) and shown.slide_id == result.slide_id:
-            update_layer(layer, result, scheme)
-            return True
-    return False
 
 
 def result_of(layer: Any) -> FieldResult | None:

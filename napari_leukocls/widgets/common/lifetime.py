@@ -1,20 +1,165 @@
-"""Dock base class: viewer, session, subscriptions, clean closing."""
+"""What all docks share: `Dock`, its viewer, session and subscriptions, and how it is closed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QMessageBox, QWidget
 
+from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
 from napari_leukocls.widgets.common.jobs import Job
-from napari_leukocls.widgets.common.session import Session
+from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
+from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Train
 
 
+class Subscriptions:
+    """Callbacks and jobs of one dock. When Qt destroys it, they are disconnected and abandoned.
+
+    Parameters
+    ----------
+    owner : QWidget
+    """
+
+    def __init__(self, owner: QWidget) -> None:
+        self._signals: list[tuple[Any, Callable[..., Any]]] = []
+        self._jobs: list[Job] = []
+        # The lambda keeps this object alive as long as the owner exists.
+        owner.destroyed.connect(lambda *_: self.clear())
+
+    def listen(self, signal: Any, callback: Callable[..., Any]) -> None:
+        """Connect a signal.
+
+        Parameters
+        ----------
+        signal : psygnal.SignalInstance or napari event emitter
+        callback : callable
+        """
+        signal.connect(callback)
+        self._signals.append((signal, callback))
+
+    def forget(self, signal: Any, callback: Callable[..., Any]) -> None:
+        """Disconnect one callback.
+
+        Parameters
+        ----------
+        signal : psygnal.SignalInstance or napari event emitter
+        callback : callable
+            Nothing is done if it is not connected.
+        """
+        if (signal, callback) in self._signals:
+            self._signals.remove((signal, callback))
+            signal.disconnect(callback)
+
+    def job(self, title: str) -> Job:
+        """Make a job that is abandoned when the dock is destroyed.
+
+        Parameters
+        ----------
+        title : str
+            Shown in napari's activity dock.
+
+        Returns
+        -------
+        Job
+        """
+        made = Job(title)
+        self._jobs.append(made)
+        return made
+
+    def clear(self) -> None:
+        """Abandon all jobs and disconnect all callbacks."""
+        for job in self._jobs:
+            job.abandon()
+        for signal, callback in self._signals:
+            try:
+                signal.disconnect(callback)
+            except (ValueError, TypeError):
+                # The sender has disconnected it already.
+                continue
+        self._signals.clear()
+
+
+class Leaving(QObject):
+    """Destroys a dock after napari has taken it out of its window: napari does not do so itself.
+
+    Parameters
+    ----------
+    owner : QWidget
+    """
+
+    def __init__(self, owner: QWidget) -> None:
+        super().__init__(owner)
+        self._owner = owner
+        self._after = QTimer(self)
+        self._after.setSingleShot(True)
+        self._after.timeout.connect(self._destroy)
+        owner.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Destroy the dock soon after it has lost its parent.
+
+        Parameters
+        ----------
+        watched : QObject
+        event : QEvent
+
+        Returns
+        -------
+        bool
+            False: the event goes on.
+        """
+        # PySide6 removes the Python attributes of an object before Qt stops sending it events.
+        after: QTimer | None = getattr(self, "_after", None)
+        if event.type() == QEvent.Type.ParentChange and after is not None:
+            # Not at once: napari is still using it, and a script may put the dock into another window.
+            after.start()
+        return False
+
+    def _destroy(self) -> None:
+        if self._owner.parent() is None:
+            self._owner.deleteLater()
+
+
+class Dock:
+    """Base of the docks, together with a QWidget: ``class AnalyseDock(Dock, Scrolling)``.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer, or the proxy that napari gives to plugins.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = real_viewer(napari_viewer)
+        self._session = session_of(self._viewer)
+        self._slide: SlideModel | None = None
+        widget = cast("QWidget", self)
+        self._subscriptions = Subscriptions(widget)
+        Leaving(widget)
+
+    @property
+    def _canvas(self) -> Canvas:
+        """What the viewer shows of the current slide; created when a dock first needs it."""
+        return canvas_of(self._viewer)
+
+    def _follow(self, slide: SlideModel | None, **callbacks: Callable[..., Any]) -> None:
+        """Listen to the signals of a slide, named as keywords, and no longer to those of the slide before."""
+        if self._slide is not None:
+            for name, callback in callbacks.items():
+                self._subscriptions.forget(getattr(self._slide, name), callback)
+        self._slide = slide
+        if slide is not None:
+            for name, callback in callbacks.items():
+                self._subscriptions.listen(getattr(slide, name), callback)
+
+
 class CloseGuard(QObject):
-    """Watches a window; lives as long as it does.
+    """Asks before a window is closed while a training runs. It exists as long as its window.
 
     Parameters
     ----------
@@ -29,8 +174,19 @@ class CloseGuard(QObject):
         window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Ask where a training would be lost."""
-        # PySide6 empties the Python side of an object before Qt has let go of it.
+        """Ask before the window is closed, if a training would be lost.
+
+        Parameters
+        ----------
+        watched : QObject
+        event : QEvent
+
+        Returns
+        -------
+        bool
+            Whether the event goes no further.
+        """
+        # PySide6 removes the Python attributes of an object before Qt stops sending it events.
         session: Session | None = getattr(self, "_session", None)
         training = None if session is None else session.training
         if event.type() != QEvent.Type.Close or session is None or training is None or not training.running:
@@ -48,81 +204,14 @@ class CloseGuard(QObject):
 
 
 def guard(widget: QWidget, session: Session) -> None:
-    """Watch the window that a widget lies in; once a window."""
+    """Ask before the window of a widget is closed while a training runs.
+
+    Parameters
+    ----------
+    widget : QWidget
+        If it has no window yet, nothing is done. A window is watched once.
+    session : Session
+    """
     window = widget.window()
     if window is not widget and not window.findChildren(CloseGuard):
         CloseGuard(window, session)
-
-
-class Leaving(QObject):
-    """Destroys a dock that napari has taken out of its window, which napari leaves to whoever made it.
-
-    Parameters
-    ----------
-    owner : QWidget
-    """
-
-    def __init__(self, owner: QWidget) -> None:
-        super().__init__(owner)
-        self._owner = owner
-        self._after = QTimer(self)
-        self._after.setSingleShot(True)
-        self._after.timeout.connect(self._destroy)
-        owner.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Look at who holds the dock when that changes."""
-        # PySide6 empties the Python side of an object before Qt has let go of it.
-        after: QTimer | None = getattr(self, "_after", None)
-        if event.type() == QEvent.Type.ParentChange and after is not None:
-            # Not at once: napari is still at it, and a script may put the dock elsewhere.
-            after.start()
-        return False
-
-    def _destroy(self) -> None:
-        if self._owner.parent() is None:
-            self._owner.deleteLater()
-
-
-class Subscriptions:
-    """Callbacks of one dock; all are disconnected, and its jobs abandoned, when Qt destroys it.
-
-    Parameters
-    ----------
-    owner : QWidget
-    """
-
-    def __init__(self, owner: QWidget) -> None:
-        self._signals: list[tuple[Any, Callable[..., Any]]] = []
-        self._jobs: list[Job] = []
-        # A function of its own holds on to this object for as long as the owner is there.
-        owner.destroyed.connect(lambda *_: self.clear())
-
-    def listen(self, signal: Any, callback: Callable[..., Any]) -> None:
-        """Connect a psygnal signal or a napari event."""
-        signal.connect(callback)
-        self._signals.append((signal, callback))
-
-    def forget(self, signal: Any, callback: Callable[..., Any]) -> None:
-        """Disconnect one callback."""
-        if (signal, callback) in self._signals:
-            self._signals.remove((signal, callback))
-            signal.disconnect(callback)
-
-    def job(self, title: str) -> Job:
-        """Make a job that is abandoned with the dock."""
-        made = Job(title)
-        self._jobs.append(made)
-        return made
-
-    def clear(self) -> None:
-        """Disconnect everything."""
-        for job in self._jobs:
-            job.abandon()
-        for signal, callback in self._signals:
-            try:
-                signal.disconnect(callback)
-            except (ValueError, TypeError):
-                # The other side has let go of it already.
-                continue
-        self._signals.clear()

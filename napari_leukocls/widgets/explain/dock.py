@@ -14,7 +14,6 @@ from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QImage, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
-from napari_leukocls.widgets.common.canvas import canvas_of
 from napari_leukocls.widgets.common.controls import (
     Message,
     ProgressLine,
@@ -27,8 +26,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.layers import placement_of
-from napari_leukocls.widgets.common.lifetime import Leaving, Subscriptions
-from napari_leukocls.widgets.common.session import real_viewer, session_of
+from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Canvas, Common, Explain
 from napari_leukocls.widgets.explain.model import TOP, Answer, Question, answer, heat_over, methods
@@ -84,7 +82,7 @@ class Picture(QLabel):
             self.setPixmap(self._source.scaledToWidth(max(16, side), smooth))
 
 
-class ExplainDock(Scrolling):
+class ExplainDock(Dock, Scrolling):
     """Explain the chosen cell of the current slide.
 
     Parameters
@@ -93,14 +91,8 @@ class ExplainDock(Scrolling):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._viewer = real_viewer(napari_viewer)
-        self._session = session_of(self._viewer)
-        self._canvas = canvas_of(self._viewer)
-        self._subscriptions = Subscriptions(self)
-        Leaving(self)
+        super().__init__(napari_viewer)
         self._job = self._subscriptions.job(Explain.TITLE)
-        self._slide: SlideModel | None = None
         self._layer: weakref.ref[Image] | None = None
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
@@ -178,16 +170,11 @@ class ExplainDock(Scrolling):
             self.message.tell(Explain.CHOOSE)
 
     def _on_slide(self, slide: SlideModel | None) -> None:
-        if self._slide is not None:
-            self._subscriptions.forget(self._slide.selected, self._on_selected)
-            self._subscriptions.forget(self._slide.changed, self._on_changed)
-        self._slide = slide
+        self._follow(slide, selected=self._on_selected, changed=self._on_changed)
         self.content.hide()
         if slide is None:
             self.message.tell(Common.NO_SLIDE)
             return
-        self._subscriptions.listen(slide.selected, self._on_selected)
-        self._subscriptions.listen(slide.changed, self._on_changed)
         self._on_changed()
         self._on_selected(slide.selection, "")
 

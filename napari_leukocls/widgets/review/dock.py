@@ -11,7 +11,6 @@ from qtpy.QtGui import QKeyEvent, QKeySequence
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QLineEdit, QProgressBar, QVBoxLayout, QWidget
 
 from napari_leukocls.errors import LeukoclsError
-from napari_leukocls.widgets.common.canvas import canvas_of
 from napari_leukocls.widgets.common.controls import (
     NARROWEST_CHARS,
     Folded,
@@ -25,8 +24,7 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
-from napari_leukocls.widgets.common.lifetime import Leaving, Subscriptions
-from napari_leukocls.widgets.common.session import real_viewer, session_of
+from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Common, Review
 from napari_leukocls.widgets.review.class_buttons import ClassButtons
@@ -34,7 +32,108 @@ from napari_leukocls.widgets.review.gallery import Gallery
 from napari_leukocls.widgets.review.model import NUCLEATED, ReviewModel
 
 
-class ReviewDock(QWidget):
+class ReviewHead(QWidget):
+    """Name of the reviewer, goal, group and order of the gallery, and the progress.
+
+    Parameters
+    ----------
+    reviewer : str
+    """
+
+    def __init__(self, reviewer: str) -> None:
+        super().__init__()
+        self.reviewer = named(QLineEdit(reviewer), Common.REVIEWER, Common.REVIEWER_TIP)
+        self.reviewer.setPlaceholderText(Common.REVIEWER_HINT)
+        self.goal = combo(Review.GOAL, Review.GOAL_TIP, [(text, n) for n, text in Review.GOALS.items()])
+        self.group = combo(Review.SHOW, Review.SHOW_TIP)
+        self.sort = combo(Review.SORT, Review.SORT_TIP, [(text, key) for key, text in Review.SORTS.items()])
+        self.bar = named(QProgressBar(), Review.PROGRESS_NAME, Review.PROGRESS_NAME)
+        self.bar.setTextVisible(False)
+        self.progress = label()
+        lines = form()
+        form_row(lines, Common.REVIEWER, self.reviewer)
+        form_row(lines, Review.GOAL, self.goal)
+        form_row(lines, Review.SHOW, self.group)
+        form_row(lines, Review.SORT, self.sort)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(lines)
+        column.addWidget(self.bar)
+        column.addWidget(self.progress)
+
+
+class SecondPanel(Folded):
+    """Name of the second reader, the buttons of a blind read, and the signature."""
+
+    begun = Signal()
+    finished = Signal()
+    left = Signal()
+    signing = Signal()
+
+    def __init__(self) -> None:
+        super().__init__(Review.SECOND, Review.SECOND_TIP)
+        self.reader = named(QLineEdit(), Review.READER, Review.READER_TIP)
+        self.reader.setPlaceholderText(Common.REVIEWER_HINT)
+        self.start = button(Review.START, Review.START_TIP, self.begun.emit)
+        self.finish = button(Review.FINISH, Review.FINISH_TIP, self.finished.emit)
+        self.leave = button(Review.LEAVE, Review.LEAVE_TIP, self.left.emit)
+        self.sign = button(Review.SIGN, Review.SIGN_TIP, self.signing.emit)
+        self.signed = label()
+        name = form()
+        form_row(name, Review.READER, self.reader)
+        self.body.addLayout(name)
+        self.body.addWidget(self.start)
+        ends = QHBoxLayout()
+        ends.addWidget(self.finish)
+        ends.addWidget(self.leave)
+        self.body.addLayout(ends)
+        self.body.addWidget(self.sign)
+        self.body.addWidget(self.signed)
+
+
+class SectionLine(QLabel):
+    """Follows the gallery as it scrolls; a gallery that is virtual has no headings of its own.
+
+    Parameters
+    ----------
+    gallery : Gallery
+    name_of : callable
+        Gives the name of the section that a cell is in; "" where the gallery is not in sections.
+    """
+
+    def __init__(self, gallery: Gallery, name_of: Callable[[int], str]) -> None:
+        super().__init__()
+        self._gallery = gallery
+        self._name_of = name_of
+        #: Row at which each section begins, and how many cells it has.
+        self._sections: dict[str, tuple[int, int]] = {}
+        self.setAccessibleName(Review.SECTION_NAME)
+        gallery.cells.modelReset.connect(self._count)
+        gallery.verticalScrollBar().valueChanged.connect(self._follow)
+        self.hide()
+
+    def _count(self) -> None:
+        self._sections = {}
+        for row, cell in enumerate(self._gallery.cells.ids):
+            name = self._name_of(cell)
+            start, n = self._sections.get(name, (row, 0))
+            self._sections[name] = (start, n + 1)
+        self._sections.pop("", None)
+        self.setVisible(bool(self._sections))
+        self._follow()
+
+    def _follow(self, _value: int = 0) -> None:
+        if not self._sections:
+            return
+        edge = self._gallery.spacing() + self._gallery.pictures.side // 2
+        at = self._gallery.indexAt(QPoint(edge, edge))
+        row = at.row() if at.isValid() else 0
+        name = self._name_of(self._gallery.cells.ids[row])
+        start, n = self._sections[name]
+        self.setText(Review.SECTION.format(display=name, place=row - start + 1, n=n))
+
+
+class ReviewDock(Dock, QWidget):
     """Review the cells of the current slide.
 
     Parameters
@@ -43,12 +142,7 @@ class ReviewDock(QWidget):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        viewer = real_viewer(napari_viewer)
-        self._session = session_of(viewer)
-        self._canvas = canvas_of(viewer)
-        self._subscriptions = Subscriptions(self)
-        Leaving(self)
+        super().__init__(napari_viewer)
         self._model: ReviewModel | None = None
         self._following = False
         self._acting = False
@@ -136,10 +230,7 @@ class ReviewDock(QWidget):
     # Following the slide -------------------------------------------------------------------------------
 
     def _on_slide(self, slide: SlideModel | None) -> None:
-        if self._model is not None:
-            old = self._model.slide
-            self._subscriptions.forget(old.changed, self._on_changed)
-            self._subscriptions.forget(old.selected, self._on_selected)
+        self._follow(slide, changed=self._on_changed, selected=self._on_selected)
         self._model = None if slide is None else ReviewModel(self._session, slide)
         for part in (self.gallery, self.classes, self.group, self.sort, self.goal, self.second):
             part.setEnabled(slide is not None)
@@ -147,8 +238,6 @@ class ReviewDock(QWidget):
             self.message.tell(Common.NO_SLIDE)
             return
         self.message.tell("")
-        self._subscriptions.listen(slide.changed, self._on_changed)
-        self._subscriptions.listen(slide.selected, self._on_selected)
         was_blocked = self.goal.blockSignals(True)
         self.goal.setCurrentIndex(max(0, find(self.goal, self._model.goal if self._model else None)))
         self.goal.blockSignals(was_blocked)
@@ -309,104 +398,3 @@ class ReviewDock(QWidget):
         self.message.tell(said or "")
         self._refresh([])
         return True
-
-
-class ReviewHead(QWidget):
-    """Name of the reviewer, goal, group and order of the gallery, and the progress.
-
-    Parameters
-    ----------
-    reviewer : str
-    """
-
-    def __init__(self, reviewer: str) -> None:
-        super().__init__()
-        self.reviewer = named(QLineEdit(reviewer), Common.REVIEWER, Common.REVIEWER_TIP)
-        self.reviewer.setPlaceholderText(Common.REVIEWER_HINT)
-        self.goal = combo(Review.GOAL, Review.GOAL_TIP, [(text, n) for n, text in Review.GOALS.items()])
-        self.group = combo(Review.SHOW, Review.SHOW_TIP)
-        self.sort = combo(Review.SORT, Review.SORT_TIP, [(text, key) for key, text in Review.SORTS.items()])
-        self.bar = named(QProgressBar(), Review.PROGRESS_NAME, Review.PROGRESS_NAME)
-        self.bar.setTextVisible(False)
-        self.progress = label()
-        lines = form()
-        form_row(lines, Common.REVIEWER, self.reviewer)
-        form_row(lines, Review.GOAL, self.goal)
-        form_row(lines, Review.SHOW, self.group)
-        form_row(lines, Review.SORT, self.sort)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(lines)
-        column.addWidget(self.bar)
-        column.addWidget(self.progress)
-
-
-class SecondPanel(Folded):
-    """Name of the second reader, the buttons of a blind read, and the signature."""
-
-    begun = Signal()
-    finished = Signal()
-    left = Signal()
-    signing = Signal()
-
-    def __init__(self) -> None:
-        super().__init__(Review.SECOND, Review.SECOND_TIP)
-        self.reader = named(QLineEdit(), Review.READER, Review.READER_TIP)
-        self.reader.setPlaceholderText(Common.REVIEWER_HINT)
-        self.start = button(Review.START, Review.START_TIP, self.begun.emit)
-        self.finish = button(Review.FINISH, Review.FINISH_TIP, self.finished.emit)
-        self.leave = button(Review.LEAVE, Review.LEAVE_TIP, self.left.emit)
-        self.sign = button(Review.SIGN, Review.SIGN_TIP, self.signing.emit)
-        self.signed = label()
-        name = form()
-        form_row(name, Review.READER, self.reader)
-        self.body.addLayout(name)
-        self.body.addWidget(self.start)
-        ends = QHBoxLayout()
-        ends.addWidget(self.finish)
-        ends.addWidget(self.leave)
-        self.body.addLayout(ends)
-        self.body.addWidget(self.sign)
-        self.body.addWidget(self.signed)
-
-
-class SectionLine(QLabel):
-    """Follows the gallery as it scrolls; a gallery that is virtual has no headings of its own.
-
-    Parameters
-    ----------
-    gallery : Gallery
-    name_of : callable
-        Gives the name of the section that a cell is in; "" where the gallery is not in sections.
-    """
-
-    def __init__(self, gallery: Gallery, name_of: Callable[[int], str]) -> None:
-        super().__init__()
-        self._gallery = gallery
-        self._name_of = name_of
-        #: Row at which each section begins, and how many cells it has.
-        self._sections: dict[str, tuple[int, int]] = {}
-        self.setAccessibleName(Review.SECTION_NAME)
-        gallery.cells.modelReset.connect(self._count)
-        gallery.verticalScrollBar().valueChanged.connect(self._follow)
-        self.hide()
-
-    def _count(self) -> None:
-        self._sections = {}
-        for row, cell in enumerate(self._gallery.cells.ids):
-            name = self._name_of(cell)
-            start, n = self._sections.get(name, (row, 0))
-            self._sections[name] = (start, n + 1)
-        self._sections.pop("", None)
-        self.setVisible(bool(self._sections))
-        self._follow()
-
-    def _follow(self, _value: int = 0) -> None:
-        if not self._sections:
-            return
-        edge = self._gallery.spacing() + self._gallery.pictures.side // 2
-        at = self._gallery.indexAt(QPoint(edge, edge))
-        row = at.row() if at.isValid() else 0
-        name = self._name_of(self._gallery.cells.ids[row])
-        start, n = self._sections[name]
-        self.setText(Review.SECTION.format(display=name, place=row - start + 1, n=n))

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from napari_leukocls.widgets.common.slide_model import SlideModel
 
 
+#: Groups that are no class.
+WAITING, NUCLEATED, UNLIKE = ":waiting", ":nucleated", ":unlike"
+#: Orders of the gallery.
+BY_DOUBT, BY_SIZE, BY_PLACE = "doubt", "size", "place"
+#: Classes that a person can give beside the model's.
+ALWAYS = ("artefact", "not_classed")
+_NOT_REVIEWED = ("red_cell", "platelet")
+
+
 @dataclass(frozen=True)
 class Group:
     """One choice of what the gallery shows."""
@@ -48,8 +57,8 @@ class Tiles:
 
     def __init__(self, slide: SlideModel) -> None:
         self._slide = slide
-        self._said: dict[int, tuple[str, float, bool, str]] = {}
-        self._said_in: Any = None
+        self._by_cell: dict[int, tuple[str, float, bool, str]] = {}
+        self._table: Any = None
 
     def of(self, cell_id: int, blind: bool) -> Tile | None:
         """Return what is written on a cell, for a blind reader nothing; None where there is no such cell."""
@@ -73,21 +82,12 @@ class Tiles:
     def _all(self) -> dict[int, tuple[str, float, bool, str]]:
         """Class, probability, need of review and correction by cell: a gallery asks for hundreds a second."""
         cells = self._slide.cells
-        if self._said_in is not cells:
+        if self._table is not cells:
             columns = [cells[name].tolist() for name in ("class", "probability", "needs_review")]
             columns.append(cells["corrected_class"].fillna("").tolist())
-            self._said = dict(zip(cells["cell_id"].tolist(), zip(*columns, strict=True), strict=True))
-            self._said_in = cells
-        return self._said
-
-
-#: Groups that are no class.
-WAITING, NUCLEATED, UNLIKE = ":waiting", ":nucleated", ":unlike"
-#: Orders of the gallery.
-BY_DOUBT, BY_SIZE, BY_PLACE = "doubt", "size", "place"
-#: Classes that a person can give beside the model's.
-ALWAYS = ("artefact", "not_classed")
-_NOT_LOOKED_AT = ("red_cell", "platelet")
+            self._by_cell = dict(zip(cells["cell_id"].tolist(), zip(*columns, strict=True), strict=True))
+            self._table = cells
+        return self._by_cell
 
 
 class ReviewModel:
@@ -129,8 +129,8 @@ class ReviewModel:
         found = [Group(WAITING, Review.WAITING, len(self._offered()))]
         if self.agreement is not None:
             found.append(Group(UNLIKE, Review.UNLIKE, len(self.agreement.disagreements)))
-        looked_at = ~np.isin(names, _NOT_LOOKED_AT)
-        found.append(Group(NUCLEATED, Review.NUCLEATED, int(looked_at.sum())))
+        reviewed = ~np.isin(names, _NOT_REVIEWED)
+        found.append(Group(NUCLEATED, Review.NUCLEATED, int(reviewed.sum())))
         for name in self.slide.present():
             entry = self.slide.scheme[name]
             found.append(Group(name, entry.display, int((names == name).sum())))
@@ -148,7 +148,7 @@ class ReviewModel:
         if group == UNLIKE and self.agreement is not None:
             return self._sorted(self.agreement.disagreements["cell_id"].tolist(), sort, False)
         names = cells["class"].to_numpy()
-        keep = ~np.isin(names, _NOT_LOOKED_AT) if group == NUCLEATED else names == group
+        keep = ~np.isin(names, _NOT_REVIEWED) if group == NUCLEATED else names == group
         return self._sorted(cells["cell_id"].to_numpy()[keep], sort, group == NUCLEATED)
 
     def _sorted(self, ids: Any, sort: str, by_class: bool) -> np.ndarray:
@@ -181,7 +181,7 @@ class ReviewModel:
 
     def classes(self) -> list[str]:
         """Classes that have a button: the model's, and what every person needs."""
-        present = [name for name in self.slide.present() if name not in _NOT_LOOKED_AT]
+        present = [name for name in self.slide.present() if name not in _NOT_REVIEWED]
         return self.slide.scheme.ordered(
             [*(name for name in self.slide.classes if name in self.slide.scheme), *present, *ALWAYS]
         )

@@ -21,8 +21,7 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
-from napari_leukocls.widgets.common.lifetime import Leaving, Subscriptions, guard
-from napari_leukocls.widgets.common.session import real_viewer, session_of
+from napari_leukocls.widgets.common.lifetime import Dock, guard
 from napari_leukocls.widgets.common.texts import Train
 from napari_leukocls.widgets.common.training_run import TrainingRun
 from napari_leukocls.widgets.train.curves import Curves
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 POLL_MS = 150
 
 
-class TrainDock(Scrolling):
+class TrainDock(Dock, Scrolling):
     """Train a model.
 
     Parameters
@@ -57,10 +56,7 @@ class TrainDock(Scrolling):
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self._session = session_of(real_viewer(napari_viewer))
-        self._subscriptions = Subscriptions(self)
-        Leaving(self)
+        super().__init__(napari_viewer)
         self._check_job = self._subscriptions.job(Train.CHECK)
         self._results_job = self._subscriptions.job(Train.RESULTS)
         self._promote_job = self._subscriptions.job(Train.PROMOTE)

@@ -32,7 +32,55 @@ from napari_leukocls.widgets.common.session import Session, classifiers
 from napari_leukocls.widgets.common.texts import Train
 from napari_leukocls.widgets.train.model import Sources, class_counts, listed, new_folder
 
+#: Settings with a control of their own, or that the dock sets itself.
+PLAIN = {"version", "preset", "data", "corrections", "out", "name", "arch", "from_model", "epochs", "minutes"}
 _MODEL, _ARCH, _RECIPE = "model", "arch", "recipe"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A field of the training settings, for a control.
+
+    Attributes
+    ----------
+    name, help : str
+    default : object
+    choices : tuple
+        Where only these values are allowed.
+    """
+
+    name: str
+    help: str
+    default: Any
+    choices: tuple[Any, ...] = ()
+
+
+def advanced_settings() -> list[Setting]:
+    """Return the settings that have no control of their own, in their order."""
+    found = []
+    for name, info in TrainConfig.model_fields.items():
+        if name in PLAIN:
+            continue
+        kind = info.annotation
+        choices: tuple[Any, ...] = (False, True) if kind is bool else ()
+        if get_origin(kind) is not None and all(isinstance(one, str) for one in get_args(kind)):
+            choices = get_args(kind)
+        found.append(Setting(name, info.description or "", info.default, choices))
+    return found
+
+
+def parsed(setting: Setting, text: str) -> Any:
+    """Read what a person typed for a setting; `ArgumentError` where it is no value of its kind."""
+    if isinstance(setting.default, (tuple, dict)) or setting.name in ("mean", "std"):
+        try:
+            if setting.name in ("mean", "std"):
+                return tuple(float(part) for part in text.split(","))
+            if isinstance(setting.default, dict):
+                return json.loads(text)
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        except ValueError as error:
+            raise ArgumentError(f"{setting.name}: '{text}' cannot be read ({error}).") from error
+    return text
 
 
 class DataForm(QWidget):
@@ -240,53 +288,3 @@ class SettingsForm(QWidget):
                 options[setting.name] = parsed(setting, control.text().strip())
         out = new_folder(self.name.text().strip() or str(name) or str(self.preset.currentData()))
         return make_train_config(self.preset.currentData(), data=str(data), out=str(out), **options)
-
-
-#: Settings with a control of their own, or that the dock sets itself.
-PLAIN = {"version", "preset", "data", "corrections", "out", "name", "arch", "from_model", "epochs", "minutes"}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A field of the training settings, for a control.
-
-    Attributes
-    ----------
-    name, help : str
-    default : object
-    choices : tuple
-        Where only these values are allowed.
-    """
-
-    name: str
-    help: str
-    default: Any
-    choices: tuple[Any, ...] = ()
-
-
-def advanced_settings() -> list[Setting]:
-    """Return the settings that have no control of their own, in their order."""
-    found = []
-    for name, info in TrainConfig.model_fields.items():
-        if name in PLAIN:
-            continue
-        kind = info.annotation
-        choices: tuple[Any, ...] = (False, True) if kind is bool else ()
-        if get_origin(kind) is not None and all(isinstance(one, str) for one in get_args(kind)):
-            choices = get_args(kind)
-        found.append(Setting(name, info.description or "", info.default, choices))
-    return found
-
-
-def parsed(setting: Setting, text: str) -> Any:
-    """Read what a person typed for a setting; `ArgumentError` where it is no value of its kind."""
-    if isinstance(setting.default, (tuple, dict)) or setting.name in ("mean", "std"):
-        try:
-            if setting.name in ("mean", "std"):
-                return tuple(float(part) for part in text.split(","))
-            if isinstance(setting.default, dict):
-                return json.loads(text)
-            return tuple(part.strip() for part in text.split(",") if part.strip())
-        except ValueError as error:
-            raise ArgumentError(f"{setting.name}: '{text}' cannot be read ({error}).") from error
-    return text
