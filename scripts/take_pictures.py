@@ -134,7 +134,7 @@ def batch(viewer: Any, window: Any, out: Path, folder: Path) -> None:
     dock = window("Batch")
     write(dock, "Slides in", str(slides))
     click(dock, "Start batch")
-    until(lambda: "slides done" in dock.message.text(), 900)
+    until(lambda: " done. Results in" in dock.message.text(), 900)
     control(dock, "Slides of the batch").setCurrentCell(0, 0)
     click(dock, "Open for review")
     until(lambda: "slide_1 cells" in viewer.layers, 100)

@@ -154,7 +154,7 @@ def test_the_window_lives_on_and_cancel_leaves_nothing(viewer: Any, large: np.nd
     window = dock("Analyse")
     click(window, "Run analysis")
     # Other controls work meanwhile, and the canvas follows the camera.
-    pick(window, "Region", "what is in view")
+    pick(window, "Region", "visible part")
     before = viewer.screenshot(canvas_only=True, flash=False)
     viewer.camera.zoom *= 3
     pump(0.3)
@@ -249,7 +249,7 @@ def test_the_keyboard_reaches_every_control(viewer: Any, smear: Any, dock: Opens
         "Region",
         "Outlines by",
         "Classes by",
-        "Sure from",
+        "Least probability",
         "Scale",
         "Compute on",
         "Run analysis",

@@ -124,7 +124,7 @@ def test_a_folder_is_analysed_and_a_slide_opened_for_review(
     table = control(window, "Slides of the batch")
     assert {table.item(i, 0).text() for i in range(table.rowCount())} == {"one", "broken"}
     click(window, "Start batch")
-    until(lambda: "slides done" in window.message.text(), 300)
+    until(lambda: " done. Results in" in window.message.text(), 300)
     states = {table.item(i, 0).text(): table.item(i, 1).text() for i in range(table.rowCount())}
     assert states == {"one": "done", "broken": "failed"}
     assert (tmp_path / "leukocls-results" / "summary.csv").is_file()
@@ -135,7 +135,7 @@ def test_a_folder_is_analysed_and_a_slide_opened_for_review(
     assert control(dock("Review"), "Gallery of cells").isEnabled()
     # Again: what is done is left alone.
     click(window, "Start batch")
-    until(lambda: not window.progress.isVisible() and "slides done" in window.message.text(), 300)
+    until(lambda: not window.progress.isVisible() and " done. Results in" in window.message.text(), 300)
 
 
 def test_bad_training_data_and_settings_are_said_in_one_line(

@@ -17,7 +17,7 @@ def review(viewer: Any, smear: Any, dock: Opens) -> Any:
     """The Review dock of an analysed smear, with a name in it."""
     analysis = dock("Analyse")
     # Every leukocyte waits for review, however sure the model is that ships.
-    write(analysis, "Sure from", "100")
+    write(analysis, "Least probability", "100")
     click(analysis, "Run analysis")
     until(lambda: analysis.message.text().startswith("Done"), 120)
     opened = dock("Review")
@@ -109,7 +109,7 @@ def test_corrections_come_back_and_a_second_reader_is_blind(
     analysis = dock("Analyse")
     pick(analysis, "Smear", "the same")
     click(analysis, "Run analysis")
-    until(lambda: "earlier corrections" in analysis.message.text(), 120)
+    until(lambda: "earlier correction" in analysis.message.text(), 120)
     assert (viewer.layers["the same cells"].features["corrected"] == "lymphocyte").sum() == n
     assert again in viewer.layers
 

@@ -1,4 +1,4 @@
-"""The Analyse dock: a smear in, coloured cells and a differential with limits out."""
+"""The Analyse dock: it analyses a smear, and shows its cells and its differential count with limits."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from napari_leukocls.widgets.common.analysed import Analysed
 from napari_leukocls.widgets.common.controls import Message, ProgressLine, Scrolling, button, duration, label
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.slide_model import SlideModel
-from napari_leukocls.widgets.common.texts import NOT_FOR_DIAGNOSIS, Analyse, Common
+from napari_leukocls.widgets.common.texts import NOT_FOR_DIAGNOSIS, Analyse, Common, plural
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
-#: Milliseconds until what an analysis needs is imported: first the dock is seen, which the import would hold up.
+#: Milliseconds until the libraries of an analysis are imported. The import would delay the display of the dock.
 WARM_UP_AFTER_MS = 700
 
 
 class AnalyseDock(Dock, Scrolling):
-    """Analyse a smear.
+    """The Analyse dock.
 
     Parameters
     ----------
@@ -127,28 +127,28 @@ class AnalyseDock(Dock, Scrolling):
         was_blocked = self.results.as_filled.blockSignals(True)
         self.results.as_filled.setChecked(self._canvas.filled)
         self.results.as_filled.blockSignals(was_blocked)
-        # The canvas has shown it; the docks follow.
+        # The canvas shows the result already; the docks follow.
         slide.changed.emit()
         self._session.show(slide)
         self._on_slide(slide)
-        # Whoever reads "Done" finds the counts there.
+        # The counts are shown before the message "Done".
         self._refresh_now()
-        said = [Analyse.DONE.format(time=duration(time.monotonic() - self._started))]
+        parts = [Analyse.DONE.format(time=duration(time.monotonic() - self._started))]
         if found.restored:
-            said.append(Analyse.RESTORED.format(n=found.restored))
-        self.message.tell(" ".join(said))
+            parts.append(plural(Analyse.RESTORED, found.restored))
+        self.message.tell(" ".join(parts))
 
     def _on_failed(self, error: str) -> None:
         self.message.warn(error)
         self.form.refresh_models()
 
     def _on_edited(self, count: int) -> None:
-        self.message.tell(Analyse.EDITED.format(n=count))
+        self.message.tell(plural(Analyse.EDITED, count))
 
     # Showing -------------------------------------------------------------------------------------------
 
     def _on_layer(self, layer: Image | None) -> None:
-        """Follow the chosen smear: its slide, where it was analysed."""
+        """Show the slide of the selected image layer, if it was analysed."""
         self.run.setEnabled(layer is not None and not self._job.running)
         if layer is None:
             self.message.tell(Analyse.NO_LAYER)
@@ -167,7 +167,7 @@ class AnalyseDock(Dock, Scrolling):
         self._refresh()
 
     def _refresh(self) -> None:
-        # Not within a correction's key press: the counts may follow a moment later.
+        # Not during the key press of a correction: the counts may follow a moment later.
         self._later.start()
 
     def _refresh_now(self) -> None:

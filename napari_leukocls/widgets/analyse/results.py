@@ -20,7 +20,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.slide_model import CountRow, SlideModel
-from napari_leukocls.widgets.common.texts import Analyse
+from napari_leukocls.widgets.common.texts import Analyse, plural
 
 
 def swatch(colour: str, ink: QColor, side: int = 12) -> QPixmap:
@@ -74,7 +74,7 @@ class CountsTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() > 0:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return Analyse.MORE_TIP.format(n=row.more) if row.more else row.display
+            return plural(Analyse.MORE_TIP, row.more) if row.more else row.display
         return None
 
     @staticmethod
@@ -254,11 +254,13 @@ class ResultsPanel(QWidget):
             return
         totals = slide.totals()
         self.totals.setText(
-            Analyse.TOTALS.format(
-                leukocytes=totals.leukocytes,
-                to_review=totals.to_review,
-                red_cells=totals.red_cells,
-                platelets=totals.platelets,
+            ", ".join(
+                (
+                    plural(Analyse.LEUKOCYTES, totals.leukocytes),
+                    Analyse.TO_REVIEW.format(n=totals.to_review),
+                    plural(Analyse.RED_CELLS, totals.red_cells),
+                    plural(Analyse.PLATELETS, totals.platelets),
+                )
             )
         )
         source = Analyse.SCALE_SOURCES.get(totals.scale_source, totals.scale_source)
@@ -270,7 +272,7 @@ class ResultsPanel(QWidget):
         if totals.leukocytes == 0:
             self.more.setText(Analyse.NOTHING)
         else:
-            self.more.setText(Analyse.MORE.format(n=more) if more else Analyse.ENOUGH)
+            self.more.setText(plural(Analyse.MORE, more) if more else Analyse.ENOUGH)
         self._show_warnings(slide.result.warnings)
         before = self.shown.currentData()
         names = [(slide.scheme[name].display, name) for name in slide.present()]
@@ -279,8 +281,8 @@ class ResultsPanel(QWidget):
             self._on_filter()
 
     def _show_warnings(self, warnings: tuple[str, ...]) -> None:
-        one = Analyse.ONE_WARNING if len(warnings) == 1 else Analyse.WARNINGS.format(n=len(warnings))
-        self.warnings.head.setText(one if warnings else Analyse.NO_WARNING)
+        text = plural(Analyse.WARNINGS, len(warnings)) if warnings else Analyse.NO_WARNING
+        self.warnings.head.setText(text)
         self.warnings.head.setEnabled(bool(warnings))
         self.warning_text.setText("\n".join(warnings))
         if not warnings:

@@ -39,7 +39,7 @@ from napari_leukocls.widgets.common.controls import (
 )
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.slide_model import SlideModel
-from napari_leukocls.widgets.common.texts import Batch, Common
+from napari_leukocls.widgets.common.texts import Batch, Common, plural
 
 
 class BatchDock(Dock, QWidget):
@@ -172,7 +172,7 @@ class BatchDock(Dock, QWidget):
         self._model.on_outcomes(outcomes)
         self._fill()
         failed = sum(outcome.status != "done" for outcome in outcomes)
-        text = Batch.DONE.format(done=len(outcomes) - failed, folder=self._model.out)
+        text = plural(Batch.FINISHED, len(outcomes) - failed, folder=self._model.out)
         if failed:
             self.message.warn(f"{text} {Batch.FAILED_SOME.format(n=failed)}")
         else:
@@ -199,16 +199,12 @@ class BatchDock(Dock, QWidget):
             for j, text in enumerate(texts):
                 self._set(i, j, text, one.note or one.source)
         counted = [one for one in rows if one.leukocytes is not None]
-        self.summary.setText(
-            Batch.SUMMARY.format(
-                done=sum(one.state == "done" for one in rows),
-                total=len(rows),
-                leukocytes=sum(one.leukocytes or 0 for one in counted),
-                to_review=sum(one.to_review or 0 for one in counted),
-            )
-            if rows
-            else ""
+        parts = (
+            plural(Batch.SLIDES_DONE, len(rows), done=sum(one.state == "done" for one in rows)),
+            plural(Batch.LEUKOCYTES, sum(one.leukocytes or 0 for one in counted)),
+            plural(Batch.TO_REVIEW, sum(one.to_review or 0 for one in counted)),
         )
+        self.summary.setText(", ".join(parts) + "." if rows else "")
 
     def _set(self, i: int, j: int, text: str, tip: str) -> None:
         item = self.table.item(i, j)

@@ -219,7 +219,7 @@ class ExplainDock(Dock, Scrolling):
             picture.show_pixels(heat_over(found.crop, heat))
             display = scheme[name].display if name in scheme else name
             share = 100 * found.probabilities[name]
-            text = Explain.WHY if picture is self.pictures[0] else Explain.WHY_NOT_SAID
+            text = Explain.WHY if picture is self.pictures[0] else Explain.WHY_NOT_SHARE
             caption.setText(text.format(display=display, percent=share))
         ground, ink = _BADGE_COLOURS[found.state]
         text = html.escape(Explain.BADGES[found.state])

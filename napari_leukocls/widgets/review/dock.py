@@ -26,7 +26,7 @@ from napari_leukocls.widgets.common.controls import (
 )
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.slide_model import SlideModel
-from napari_leukocls.widgets.common.texts import Common, Review
+from napari_leukocls.widgets.common.texts import Common, Review, plural
 from napari_leukocls.widgets.review.class_buttons import ClassButtons
 from napari_leukocls.widgets.review.gallery import Gallery
 from napari_leukocls.widgets.review.model import NUCLEATED, ReviewModel
@@ -327,7 +327,7 @@ class ReviewDock(Dock, QWidget):
         if model is None or not ids or model.reading is not None:
             self.message.tell(Review.NOTHING_CHOSEN)
             return
-        self._do(lambda: model.confirm(ids), ids, Review.CONFIRMED.format(n=len(ids)))
+        self._do(lambda: model.confirm(ids), ids, plural(Review.CONFIRMED, len(ids)))
 
     def _do(self, action: Callable[[], Any], ids: list[int], said: str) -> None:
         """Do something to cells, say so, and choose the next one."""

@@ -10,7 +10,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_leukocls.errors import ArgumentError, LeukoclsError
-from napari_leukocls.widgets.common.texts import Review
+from napari_leukocls.widgets.common.texts import Review, plural
 
 if TYPE_CHECKING:
     from napari_leukocls.review import Agreement, SecondRead
@@ -287,7 +287,7 @@ class ReviewModel:
         done = now.counted - now.to_review
         text = Review.PROGRESS.format(done=done, total=now.counted)
         if now.goal is not None and now.leukocytes < now.goal:
-            text += " " + Review.SHORT.format(n=now.goal - now.leukocytes, goal=now.goal)
+            text += " " + plural(Review.SHORT, now.goal - now.leukocytes, goal=now.goal)
         elif now.met:
             text += " " + (Review.MET.format(goal=now.goal) if now.goal else Review.ALL_DONE)
         return done, max(now.counted, 1), text
@@ -303,12 +303,12 @@ class ReviewModel:
         self._named()
         signed = self.session.store.sign_off(self.slide.key, self.session.reviewer)
         self.changed.emit()
-        return Review.SIGNED.format(who=signed.reviewer, n=signed.n_counted)
+        return plural(Review.SIGNED, signed.n_counted, who=signed.reviewer)
 
     def signature(self) -> str:
         """Who has signed the slide as it is now; "" where nobody has."""
         signed = self.session.store.signed(self.slide.key)
-        return "" if signed is None else Review.SIGNED.format(who=signed.reviewer, n=signed.n_counted)
+        return "" if signed is None else plural(Review.SIGNED, signed.n_counted, who=signed.reviewer)
 
     # Second read ---------------------------------------------------------------------------------------
 
@@ -339,7 +339,7 @@ class ReviewModel:
         self.reading = None
         self.changed.emit()
         agreed = found.n - len(found.disagreements)
-        text = Review.AGREED.format(agreed=agreed, n=found.n, first=found.first, second=found.second)
+        text = plural(Review.AGREED, found.n, agreed=agreed, first=found.first, second=found.second)
         if math.isfinite(found.kappa):
             text += " " + Review.KAPPA.format(kappa=found.kappa, low=found.low, high=found.high)
         return text

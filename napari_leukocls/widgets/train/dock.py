@@ -22,7 +22,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.lifetime import Dock, guard
-from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.common.texts import Train, plural
 from napari_leukocls.widgets.common.training_run import TrainingRun
 from napari_leukocls.widgets.train.curves import Curves
 from napari_leukocls.widgets.train.form import DataForm, SettingsForm
@@ -168,7 +168,7 @@ class TrainDock(Dock, Scrolling):
     def _on_preview(self, found: Preview) -> None:
         warnings = " ".join(found.warnings) or Train.NO_WARNINGS
         by = Train.GROUPS.get(found.grouped_by, found.grouped_by)
-        text = Train.PREVIEW.format(crops=found.crops, by=by, warnings=warnings)
+        text = plural(Train.PREVIEW, found.crops, by=by, warnings=warnings)
         self.checked.setText(text)
         self.checked.show()
         fill_table(self.split, split_rows(found, self._session.scheme))
@@ -228,9 +228,8 @@ class TrainDock(Dock, Scrolling):
     def _on_event(self, event: TrainEvent) -> None:
         data = event.data
         if event.kind == "started":
-            text = Train.STARTED.format(
-                device=data["device"], crops=data["crops"], classes=len(data["classes"])
-            )
+            classes = plural(Train.CLASSES, len(data["classes"]))
+            text = plural(Train.STARTED, int(data["crops"]), device=data["device"], classes=classes)
             self.state.setText(text)
             self._say(text)
         elif event.kind in ("warning", "log"):

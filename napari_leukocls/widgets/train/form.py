@@ -29,7 +29,7 @@ from napari_leukocls.training.config import TrainConfig, make_train_config, pres
 from napari_leukocls.widgets.common.controls import Folded, button, combo, fill, form, form_row, label, named
 from napari_leukocls.widgets.common.lifetime import Subscriptions
 from napari_leukocls.widgets.common.session import Session, classifiers
-from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.common.texts import Train, plural
 from napari_leukocls.widgets.train.model import Sources, class_counts, listed, new_folder
 
 #: Settings with a control of their own, or that the dock sets itself.
@@ -167,7 +167,7 @@ class DataForm(QWidget):
         scheme = self._session.scheme
         said = [f"{scheme[name].display if name in scheme else name} {n}" for name, n in counts.items()]
         total = sum(counts.values())
-        text = Train.COUNTS.format(total=total, counts=", ".join(said)) if total else Train.NO_DATA
+        text = plural(Train.COUNTS, total, counts=", ".join(said)) if total else Train.NO_DATA
         self.counts.setText(text)
         self.changed.emit()
 
