@@ -1,4 +1,4 @@
-"""The settings of the Analyse dock: what to analyse, with what, at which scale."""
+"""The settings of the Analyse dock: the image, the region, the models and the scale."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _WHOLE, _VIEW = "whole", "view"
 
 
 class AnalyseForm(QWidget):
-    """Choices of an analysis.
+    """Settings of an analysis.
 
     Parameters
     ----------
-    viewer : napari.Viewer
+    viewer : napari.components.ViewerModel
     session : Session
     for_batch : bool
-        Leave out what is asked of one open smear alone.
+        Leave out the settings that belong to one open image.
     """
 
     layer_chosen = Signal(object)
@@ -100,17 +100,27 @@ class AnalyseForm(QWidget):
         self.segmenter.activated.connect(self._on_segmenter)
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Models may have come or gone while the dock was hidden."""
+        """Update the models: some may have been added or removed while the dock was hidden.
+
+        Parameters
+        ----------
+        event : QShowEvent
+        """
         self.refresh_models()
         super().showEvent(event)
 
     def chosen_layer(self) -> Image | None:
-        """Return the image layer that is chosen, where it is still in the viewer."""
+        """Return the selected image layer, or None if it is not in the viewer."""
         name = self.layer.currentData()
         return self._viewer.layers[name] if name is not None and name in self._viewer.layers else None
 
     def refresh_layers(self, _event: Any = None) -> None:
-        """Offer the image layers, and the Shapes layers as regions."""
+        """Update the lists of image layers and of regions.
+
+        Parameters
+        ----------
+        _event : object
+        """
         before = self.layer.currentData()
         images = [layer.name for layer in self._viewer.layers if self._is_smear(layer)]
         fill(self.layer, [(name, name) for name in images])
@@ -144,7 +154,7 @@ class AnalyseForm(QWidget):
                 self.layer.setCurrentIndex(at)
 
     def refresh_models(self) -> None:
-        """Offer the models that are there now, the active one first."""
+        """Update the list of models; the active one is the first."""
         try:
             models = [entry.name for entry in classifiers()]
         except LeukoclsError as error:

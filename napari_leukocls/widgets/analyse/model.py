@@ -1,4 +1,4 @@
-"""What the Analyse dock does, without its window."""
+"""What the Analyse dock does, without Qt."""
 
 from __future__ import annotations
 
@@ -49,7 +49,17 @@ class Request:
 
 
 def warm_up(cancel: CancelToken) -> Generator[Progress, None, None]:
-    """Import what an analysis needs, so that the first one does not wait for it."""
+    """Import the libraries of an analysis, so that the first analysis starts sooner.
+
+    Parameters
+    ----------
+    cancel : CancelToken
+        Checked between the steps.
+
+    Yields
+    ------
+    Progress
+    """
     yield Progress("load", 0, 1)
     for name in _SLOW_IMPORTS:
         cancel.check()
@@ -59,7 +69,29 @@ def warm_up(cancel: CancelToken) -> Generator[Progress, None, None]:
 
 
 def analysis(session: Session, request: Request, cancel: CancelToken) -> Generator[Progress, None, Analysed]:
-    """Run one analysis, register the slide in the review store, and bring its corrections back."""
+    """Analyse an image, add the slide to the review store, and apply its earlier corrections.
+
+    Parameters
+    ----------
+    session : Session
+    request : Request
+        What to analyse, and the settings.
+    cancel : CancelToken
+        Checked between the steps.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Analysed
+
+    Raises
+    ------
+    LeukoclsError
+        If the analysis fails or is cancelled.
+    """
     from napari_leukocls.analysis.region import iter_analyze_region
 
     yield Progress("load", 0, 1)

@@ -1,4 +1,4 @@
-"""Totals, table and chart of a count."""
+"""Totals, table and chart of the differential count."""
 
 from __future__ import annotations
 
@@ -24,7 +24,21 @@ from napari_leukocls.widgets.common.texts import Analyse, plural
 
 
 def swatch(colour: str, ink: QColor, side: int = 12) -> QPixmap:
-    """Make a small square of a colour with a frame, so that it is seen on any ground."""
+    """Make a small square of a colour, with a frame that is visible on any background.
+
+    Parameters
+    ----------
+    colour : str
+        As ``#rrggbb``.
+    ink : QColor
+        Colour of the frame.
+    side : int
+        Width and height, pixels of the screen.
+
+    Returns
+    -------
+    QPixmap
+    """
     made = QPixmap(side, side)
     made.fill(QColor(colour))
     painter = QPainter(made)
@@ -35,7 +49,7 @@ def swatch(colour: str, ink: QColor, side: int = 12) -> QPixmap:
 
 
 class CountsTable(QAbstractTableModel):
-    """Rows of `CountRow` for a table."""
+    """The rows of the table of counts, for Qt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,21 +57,55 @@ class CountsTable(QAbstractTableModel):
         self.ink = QColor("grey")
 
     def set_rows(self, rows: list[CountRow]) -> None:
-        """Show other counts."""
+        """Replace the rows.
+
+        Parameters
+        ----------
+        rows : list of CountRow
+        """
         self.beginResetModel()
         self.rows = rows
         self.endResetModel()
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Return the number of classes."""
+        """Return the number of classes.
+
+        Parameters
+        ----------
+        parent : QModelIndex or None
+
+        Returns
+        -------
+        int
+        """
         return len(self.rows)
 
     def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Return the number of columns."""
+        """Return the number of columns.
+
+        Parameters
+        ----------
+        parent : QModelIndex or None
+
+        Returns
+        -------
+        int
+        """
         return len(Analyse.COLUMNS)
 
     def headerData(self, section: int, orientation: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return the columns' names and what they mean."""
+        """Return the name and the tool tip of a column.
+
+        Parameters
+        ----------
+        section : int
+        orientation : object
+        role : int
+
+        Returns
+        -------
+        object
+        """
         if orientation != Qt.Orientation.Horizontal:
             return None
         if role == Qt.ItemDataRole.DisplayRole:
@@ -65,7 +113,17 @@ class CountsTable(QAbstractTableModel):
         return Analyse.COLUMN_TIPS[section] if role == Qt.ItemDataRole.ToolTipRole else None
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a cell of the table, its colour, its place and its tip."""
+        """Return the text, colour, alignment or tool tip of one entry.
+
+        Parameters
+        ----------
+        index : QModelIndex
+        role : int
+
+        Returns
+        -------
+        object
+        """
         row = self.rows[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
             return self._text(row, index.column())
@@ -103,18 +161,23 @@ class CountsView(QTableView):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def set_rows(self, rows: list[CountRow]) -> None:
-        """Show other counts."""
+        """Replace the rows.
+
+        Parameters
+        ----------
+        rows : list of CountRow
+        """
         self.counts.set_rows(rows)
         self.updateGeometry()
 
     def sizeHint(self) -> QSize:
-        """All rows are seen: the dock scrolls, not the table."""
+        """Return a height that shows all rows: the dock scrolls, the table does not."""
         height = self.horizontalHeader().sizeHint().height() + 2 * self.frameWidth()
         height += sum(self.rowHeight(row) for row in range(self.counts.rowCount()))
         return QSize(self.fontMetrics().averageCharWidth() * 46, height + 2)
 
     def minimumSizeHint(self) -> QSize:
-        """Never less than the rows."""
+        """Return the same height, so that no row is hidden."""
         return QSize(self.fontMetrics().averageCharWidth() * 30, self.sizeHint().height())
 
 
@@ -128,7 +191,12 @@ class Chart(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def set_rows(self, rows: list[CountRow]) -> None:
-        """Show other counts; only what is in the differential has a bar."""
+        """Replace the rows. Only classes of the differential have a bar.
+
+        Parameters
+        ----------
+        rows : list of CountRow
+        """
         self._rows = [row for row in rows if row.percent is not None]
         self.setVisible(bool(self._rows))
         said = ", ".join(f"{row.display} {row.percent:.0f} %" for row in self._rows)
@@ -140,17 +208,22 @@ class Chart(QWidget):
         return self.fontMetrics().height() * 1.35
 
     def sizeHint(self) -> QSize:
-        """A line a class, and the axis."""
+        """Return one line per class, and the axis."""
         return QSize(
             self.fontMetrics().averageCharWidth() * 40, round(self._line() * (len(self._rows) + 1.2))
         )
 
     def minimumSizeHint(self) -> QSize:
-        """All lines are seen."""
+        """Return the same height, so that no line is hidden."""
         return QSize(self.fontMetrics().averageCharWidth() * 24, self.sizeHint().height())
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw the bars."""
+        """Draw the bars.
+
+        Parameters
+        ----------
+        event : QPaintEvent
+        """
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         ink = self.palette().color(QPalette.ColorRole.WindowText)
@@ -248,7 +321,13 @@ class ResultsPanel(QWidget):
         column.addWidget(button(Analyse.EXPORT, Analyse.EXPORT_TIP, self.export.emit, "Export slide"))
 
     def show_slide(self, slide: SlideModel | None) -> None:
-        """Show the counts of a slide; nothing where there is none."""
+        """Show the counts of a slide.
+
+        Parameters
+        ----------
+        slide : SlideModel or None
+            None hides the panel.
+        """
         self.setVisible(slide is not None)
         if slide is None:
             return

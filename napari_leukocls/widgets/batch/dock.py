@@ -1,4 +1,4 @@
-"""The Batch dock: a folder of slides in, one folder of results each and a summary out."""
+"""The Batch dock: it analyses all slides of a folder."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from napari_leukocls.widgets.common.texts import Batch, Common, plural
 
 
 class BatchDock(Dock, QWidget):
-    """Analyse a folder of slides.
+    """The Batch dock.
 
     Parameters
     ----------
-    napari_viewer : napari.Viewer
+    napari_viewer : napari.viewer.Viewer
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:

@@ -1,4 +1,4 @@
-"""What the Batch dock does, without its window."""
+"""What the Batch dock does, without Qt."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ WAITING, WORKING, DONE, FAILED = "waiting", "working", "done", "failed"
 
 @dataclass(frozen=True)
 class Order:
-    """One press of Start.
+    """Settings of one batch.
 
     Attributes
     ----------
     slides : tuple of SlideInput
     out : pathlib.Path
+        Folder for the results.
     config : AnalyzeConfig
     workers : int
+        Slides that are analysed at the same time.
     resume : bool
+        Whether slides with results of the same settings and models are left out.
     """
 
     slides: tuple[SlideInput, ...]
@@ -45,7 +48,7 @@ class Order:
 
 @dataclass
 class Row:
-    """A slide in the table."""
+    """A slide in the table of the batch."""
 
     slide_id: str
     source: str
@@ -59,10 +62,19 @@ class Row:
 def find_slides(folder: Path) -> tuple[SlideInput, ...]:
     """Return the slides in a folder.
 
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Folder with images, one per slide.
+
+    Returns
+    -------
+    tuple of SlideInput
+
     Raises
     ------
     InputError
-        Where it holds no image.
+        If it is not a folder, or contains no image.
     """
     from napari_leukocls.io.inputs import expand_inputs
 
@@ -75,7 +87,18 @@ def find_slides(folder: Path) -> tuple[SlideInput, ...]:
 
 
 def rows_of(slides: tuple[SlideInput, ...], out: Path) -> list[Row]:
-    """Return the table before a run; slides that an earlier run has done say so."""
+    """Return the rows of the table before a run, with the results of earlier runs.
+
+    Parameters
+    ----------
+    slides : tuple of SlideInput
+    out : pathlib.Path
+        Folder of the results.
+
+    Returns
+    -------
+    list of Row
+    """
     rows = [Row(slide.slide_id, slide.source) for slide in slides]
     for row in rows:
         if (out / row.slide_id / "cells.csv").is_file():
@@ -85,7 +108,15 @@ def rows_of(slides: tuple[SlideInput, ...], out: Path) -> list[Row]:
 
 
 def fill_numbers(rows: list[Row], out: Path) -> None:
-    """Take the numbers of slides that are done from ``summary.csv``, which grows while a batch runs."""
+    """Read the numbers of finished slides from ``summary.csv``, which is updated while a batch runs.
+
+    Parameters
+    ----------
+    rows : list of Row
+        Changed in place.
+    out : pathlib.Path
+        Folder of the results.
+    """
     try:
         with open(out / "summary.csv", encoding="utf-8", newline="") as stream:
             found = {row["slide_id"]: row for row in csv.DictReader(stream)}
@@ -104,9 +135,29 @@ def _whole(text: str | None) -> int | None:
 
 
 def work(order: Order, cancel: CancelToken) -> Generator[Progress, None, list[SlideOutcome]]:
-    """Run a batch and hand its progress on.
+    """Run a batch and yield its progress.
 
-    The batch calls back instead of yielding, so that it runs in a thread of its own.
+    The batch calls a function instead of yielding, so that it runs in a thread of its own.
+
+    Parameters
+    ----------
+    order : Order
+        Settings of the batch.
+    cancel : CancelToken
+        Checked between the steps.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    list of SlideOutcome
+
+    Raises
+    ------
+    LeukoclsError
+        If the whole batch fails or is cancelled.
     """
     from napari_leukocls.batch import run_batch
 
@@ -141,11 +192,13 @@ def work(order: Order, cancel: CancelToken) -> Generator[Progress, None, list[Sl
 
 
 class Table:
-    """The slides of a batch and what is known of each.
+    """The slides of a batch, and the state of each.
 
     Attributes
     ----------
     rows : list of Row
+    out : pathlib.Path
+        Folder of the results.
     """
 
     def __init__(self) -> None:
@@ -153,13 +206,26 @@ class Table:
         self.out = Path()
 
     def begin(self, rows: list[Row], out: Path) -> None:
-        """Show the slides of a run that starts."""
+        """Show the slides of a run that starts.
+
+        Parameters
+        ----------
+        rows : list of Row
+        out : pathlib.Path
+            Folder of the results.
+        """
         self.rows, self.out = rows, out
         for row in rows:
             row.state = WAITING
 
     def on_progress(self, step: Progress) -> None:
-        """Take a step of the run: which slide is at work, and which have their results."""
+        """Update the states from the progress of the run.
+
+        Parameters
+        ----------
+        step : Progress
+            Its message is the id of the slide.
+        """
         for row in self.rows:
             if row.state in (WAITING, WORKING):
                 if row.state == WORKING and step.stage == "slides" and row.slide_id != step.message:
@@ -170,7 +236,12 @@ class Table:
                     row.state = WORKING
 
     def on_outcomes(self, outcomes: list[SlideOutcome]) -> None:
-        """Take what became of every slide."""
+        """Update the rows with the outcome of every slide.
+
+        Parameters
+        ----------
+        outcomes : list of SlideOutcome
+        """
         by_id = {outcome.slide_id: outcome for outcome in outcomes}
         for row in self.rows:
             outcome = by_id.get(row.slide_id)
@@ -182,14 +253,36 @@ class Table:
             row.note = outcome.error or "; ".join(outcome.warnings)
 
     def interrupted(self) -> None:
-        """What was at work is not done."""
+        """Mark slides that were running as waiting again."""
         for row in self.rows:
             if row.state == WORKING:
                 row.state = WAITING
 
 
 def opened(session: Session, folder: Path, cancel: CancelToken) -> Generator[Progress, None, Analysed]:
-    """Read a slide's results back, with what the review store has of it."""
+    """Read the results of a slide, and apply the corrections of the review store.
+
+    Parameters
+    ----------
+    session : Session
+    folder : pathlib.Path
+        Folder of results of the slide.
+    cancel : CancelToken
+        Checked between the steps.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Analysed
+
+    Raises
+    ------
+    LeukoclsError
+        If the results or the image cannot be read.
+    """
     from napari_leukocls.config import make_config
     from napari_leukocls.results.reader import read_result
 

@@ -1,4 +1,4 @@
-"""A result with the corrections that the review store has of it; the same after outlines are edited. No Qt."""
+"""Results with the corrections of the review store. No Qt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Analysed:
-    """What an analysis leaves: its result, with earlier corrections of this slide, and the slide's key."""
+    """The result of an analysis, with the corrections of the review store.
+
+    Attributes
+    ----------
+    result : FieldResult
+        With corrections.
+    key : str
+        Key of the slide in the review store.
+    config : AnalyzeConfig
+    restored : int
+        Number of corrections.
+    added : FieldResult
+        The result as it was given to the review store, which cuts images of cells from it.
+    """
 
     result: FieldResult
     key: str
@@ -31,7 +44,20 @@ class Analysed:
 
 
 def restored(session: Session, result: FieldResult, key: str, config: AnalyzeConfig) -> Analysed:
-    """Lay the corrections that the review store has of a slide over its fresh result."""
+    """Apply the corrections of the review store to a new result.
+
+    Parameters
+    ----------
+    session : Session
+    result : FieldResult
+    key : str
+        Key of the slide in the review store.
+    config : AnalyzeConfig
+
+    Returns
+    -------
+    Analysed
+    """
     from napari_leukocls.measurement.differential import differential
 
     cells = session.store.apply(key, result.cells)
@@ -62,7 +88,33 @@ def edit_of(before: np.ndarray, after: np.ndarray) -> Edit | None:
 def edited(
     session: Session, slide: SlideModel, labels: np.ndarray, edit: Edit, cancel: CancelToken
 ) -> Generator[Progress, None, Analysed]:
-    """Measure and classify the cells of an edit again, and tell the review store."""
+    """Measure and classify the cells of an edit again, and add the result to the review store.
+
+    Parameters
+    ----------
+    session : Session
+    slide : SlideModel
+        Before the edit.
+    labels : numpy.ndarray
+        Label image after the edit, (H, W).
+    edit : Edit
+        Cells and box that were changed.
+    cancel : CancelToken
+        Checked between the steps.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Analysed
+
+    Raises
+    ------
+    LeukoclsError
+        If the classifier of the slide is missing, or the work is cancelled.
+    """
     from napari_leukocls.analysis.region import remeasure
 
     yield Progress("edit", 0, 1)

@@ -1,4 +1,4 @@
-"""The labels layer, edits, the ring, the camera."""
+"""The layers of the current slide: its labels layer, edits of outlines, the ring of the selected cell, the camera."""
 
 from __future__ import annotations
 
@@ -86,19 +86,40 @@ def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]
 
 
 def camera_of(viewer: Any) -> Any:
-    """Return the camera of a viewer, where this napari has it: on the scene since 0.9."""
+    """Return the camera of a viewer. napari 0.9 moved it to the scene.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer itself, or the proxy that napari gives to plugins.
+
+    Returns
+    -------
+    object
+    """
     scene = getattr(viewer, "scene", None)
     return viewer.camera if scene is None else scene.camera
 
 
 class Jumps:
-    """The camera's way to chosen cells, and back to where it was before the first."""
+    """Moves the camera to selected cells, and back to the view before the first."""
 
     def __init__(self) -> None:
         self._back: tuple[tuple[float, ...], float] | None = None
 
     def to(self, viewer: Any, layer: Labels, cell: Any, red_cell_px: float) -> None:
-        """Bring a cell (a row of ``cells.csv``) into the middle, near enough to be looked at."""
+        """Centre the view on a cell, and zoom in if it is small on the screen.
+
+        Parameters
+        ----------
+        viewer : napari.viewer.Viewer
+            The viewer itself, or the proxy that napari gives to plugins.
+        layer : napari.layers.Labels
+            The labels layer of the slide.
+        cell : row of ``cells.csv``
+        red_cell_px : float
+            Diameter of a red cell in pixels of the image.
+        """
         camera = camera_of(viewer)
         if self._back is None:
             self._back = (tuple(camera.center), float(camera.zoom))
@@ -108,7 +129,13 @@ class Jumps:
         camera.zoom = max(camera.zoom, CANVAS_PX / (JUMP_WIDTH_CELLS * red_cell_px * pixel))
 
     def back(self, viewer: Any) -> None:
-        """Return to the view before the first jump."""
+        """Return to the view before the first jump.
+
+        Parameters
+        ----------
+        viewer : napari.viewer.Viewer
+            The viewer itself, or the proxy that napari gives to plugins.
+        """
         if self._back is not None:
             camera = camera_of(viewer)
             camera.center, camera.zoom = self._back
@@ -116,11 +143,11 @@ class Jumps:
 
 
 class Canvas(QObject):
-    """What one viewer shows of the session's current slide.
+    """The layers of the current slide of one viewer.
 
     Parameters
     ----------
-    viewer : napari.Viewer
+    viewer : napari.viewer.Viewer
     session : Session
     """
 
@@ -167,7 +194,13 @@ class Canvas(QObject):
         return layer if viewer is not None and layer is not None and layer in viewer.layers else None
 
     def show(self, slide: SlideModel, image: Image) -> None:
-        """Show a slide over its image layer: in its labels layer where there is one, else in a new one."""
+        """Show a slide over its image layer, in its labels layer if there is one, else in a new one.
+
+        Parameters
+        ----------
+        slide : SlideModel
+        image : napari.layers.Image
+        """
         viewer = self._viewer()
         if viewer is None:
             return
@@ -253,7 +286,15 @@ class Canvas(QObject):
             self._ours = False
 
     def filter(self, class_name: str | None, only_review: bool) -> None:
-        """Colour only some cells."""
+        """Colour only some cells.
+
+        Parameters
+        ----------
+        class_name : str or None
+            None for all classes.
+        only_review : bool
+            Only cells that need review.
+        """
         self._filter = (class_name, only_review)
         self._later.start()
 
@@ -263,14 +304,26 @@ class Canvas(QObject):
         return self._filled
 
     def fill(self, filled: bool) -> None:
-        """Fill the cells, or draw their outlines."""
+        """Fill the cells, or draw their outlines.
+
+        Parameters
+        ----------
+        filled : bool
+            True fills them.
+        """
         self._filled = filled
         if self.layer is not None and self._slide is not None:
             self.layer.contour = 0 if filled else self._contour(self._slide.result)
             self.layer.opacity = 0.5 if filled else 0.9
 
     def blind(self, hidden: bool) -> None:
-        """Hide the classes while a second reader works, and show them again after."""
+        """Hide the classes during a blind second read, and show them afterwards.
+
+        Parameters
+        ----------
+        hidden : bool
+            True hides them.
+        """
         if self._blind != hidden:
             self._blind = hidden
             if self.layer is not None:
@@ -378,7 +431,17 @@ _canvases: weakref.WeakKeyDictionary[Any, Canvas] = weakref.WeakKeyDictionary()
 
 
 def canvas_of(viewer: Any) -> Canvas:
-    """Return the canvas of a viewer; made when it is first asked for."""
+    """Return the canvas of a viewer, and create it if needed.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer itself, or the proxy that napari gives to plugins.
+
+    Returns
+    -------
+    Canvas
+    """
     real = real_viewer(viewer)
     if real not in _canvases:
         _canvases[real] = Canvas(real, session_of(real))

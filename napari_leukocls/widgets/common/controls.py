@@ -1,4 +1,4 @@
-"""Small pieces that all docks are built of: named controls, forms, messages, progress."""
+"""Controls that all docks use: named controls, forms, messages and progress."""
 
 from __future__ import annotations
 
@@ -34,7 +34,21 @@ NARROWEST_CHARS = 54
 
 
 def named(control: Any, name: str, tip: str) -> Any:
-    """Give a control its accessible name, its tool tip, and an object name made from it."""
+    """Set the accessible name, the tool tip and the object name of a control.
+
+    Parameters
+    ----------
+    control : QWidget
+    name : str
+        Accessible name.
+    tip : str
+        Tool tip, also read by screen readers.
+
+    Returns
+    -------
+    QWidget
+        The same control.
+    """
     control.setAccessibleName(name)
     control.setAccessibleDescription(tip)
     control.setToolTip(tip)
@@ -43,7 +57,22 @@ def named(control: Any, name: str, tip: str) -> Any:
 
 
 def button(text: str, tip: str, clicked: Any, name: str | None = None) -> QPushButton:
-    """Make a push button that the keyboard reaches."""
+    """Make a push button that can be reached with the keyboard.
+
+    Parameters
+    ----------
+    text : str
+    tip : str
+        Tool tip, also read by screen readers.
+    clicked : callable
+        Called without arguments.
+    name : str or None
+        Accessible name; `text` by default.
+
+    Returns
+    -------
+    QPushButton
+    """
     made: QPushButton = named(QPushButton(text), name or text, tip)
     made.clicked.connect(lambda _checked=False: clicked())
     made.setAutoDefault(False)
@@ -51,7 +80,21 @@ def button(text: str, tip: str, clicked: Any, name: str | None = None) -> QPushB
 
 
 def combo(name: str, tip: str, entries: Iterable[tuple[str, Any]] = ()) -> QComboBox:
-    """Make a list of choices that does not grow with its longest entry."""
+    """Make a list of choices whose width does not depend on its entries.
+
+    Parameters
+    ----------
+    name : str
+        Accessible name.
+    tip : str
+        Tool tip, also read by screen readers.
+    entries : iterable of tuple
+        Text and data of each choice.
+
+    Returns
+    -------
+    QComboBox
+    """
     made: QComboBox = named(QComboBox(), name, tip)
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     made.setMinimumContentsLength(10)
@@ -61,7 +104,14 @@ def combo(name: str, tip: str, entries: Iterable[tuple[str, Any]] = ()) -> QComb
 
 
 def fill(box: QComboBox, entries: Iterable[tuple[str, Any]]) -> None:
-    """Replace a list's choices and keep what was chosen, where it is still there."""
+    """Replace the choices of a list. The selected choice is kept if it is still there.
+
+    Parameters
+    ----------
+    box : QComboBox
+    entries : iterable of tuple
+        Text and data of each choice.
+    """
     chosen = box.currentData()
     was_blocked = box.blockSignals(True)
     box.clear()
@@ -74,12 +124,34 @@ def fill(box: QComboBox, entries: Iterable[tuple[str, Any]]) -> None:
 
 
 def find(box: QComboBox, data: Any) -> int:
-    """Place of the entry with some data; -1 where there is none."""
+    """Find a choice of a list by its data.
+
+    Parameters
+    ----------
+    box : QComboBox
+    data : object
+
+    Returns
+    -------
+    int
+        Index of the choice; -1 if there is none.
+    """
     return next((i for i in range(box.count()) if box.itemData(i) == data), -1)
 
 
 def label(text: str = "", small: bool = False) -> QLabel:
-    """Make a line of text that wraps, and that can be copied."""
+    """Make a label whose text wraps and can be copied.
+
+    Parameters
+    ----------
+    text : str
+    small : bool
+        Use a smaller font.
+
+    Returns
+    -------
+    QLabel
+    """
     made = QLabel(text)
     made.setWordWrap(True)
     made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -90,7 +162,7 @@ def label(text: str = "", small: bool = False) -> QLabel:
 
 
 def form() -> QFormLayout:
-    """Make a form whose fields take the width that is left."""
+    """Make a form whose fields take all remaining width."""
     made = QFormLayout()
     made.setContentsMargins(0, 0, 0, 0)
     made.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
@@ -99,7 +171,18 @@ def form() -> QFormLayout:
 
 
 def form_row(layout: QFormLayout, text: str, control: QWidget, *more: QWidget) -> None:
-    """Add controls to a form under a label that leads to the first of them by keyboard."""
+    """Add a row to a form: a label, and one or more controls.
+
+    Parameters
+    ----------
+    layout : QFormLayout
+    text : str
+        Text of the label.
+    control : QWidget
+        The control that the keyboard reaches from the label.
+    *more : QWidget
+        Further controls, to the right.
+    """
     caption = QLabel(text)
     caption.setBuddy(control)
     if not more:
@@ -114,7 +197,14 @@ def form_row(layout: QFormLayout, text: str, control: QWidget, *more: QWidget) -
 
 
 def as_list(table: QTableView, stretched: int = 0) -> None:
-    """Make a table one that is read: rows are chosen whole, no grid, Tab leaves it, one column takes the width."""
+    """Set up a table for reading: whole rows are selected, there is no grid, and Tab leaves the table.
+
+    Parameters
+    ----------
+    table : QTableView
+    stretched : int
+        Index of the column that takes the remaining width.
+    """
     table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
     table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
@@ -130,7 +220,12 @@ def as_list(table: QTableView, stretched: int = 0) -> None:
 
 
 class Scrolling(QScrollArea):
-    """A dock whose contents scroll up and down where the window is low, and are never cut off sideways."""
+    """A dock that scrolls vertically in a low window and is never cut off at the sides.
+
+    Parameters
+    ----------
+    parent : QWidget or None
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -142,11 +237,11 @@ class Scrolling(QScrollArea):
         self.setWidget(inside)
 
     def sizeHint(self) -> QSize:
-        """As wide as the contents like to be."""
+        """Return the preferred width of the contents."""
         return QSize(self.minimumSizeHint().width(), self.widget().sizeHint().height())
 
     def minimumSizeHint(self) -> QSize:
-        """Wide enough for the narrowest contents; low windows scroll."""
+        """Return a width that shows the narrowest contents."""
         # The same before and after there is something to show, so that nothing jumps or is cut off.
         least = self.fontMetrics().averageCharWidth() * NARROWEST_CHARS
         inside = max(self.widget().minimumSizeHint().width(), least)
@@ -155,7 +250,7 @@ class Scrolling(QScrollArea):
 
 
 class Message(QLabel):
-    """One line under a dock's buttons: what went wrong and what to do, or what was done."""
+    """A line under the buttons of a dock: what was done, or what went wrong and what to do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,11 +261,21 @@ class Message(QLabel):
         self.hide()
 
     def tell(self, text: str) -> None:
-        """Show what was done."""
+        """Show what was done.
+
+        Parameters
+        ----------
+        text : str
+        """
         self._show(text, "")
 
     def warn(self, text: str) -> None:
-        """Show what went wrong."""
+        """Show what went wrong.
+
+        Parameters
+        ----------
+        text : str
+        """
         self._show(text, "color: #e5484d; font-weight: bold;")
 
     def _show(self, text: str, style: str) -> None:
@@ -180,7 +285,12 @@ class Message(QLabel):
 
 
 class ProgressLine(QWidget):
-    """Progress of a `Job`: bar, stage, time left, and a button that stops it."""
+    """Progress of a `Job`: a bar, the stage, the remaining time, and a button that stops the job.
+
+    Parameters
+    ----------
+    job : Job
+    """
 
     cancelled = Signal()
 
@@ -224,14 +334,32 @@ class ProgressLine(QWidget):
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Write a duration in seconds or minutes.
+
+    Parameters
+    ----------
+    seconds : float
+
+    Returns
+    -------
+    str
+        Rounded up, with its unit.
+    """
     if seconds < 90:
         return Common.SECONDS.format(n=max(1, math.ceil(seconds)))
     return Common.MINUTES.format(n=math.ceil(seconds / 60))
 
 
 class Folded(QWidget):
-    """A line that opens to show more."""
+    """A line that opens to show more controls.
+
+    Parameters
+    ----------
+    name : str
+        Text of the line.
+    tip : str
+        Tool tip, also read by screen readers.
+    """
 
     def __init__(self, name: str, tip: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Generators in a thread, with time left."""
+"""Work in a thread, with progress, remaining time and cancelling."""
 
 from __future__ import annotations
 
@@ -49,7 +49,17 @@ class Clock:
         self.share = 0.0
 
     def at(self, step: Progress) -> float:
-        """Share done, 0-1; it never goes back."""
+        """Return the share of the work that is done.
+
+        Parameters
+        ----------
+        step : Progress
+
+        Returns
+        -------
+        float
+            0 to 1; it never decreases.
+        """
         start, width = self._spans.get(step.stage, (0.0, 1.0))
         self.share = max(self.share, min(1.0, start + width * step.done / max(step.total, 1)))
         return self.share
@@ -80,7 +90,27 @@ def keep_triton_out() -> bool:
 
 
 def guarded(steps: Steps[T]) -> Steps[T]:
-    """Let no error but the project's own out: napari's workers swallow some others without a trace."""
+    """Turn every error of some work into an error of the project: napari's workers hide some others.
+
+    Parameters
+    ----------
+    steps : generator
+        The work.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    T
+        What the work returns.
+
+    Raises
+    ------
+    LeukoclsError
+        If the work fails.
+    """
     # Whatever the work is, it may be the first to import torch.
     keep_triton_out()
     try:
@@ -100,13 +130,28 @@ def guarded(steps: Steps[T]) -> Steps[T]:
 
 @dataclass(frozen=True)
 class Failure:
-    """The error that ended some work; an error that is returned bare is raised by the worker."""
+    """The error that ended some work. A worker would raise an error that is returned without this class."""
 
     error: LeukoclsError
 
 
 def outcome(steps: Steps[T]) -> Steps[T | Failure]:
-    """Return what work returns, or the error that ends it: napari's own handler of errors fails with PySide6."""
+    """Run some work and return its error instead of raising it: napari's error handler fails with PySide6.
+
+    Parameters
+    ----------
+    steps : generator
+        The work.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    T or Failure
+        What the work returns, or its error.
+    """
     try:
         return (yield from guarded(steps))
     except LeukoclsError as error:
@@ -114,15 +159,15 @@ def outcome(steps: Steps[T]) -> Steps[T | Failure]:
 
 
 class Job(QObject):
-    """One piece of work at a time, with a cancel that is felt at once.
+    """One piece of work at a time, in a thread.
 
-    Signals are emitted on the main thread. After `cancel`, `stopped` comes at once and nothing else of that
-    work: the thread itself ends at its next step, and what it returns is thrown away.
+    Signals are emitted on the main thread. `cancel` emits `stopped` immediately, and no other signal of that work
+    follows: the thread ends at its next step, and its result is discarded.
 
     Parameters
     ----------
     title : str
-        In napari's activity dock.
+        Shown in napari's activity dock.
     parent : QObject, optional
     """
 
@@ -152,14 +197,14 @@ class Job(QObject):
         weights: dict[str, float] | None = None,
         show_activity: bool = True,
     ) -> None:
-        """Run ``make(token)`` in a thread; what ran before is cancelled.
+        """Run ``make(token)`` in a thread. Earlier work of this job is cancelled.
 
         Parameters
         ----------
         make : callable
-            Returns the generator; called here, run in the thread.
+            Returns the generator. It is called here; the generator runs in the thread.
         weights : dict of str to float, optional
-            As `Clock` takes them.
+            Expected share of the time of each stage; see `Clock`.
         show_activity : bool
             Whether napari's activity dock shows a bar.
         """
@@ -176,7 +221,7 @@ class Job(QObject):
         worker.start()
 
     def cancel(self) -> None:
-        """Ask the work to stop, and forget it."""
+        """Ask the work to stop, and ignore its result."""
         if self._token is None:
             return
         self._token.cancel()
@@ -185,7 +230,7 @@ class Job(QObject):
         self.ended.emit()
 
     def abandon(self) -> None:
-        """Cancel without a word: for when the dock that would listen is gone."""
+        """Cancel without emitting signals, because the dock has been closed."""
         if self._token is not None:
             self._token.cancel()
             self._close()

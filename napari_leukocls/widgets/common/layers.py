@@ -1,4 +1,4 @@
-"""Between results and napari's layers: a smear out of an image layer, cells into a labels layer. No Qt."""
+"""From image layers to images, and from results to labels layers. No Qt."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _UM = {"um": 1.0, "micrometer": 1.0, "micrometre": 1.0, "nm": 1e-3, "nanometer":
 def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
     """Make the features of a labels layer: row i belongs to label i, and row 0 to the background.
 
-    Few columns, since the status bar shows them all for the cell under the cursor. A label without a cell has
-    an empty row.
+    There are few columns, since the status bar shows all of them for the cell under the cursor. A label without
+    a cell has an empty row.
 
     Parameters
     ----------
@@ -49,6 +49,10 @@ def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
         Columns as in ``cells.csv``.
     top : int
         Largest label.
+
+    Returns
+    -------
+    pandas.DataFrame
     """
     shown = pd.DataFrame(
         {
@@ -75,7 +79,22 @@ def _open(cells: pd.DataFrame) -> pd.Series:
 def colours(
     cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None
 ) -> dict[int | None, tuple[float, float, float, float]]:
-    """Colour of each label after its cell's class; labels that are not in `shown` are transparent."""
+    """Return the colour of each label by the class of its cell.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+    scheme : Scheme
+        The class scheme, with names and colours.
+    shown : collection of int or None
+        Numbers of the cells that are coloured; None for all cells.
+
+    Returns
+    -------
+    dict[int or None, tuple[float, float, float, float]]
+        RGBA, 0 to 1. Cells that are not shown are transparent.
+    """
     visible = None if shown is None else set(shown)
     table: dict[int | None, tuple[float, float, float, float]] = {0: _TRANSPARENT, None: _UNKNOWN}
     by_class = {}
@@ -89,7 +108,21 @@ def colours(
 
 
 def label_colormap(cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None) -> Any:
-    """Make the colour map of a labels layer; napari's own cycle where there are too many cells for one."""
+    """Make the colour map of a labels layer. If there are too many cells for it, napari's own colours are used.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+    scheme : Scheme
+        The class scheme, with names and colours.
+    shown : collection of int or None
+        Numbers of the cells that are coloured; None for all cells.
+
+    Returns
+    -------
+    napari.utils.colormaps.Colormap
+    """
     if len(cells) and int(cells["cell_id"].max()) > MAX_COLOURED:
         return napari_colormap()
     table = colours(cells, scheme, shown)
@@ -98,7 +131,17 @@ def label_colormap(cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] |
 
 
 def cells_layer_name(image_name: str) -> str:
-    """Name of the layer that shows the cells of an image layer."""
+    """Return the name of the layer that shows the cells of an image layer.
+
+    Parameters
+    ----------
+    image_name : str
+        Name of the image layer.
+
+    Returns
+    -------
+    str
+    """
     return f"{image_name} cells"
 
 
@@ -133,23 +176,49 @@ def result_layers(
 
 
 def pixels_of(labels: np.ndarray) -> np.ndarray:
-    """Copy labels for a layer, whose pixels are edited by hand; the result keeps its own to compare them with.
+    """Copy labels for a layer, which a person may edit; the result keeps its own labels for comparison.
 
-    In 16 bits where they fit: napari looks their colours up on the graphics side, and goes through all larger
-    ones anew, pixel by pixel, with every change of colour.
+    They have 16 bits if possible: napari colours these on the graphics card, and larger ones pixel by pixel.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        (H, W), int.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), uint16 or int32.
     """
     small = int(labels.max(initial=0)) <= MAX_COLOURED
     return labels.astype(np.uint16 if small else np.int32)
 
 
 def update_features(layer: Labels, result: FieldResult) -> None:
-    """Show what is said of the cells now, with outlines and colours as they are."""
+    """Update the features of a labels layer. Its outlines and colours stay.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        Changed in place.
+    result : FieldResult
+    """
     layer.features = cell_features(result.cells, _top(result))
     layer.metadata[METADATA_KEY] = result
 
 
 def result_of(layer: Any) -> FieldResult | None:
-    """Return the result that a layer shows, if any."""
+    """Return the result that a layer shows.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+
+    Returns
+    -------
+    FieldResult or None
+        None if it shows no result.
+    """
     found = getattr(layer, "metadata", {}).get(METADATA_KEY)
     return found if isinstance(found, FieldResult) else None
 
@@ -159,12 +228,16 @@ def _top(result: FieldResult) -> int:
 
 
 def smear_of(layer: Image) -> SmearImage:
-    """Copy the smear out of an image layer, so that work on it may leave the main thread.
+    """Copy the image of a layer, so that it can be analysed outside the main thread.
 
     Parameters
     ----------
     layer : napari.layers.Image
         Two-dimensional, RGB or grey; of a multiscale layer the full resolution is taken.
+
+    Returns
+    -------
+    SmearImage
 
     Raises
     ------
@@ -191,7 +264,17 @@ def smear_of(layer: Image) -> SmearImage:
 
 
 def pixel_size_um(layer: Image) -> float | None:
-    """Pixel size of a layer in micrometres; None where its units say nothing of the kind, or what cannot be."""
+    """Return the pixel size of a layer in micrometres.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+
+    Returns
+    -------
+    float or None
+        None if the layer has no unit of length, or a size that is not plausible.
+    """
     unit = str(layer.units[-1]).lower().replace("µ", "u")
     if unit not in _UM or layer.ndim != 2:
         return None
@@ -201,7 +284,17 @@ def pixel_size_um(layer: Image) -> float | None:
 
 
 def placement_of(layer: Image) -> dict[str, Any]:
-    """Where a layer lies in the world, for a layer that is to lie over it."""
+    """Return the position, scale and rotation of a layer, for a layer on top of it.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+
+    Returns
+    -------
+    dict of str to object
+        Arguments for napari's ``add_...`` methods.
+    """
     return {
         "scale": layer.scale,
         "translate": layer.translate,

@@ -1,4 +1,4 @@
-"""The docks that a differential count needs, opened together."""
+"""Opens the docks for a differential count together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What napari keeps of the plugin's settings between sessions, where this napari keeps any."""
+"""The settings that napari stores for the plugin, if this version of napari stores any."""
 
 from __future__ import annotations
 
@@ -24,19 +24,24 @@ def _settings() -> Any:
 
 
 def reviewer() -> str:
-    """Name of the reviewer as it was last entered."""
+    """Return the name of the reviewer that was entered last."""
     settings = _settings()
     return str(settings.review.reviewer or "") if settings is not None else ""
 
 
 def keep_reviewer(name: str) -> None:
-    """Keep the reviewer's name for the next session."""
+    """Store the reviewer's name for the next session.
+
+    Parameters
+    ----------
+    name : str
+    """
     settings = _settings()
     if settings is not None:
         settings.review.reviewer = name
 
 
 def device() -> str:
-    """Device of the networks that the user prefers."""
+    """Return the device that the user prefers for the networks."""
     settings = _settings()
     return str(settings.analyse.device) if settings is not None else "auto"

@@ -1,4 +1,4 @@
-"""What the docks of one viewer share: the slides analysed, the models loaded, the reviewer. No Qt."""
+"""The state that the docks of one viewer share: slides, models and the reviewer. No Qt."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """State that docks of one viewer share, with signals that say what changed.
+    """The state that the docks of one viewer share, with signals for its changes.
 
     Attributes
     ----------
     slides : dict of str to SlideModel
-        By slide id, in the order in which they were analysed.
+        By slide id, in the order of their analysis.
     current : SlideModel or None
         The slide that the docks show.
     reviewer : str
-        Name that corrections carry.
+        Name that is stored with corrections.
     """
 
     slide_changed = Signal(object)
@@ -56,7 +56,12 @@ class Session:
         self._store_lock = threading.Lock()
 
     def show(self, slide: SlideModel | None) -> None:
-        """Make a slide the one that all docks show."""
+        """Show a slide in all docks.
+
+        Parameters
+        ----------
+        slide : SlideModel or None
+        """
         if slide is not None:
             self.slides[slide.slide_id] = slide
         if slide is not self.current:
@@ -64,7 +69,12 @@ class Session:
             self.slide_changed.emit(slide)
 
     def set_reviewer(self, name: str) -> None:
-        """Set the name that corrections carry from now on."""
+        """Set the name that is stored with corrections.
+
+        Parameters
+        ----------
+        name : str
+        """
         name = name.strip()
         if name != self.reviewer:
             self.reviewer = name
@@ -72,18 +82,32 @@ class Session:
             self.reviewer_changed.emit(name)
 
     def set_blind(self, blind: bool) -> None:
-        """Say that a blind second read begins or ends."""
+        """Start or end the blind mode of a second read.
+
+        Parameters
+        ----------
+        blind : bool
+            Whether classes are hidden.
+        """
         if blind != self.blind:
             self.blind = blind
             self.blind_changed.emit(blind)
 
     def engine(self, config: AnalyzeConfig) -> Engine:
-        """Return the models of a configuration, loaded once; for a thread that holds `networks`.
+        """Return the loaded models of a configuration. Only a thread that holds `networks` may call it.
+
+        Parameters
+        ----------
+        config : AnalyzeConfig
+
+        Returns
+        -------
+        Engine
 
         Raises
         ------
         ModelError, DeviceError
-            Also where a model that was loaded before is not there any more.
+            If a model is missing or damaged, or the device is not available.
         """
         from napari_leukocls.analysis.engine import load_engine
 
@@ -104,16 +128,35 @@ _sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 
 
 def real_viewer(viewer: Any) -> Any:
-    """Return the viewer behind the proxy that napari hands to plugins, a new one each time.
+    """Return the viewer behind the proxy that napari gives to plugins.
 
-    What the proxy gives out are proxies too, which no weak reference holds and which are not the layers that
-    events name.
+    napari makes a new proxy each time. Its layers are proxies, too: they differ from the layers of events, and weak
+    references to them do not last.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer itself, or the proxy that napari gives to plugins.
+
+    Returns
+    -------
+    object
     """
     return getattr(viewer, "__wrapped__", viewer)
 
 
 def session_of(viewer: Any) -> Session:
-    """Return the session of a viewer; made when it is first asked for."""
+    """Return the session of a viewer, and create it if needed.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        The viewer itself, or the proxy that napari gives to plugins.
+
+    Returns
+    -------
+    Session
+    """
     real = real_viewer(viewer)
     if real not in _sessions:
         _sessions[real] = Session()
@@ -121,14 +164,14 @@ def session_of(viewer: Any) -> Session:
 
 
 def classifiers() -> list[ModelEntry]:
-    """List the models that classify, the active one first."""
+    """Return the models that classify cells; the active one is the first."""
     active = active_classifier()
     found = [entry for entry in list_models() if "classes" in _card(entry)]
     return sorted(found, key=lambda entry: (entry.name != active, entry.name))
 
 
 def segmenters() -> list[str]:
-    """Names of what outlines cells, the bundled one first."""
+    """Return the names of the segmenters; the bundled one is the first."""
     from napari_leukocls.segmentation.base import CELLPOSE_NAMES
 
     return [*Analyse.SEGMENTERS, *CELLPOSE_NAMES]

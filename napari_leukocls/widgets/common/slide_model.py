@@ -1,4 +1,4 @@
-"""One analysed slide as the docks see it: cells, counts, corrections, selection. No Qt."""
+"""One analysed slide for the docks: cells, counts, corrections and selection. No Qt."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AIM = 0.03
 
 @dataclass(frozen=True)
 class CountRow:
-    """One line of the table of counts; numbers that are not defined are None."""
+    """One row of the table of counts. Numbers that are not defined are None."""
 
     name: str
     display: str
@@ -37,7 +37,7 @@ class CountRow:
 
 @dataclass(frozen=True)
 class Totals:
-    """The slide in one line."""
+    """The totals of a slide."""
 
     cells: int
     leukocytes: int
@@ -49,22 +49,23 @@ class Totals:
 
 
 class SlideModel:
-    """A slide's result with what people said of it, and who listens to that.
+    """The result of a slide with its corrections, and signals for its changes.
 
     Parameters
     ----------
     result : FieldResult
     key : str
-        The slide's name in the review store.
+        Key of the slide in the review store.
     config : AnalyzeConfig
-        With which it was analysed.
+        The settings of the analysis.
+    scheme : Scheme, optional
 
     Attributes
     ----------
     changed : psygnal.Signal
-        Classes, counts or outlines are others.
+        Emitted after classes, counts or outlines have changed.
     selected : psygnal.Signal
-        Emits the ids of the chosen cells and who chose them.
+        Emits the numbers of the selected cells, and the name of the part that selected them.
     """
 
     changed = Signal()
@@ -95,25 +96,55 @@ class SlideModel:
         return tuple(self.result.run["classifier"]["classes"])
 
     def show(self, result: FieldResult) -> None:
-        """Replace the result, as after a new analysis or an edit of outlines."""
+        """Replace the result, for example after a new analysis.
+
+        Parameters
+        ----------
+        result : FieldResult
+        """
         self.result = result
         self.changed.emit()
 
     def with_cells(self, cells: pd.DataFrame) -> None:
-        """Replace the table of cells, and count anew."""
+        """Replace the table of cells, and count again.
+
+        Parameters
+        ----------
+        cells : pandas.DataFrame
+            Columns as in ``cells.csv``.
+        """
         from napari_leukocls.measurement.differential import differential
 
         counts = differential(cells, self.scheme, self.classes, slide_id=self.slide_id)
         self.show(replace(self.result, cells=cells, counts=counts))
 
     def select(self, cell_ids: tuple[int, ...], origin: str) -> None:
-        """Choose cells; `origin` tells listeners who did, so that they need not follow themselves."""
+        """Select cells.
+
+        Parameters
+        ----------
+        cell_ids : tuple of int
+            Numbers of the cells, as in ``cells.csv``.
+        origin : str
+            The part that selects them, so that it need not react to its own selection.
+        """
         if cell_ids != self.selection:
             self.selection = cell_ids
             self.selected.emit(cell_ids, origin)
 
     def row(self, cell_id: int) -> pd.Series | None:
-        """Return the row of a cell; None where there is none of that number."""
+        """Return the row of a cell.
+
+        Parameters
+        ----------
+        cell_id : int
+            Number of the cell, as in ``cells.csv``.
+
+        Returns
+        -------
+        pandas.Series or None
+            None if there is no such cell.
+        """
         place = np.searchsorted(self.cells["cell_id"].to_numpy(), cell_id)
         if place >= len(self.cells) or self.cells["cell_id"].iat[place] != cell_id:
             return None
@@ -126,7 +157,20 @@ class SlideModel:
         return self.cells["needs_review"].to_numpy(bool) & ~corrected
 
     def visible(self, class_name: str | None, only_review: bool) -> list[int] | None:
-        """Cells that a filter leaves; None where it leaves all."""
+        """Return the cells that pass a filter.
+
+        Parameters
+        ----------
+        class_name : str or None
+            None for all classes.
+        only_review : bool
+            Only cells that need review.
+
+        Returns
+        -------
+        list of int or None
+            None if all cells pass.
+        """
         if class_name is None and not only_review:
             return None
         keep = np.ones(len(self.cells), bool)
@@ -137,12 +181,12 @@ class SlideModel:
         return self.cells["cell_id"].to_numpy()[keep].tolist()
 
     def present(self) -> list[str]:
-        """Classes that some cell has, in the scheme's order."""
+        """Return the classes of the cells, in the order of the scheme."""
         known = [name for name in self.cells["class"].unique() if name in self.scheme]
         return self.scheme.ordered(known)
 
     def totals(self) -> Totals:
-        """Sum the slide up."""
+        """Return the totals of the slide."""
         counts = self.result.counts
         by_class = dict(zip(counts["class"], counts["count"], strict=True))
         scale = self.result.segmentation.scale
@@ -157,7 +201,7 @@ class SlideModel:
         )
 
     def count_rows(self) -> list[CountRow]:
-        """Return the table of counts, the differential first."""
+        """Return the rows of the table of counts; the classes of the differential are first."""
         counts = self.result.counts
         total = int(counts.loc[counts["in_differential"], "count"].sum())
         rows = []
@@ -185,7 +229,7 @@ class SlideModel:
         return sorted(rows, key=lambda row: row.name not in inside)
 
     def more_to_count(self) -> int:
-        """Leukocytes to count further until the limits of every class are within `AIM` of its share."""
+        """Return how many more leukocytes give limits within `AIM` of the share of every class."""
         return max((row.more or 0 for row in self.count_rows()), default=0)
 
 

@@ -1,4 +1,4 @@
-"""A training that outlives its dock: closed and opened again, the dock finds it where it is. No Qt."""
+"""A training that continues when its dock is closed. No Qt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TrainingRun:
-    """One training in its own process, with all that it has said.
+    """One training in a process of its own, with all its events.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class TrainingRun:
     Attributes
     ----------
     happened : psygnal.Signal
-        Emits each event, when `poll` finds it.
+        Emits each event that `poll` reads.
     events : list of TrainEvent
     """
 
@@ -45,17 +45,17 @@ class TrainingRun:
         return not any(event.kind in ("finished", "stopped", "failed") for event in self.events)
 
     def poll(self) -> None:
-        """Fetch what happened; never waits."""
+        """Read new events without waiting."""
         for event in self.process.poll():
             self.events.append(event)
             self.happened.emit(event)
 
     def stop(self) -> None:
-        """Ask for a soft stop."""
+        """Ask the training to stop and to keep the best model."""
         self.process.stop()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process immediately."""
         self.process.kill()
 
     @property

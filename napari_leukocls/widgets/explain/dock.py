@@ -1,4 +1,4 @@
-"""The Explain dock: where the model looked, whether that can be trusted, and the cell in words."""
+"""The Explain dock: the heatmap of a cell, whether it can be trusted, and its morphology in words."""
 
 from __future__ import annotations
 
@@ -44,7 +44,13 @@ _BADGE_COLOURS = {
 
 
 class Picture(QLabel):
-    """A small picture as large as its column, square."""
+    """A small square image, as wide as its column.
+
+    Parameters
+    ----------
+    name : str
+        Accessible name.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -54,7 +60,13 @@ class Picture(QLabel):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_pixels(self, pixels: np.ndarray) -> None:
-        """Show an array (h, w, 3) uint8."""
+        """Show an image.
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray
+            (h, w, 3), uint8.
+        """
         held = np.ascontiguousarray(pixels)
         height, width = held.shape[:2]
         image = QImage(held.data, width, height, 3 * width, QImage.Format.Format_RGB888)
@@ -62,16 +74,21 @@ class Picture(QLabel):
         self._scale()
 
     def sizeHint(self) -> QSize:
-        """A square of ten lines of text."""
+        """Return a square of nine lines of text."""
         side = self.fontMetrics().height() * 9
         return QSize(side, side)
 
     def minimumSizeHint(self) -> QSize:
-        """Half of that at least."""
+        """Return half of `sizeHint`."""
         return self.sizeHint() / 2
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Fit the picture into the new width."""
+        """Fit the image to the new width.
+
+        Parameters
+        ----------
+        event : QResizeEvent
+        """
         super().resizeEvent(event)
         self._scale()
 
@@ -83,11 +100,11 @@ class Picture(QLabel):
 
 
 class ExplainDock(Dock, Scrolling):
-    """Explain the chosen cell of the current slide.
+    """The Explain dock, for the selected cell of the current slide.
 
     Parameters
     ----------
-    napari_viewer : napari.Viewer
+    napari_viewer : napari.viewer.Viewer
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:

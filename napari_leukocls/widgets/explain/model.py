@@ -1,4 +1,4 @@
-"""What the Explain dock does, without its window."""
+"""What the Explain dock does, without Qt."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TOP = 4
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a cell.
+    """The cell and the classes to explain.
 
     Attributes
     ----------
     cell_id : int
     target : str or None
-        Class to explain; None for the best one.
+        Class to explain; None for the most probable class.
     why_not : str or None
-        Class to set beside it; None for the second best.
+        Second class; None for the second most probable class.
     method : str or None
-        None for the model's own.
+        None for the method of the model.
     """
 
     cell_id: int
@@ -42,25 +42,31 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a cell, and where it looked.
+    """The explanation of a cell.
 
     Attributes
     ----------
     cell_id : int
     crop : numpy.ndarray, (h, w, 3), uint8
-        What the model saw.
+        Input of the model.
     names : tuple of str
-        The class explained, and the one set beside it.
+        The class explained, and the second class.
     maps : numpy.ndarray, (2, h, w), float32
-        Heatmaps of those, 0-1.
+        Their heatmaps, 0-1.
     probabilities : dict of str to float
-        Of all classes, the best first.
+        Of all classes, the most probable first.
     top_left : tuple of float
-        Place of the crop's first pixel in the smear, y, x in pixels.
+        Position of the first pixel of the crop in the smear, y, x in pixels.
     step : float
         Pixels of the smear per pixel of the crop.
-    method, state, figures, words : str
-        The method; badge and figures of its checks; morphology.
+    method : str
+        Method of the heatmaps.
+    state : str
+        Result of the checks of the heatmaps.
+    figures : str
+        Figures of these checks.
+    words : str
+        Morphology in words.
     """
 
     cell_id: int
@@ -77,7 +83,7 @@ class Answer:
 
 
 def methods() -> tuple[str, ...]:
-    """Return the methods that can be chosen."""
+    """Return the methods that make heatmaps."""
     from napari_leukocls.explanation.trust import METHODS
 
     return tuple(METHODS)
@@ -86,12 +92,29 @@ def methods() -> tuple[str, ...]:
 def answer(
     session: Session, slide: SlideModel, question: Question, cancel: CancelToken
 ) -> Generator[Progress, None, Answer]:
-    """Ask the slide's classifier about one cell.
+    """Explain one cell with the classifier of its slide.
+
+    Parameters
+    ----------
+    session : Session
+    slide : SlideModel
+        Slide of the cell.
+    question : Question
+    cancel : CancelToken
+        Checked between the steps.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Answer
 
     Raises
     ------
     LeukoclsError
-        Where the model is gone, or does not know the class.
+        If the model is missing, or does not know the class.
     """
     from napari_leukocls.explanation import badge, cam, morphology
     from napari_leukocls.explanation.cells import crops_of, rows_of
@@ -147,7 +170,20 @@ def _asked(question: Question, order: list[str]) -> tuple[str, str]:
 
 
 def heat_over(crop: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lay a heatmap over a crop, as the layer on the canvas does: (h, w, 3) uint8."""
+    """Draw a heatmap over a crop.
+
+    Parameters
+    ----------
+    crop : numpy.ndarray
+        (h, w, 3), uint8.
+    heat : numpy.ndarray
+        (h, w), 0-1.
+
+    Returns
+    -------
+    numpy.ndarray
+        (h, w, 3), uint8.
+    """
     colour = np.stack([np.ones_like(heat), 0.85 * (1 - heat), np.zeros_like(heat)], axis=-1) * 255
     alpha = (0.75 * np.clip(heat, 0, 1))[..., None]
     return (crop * (1 - alpha) + colour * alpha).round().astype(np.uint8)

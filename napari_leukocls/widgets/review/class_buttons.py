@@ -1,4 +1,4 @@
-"""Buttons of the classes: each shows its key, gives its class to the chosen cells, and takes dropped ones."""
+"""Buttons of the classes: each assigns its class to the selected cells, and to cells that are dropped on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ _COLUMNS = 4
 
 
 class ClassButton(QPushButton):
-    """The button of one class."""
+    """The button of one class.
+
+    Parameters
+    ----------
+    entry : CellClass
+    """
 
     dropped = Signal(object)
 
@@ -38,24 +43,39 @@ class ClassButton(QPushButton):
         self.setAcceptDrops(True)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Cells of the gallery may be dropped here."""
+        """Accept cells that are dragged from the gallery.
+
+        Parameters
+        ----------
+        event : QDragEnterEvent
+        """
         if event.mimeData().hasFormat(CELLS_MIME):
             self.setDown(True)
             event.acceptProposedAction()
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        """Show that they are not dropped here."""
+        """Reset the button when the drag leaves it.
+
+        Parameters
+        ----------
+        event : QDragLeaveEvent
+        """
         self.setDown(False)
 
     def dropEvent(self, event: QDropEvent) -> None:
-        """Take the cells."""
+        """Emit the dropped cells.
+
+        Parameters
+        ----------
+        event : QDropEvent
+        """
         self.setDown(False)
         self.dropped.emit(dragged_cells(event.mimeData()))
         event.acceptProposedAction()
 
 
 class ClassButtons(QWidget):
-    """The buttons of the classes that the slide needs, and a menu of all others."""
+    """The buttons of the classes of a slide, and a menu of all other classes."""
 
     given = Signal(str)
     dropped = Signal(str, object)
@@ -69,7 +89,15 @@ class ClassButtons(QWidget):
         self.buttons: dict[str, ClassButton] = {}
 
     def show_classes(self, names: list[str], scheme: Scheme) -> None:
-        """Show the buttons of some classes."""
+        """Show the buttons of some classes.
+
+        Parameters
+        ----------
+        names : list of str
+            Names of the classes.
+        scheme : Scheme
+            The class scheme, with names and colours.
+        """
         if names == self._names:
             return
         self._names = names

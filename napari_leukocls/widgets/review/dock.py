@@ -1,4 +1,4 @@
-"""The Review dock and its panels."""
+"""The Review dock: gallery, corrections, goal, second read and signature."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from napari_leukocls.widgets.review.model import NUCLEATED, ReviewModel
 
 
 class ReviewHead(QWidget):
-    """Name of the reviewer, goal, group and order of the gallery, and the progress.
+    """Name of the reviewer, goal, group and order of the gallery, and progress.
 
     Parameters
     ----------
@@ -92,13 +92,13 @@ class SecondPanel(Folded):
 
 
 class SectionLine(QLabel):
-    """Follows the gallery as it scrolls; a gallery that is virtual has no headings of its own.
+    """Shows the class of the cells at the top of the gallery, and follows its scrolling.
 
     Parameters
     ----------
     gallery : Gallery
     name_of : callable
-        Gives the name of the section that a cell is in; "" where the gallery is not in sections.
+        Returns the class of a cell; "" if the gallery is not sorted by class.
     """
 
     def __init__(self, gallery: Gallery, name_of: Callable[[int], str]) -> None:
@@ -134,11 +134,11 @@ class SectionLine(QLabel):
 
 
 class ReviewDock(Dock, QWidget):
-    """Review the cells of the current slide.
+    """The Review dock.
 
     Parameters
     ----------
-    napari_viewer : napari.Viewer
+    napari_viewer : napari.viewer.Viewer
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -202,14 +202,29 @@ class ReviewDock(Dock, QWidget):
         self._subscriptions.listen(self._session.reviewer_changed, self._on_reviewer)
 
     def event(self, event: QEvent) -> bool:
-        """Claim undo and redo before napari's own shortcuts of the same keys do."""
+        """Take the keys of undo and redo before napari's own shortcuts.
+
+        Parameters
+        ----------
+        event : QEvent
+
+        Returns
+        -------
+        bool
+            Whether the event was handled.
+        """
         if event.type() == QEvent.Type.ShortcutOverride and self._shortcut(event) is not None:
             event.accept()
             return True
         return super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Undo, redo and back from anywhere in the dock."""
+        """Handle the keys of undo, redo and back.
+
+        Parameters
+        ----------
+        event : QKeyEvent
+        """
         slot = self._shortcut(event)
         if slot is None:
             super().keyPressEvent(event)

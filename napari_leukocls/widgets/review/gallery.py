@@ -1,4 +1,4 @@
-"""A gallery of crops: virtualised, so that ten thousand cells scroll as smoothly as ten."""
+"""A gallery of cells. Only visible cells are drawn, so that large slides scroll fast."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MOST_PIXMAPS = 2000
 
 
 class CellList(QAbstractListModel):
-    """Cells in order; what is written on them is asked for when they are painted."""
+    """The cells of the gallery in their order. Their captions are requested when they are drawn."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,17 +44,42 @@ class CellList(QAbstractListModel):
         self.tile: Callable[[int], Tile | None] = lambda _: None
 
     def set_ids(self, ids: list[int]) -> None:
-        """Show other cells."""
+        """Replace the cells.
+
+        Parameters
+        ----------
+        ids : list of int
+            Numbers of the cells.
+        """
         self.beginResetModel()
         self.ids = ids
         self.endResetModel()
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Return the number of cells."""
+        """Return the number of cells.
+
+        Parameters
+        ----------
+        parent : QModelIndex or None
+
+        Returns
+        -------
+        int
+        """
         return len(self.ids)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a cell's id, and what a screen reader and the tip say of it."""
+        """Return the number or the description of a cell.
+
+        Parameters
+        ----------
+        index : QModelIndex
+        role : int
+
+        Returns
+        -------
+        object
+        """
         if not index.isValid():
             return None
         cell = self.ids[index.row()]
@@ -66,15 +91,33 @@ class CellList(QAbstractListModel):
         return None
 
     def flags(self, index: QModelIndex) -> Any:
-        """Cells can be chosen and dragged."""
+        """Return that cells can be selected and dragged.
+
+        Parameters
+        ----------
+        index : QModelIndex
+
+        Returns
+        -------
+        object
+        """
         return Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsDragEnabled
 
     def mimeTypes(self) -> list[str]:
-        """Return what a drag carries."""
+        """Return the type of dragged data."""
         return [CELLS_MIME]
 
     def mimeData(self, indexes: Any) -> QMimeData:
-        """Put the dragged cells' ids into a drag."""
+        """Return the numbers of the dragged cells as data of the drag.
+
+        Parameters
+        ----------
+        indexes : object
+
+        Returns
+        -------
+        QMimeData
+        """
         data = QMimeData()
         ids = ",".join(str(self.ids[index.row()]) for index in indexes)
         data.setData(CELLS_MIME, QByteArray(ids.encode()))
@@ -82,18 +125,28 @@ class CellList(QAbstractListModel):
 
 
 def dragged_cells(data: QMimeData) -> list[int]:
-    """Ids that a drag from the gallery carries."""
+    """Return the numbers of the cells in a drag.
+
+    Parameters
+    ----------
+    data : QMimeData
+        Data of the drag.
+
+    Returns
+    -------
+    list of int
+    """
     text = bytes(data.data(CELLS_MIME)).decode()
     return [int(part) for part in text.split(",") if part]
 
 
 class Pictures:
-    """Pictures of cells, cut when they are first seen.
+    """Images of cells, cut when they are first shown.
 
     Parameters
     ----------
     side : int
-        Pixels of the screen.
+        Width and height, pixels of the screen.
     """
 
     def __init__(self, side: int) -> None:
@@ -103,7 +156,12 @@ class Pictures:
         self._cache: OrderedDict[int, QPixmap] = OrderedDict()
 
     def show(self, result: FieldResult) -> None:
-        """Cut from another result; pictures of the same image whose cells have not moved are kept."""
+        """Use another result. Images of cells that have not moved in the same smear are kept.
+
+        Parameters
+        ----------
+        result : FieldResult
+        """
         cells = result.cells
         boxes = {
             int(cell): (float(y), float(x))
@@ -118,7 +176,18 @@ class Pictures:
         self._result, self._boxes = result, boxes
 
     def get(self, cell: int) -> QPixmap | None:
-        """Return the picture of a cell."""
+        """Return the image of a cell.
+
+        Parameters
+        ----------
+        cell : int
+            Number of the cell.
+
+        Returns
+        -------
+        QPixmap or None
+            None if there is no such cell.
+        """
         found = self._cache.get(cell)
         if found is not None:
             self._cache.move_to_end(cell)
@@ -149,7 +218,14 @@ class Pictures:
 
 
 class TilePainter(QStyledItemDelegate):
-    """Paints a cell: its picture in a frame of its class's colour, and its class under it."""
+    """Draws a cell: its image in a frame of the colour of its class, and its caption.
+
+    Parameters
+    ----------
+    pictures : Pictures
+    caption_height : int
+        Pixels of the screen.
+    """
 
     def __init__(self, pictures: Pictures, caption_height: int) -> None:
         super().__init__()
@@ -157,11 +233,28 @@ class TilePainter(QStyledItemDelegate):
         self._caption = caption_height
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex) -> QSize:
-        """All tiles are alike, which is what makes the layout quick."""
+        """Return the size of a tile. All tiles have the same size, which makes the layout fast.
+
+        Parameters
+        ----------
+        option : QStyleOptionViewItem
+        index : QModelIndex
+
+        Returns
+        -------
+        QSize
+        """
         return QSize(self._pictures.side + 8, self._pictures.side + 8 + self._caption)
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
-        """Draw one tile."""
+        """Draw one tile.
+
+        Parameters
+        ----------
+        painter : QPainter
+        option : QStyleOptionViewItem
+        index : QModelIndex
+        """
         model = index.model()
         cell = model.data(index, Qt.ItemDataRole.UserRole)
         tile = model.tile(cell)
@@ -188,7 +281,7 @@ class TilePainter(QStyledItemDelegate):
 
 
 class Gallery(QListView):
-    """The gallery: cells are chosen with the mouse or the keys, dragged, and classed by a key."""
+    """The gallery: cells are selected, dragged, and classified with a key."""
 
     chosen = Signal(object)
     class_key = Signal(str)
@@ -217,24 +310,38 @@ class Gallery(QListView):
         self.selectionModel().selectionChanged.connect(lambda *_: self.chosen.emit(self.selected_ids()))
 
     def sizeHint(self) -> QSize:
-        """Three rows of four."""
+        """Return the size of three rows of four cells."""
         tile = self.pictures.side + 12
         return QSize(4 * tile, 3 * tile)
 
     def show_cells(self, ids: list[int], selected: list[int]) -> None:
-        """Show cells, with some of them chosen."""
+        """Show cells, and select some of them.
+
+        Parameters
+        ----------
+        ids : list of int
+            Numbers of the cells.
+        selected : list of int
+            Numbers of the cells that are selected.
+        """
         was_blocked = self.blockSignals(True)
         self.cells.set_ids(ids)
         self.blockSignals(was_blocked)
         self.select(selected)
 
     def selected_ids(self) -> list[int]:
-        """Cells that are chosen, in order."""
+        """Return the selected cells in their order."""
         rows = sorted(index.row() for index in self.selectionModel().selectedIndexes())
         return [self.cells.ids[row] for row in rows]
 
     def select(self, ids: list[int]) -> None:
-        """Choose cells, and scroll to the first."""
+        """Select cells, and scroll to the first.
+
+        Parameters
+        ----------
+        ids : list of int
+            Numbers of the cells.
+        """
         wanted = set(ids)
         rows = [row for row, cell in enumerate(self.cells.ids) if cell in wanted]
         selection = QItemSelection()
@@ -249,7 +356,18 @@ class Gallery(QListView):
             self.scrollTo(first)
 
     def next_after(self, ids: list[int]) -> int | None:
-        """Return the cell after the last of some; where there is none, the one before the first."""
+        """Return the cell to review after some cells.
+
+        Parameters
+        ----------
+        ids : list of int
+            Numbers of the cells.
+
+        Returns
+        -------
+        int or None
+            The cell after the last of them, else the cell before the first; None if there is none.
+        """
         rows = [row for row, cell in enumerate(self.cells.ids) if cell in set(ids)]
         if not rows:
             return None
@@ -259,7 +377,12 @@ class Gallery(QListView):
         return None
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Classes have keys, and Return confirms; other keys move about."""
+        """Handle Return and the keys of the classes. Other keys move in the gallery.
+
+        Parameters
+        ----------
+        event : QKeyEvent
+        """
         plain = event.modifiers() in (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier)
         if plain and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             self.confirm.emit()

@@ -1,4 +1,4 @@
-"""Groups, order, corrections, goal, signature."""
+"""What the Review dock does, without Qt: groups, order, corrections, goal, second read and signature."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOT_REVIEWED = ("red_cell", "platelet")
 
 @dataclass(frozen=True)
 class Group:
-    """One choice of what the gallery shows."""
+    """One group of cells that the gallery can show."""
 
     name: str
     text: str
@@ -38,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Tile:
-    """What is written on a cell of the gallery."""
+    """Caption and frame of a cell in the gallery."""
 
     class_name: str
     caption: str
@@ -48,7 +48,7 @@ class Tile:
 
 
 class Tiles:
-    """What is written on the cells of a slide.
+    """Captions and frames of the cells of a slide.
 
     Parameters
     ----------
@@ -61,7 +61,20 @@ class Tiles:
         self._table: Any = None
 
     def of(self, cell_id: int, blind: bool) -> Tile | None:
-        """Return what is written on a cell, for a blind reader nothing; None where there is no such cell."""
+        """Return the caption and frame of a cell.
+
+        Parameters
+        ----------
+        cell_id : int
+            Number of the cell, as in ``cells.csv``.
+        blind : bool
+            Hide the class, for a blind second read.
+
+        Returns
+        -------
+        Tile or None
+            None if there is no such cell.
+        """
         said = self._all().get(cell_id)
         if said is None:
             return None
@@ -76,7 +89,17 @@ class Tiles:
         return Tile(entry.name, f"{entry.short}{mark}{sure}", entry.colour, waiting, corrected)
 
     def class_of(self, cell_id: int) -> str:
-        """Return the name of a cell's class."""
+        """Return the displayed name of the class of a cell.
+
+        Parameters
+        ----------
+        cell_id : int
+            Number of the cell, as in ``cells.csv``.
+
+        Returns
+        -------
+        str
+        """
         return self._slide.scheme[self._all()[cell_id][0]].display
 
     def _all(self) -> dict[int, tuple[str, float, bool, str]]:
@@ -101,9 +124,9 @@ class ReviewModel:
     Attributes
     ----------
     reading : SecondRead or None
-        The blind second read that is under way.
+        The blind second read that is open.
     agreement : Agreement or None
-        Of the second read that was finished last.
+        Of the last finished second read.
     """
 
     changed = Signal()
@@ -121,7 +144,7 @@ class ReviewModel:
     # What is shown -------------------------------------------------------------------------------------
 
     def groups(self) -> list[Group]:
-        """Return what the gallery can show, with the number of cells in each."""
+        """Return the groups that the gallery can show, with the number of cells in each."""
         if self.reading is not None:
             left = len(self.reading.cell_ids) - len(self._answers)
             return [Group(NUCLEATED, Review.READ_LEFT.format(n=left), left)]
@@ -137,7 +160,20 @@ class ReviewModel:
         return found
 
     def order(self, group: str, sort: str) -> np.ndarray:
-        """Cells of a group in the order of the gallery, (N,) int."""
+        """Return the cells of a group in the order of the gallery.
+
+        Parameters
+        ----------
+        group : str
+            Name of a class, or `WAITING`, `NUCLEATED`, `UNLIKE`.
+        sort : str
+            `BY_DOUBT`, `BY_SIZE` or `BY_PLACE`.
+
+        Returns
+        -------
+        numpy.ndarray
+            Numbers of the cells, (N,), int.
+        """
         if self.reading is not None:
             left = [cell for cell in self.reading.cell_ids if cell not in self._answers]
             return np.array(left, int)
@@ -172,22 +208,57 @@ class ReviewModel:
         return list(self.session.store.offered(self.slide.key))
 
     def tile(self, cell_id: int) -> Tile | None:
-        """Return what to write on a cell; in a blind read nothing of what others said."""
+        """Return the caption and frame of a cell. During a blind read they do not show the class.
+
+        Parameters
+        ----------
+        cell_id : int
+            Number of the cell, as in ``cells.csv``.
+
+        Returns
+        -------
+        Tile or None
+            None if there is no such cell.
+        """
         return self._tiles.of(cell_id, self.reading is not None)
 
     def section(self, cell_id: int, group: str) -> str:
-        """Return the class in which a cell lies, where the gallery shows a group class by class; else ""."""
+        """Return the displayed class of a cell, for a gallery that is sorted by class.
+
+        Parameters
+        ----------
+        cell_id : int
+            Number of the cell, as in ``cells.csv``.
+        group : str
+            The group that the gallery shows.
+
+        Returns
+        -------
+        str
+            "" if the gallery is not sorted by class.
+        """
         return self._tiles.class_of(cell_id) if self.reading is None and group == NUCLEATED else ""
 
     def classes(self) -> list[str]:
-        """Classes that have a button: the model's, and what every person needs."""
+        """Return the classes that have a button."""
         present = [name for name in self.slide.present() if name not in _NOT_REVIEWED]
         return self.slide.scheme.ordered(
             [*(name for name in self.slide.classes if name in self.slide.scheme), *present, *ALWAYS]
         )
 
     def class_of_key(self, key: str) -> str | None:
-        """Class that a key of the keyboard stands for."""
+        """Return the class of a key of the keyboard.
+
+        Parameters
+        ----------
+        key : str
+            A character.
+
+        Returns
+        -------
+        str or None
+            None if no class has this key.
+        """
         if not key.strip():
             return None
         return next((entry.name for entry in self.slide.scheme if entry.key == key), None)
@@ -195,12 +266,18 @@ class ReviewModel:
     # What people say -----------------------------------------------------------------------------------
 
     def correct(self, cell_ids: list[int], class_name: str) -> None:
-        """Give cells a class; each is on disk before the next.
+        """Assign a class to cells. Each correction is saved before the next.
+
+        Parameters
+        ----------
+        cell_ids : list of int
+            Numbers of the cells, as in ``cells.csv``.
+        class_name : str
 
         Raises
         ------
         LeukoclsError
-            Where the store cannot take it; what was taken before stands.
+            If a correction cannot be saved. Earlier ones stay saved.
         """
         if self.reading is not None:
             for cell in cell_ids:
@@ -221,7 +298,13 @@ class ReviewModel:
                 self.refresh()
 
     def confirm(self, cell_ids: list[int]) -> None:
-        """Say that the classes shown are right."""
+        """Save that the classes shown are correct.
+
+        Parameters
+        ----------
+        cell_ids : list of int
+            Numbers of the cells, as in ``cells.csv``.
+        """
         by_class: dict[str, list[int]] = {}
         for cell in cell_ids:
             row = self.slide.row(cell)
@@ -231,11 +314,11 @@ class ReviewModel:
             self.correct(cells, name)
 
     def undo(self) -> list[int]:
-        """Take back what was done last; the cells that it was done to."""
+        """Undo the last action, and return its cells."""
         return self._step(self._done, self._undone, self.session.store.undo)
 
     def redo(self) -> list[int]:
-        """Do again what was taken back last; the cells that it was done to."""
+        """Redo the last action that was undone, and return its cells."""
         return self._step(self._undone, self._done, self.session.store.redo)
 
     def _step(self, source: list[int], target: list[int], action: Any) -> list[int]:
@@ -256,7 +339,7 @@ class ReviewModel:
             raise ArgumentError(Review.NAME_FIRST)
 
     def refresh(self) -> None:
-        """Fill the corrections that stand into the slide's table."""
+        """Apply the corrections of the review store to the slide."""
         # Over the table as the classifier left it: an undone correction leaves nothing behind.
         self.slide.with_cells(self.session.store.apply(self.slide.key, self.slide.added.cells))
         self.changed.emit()
@@ -269,12 +352,18 @@ class ReviewModel:
         return self.session.store.progress(self.slide.key).goal
 
     def set_goal(self, goal: int | None) -> None:
-        """Count this many leukocytes."""
+        """Set how many leukocytes to count.
+
+        Parameters
+        ----------
+        goal : int or None
+            None for all.
+        """
         self.session.store.set_goal(self.slide.key, goal, self.session.reviewer)
         self.changed.emit()
 
     def progress(self) -> tuple[int, int, str]:
-        """How many cells of the count are settled, of how many, and that in words."""
+        """Return the number of reviewed cells, the number of counted cells, and a text."""
         if self.reading is not None:
             total = len(self.reading.cell_ids)
             done = len(self._answers)
@@ -293,12 +382,12 @@ class ReviewModel:
         return done, max(now.counted, 1), text
 
     def sign_off(self) -> str:
-        """Sign the slide; what to say of it.
+        """Sign the slide, and return a message.
 
         Raises
         ------
         LeukoclsError
-            While counted cells need review.
+            If counted cells need review.
         """
         self._named()
         signed = self.session.store.sign_off(self.slide.key, self.session.reviewer)
@@ -306,14 +395,25 @@ class ReviewModel:
         return plural(Review.SIGNED, signed.n_counted, who=signed.reviewer)
 
     def signature(self) -> str:
-        """Who has signed the slide as it is now; "" where nobody has."""
+        """Return who signed the current state of the slide; "" if nobody has."""
         signed = self.session.store.signed(self.slide.key)
         return "" if signed is None else plural(Review.SIGNED, signed.n_counted, who=signed.reviewer)
 
     # Second read ---------------------------------------------------------------------------------------
 
     def start_reading(self, reader: str) -> None:
-        """Begin a blind second read, or go on with it."""
+        """Start a blind second read, or continue it.
+
+        Parameters
+        ----------
+        reader : str
+            Name of the second reader.
+
+        Raises
+        ------
+        ArgumentError
+            If the name is empty.
+        """
         if not reader.strip():
             raise ArgumentError(Review.READER_FIRST)
         self.reading = self.session.store.second_read(self.slide.key, reader.strip())
@@ -321,17 +421,17 @@ class ReviewModel:
         self.changed.emit()
 
     def leave_reading(self) -> None:
-        """Interrupt the second read; it goes on where it was left."""
+        """Leave the second read. It can be continued later."""
         self.reading = None
         self.changed.emit()
 
     def finish_reading(self) -> str:
-        """End the second read; what to say of the agreement.
+        """Finish the second read, and return a message with the agreement.
 
         Raises
         ------
         LeukoclsError
-            While cells are left.
+            If some cells have no class yet.
         """
         if self.reading is None:
             raise LeukoclsError(Review.NO_READING)

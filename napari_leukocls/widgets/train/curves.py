@@ -1,4 +1,4 @@
-"""Curves of a training as it runs."""
+"""Curves of a running training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _COLOURS = ("#e69f00", "#56b4e9")
 
 
 class Curves(QWidget):
-    """One small diagram: lines over the epochs.
+    """A small diagram with lines over the epochs.
 
     Parameters
     ----------
     title : str
     names : sequence of str
-        Of the lines.
+        Names of the lines.
     top : float, optional
-        Of the axis; by default what the values need.
+        Upper end of the axis; by default it depends on the values.
     """
 
     def __init__(self, title: str, names: tuple[str, ...], top: float | None = None) -> None:
@@ -33,13 +33,25 @@ class Curves(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def clear(self, epochs: int) -> None:
-        """Begin anew."""
+        """Remove all values.
+
+        Parameters
+        ----------
+        epochs : int
+            Expected number of epochs.
+        """
         self._lines = [[] for _ in self._names]
         self._epochs = max(1, epochs)
         self.update()
 
     def add(self, *values: float | None) -> None:
-        """Add an epoch."""
+        """Add the values of an epoch.
+
+        Parameters
+        ----------
+        *values : float or None
+            One per line; None if there is no value.
+        """
         for line, value in zip(self._lines, values, strict=True):
             line.append(float("nan") if value is None else float(value))
         self._epochs = max(self._epochs, len(self._lines[0]))
@@ -50,15 +62,20 @@ class Curves(QWidget):
         self.update()
 
     def sizeHint(self) -> QSize:
-        """Nine lines of text high."""
+        """Return a height of eight lines of text."""
         return QSize(self.fontMetrics().averageCharWidth() * 40, self.fontMetrics().height() * 8)
 
     def minimumSizeHint(self) -> QSize:
-        """Wide enough for its title and the names of its lines."""
+        """Return a width for the title and the names of the lines."""
         return QSize(self.fontMetrics().averageCharWidth() * 30, self.fontMetrics().height() * 8)
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw title, frame, lines and their names."""
+        """Draw the title, the frame, the lines and their names.
+
+        Parameters
+        ----------
+        event : QPaintEvent
+        """
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         ink = self.palette().color(QPalette.ColorRole.WindowText)

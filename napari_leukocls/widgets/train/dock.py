@@ -1,4 +1,4 @@
-"""The Train dock: the lab's own corrections become a better model, or are shown not to."""
+"""The Train dock: it trains a model on corrections and crops, and compares it with the current model."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ POLL_MS = 150
 
 
 class TrainDock(Dock, Scrolling):
-    """Train a model.
+    """The Train dock.
 
     Parameters
     ----------
-    napari_viewer : napari.Viewer
+    napari_viewer : napari.viewer.Viewer
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -137,7 +137,12 @@ class TrainDock(Dock, Scrolling):
         self._subscriptions.listen(self._session.models_changed, self.settings.refresh_models)
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Corrections may have been made, and models come, while the dock was hidden."""
+        """Update slides and models: some may have been added while the dock was hidden.
+
+        Parameters
+        ----------
+        event : QShowEvent
+        """
         super().showEvent(event)
         self.data.refresh_slides()
         self.settings.refresh_models()

@@ -1,4 +1,4 @@
-"""Data and settings."""
+"""The forms of the Train dock: data and settings."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _MODEL, _ARCH, _RECIPE = "model", "arch", "recipe"
 
 @dataclass(frozen=True)
 class Setting:
-    """A field of the training settings, for a control.
+    """A training setting with a control.
 
     Attributes
     ----------
     name, help : str
     default : object
     choices : tuple
-        Where only these values are allowed.
+        The allowed values; empty if the value is typed.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Setting:
 
 
 def advanced_settings() -> list[Setting]:
-    """Return the settings that have no control of their own, in their order."""
+    """Return the settings without a control of their own, in their order."""
     found = []
     for name, info in TrainConfig.model_fields.items():
         if name in PLAIN:
@@ -70,7 +70,22 @@ def advanced_settings() -> list[Setting]:
 
 
 def parsed(setting: Setting, text: str) -> Any:
-    """Read what a person typed for a setting; `ArgumentError` where it is no value of its kind."""
+    """Convert the text that a person typed for a setting.
+
+    Parameters
+    ----------
+    setting : Setting
+    text : str
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    ArgumentError
+        If the text is not valid for the setting.
+    """
     if isinstance(setting.default, (tuple, dict)) or setting.name in ("mean", "std"):
         try:
             if setting.name in ("mean", "std"):
@@ -84,7 +99,7 @@ def parsed(setting: Setting, text: str) -> Any:
 
 
 class DataForm(QWidget):
-    """Where the labelled crops come from.
+    """The sources of labelled crops.
 
     Parameters
     ----------
@@ -123,7 +138,7 @@ class DataForm(QWidget):
         self._job.failed.connect(self.problem)
 
     def refresh_slides(self) -> None:
-        """Ask the review store, which takes a moment to open, for the slides that have corrections."""
+        """Update the slides with corrections. The review store is read in a thread."""
         self._job.start(lambda _: listed(self._session), show_activity=False)
 
     def _show_slides(self, found: list[tuple[str, str, int]]) -> None:
@@ -147,7 +162,7 @@ class DataForm(QWidget):
         self.refresh_counts()
 
     def sources(self) -> Sources:
-        """Return what is chosen."""
+        """Return the selected sources."""
         keys = []
         for i in range(self.slides.count()):
             item = self.slides.item(i)
@@ -158,7 +173,7 @@ class DataForm(QWidget):
         return Sources(tuple(keys), tuple(paths))
 
     def refresh_counts(self) -> None:
-        """Say how many crops of each class there are."""
+        """Show the number of crops of each class."""
         try:
             counts = class_counts(self._session, self.sources())
         except LeukoclsError as error:
@@ -172,7 +187,13 @@ class DataForm(QWidget):
         self.changed.emit()
 
     def add(self, path: str) -> None:
-        """Add a folder or a table of labelled crops."""
+        """Add a folder or a table of labelled crops.
+
+        Parameters
+        ----------
+        path : str
+            Nothing is done if it is empty.
+        """
         if path:
             item = QListWidgetItem(path)
             item.setToolTip(path)
@@ -192,7 +213,7 @@ class DataForm(QWidget):
 
 
 class SettingsForm(QWidget):
-    """What is trained, and how.
+    """The settings of a training.
 
     Parameters
     ----------
@@ -234,7 +255,7 @@ class SettingsForm(QWidget):
         column.addWidget(self.advanced)
 
     def refresh_models(self) -> None:
-        """Offer the models that are there, and the networks that can be begun."""
+        """Update the list of models and of new networks."""
         entries: list[tuple[str, Any]] = [
             (Train.FROM_MODEL.format(name=entry.name), (_MODEL, entry.name)) for entry in classifiers()
         ]
@@ -266,9 +287,19 @@ class SettingsForm(QWidget):
     def config(self, data: Path | str) -> Any:
         """Return the settings, validated.
 
+        Parameters
+        ----------
+        data : pathlib.Path or str
+            Folder or table of labelled crops.
+
+        Returns
+        -------
+        TrainConfig
+
         Raises
         ------
         ArgumentError
+            If a setting is not valid.
         """
         options: dict[str, Any] = {}
         kind, name = self.model.currentData()

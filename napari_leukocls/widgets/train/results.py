@@ -1,4 +1,4 @@
-"""The results page of a training: the new model against the current one, and whether it shall replace it."""
+"""The results of a training: the new model compared with the current one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,19 @@ from napari_leukocls.widgets.train.model import Preview, Results
 
 
 def table(name: str, columns: tuple[str, ...]) -> QTableWidget:
-    """Make a table of results that is as high as its rows."""
+    """Make a table of results that is as high as its rows.
+
+    Parameters
+    ----------
+    name : str
+        Accessible name.
+    columns : tuple of str
+        Titles of the columns.
+
+    Returns
+    -------
+    QTableWidget
+    """
     made: QTableWidget = named(QTableWidget(0, len(columns)), name, name)
     made.setHorizontalHeaderLabels(columns)
     as_list(made)
@@ -34,7 +46,17 @@ def table(name: str, columns: tuple[str, ...]) -> QTableWidget:
 
 
 def fill_table(made: QTableWidget, rows: list[list[str]], tips: list[str] | None = None) -> None:
-    """Show rows of text; all but the first column are set to the right."""
+    """Fill a table. All columns but the first are aligned to the right.
+
+    Parameters
+    ----------
+    made : QTableWidget
+        The table.
+    rows : list of list of str
+        Texts of each row.
+    tips : list of str or None
+        Tool tip of each row.
+    """
     made.setRowCount(len(rows))
     for i, cells in enumerate(rows):
         for j, text in enumerate(cells):
@@ -49,7 +71,19 @@ def fill_table(made: QTableWidget, rows: list[list[str]], tips: list[str] | None
 
 
 def split_rows(found: Preview, scheme: Scheme) -> list[list[str]]:
-    """Return the crops of each class in each part, as rows of a table."""
+    """Return the number of crops of each class in each part, as rows of a table.
+
+    Parameters
+    ----------
+    found : Preview
+        How the data would be split.
+    scheme : Scheme
+        The class scheme, with names and colours.
+
+    Returns
+    -------
+    list of list of str
+    """
     return [
         [
             scheme[name].display if name in scheme else name,
@@ -60,12 +94,22 @@ def split_rows(found: Preview, scheme: Scheme) -> list[list[str]]:
 
 
 def why(reason: str) -> str:
-    """Return the gate's reason without its verdict: nothing is promoted before the button is pressed."""
+    """Return the reason of a decision without its verdict, since nothing is promoted before the button is pressed.
+
+    Parameters
+    ----------
+    reason : str
+        As the promotion gate gives it.
+
+    Returns
+    -------
+    str
+    """
     return reason.removeprefix("not promoted: ").removeprefix("promoted: ")
 
 
 class Figure(QLabel):
-    """A picture from a file, as wide as the dock."""
+    """An image from a file, as wide as the dock."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,14 +117,26 @@ class Figure(QLabel):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def show_file(self, path: Any, name: str) -> None:
-        """Show a picture file."""
+        """Show an image file.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+        name : str
+            Accessible name.
+        """
         self._source = QPixmap(str(path))
         named(self, name, name)
         self.setVisible(not self._source.isNull())
         self._scale()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Fit the new width."""
+        """Fit the image to the new width.
+
+        Parameters
+        ----------
+        event : QResizeEvent
+        """
         super().resizeEvent(event)
         self._scale()
 
@@ -93,7 +149,7 @@ class Figure(QLabel):
 
 
 class ResultsPage(QWidget):
-    """Verdict, recall of each class, figures, and what to do with the model.
+    """The verdict, the recall of each class, figures, and buttons to promote or keep the model.
 
     Parameters
     ----------
@@ -134,7 +190,12 @@ class ResultsPage(QWidget):
         self.hide()
 
     def show_results(self, found: Results) -> None:
-        """Show the results of a training."""
+        """Show the results of a training.
+
+        Parameters
+        ----------
+        found : Results
+        """
         self._results = found
         decision = found.decision
         yes = decision is not None and decision.promote
