@@ -1,6 +1,6 @@
-"""The review store: corrections of people, kept beside each slide's hash, with a log that cannot be bent.
+"""The review store: corrections by people, kept with each slide, and a log that shows any later change.
 
-Needs no window: the docks, the command line and a notebook use it alike.
+It needs no window: the docks, the command line and notebooks use it in the same way.
 
 Examples
 --------

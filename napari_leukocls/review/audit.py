@@ -1,4 +1,4 @@
-"""Verify and export the log; tables replayed from it."""
+"""Verify and export the log of corrections, and compare it with the tables."""
 
 from __future__ import annotations
 
@@ -24,27 +24,36 @@ from napari_leukocls.review.text import canonical
 if TYPE_CHECKING:
     from napari_leukocls.review.store import ReviewStore
 
-#: Faults that are listed; one change of an old entry need not fill a screen.
-MOST_FAULTS = 20
+#: Faults that are listed: one changed entry can make thousands of them.
+MAX_FAULTS = 20
 FORMATS = ("jsonl", "csv")
 
 _CSV_COLUMNS = (
     *("seq", "at", "actor", "action", "slide", "analysis", "cell_id", "from_class", "to_class", "predicted"),
     *("probability", "reason", "id", "stands", "entry", "previous", "hash"),
 )
+#: Actions that are rows of the table ``corrections``, and the fields that such a row and its entry share.
+_CHANGES = ("correct", "undo", "redo", "carry", "contested")
+_CHANGE_FIELDS = ("analysis", "cell_id", "revision", "from_class", "to_class", "reason", "target", "before")
+#: Fields that an analysis and its entry share.
+_ANALYSIS_FIELDS = (
+    *("digest", "cells_digest", "classifier", "classifier_sha256", "segmenter", "segmenter_sha256"),
+    *("settings", "classes", "version", "um_per_px"),
+)
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check of the log found.
+    """The result of a check of the log.
 
     Attributes
     ----------
     entries : int
+        How many the log has.
     head : Head
-        The last entry that the chain leads to; to be noted elsewhere and given to a later check.
+        The last entry of the chain. Note it elsewhere, and give it to a later check as `anchor`.
     faults : tuple of str
-        One line each; none where everything is as it was written.
+        One line each; empty if everything is as it was written.
     """
 
     entries: int
@@ -53,19 +62,28 @@ class Verification:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no faults."""
         return not self.faults
 
 
 def verify(store: ReviewStore, anchor: Head | None = None) -> Verification:
-    """Look for any change, deletion or re-ordering in the log, and for tables that say otherwise.
+    """Check that no entry of the log was changed, deleted or moved, and that the tables agree with the log.
 
     Parameters
     ----------
     store : ReviewStore
     anchor : Head, optional
-        Where the log ended at some earlier time, as an export or a check said it. The note that the store
-        keeps beside its database is looked at in any case.
+        The last entry of the log at an earlier time, as an export or a check returned it. The note that the
+        store keeps beside its database is always checked.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    ReviewError
+        If the database cannot be read.
     """
     faults: list[str] = []
     replay = Replay()
@@ -84,9 +102,9 @@ def verify(store: ReviewStore, anchor: Head | None = None) -> Verification:
         faults += _anchor_faults(anchors, hashes, last)
         faults += replay.compare(connection)
         entries = connection.execute(sa.select(sa.func.count()).select_from(audit)).scalar_one()
-    kept = tuple(faults[:MOST_FAULTS])
-    if len(faults) > MOST_FAULTS:
-        kept += (f"and {len(faults) - MOST_FAULTS} more.",)
+    kept = tuple(faults[:MAX_FAULTS])
+    if len(faults) > MAX_FAULTS:
+        kept += (f"and {len(faults) - MAX_FAULTS} more.",)
     return Verification(int(entries), last, kept)
 
 
@@ -98,18 +116,20 @@ def export(store: ReviewStore, path: str | Path, kind: str = "jsonl") -> Head:
     store : ReviewStore
     path : path-like
     kind : {"jsonl", "csv"}
-        JSON lines hold all that a check by other means needs: ``previous``, ``entry`` (the text that was
-        hashed) and ``hash``. CSV is for spreadsheets; its texts run nothing.
+        JSON lines hold everything that another program needs to check the log: ``previous``, ``entry`` (the
+        text of which the hash is made) and ``hash``. CSV is for spreadsheets; its text is never a formula.
 
     Returns
     -------
     Head
-        Where the log ends; keep it elsewhere to prove later that nothing was cut off.
+        The last entry. Keep it elsewhere, to show later that nothing was cut off.
 
     Raises
     ------
+    ArgumentError
+        If there is no such kind of file.
     OutputError
-        Where it cannot be written.
+        If the file cannot be written.
     """
     if kind not in FORMATS:
         raise ArgumentError(f"the log cannot be exported as '{kind}'; give {' or '.join(FORMATS)}.")
@@ -123,7 +143,17 @@ def export(store: ReviewStore, path: str | Path, kind: str = "jsonl") -> Head:
 
 
 def entries(store: ReviewStore) -> Iterator[dict[str, Any]]:
-    """Entries of the log, oldest first, as they were written."""
+    """The entries of the log, oldest first.
+
+    Parameters
+    ----------
+    store : ReviewStore
+
+    Yields
+    ------
+    dict
+        As it was written.
+    """
     with store.database.read() as connection:
         for row in _rows(connection):
             yield json.loads(row.entry)
@@ -187,34 +217,37 @@ def _csv_lines(connection: Connection) -> Iterator[tuple[int, str, str]]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as a CSV shows it: nothing for none, and no text that a spreadsheet runs."""
+    """A value as the CSV has it: empty for None, and no text that is a formula."""
     if value is None:
         return ""
     return safe_text(value) if isinstance(value, str) else value
 
 
-_CHANGES = ("correct", "undo", "redo", "carry", "contested")
-
-_SAID = ("analysis", "cell_id", "revision", "from_class", "to_class", "reason", "target", "before")
-
-_MODEL = (
-    *("digest", "cells_digest", "classifier", "classifier_sha256", "segmenter", "segmenter_sha256"),
-    *("settings", "classes", "version", "um_per_px"),
-)
-
-
 class Replay:
-    """What the entries of a log amount to."""
+    """The state of the tables according to the log: its entries are added one by one, then compared."""
 
     def __init__(self) -> None:
         self._analyses: dict[int, dict[str, Any]] = {}
-        self._said: dict[int, tuple[Any, ...]] = {}
+        self._changes: dict[int, tuple[Any, ...]] = {}
         self._stands: dict[tuple[int, int], tuple[int, int | None]] = {}
         self._read: list[tuple[Any, ...]] = []
         self._signed: list[tuple[Any, ...]] = []
 
     def take(self, seq: int, text: str) -> list[str]:
-        """Read the next entry; what is wrong with it as such."""
+        """Add the next entry.
+
+        Parameters
+        ----------
+        seq : int
+            Number of the entry.
+        text : str
+            The entry, JSON.
+
+        Returns
+        -------
+        list of str
+            Faults of the entry itself.
+        """
         try:
             entry = json.loads(text)
             if entry["seq"] != seq:
@@ -227,10 +260,10 @@ class Replay:
     def _take(self, entry: dict[str, Any]) -> None:
         action, actor, at = entry["action"], entry["actor"], entry["at"]
         if action == "analysis":
-            self._analyses[entry["analysis"]] = {name: entry[name] for name in _MODEL}
+            self._analyses[entry["analysis"]] = {name: entry[name] for name in _ANALYSIS_FIELDS}
         elif action in _CHANGES:
-            said = (action, actor, at, *(entry[name] for name in _SAID))
-            self._said[entry["id"]] = said
+            change = (action, actor, at, *(entry[name] for name in _CHANGE_FIELDS))
+            self._changes[entry["id"]] = change
             self._stands[entry["analysis"], entry["cell_id"]] = (entry["revision"], entry["stands"])
         elif action == "read":
             self._read.append((entry["session"], entry["cell_id"], entry["to_class"], at))
@@ -238,11 +271,21 @@ class Replay:
             self._signed.append((entry["analysis"], actor, at, entry["n_counted"], entry["state"]))
 
     def compare(self, connection: Connection) -> list[str]:
-        """Where the tables say otherwise than the log."""
+        """Compare the tables with the entries.
+
+        Parameters
+        ----------
+        connection : Connection
+
+        Returns
+        -------
+        list of str
+            Where they differ.
+        """
         return [
             *self._compare_analyses(connection),
             *self._compare_history(connection),
-            *self._compare_standing(connection),
+            *self._compare_cells(connection),
             *self._compare_rest(connection),
         ]
 
@@ -253,30 +296,35 @@ class Replay:
             where = "the log" if number in self._analyses else "the tables"
             faults.append(f"analysis {number} is only in {where}.")
         for number in sorted(found.keys() & self._analyses.keys()):
-            told = self._analyses[number]
-            if any(getattr(found[number], name) != told[name] for name in _MODEL):
+            logged = self._analyses[number]
+            if any(getattr(found[number], name) != logged[name] for name in _ANALYSIS_FIELDS):
                 faults.append(f"analysis {number} names other models or settings than the log.")
             query = sa.select(cells).where(cells.c.analysis == number).order_by(cells.c.cell_id)
             rows = [dict(row._mapping) for row in connection.execute(query)]
-            if cells_digest(rows) != told["cells_digest"]:
+            if cells_digest(rows) != logged["cells_digest"]:
                 faults.append(f"the predictions of analysis {number} are not those that were written.")
         return faults
 
     def _compare_history(self, connection: Connection) -> list[str]:
         faults = []
-        left = dict(self._said)
+        left = dict(self._changes)
         for row in connection.execute(sa.select(corrections).order_by(corrections.c.id)):
-            told = left.pop(row.id, None)
-            if told is None:
+            logged = left.pop(row.id, None)
+            if logged is None:
                 faults.append(f"correction {row.id} is not in the log.")
-            elif told != (row.action, row.reviewer, row.at, *(getattr(row, name) for name in _SAID)):
+            elif logged != (
+                row.action,
+                row.reviewer,
+                row.at,
+                *(getattr(row, name) for name in _CHANGE_FIELDS),
+            ):
                 faults.append(f"correction {row.id} (cell {row.cell_id}) is not what the log says.")
         faults += [f"correction {number} is in the log and was taken out of the tables." for number in left]
         return faults
 
-    def _compare_standing(self, connection: Connection) -> list[str]:
+    def _compare_cells(self, connection: Connection) -> list[str]:
         faults = []
-        left = {place: stands for place, stands in self._stands.items() if stands != (0, None)}
+        left = {cell: stands for cell, stands in self._stands.items() if stands != (0, None)}
         query = sa.select(cells.c.analysis, cells.c.cell_id, cells.c.revision, cells.c.in_force)
         changed = query.where(sa.or_(cells.c.revision != 0, cells.c.in_force.is_not(None)))
         for row in connection.execute(changed):

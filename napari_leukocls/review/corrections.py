@@ -1,4 +1,4 @@
-"""Correct, undo, redo, migrate to a new analysis."""
+"""Corrections of the class of a cell: made, undone, redone, and transferred to a new analysis."""
 
 from __future__ import annotations
 
@@ -19,59 +19,81 @@ from napari_leukocls.review.text import now
 
 #: Overlap (intersection over union of the boxes) from which a cell is the same one in another analysis.
 SAME_CELL = 0.5
+#: Corrections that are joined by their number to the cells where they are in force.
+_in_force = corrections.alias("in_force_correction")
 
 
-def carry(connection: Connection, slide_key: str, source: int, target: int) -> int:
-    """Bring what stands in one analysis of a slide over to another, cell by cell; how many changed.
+def transfer(connection: Connection, slide_key: str, source: int, target: int) -> int:
+    """Transfer the corrections of one analysis of a slide to another.
 
-    Cells are matched by their boxes, each with the one that it overlaps most and at least by `SAME_CELL`. What
-    lies beneath a standing correction comes with it, in the order in which it was said: undoing goes on where
-    it would have in the analysis before.
+    Cells are matched by `match`. The corrections below the current one of a cell are transferred too, in the order
+    in which they were made, so that undo gives the same classes as in the earlier analysis.
+
+    Parameters
+    ----------
+    connection : Connection
+        Of `Database.write`.
+    slide_key : str
+    source, target : int
+        Ids of the analyses.
+
+    Returns
+    -------
+    int
+        How many cells changed.
     """
     at = now()
-    there, here = stacks(connection, source), stacks(connection, target)
+    there, here = undo_stacks(connection, source), undo_stacks(connection, target)
     changed: set[int] = set()
     brought: list[tuple[int, Row[Any]]] = []
     for old, new in match(boxes(connection, source), boxes(connection, target)):
         theirs, ours = there.get(old, []), here.get(new, [])
-        alike = _alike(theirs, ours)
-        if len(ours) > alike:
-            _take_off(connection, slide_key, cell_row(connection, target, new), ours, alike, at)
+        n_common = _n_common(theirs, ours)
+        if len(ours) > n_common:
+            _drop_top(connection, slide_key, cell_row(connection, target, new), ours, n_common, at)
             changed.add(new)
-        brought += [(new, row) for row in theirs[alike:]]
-    for new, row in sorted(brought, key=lambda load: int(load[1].id)):
+        brought += [(new, row) for row in theirs[n_common:]]
+    for new, row in sorted(brought, key=lambda pair: int(pair[1].id)):
         cell = cell_row(connection, target, new)
-        said = Statement("carry", class_of(connection, cell), row.to_class, row.reviewer, row.reason, at)
-        record(connection, slide_key, cell, said)
+        change = Change("carry", class_of(connection, cell), row.to_class, row.reviewer, row.reason, at)
+        record(connection, slide_key, cell, change)
         changed.add(new)
     return len(changed)
 
 
-def _alike(theirs: list[Row[Any]], ours: list[Row[Any]]) -> int:
-    """How many corrections, from the bottom, two stacks have in common."""
-    for place, (one, other) in enumerate(zip(theirs, ours, strict=False)):
+def _n_common(theirs: list[Row[Any]], ours: list[Row[Any]]) -> int:
+    """How many corrections, from the oldest on, two stacks have in common."""
+    for i, (one, other) in enumerate(zip(theirs, ours, strict=False)):
         if (one.to_class, one.reviewer) != (other.to_class, other.reviewer):
-            return place
+            return i
     return min(len(theirs), len(ours))
 
 
-def _take_off(
+def _drop_top(
     connection: Connection, slide_key: str, cell: Row[Any], stack: list[Row[Any]], keep: int, at: str
 ) -> None:
-    """Let the first `keep` corrections of a stack stand, as those above were undone in the other analysis."""
+    """Keep the first `keep` corrections of a stack: those above them were undone in the other analysis."""
     base = stack[keep - 1] if keep else None
     to_class = base.to_class if base is not None else ""
-    said = Statement("carry", class_of(connection, cell), to_class, stack[-1].reviewer, "", at)
-    record(connection, slide_key, cell, said, in_force=None if base is None else base.id)
+    change = Change("carry", class_of(connection, cell), to_class, stack[-1].reviewer, "", at)
+    record(connection, slide_key, cell, change, in_force=None if base is None else base.id)
 
 
 def match(old: dict[int, np.ndarray], new: dict[int, np.ndarray]) -> list[tuple[int, int]]:
-    """Pairs of cells that are the same in two analyses.
+    """Find the cells that are the same in two analyses.
+
+    Each cell is matched with the cell whose box it overlaps most, if the overlap (intersection over union) is at
+    least `SAME_CELL`.
 
     Parameters
     ----------
     old, new : dict of int to numpy.ndarray
-        Boxes y0, x0, y1, x1, half-open, by cell_id.
+        Boxes y0, x0, y1, x1, half-open, pixels, by ``cell_id``.
+
+    Returns
+    -------
+    list of tuple of int
+        Pairs of ids, old and new, in order.
     """
     if not old or not new:
         return []
@@ -86,30 +108,40 @@ def match(old: dict[int, np.ndarray], new: dict[int, np.ndarray]) -> list[tuple[
         if not near:
             continue
         overlap = _iou(np.asarray(box, float), new_boxes[near])
-        place = int(overlap.argmax())
-        other = int(new_ids[near[place]])
-        if overlap[place] >= SAME_CELL and overlap[place] > best.get(other, (0.0, 0))[0]:
-            best[other] = (float(overlap[place]), cell_id)
+        i = int(overlap.argmax())
+        other = int(new_ids[near[i]])
+        if overlap[i] >= SAME_CELL and overlap[i] > best.get(other, (0.0, 0))[0]:
+            best[other] = (float(overlap[i]), cell_id)
     return sorted((cell_id, other) for other, (_, cell_id) in best.items())
 
 
 def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box with others, (N,)."""
     top = np.maximum(box[:2], others[:, :2])
     bottom = np.minimum(box[2:], others[:, 2:])
     both = np.clip(bottom - top, 0, None).prod(axis=1)
-    return both / (np.prod(box[2:] - box[:2]) + (others[:, 2:] - others[:, :2]).prod(axis=1) - both)
-
-
-_said = corrections.alias("said")
+    overlap: np.ndarray = both / (
+        np.prod(box[2:] - box[:2]) + (others[:, 2:] - others[:, :2]).prod(axis=1) - both
+    )
+    return overlap
 
 
 def cell_row(connection: Connection, analysis: int, cell_id: int) -> Row[Any]:
-    """Row of a cell.
+    """The row of a cell.
+
+    Parameters
+    ----------
+    connection : Connection
+    analysis, cell_id : int
+
+    Returns
+    -------
+    Row
 
     Raises
     ------
     ReviewError
-        Where the analysis has no such cell.
+        If the analysis has no such cell.
     """
     row = connection.execute(
         sa.select(cells).where(cells.c.analysis == analysis, cells.c.cell_id == int(cell_id))
@@ -120,7 +152,17 @@ def cell_row(connection: Connection, analysis: int, cell_id: int) -> Row[Any]:
 
 
 def class_of(connection: Connection, cell: Row[Any]) -> str:
-    """Class of a cell as it stands."""
+    """The current class of a cell: the corrected one, or the predicted one.
+
+    Parameters
+    ----------
+    connection : Connection
+    cell : Row
+
+    Returns
+    -------
+    str
+    """
     if cell.in_force is None:
         return str(cell.predicted_class)
     return str(
@@ -131,18 +173,20 @@ def class_of(connection: Connection, cell: Row[Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Statement:
-    """What is said of a cell.
+class Change:
+    """One change of the class of a cell.
 
     Attributes
     ----------
     action : str
         As in the table ``corrections``.
     from_class, to_class : str
-        `to_class` is "" where the prediction is to stand again.
-    reviewer, reason, at : str
+        Class before and after; `to_class` is "" if the prediction is valid again.
+    reviewer, reason : str
+    at : str
+        UTC, ISO 8601.
     target : int, optional
-        The correction that an undo or redo is of.
+        The correction that is undone or redone.
     """
 
     action: str
@@ -158,11 +202,11 @@ def record(
     connection: Connection,
     slide: str,
     cell: Row[Any],
-    said: Statement,
+    change: Change,
     *,
     in_force: int | None = None,
 ) -> Correction:
-    """Add to the history and to the log, and make it what stands (unless it is ``contested``).
+    """Add a change to the history and to the log, and put it in force unless its action is ``contested``.
 
     Parameters
     ----------
@@ -172,42 +216,46 @@ def record(
         Key.
     cell : Row
         As it is in this transaction.
-    said : Statement
+    change : Change
     in_force : int, optional
-        The correction that stands afterwards; by default the one added, or none where nothing is said.
+        The correction that is in force afterwards; by default the new one, or none if its `to_class` is "".
+
+    Returns
+    -------
+    Correction
     """
     values = {
         "analysis": cell.analysis,
         "cell_id": cell.cell_id,
-        "revision": cell.revision + (said.action != "contested"),
+        "revision": cell.revision + (change.action != "contested"),
         "before": cell.in_force,
-        **asdict(said),
+        **asdict(change),
     }
     inserted = connection.execute(corrections.insert().values(**values))
     row_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
-    if said.action == "contested":
+    if change.action == "contested":
         stands = cell.in_force
     else:
-        own = row_id if said.to_class else None
+        own = row_id if change.to_class else None
         stands = own if in_force is None else in_force
         _put_in_force(connection, cell, values["revision"], stands)
-    _tell_log(connection, slide, cell, values, row_id, stands)
+    _log_change(connection, slide, cell, values, row_id, stands)
     return Correction(
         slide,
         cell.cell_id,
-        said.from_class,
-        said.to_class,
-        said.reviewer,
-        said.reason,
-        said.at,
+        change.from_class,
+        change.to_class,
+        change.reviewer,
+        change.reason,
+        change.at,
         cell.predicted_class,
-        said.action,
+        change.action,
         values["revision"],
     )
 
 
 def _put_in_force(connection: Connection, cell: Row[Any], revision: int, stands: int | None) -> None:
-    """Make a correction, or the prediction (None), what stands of a cell."""
+    """Set the correction that is in force for a cell; None for the prediction."""
     connection.execute(
         cells.update()
         .where(cells.c.analysis == cell.analysis, cells.c.cell_id == cell.cell_id)
@@ -215,7 +263,7 @@ def _put_in_force(connection: Connection, cell: Row[Any], revision: int, stands:
     )
 
 
-def _tell_log(
+def _log_change(
     connection: Connection,
     slide: str,
     cell: Row[Any],
@@ -223,14 +271,14 @@ def _tell_log(
     row_id: int,
     stands: int | None,
 ) -> None:
-    """Write a row of the history into the log, with what it was said against and what stands now."""
-    told = {name: value for name, value in values.items() if name not in ("reviewer", "at", "action")}
+    """Write a change to the log, with the prediction and the correction that is in force now."""
+    details = {name: value for name, value in values.items() if name not in ("reviewer", "at", "action")}
     log.append(
         connection,
         values["reviewer"],
         values["action"],
         values["at"],
-        **told,
+        **details,
         slide=slide,
         id=row_id,
         stands=stands,
@@ -247,30 +295,51 @@ def correct(
     reviewer: str,
     reason: str,
     at: str,
-    seen: int,
+    known_revision: int,
 ) -> tuple[Correction, Correction | None]:
-    """Give a cell a class, or keep the opinion beside another one that has come meanwhile.
+    """Give a cell a class; if another person changed the cell in the meantime, only keep the opinion.
 
     Parameters
     ----------
-    seen : int
-        Revision of the cell that the reviewer was looking at.
+    connection : Connection
+        Of `Database.write`.
+    slide : str
+        Key.
+    cell : Row
+        As it is in this transaction.
+    to_class, reviewer, reason : str
+    at : str
+        UTC, ISO 8601.
+    known_revision : int
+        Revision of the cell that the reviewer's window showed.
 
     Returns
     -------
     mine : Correction
     theirs : Correction or None
-        What came meanwhile and says otherwise; then it stands, and `mine` is kept as ``contested``.
+        The other person's change, if it gave another class. It stays in force, and `mine` is ``contested``.
     """
-    standing = class_of(connection, cell)
-    clash = cell.revision != seen and standing != to_class
+    current = class_of(connection, cell)
+    clash = cell.revision != known_revision and current != to_class
     action = "contested" if clash else "correct"
-    mine = record(connection, slide, cell, Statement(action, standing, to_class, reviewer, reason, at))
-    return mine, last_said(connection, slide, cell) if clash else None
+    mine = record(connection, slide, cell, Change(action, current, to_class, reviewer, reason, at))
+    return mine, newest_change(connection, slide, cell) if clash else None
 
 
-def last_said(connection: Connection, slide: str, cell: Row[Any]) -> Correction:
-    """The newest change of a cell's class, whoever made it."""
+def newest_change(connection: Connection, slide: str, cell: Row[Any]) -> Correction:
+    """The newest change of the class of a cell, by any person.
+
+    Parameters
+    ----------
+    connection : Connection
+    slide : str
+        Key.
+    cell : Row
+
+    Returns
+    -------
+    Correction
+    """
     row = connection.execute(
         sa.select(corrections)
         .where(
@@ -284,19 +353,43 @@ def last_said(connection: Connection, slide: str, cell: Row[Any]) -> Correction:
     return as_correction(slide, row, cell.predicted_class)
 
 
-def standing(connection: Connection, slide: str, analysis: int) -> dict[int, Correction]:
-    """The corrections that stand, by cell."""
+def in_force_corrections(connection: Connection, slide: str, analysis: int) -> dict[int, Correction]:
+    """The corrections that are in force.
+
+    Parameters
+    ----------
+    connection : Connection
+    slide : str
+        Key.
+    analysis : int
+
+    Returns
+    -------
+    dict of int to Correction
+        By ``cell_id``.
+    """
     rows = connection.execute(
-        sa.select(_said, cells.c.predicted_class)
-        .join(cells, cells.c.in_force == _said.c.id)
+        sa.select(_in_force, cells.c.predicted_class)
+        .join(cells, cells.c.in_force == _in_force.c.id)
         .where(cells.c.analysis == analysis)
         .order_by(cells.c.cell_id)
     )
     return {row.cell_id: as_correction(slide, row, row.predicted_class) for row in rows}
 
 
-def stacks(connection: Connection, analysis: int) -> dict[int, list[Row[Any]]]:
-    """By cell, the corrections that undoing would come upon one after the other; what stands is the last."""
+def undo_stacks(connection: Connection, analysis: int) -> dict[int, list[Row[Any]]]:
+    """The corrections of each corrected cell in the order of undo: the last one is in force.
+
+    Parameters
+    ----------
+    connection : Connection
+    analysis : int
+
+    Returns
+    -------
+    dict of int to list of Row
+        By ``cell_id``.
+    """
     rows = {
         row.id: row
         for row in connection.execute(sa.select(corrections).where(corrections.c.analysis == analysis))
@@ -317,8 +410,39 @@ def stacks(connection: Connection, analysis: int) -> dict[int, list[Row[Any]]]:
     return found
 
 
-def everything(connection: Connection, slide: str, analysis: int) -> list[Correction]:
-    """All that was ever said of an analysis' cells, oldest first."""
+def revisions(connection: Connection, analysis: int) -> dict[int, int]:
+    """How often the class of each cell was changed.
+
+    Parameters
+    ----------
+    connection : Connection
+    analysis : int
+
+    Returns
+    -------
+    dict of int to int
+        By ``cell_id``, without cells that were never changed.
+    """
+    rows = connection.execute(
+        sa.select(cells.c.cell_id, cells.c.revision).where(cells.c.analysis == analysis, cells.c.revision > 0)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def all_changes(connection: Connection, slide: str, analysis: int) -> list[Correction]:
+    """All changes of the cells of an analysis, oldest first.
+
+    Parameters
+    ----------
+    connection : Connection
+    slide : str
+        Key.
+    analysis : int
+
+    Returns
+    -------
+    list of Correction
+    """
     rows = connection.execute(
         sa.select(corrections, cells.c.predicted_class)
         .join(
@@ -332,7 +456,21 @@ def everything(connection: Connection, slide: str, analysis: int) -> list[Correc
 
 
 def as_correction(slide: str, row: Row[Any], predicted: str) -> Correction:
-    """A row of the history as a value."""
+    """A row of the history as a value.
+
+    Parameters
+    ----------
+    slide : str
+        Key.
+    row : Row
+        Of the table ``corrections``.
+    predicted : str
+        Predicted class of the cell.
+
+    Returns
+    -------
+    Correction
+    """
     return Correction(
         slide,
         row.cell_id,
@@ -348,8 +486,30 @@ def as_correction(slide: str, row: Row[Any], predicted: str) -> Correction:
 
 
 def undo(connection: Connection, slide: str, analysis: int, reviewer: str, at: str) -> Correction | None:
-    """Take back the reviewer's last correction that stands; None where there is none."""
-    done = _standing_of(connection, analysis, reviewer)
+    """Undo the reviewer's last correction that is in force.
+
+    Parameters
+    ----------
+    connection : Connection
+        Of `Database.write`.
+    slide : str
+        Key.
+    analysis : int
+    reviewer : str
+    at : str
+        UTC, ISO 8601.
+
+    Returns
+    -------
+    Correction or None
+        None if there is nothing to undo.
+
+    Raises
+    ------
+    ReviewConflict
+        If another person has changed the cell since.
+    """
+    done = _undoable(connection, analysis, reviewer)
     if not done:
         return None
     last = done[-1]
@@ -357,35 +517,60 @@ def undo(connection: Connection, slide: str, analysis: int, reviewer: str, at: s
     _refuse_if_changed(connection, slide, cell, last.id, reviewer, "undone")
     earlier = None if last.before is None else _row(connection, last.before)
     to_class = earlier.to_class if earlier is not None else ""
-    said = Statement("undo", last.to_class, to_class, reviewer, "", at, last.id)
-    return record(connection, slide, cell, said, in_force=last.before)
+    change = Change("undo", last.to_class, to_class, reviewer, "", at, last.id)
+    return record(connection, slide, cell, change, in_force=last.before)
 
 
 def redo(connection: Connection, slide: str, analysis: int, reviewer: str, at: str) -> Correction | None:
-    """Put back what the reviewer has undone last, unless another correction followed; None for nothing."""
-    undone = _undone_by(connection, analysis, reviewer)
+    """Redo what the reviewer undid last, unless another correction followed.
+
+    Parameters
+    ----------
+    connection : Connection
+        Of `Database.write`.
+    slide : str
+        Key.
+    analysis : int
+    reviewer : str
+    at : str
+        UTC, ISO 8601.
+
+    Returns
+    -------
+    Correction or None
+        None if there is nothing to redo.
+
+    Raises
+    ------
+    ReviewConflict
+        If another person has changed the cell since.
+    """
+    undone = _redoable(connection, analysis, reviewer)
     if not undone:
         return None
     last = undone[-1]
     cell = cell_row(connection, analysis, last.cell_id)
     _refuse_if_changed(connection, slide, cell, last.before, reviewer, "redone")
-    said = Statement("redo", class_of(connection, cell), last.to_class, reviewer, last.reason, at, last.id)
-    return record(connection, slide, cell, said, in_force=last.id)
+    change = Change("redo", class_of(connection, cell), last.to_class, reviewer, last.reason, at, last.id)
+    return record(connection, slide, cell, change, in_force=last.id)
 
 
-def _standing_of(connection: Connection, analysis: int, reviewer: str) -> list[Row[Any]]:
-    """The reviewer's corrections that can be undone, the last one at the end.
+def _undoable(connection: Connection, analysis: int, reviewer: str) -> list[Row[Any]]:
+    """The reviewer's corrections that can be undone, the newest at the end.
 
-    What was said of an earlier analysis of the slide is among them: it was brought along as it lay.
+    Corrections of an earlier analysis of the slide are among them.
     """
     mine = [
-        row for stack in stacks(connection, analysis).values() for row in stack if row.reviewer == reviewer
+        row
+        for stack in undo_stacks(connection, analysis).values()
+        for row in stack
+        if row.reviewer == reviewer
     ]
     return sorted(mine, key=lambda row: int(row.id))
 
 
-def _undone_by(connection: Connection, analysis: int, reviewer: str) -> list[Row[Any]]:
-    """The reviewer's corrections that can be redone, the last one undone at the end."""
+def _redoable(connection: Connection, analysis: int, reviewer: str) -> list[Row[Any]]:
+    """The reviewer's corrections that can be redone, the last undone one at the end."""
     rows = connection.execute(
         sa.select(corrections)
         .where(
@@ -410,7 +595,7 @@ def _refuse_if_changed(
     connection: Connection, slide: str, cell: Row[Any], expected: int | None, reviewer: str, what: str
 ) -> None:
     if cell.in_force != expected:
-        theirs = last_said(connection, slide, cell)
+        theirs = newest_change(connection, slide, cell)
         raise ReviewConflict(
             f"cell {cell.cell_id} was changed to '{theirs.corrected_class or theirs.predicted_class}' by "
             f"{theirs.reviewer} meanwhile and cannot be {what}; correct it instead.",

@@ -1,4 +1,4 @@
-"""Pictures of cells, and corrected cells as training crops with their outlines."""
+"""Pictures of cells in the store, and corrected cells as training crops."""
 
 from __future__ import annotations
 
@@ -27,9 +27,17 @@ from napari_leukocls.models.card import CropRule, read_card
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.review import counting
 from napari_leukocls.review.schema import analyses, cells, corrections, crops, slides
+from napari_leukocls.review.slides import model_of
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.segmentation.illumination import EvenPixels
 from napari_leukocls.types import FieldResult
+
+#: Side of the picture of a cell if the scale is not known, pixels.
+UNSCALED_PX = 256
+#: Longest side of a stored picture, pixels.
+MAX_PX = 640
+#: Grey level around an image whose glass has no colour.
+_OUTSIDE = 235.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class StoredCrop(LabelledCrop):
     Attributes
     ----------
     image : bytes
-        PNG with context around the cell, whose box is in its middle.
+        PNG with the surroundings of the cell; the centre of its box is the centre of the picture.
     mask : bytes
         PNG, 0 or 255: the cell in `image`.
     cell_id : int
@@ -63,8 +71,13 @@ class StoredCrop(LabelledCrop):
         return self.image
 
     def pixels(self) -> np.ndarray:
-        """Return the image, (h, w, 3) uint8."""
-        return unpng(self.image)
+        """The picture.
+
+        Returns
+        -------
+        numpy.ndarray, (h, w, 3), uint8
+        """
+        return decode_png(self.image)
 
     def raw_mask(self) -> bytes:
         """Return the mask as PNG."""
@@ -72,7 +85,7 @@ class StoredCrop(LabelledCrop):
 
     def cell_mask(self) -> np.ndarray:
         """Return the mask of the cell, (h, w) uint8, 0 or 255."""
-        return unpng(self.mask)
+        return decode_png(self.mask)
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,7 @@ class CropTable:
         return iter(self.rows)
 
     def class_counts(self) -> dict[str, int]:
-        """Crops of each class, most first."""
+        """The number of crops of each class, largest first."""
         return dict(Counter(row.class_name for row in self.rows).most_common())
 
     def to_frame(self) -> pd.DataFrame:
@@ -139,7 +152,25 @@ def crop_table(
     signed: bool,
     leave_out: Collection[str],
 ) -> CropTable:
-    """Corrected cells that have a picture; with `signed`, the counted cells of signed slides too."""
+    """Labelled crops of the corrected cells that have a picture.
+
+    Parameters
+    ----------
+    connection : Connection
+    scheme : Scheme
+    keys : collection of str or None
+        Slides; None for all.
+    reviewers : collection of str or None
+        Only corrections by these people; None for all.
+    signed : bool
+        Whether to add the counted cells of signed slides that nobody had to correct.
+    leave_out : collection of str
+        Classes to leave out.
+
+    Returns
+    -------
+    CropTable
+    """
     rows = _corrected(connection, reviewers)
     if signed:
         rows += _signed(connection, scheme)
@@ -168,7 +199,7 @@ def _columns() -> list[Any]:
 
 
 def _joined() -> Any:
-    """Pictures of the cells of the current analysis of each slide."""
+    """The pictures of the cells of each slide's current analysis."""
     same = sa.and_(crops.c.analysis == cells.c.analysis, crops.c.cell_id == cells.c.cell_id)
     return (
         slides.join(analyses, slides.c.current_analysis == analyses.c.id)
@@ -186,7 +217,7 @@ def _corrected(connection: Connection, reviewers: Collection[str] | None) -> lis
 
 
 def _signed(connection: Connection, scheme: Scheme) -> list[dict[str, Any]]:
-    """Counted cells of signed slides that nobody had to correct: a person has let them stand."""
+    """The counted cells of signed slides that were not corrected: a person has accepted their class."""
     found: list[dict[str, Any]] = []
     for slide in connection.execute(sa.select(slides).where(slides.c.current_analysis.is_not(None))):
         analysis = slide.current_analysis
@@ -209,7 +240,7 @@ def _stored(row: dict[str, Any]) -> StoredCrop:
         class_name=row["class_name"],
         um_per_px=row["um_per_px"],
         patient=row["patient"],
-        # Two slides may have one name: the key keeps them apart, a group keeps fields of one together.
+        # The key separates two slides of the same name; a group joins the fields of one slide.
         slide=row["slide_group"] or f"{row['slide_id']} {row['key'][:12]}",
         image=row["image"],
         mask=row["mask"],
@@ -232,83 +263,129 @@ def _colour(text: str | None) -> tuple[float, float, float] | None:
     return red, green, blue
 
 
-#: Side of the window where the scale is not known, pixels.
-UNSCALED_PX = 256
-#: Longest side of a stored picture, pixels.
-MOST_PX = 640
+def needs_picture(cells: pd.DataFrame) -> np.ndarray:
+    """Which cells have a picture in the store: all except certain red cells and platelets.
 
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
 
-def wanted(cells: pd.DataFrame) -> np.ndarray:
-    """Cells whose picture is stored from the start: all but sure red cells and platelets, (N,) bool."""
+    Returns
+    -------
+    numpy.ndarray, (N,), bool
+    """
     plain = cells["predicted_class"].isin(["red_cell", "platelet"]).to_numpy()
-    return ~plain | cells["needs_review"].to_numpy(dtype=bool)
+    chosen: np.ndarray = ~plain | cells["needs_review"].to_numpy(dtype=bool)
+    return chosen
+
+
+def has_picture(connection: Connection, analysis: int, cell_id: int) -> bool:
+    """Whether the store has a picture of a cell.
+
+    Parameters
+    ----------
+    connection : Connection
+    analysis, cell_id : int
+
+    Returns
+    -------
+    bool
+    """
+    query = sa.select(crops.c.cell_id).where(crops.c.analysis == analysis, crops.c.cell_id == cell_id)
+    return connection.execute(query).first() is not None
 
 
 def pictures(result: FieldResult, cell_ids: Iterable[int]) -> list[dict[str, Any]]:
-    """Cut the pictures of some cells, under the even light that the glass's colour is of.
+    """Cut the pictures of cells, with the light of the image evened out.
+
+    Parameters
+    ----------
+    result : FieldResult
+    cell_ids : iterable of int
 
     Returns
     -------
     list of dict
-        ``cell_id``, ``um_per_px`` (of the picture; None where the scale is not known), ``image``, ``mask``.
+        ``cell_id``, ``um_per_px`` (of the picture; None if the scale is not known), ``image`` and ``mask``
+        (PNG).
     """
     table = result.cells.set_index("cell_id")
     scale = float(result.um_per_px)
     native = scale if math.isfinite(scale) and scale > 0 else None
     rule = _window_rule(native, _model_um_per_px(result))
     glass = np.asarray(result.segmentation.glass_colour, float)
-    outside = list(glass) if np.isfinite(glass).all() else [235.0] * 3
-    seen = EvenPixels(result.image.pixels, result.segmentation.light)
+    outside = list(glass) if np.isfinite(glass).all() else [_OUTSIDE] * 3
+    evened = EvenPixels(result.image.pixels, result.segmentation.light)
     found = []
     for cell_id in cell_ids:
         row = table.loc[cell_id]
         box = [int(row[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1")]
-        image, mask = _cut(seen, result.labels, int(cell_id), box, native or 1.0, rule, outside)
+        image, mask = _cut(evened, result.labels, int(cell_id), box, native or 1.0, rule, outside)
         found.append(
             {
                 "cell_id": int(cell_id),
                 "um_per_px": rule.um_per_px if native else None,
-                "image": png(image),
-                "mask": png(mask),
+                "image": encode_png(image),
+                "mask": encode_png(mask),
             }
         )
     return found
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """Encode 8-bit grey or RGB as PNG."""
+def encode_png(pixels: np.ndarray) -> bytes:
+    """Encode pixels as PNG.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (h, w) or (h, w, 3), uint8
+
+    Returns
+    -------
+    bytes
+    """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
 
 
-def unpng(data: bytes) -> np.ndarray:
-    """Decode a stored picture."""
+def decode_png(data: bytes) -> np.ndarray:
+    """Decode a picture from the store.
+
+    Parameters
+    ----------
+    data : bytes
+        PNG.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w) or (h, w, 3), uint8
+    """
     with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-        return np.asarray(picture)
+        pixels: np.ndarray = np.asarray(picture)
+    return pixels
 
 
 def _model_um_per_px(result: FieldResult) -> float:
-    """Pixel size that the classifier wants its crops at; that of the usual rule where it is not at hand."""
-    entry = result.run.get("classifier")
-    name = entry.get("name", "") if isinstance(entry, dict) else str(entry or "")
+    """Pixel size of the crops of the classifier, um; that of the usual rule if the model is not installed."""
+    name, _ = model_of(result, "classifier")
     try:
         return read_card(find_model(name).path).crop.um_per_px
     except LeukoclsError:
-        # The model may have been taken away since; the picture is of use at any scale.
+        # The model may have been removed; the picture is useful at any scale.
         return CropRule().um_per_px
 
 
 def _window_rule(native: float | None, model: float) -> CropRule:
-    """Window of `CONTEXT_UM`, at the model's scale, or the image's own where that is coarser."""
+    """A window of `CONTEXT_UM`, at the scale of the model, or of the image if that is coarser."""
     if native is None:
         return CropRule(float(UNSCALED_PX), UNSCALED_PX, None, None)
-    side = min(MOST_PX, max(16, round(CONTEXT_UM / max(native, model))))
+    side = min(MAX_PX, max(16, round(CONTEXT_UM / max(native, model))))
     return CropRule(CONTEXT_UM, side, None, None)
 
 
 def _cut(
-    seen: EvenPixels,
+    evened: EvenPixels,
     labels: np.ndarray,
     cell_id: int,
     box: list[int],
@@ -319,7 +396,7 @@ def _cut(
     centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
     reach = rule.side_um / um_per_px / 2 + 2
     near, local = window_around(centre, reach, labels.shape)
-    pixels = seen[near]
+    pixels = evened[near]
     mask = (np.asarray(labels[near]) == cell_id).astype(np.uint8) * 255
     return (
         cut_window(pixels, local, um_per_px, rule, outside),

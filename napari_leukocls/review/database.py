@@ -1,4 +1,4 @@
-"""The database of the review store: where it is, its tables, and transactions that outlast a power cut."""
+"""The database of the review store: its address, its tables, and transactions that survive a power cut."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from napari_leukocls.io.atomic import make_folder
 from napari_leukocls.paths import user_data_dir
 from napari_leukocls.review.schema import HEAD
 
-#: Seconds that a writer waits for another one.
+#: How long a writer waits for another one, seconds.
 WAIT_S = 15.0
-#: Names the store in another place than the user's data folder.
+#: Environment variable: another store than the one in the user's data folder.
 VARIABLE = "LEUKOCLS_REVIEW_STORE"
-#: Any number; the same for all stations that write to one database.
+#: Number of the lock on a PostgreSQL database; any number, but the same on all computers.
 _WRITERS = 7_305_221
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -34,18 +34,22 @@ _opening = threading.Lock()
 
 
 def store_url(url: str | Path | None = None) -> URL:
-    """URL of a review store: the user's own SQLite file, another file, or a PostgreSQL database.
+    """The URL of a review store: the user's own SQLite file, another file, or a PostgreSQL database.
 
     Parameters
     ----------
     url : str or Path, optional
         ``sqlite:///path``, ``postgresql://user@host/database``, or the path of a SQLite file. By default
-        what ``LEUKOCLS_REVIEW_STORE`` says, else ``review.sqlite3`` in the user's data folder.
+        the value of ``LEUKOCLS_REVIEW_STORE``, else ``review.sqlite3`` in the user's data folder.
+
+    Returns
+    -------
+    URL
 
     Raises
     ------
     ArgumentError
-        Where it is no URL of a kind that is known.
+        If it is not such a URL.
     """
     url = url or os.environ.get(VARIABLE) or None
     if url is None:
@@ -69,23 +73,32 @@ def store_url(url: str | Path | None = None) -> URL:
     return parsed
 
 
-def shown(url: URL) -> str:
-    """The URL without its password, for messages."""
-    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(True)
-
-
-class Database:
-    """An open review store's connections.
+def without_password(url: URL) -> str:
+    """The URL without its password, for messages.
 
     Parameters
     ----------
     url : URL
-        As `store_url` gives it.
+
+    Returns
+    -------
+    str
+    """
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string(True)
+
+
+class Database:
+    """The connections of an open review store.
+
+    Parameters
+    ----------
+    url : URL
+        Of `store_url`.
 
     Raises
     ------
     ReviewError
-        Where it cannot be opened, or is of a newer version.
+        If it cannot be opened, or was made by a newer version.
     """
 
     def __init__(self, url: URL) -> None:
@@ -100,15 +113,25 @@ class Database:
 
     @property
     def sqlite_file(self) -> Path | None:
-        """The SQLite file; None for a server, or a store in memory."""
+        """The SQLite file; None for a server or a store in memory."""
         if self.url.get_backend_name() != "sqlite" or self.url.database in (None, "", ":memory:"):
             return None
         return Path(str(self.url.database))
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection to read with; everything is seen at one moment."""
-        with self._spoken(), self.engine.connect() as connection:
+        """Open a connection for reading; all its queries show the same moment.
+
+        Yields
+        ------
+        Connection
+
+        Raises
+        ------
+        ReviewError
+            If the database cannot be read.
+        """
+        with self._errors_in_words(), self.engine.connect() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
@@ -116,11 +139,21 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that no other writer is beside; durable once the block has ended."""
-        with self._spoken(), self.engine.connect() as connection:
+        """Open a transaction for writing; there is one at a time, and it is on the disk when the block has ended.
+
+        Yields
+        ------
+        Connection
+
+        Raises
+        ------
+        ReviewError
+            If the database cannot be written to; nothing of the block is saved then.
+        """
+        with self._errors_in_words(), self.engine.connect() as connection:
             connection = connection.execution_options(leukocls_write=True)
             with connection.begin():
-                self._alone(connection)
+                self._wait_for_writers(connection)
                 yield connection
 
     def close(self) -> None:
@@ -128,8 +161,8 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _spoken(self) -> Iterator[None]:
-        """Say a database's errors in one line."""
+    def _errors_in_words(self) -> Iterator[None]:
+        """Turn an error of the database into a `ReviewError` of one line."""
         try:
             yield
         except DBAPIError as error:
@@ -137,14 +170,14 @@ class Database:
         except SQLAlchemyError as error:
             raise _review_error(self.url, error) from error
 
-    def _alone(self, connection: Connection) -> None:
-        """Let writers to PostgreSQL queue, as those to SQLite do: the log is one chain."""
+    def _wait_for_writers(self, connection: Connection) -> None:
+        """Let one writer at a time write to PostgreSQL, as SQLite does by itself: the log is one chain."""
         if self.engine.dialect.name == "postgresql":
             connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_WRITERS})"))
 
     def _migrate(self) -> None:
-        """Make the tables, or bring them up to date; several stations may try at once."""
-        with self._spoken():
+        """Create the tables, or update them; several computers may try at the same time."""
+        with self._errors_in_words():
             with self.engine.connect() as connection, connection.begin():
                 revision = _revision(connection)
             if revision == HEAD:
@@ -152,7 +185,7 @@ class Database:
             with self.engine.connect() as connection:
                 connection = connection.execution_options(leukocls_write=True)
                 with connection.begin():
-                    self._alone(connection)
+                    self._wait_for_writers(connection)
                     revision = _revision(connection)
                     if revision is None:
                         self._refuse_foreign(connection)
@@ -160,11 +193,11 @@ class Database:
                         self._upgrade(connection)
 
     def _refuse_foreign(self, connection: Connection) -> None:
-        """Put no tables into another program's database."""
+        """Refuse to create tables in the database of another program."""
         others = sa.inspect(connection).get_table_names()
         if others:
             raise ReviewError(
-                f"'{shown(self.url)}' is the database of another program (it has a table '{others[0]}'); "
+                f"'{without_password(self.url)}' is the database of another program (it has a table '{others[0]}'); "
                 "name a new file, or an empty database."
             )
 
@@ -177,12 +210,12 @@ class Database:
             command.upgrade(config, "head")
         except CommandError as error:
             raise ReviewError(
-                f"the review store '{shown(self.url)}' was made by a newer version; update napari-leukocls."
+                f"the review store '{without_password(self.url)}' was made by a newer version; update napari-leukocls."
             ) from error
 
 
 def _revision(connection: Connection) -> str | None:
-    """Where the tables stand; None for a new database."""
+    """Revision of the tables; None for a new database."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
@@ -200,7 +233,7 @@ def _engine(url: URL) -> Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        # A server may be set up to acknowledge what is not on its disk yet; a correction must be.
+        # Some servers confirm a transaction before it is on the disk; a correction must be on the disk.
         with connection.cursor() as cursor:
             cursor.execute("SET synchronous_commit TO on")
             cursor.execute(f"SET lock_timeout TO '{int(WAIT_S)}s'")
@@ -217,7 +250,7 @@ def _sqlite(url: URL) -> Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        # Transactions are begun below, and not by the driver, which would begin them too late.
+        # `_begin` below begins transactions; the driver would begin them too late.
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
@@ -231,20 +264,22 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _review_error(url: URL, error: BaseException) -> ReviewError:
-    """A database's error in words, with what to do."""
+    """An error of the database in words, with advice."""
     detail = " ".join(str(error).split())[:200]
     advice = (
-        ("disk is full", "the disk is full; free some space and do it again"),
-        ("database is locked", "another program holds it; close that and do it again"),
-        ("not a database", "it is damaged or no review store; put back a copy, or name another file"),
-        ("malformed", "it is damaged; put back a copy, or name another file"),
-        ("readonly", "it may not be written to; ask for permission or name another file"),
+        ("disk is full", "the disk is full; free some space and try again"),
+        ("database is locked", "another program uses it; close that program and try again"),
+        ("not a database", "it is damaged or not a review store; restore a copy, or name another file"),
+        ("malformed", "it is damaged; restore a copy, or name another file"),
+        ("readonly", "it cannot be written to; ask for permission or name another file"),
         ("unable to open", "it cannot be opened; check its folder and your permissions"),
-        ("never changed or deleted", "its history may only be added to"),
-        ("lock timeout", "another station holds it; do it again in a moment"),
+        ("never changed or deleted", "its history cannot be changed, only continued"),
+        ("lock timeout", "another computer is writing to it; try again in a moment"),
         ("connection", "the server does not answer; check that it runs and that the URL is right"),
     )
     for sign, words in advice:
         if sign in detail.lower():
-            return ReviewError(f"the review store '{shown(url)}': {words} ({detail}).")
-    return ReviewError(f"the review store '{shown(url)}' failed ({detail}); nothing of this step was saved.")
+            return ReviewError(f"the review store '{without_password(url)}': {words} ({detail}).")
+    return ReviewError(
+        f"the review store '{without_password(url)}' failed ({detail}); nothing of this step was saved."
+    )

@@ -1,4 +1,4 @@
-"""What the review store hands out: plain values, without a database behind them."""
+"""The values that the review store returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Correction:
-    """What a person said of a cell.
+    """One change of the class of a cell by a person.
 
     Attributes
     ----------
@@ -19,16 +19,16 @@ class Correction:
         Key of the slide: SHA-256 of its pixels.
     cell_id : int
     from_class, corrected_class : str
-        Class before and after; after an undo of the only correction the latter is "".
+        Class before and after; the latter is "" after an undo of the only correction.
     reviewer, reason : str
     at : str
         UTC, ISO 8601.
     predicted_class : str
     action : str
-        ``correct``, ``undo``, ``redo``, ``carry`` (from an earlier analysis of the slide) or ``contested``
-        (kept beside another person's, not in force).
+        ``correct``, ``undo``, ``redo``, ``carry`` (transferred from an earlier analysis of the slide) or
+        ``contested`` (kept, but another person's class is in force).
     revision : int
-        How often the class of the cell had been changed when this was said.
+        How often the class of the cell was changed, this change included.
     """
 
     slide: str
@@ -45,7 +45,26 @@ class Correction:
 
 @dataclass(frozen=True)
 class SlideRecord:
-    """A slide in the store."""
+    """A slide in the store.
+
+    Attributes
+    ----------
+    key : str
+        SHA-256 of its pixels.
+    slide_id, source : str
+    group, patient : str
+        Slide and patient of the field, "" if not given.
+    um_per_px : float or None
+        Pixel size, um, of the current analysis.
+    classifier, classifier_sha256 : str
+        Of the current analysis.
+    added_at : str
+        UTC, ISO 8601.
+    n_corrections : int
+        Cells whose class is a correction.
+    signed_by : str
+        "" if the slide is not signed, or was changed since.
+    """
 
     key: str
     slide_id: str
@@ -69,15 +88,15 @@ class ReviewProgress:
     goal : int or None
         Leukocytes to count; None for all.
     counted : int
-        Leukocytes and other nucleated cells that the count is made of.
+        Leukocytes and other nucleated cells that are counted.
     leukocytes : int
-        Those of them that are in the differential and settled.
+        Those of them that are in the differential and need no review.
     to_review : int
-        Counted cells that a person has to look at yet.
+        Counted cells that still need review.
     reviewed : int
         Counted cells that a person has given a class.
     met : bool
-        Whether the goal is reached with nothing left to review.
+        Whether the goal is reached and nothing needs review.
     """
 
     goal: int | None
@@ -90,7 +109,18 @@ class ReviewProgress:
 
 @dataclass(frozen=True)
 class SignOff:
-    """A signature; ``n_counted`` cells had the classes that were signed."""
+    """A signature.
+
+    Attributes
+    ----------
+    slide : str
+        Key.
+    reviewer : str
+    at : str
+        UTC, ISO 8601.
+    n_counted : int
+        Cells whose classes were signed.
+    """
 
     slide: str
     reviewer: str
@@ -105,15 +135,15 @@ class Agreement:
     Attributes
     ----------
     first, second : str
-        Readers; the first's classes are those that stand.
+        Readers; the first reader's classes are the current ones.
     n : int
         Cells that both read.
     observed : float
-        Share on which they agree, 0-1.
+        Share of cells on which they agree, 0-1.
     kappa, low, high : float
-        Cohen's kappa with its 95 % interval; NaN where the classes do not vary, so that they say nothing.
+        Cohen's kappa with its 95 % interval; NaN if there is only one class.
     table : pandas.DataFrame
-        Rows: first reader; columns: second; counts.
+        Counts; rows: classes of the first reader, columns: of the second.
     disagreements : pandas.DataFrame
         ``cell_id, first, second``.
     """

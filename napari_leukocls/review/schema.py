@@ -1,7 +1,7 @@
 """The tables of the review store.
 
-What was said of a cell is only ever added (``corrections``, ``readings``, ``sign_offs``, ``audit``); which of
-it stands is kept beside the cell (``cells.in_force``), and can be worked out again from the log.
+Rows of ``corrections``, ``readings``, ``sign_offs`` and ``audit`` are only ever added. The correction that is in
+force is kept with the cell (``cells.in_force``); it also follows from the log.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-#: Revision of the migrations that these tables are at.
+#: The newest migration, which makes these tables.
 HEAD = "0002"
-#: Tables whose rows may only be added; triggers see to it.
+#: Triggers refuse any change or deletion in these tables.
 APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs")
+#: Columns of the box around a cell, half-open, pixels.
+BOX = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")
 metadata = MetaData()
 
 slides = Table(
@@ -36,13 +38,13 @@ slides = Table(
     Column("key", String(64), nullable=False, unique=True),  # SHA-256 of the pixels
     Column("slide_id", Text, nullable=False),
     Column("source", Text, nullable=False),
-    Column("slide_group", Text, nullable=False),  # the slide that a field is part of, where that was said
+    Column("slide_group", Text, nullable=False),  # the slide that a field is part of; may be empty
     Column("patient", Text, nullable=False),
     Column("height", Integer, nullable=False),
     Column("width", Integer, nullable=False),
     Column("added_at", String(32), nullable=False),
     Column("current_analysis", Integer),  # analyses.id
-    Column("goal", Integer),  # leukocytes to count; all where there is none
+    Column("goal", Integer),  # leukocytes to count; NULL for all
 )
 
 analyses = Table(
@@ -74,7 +76,7 @@ cells = Table(
     Column("cell_id", Integer, nullable=False),
     Column("predicted_class", Text, nullable=False),
     Column("probability", Double),
-    Column("probabilities", Text, nullable=False),  # JSON, in the order of analyses.classes; [] for none
+    Column("probabilities", Text, nullable=False),  # JSON, in the order of analyses.classes; may be []
     Column("needs_review", Boolean, nullable=False),
     Column("review_reason", Text, nullable=False),
     Column("ood_score", Double),
@@ -84,7 +86,7 @@ cells = Table(
     Column("bbox_x1", Integer, nullable=False),
     Column("area_px", Integer, nullable=False),
     Column("revision", Integer, nullable=False, default=0),  # how often its class was changed
-    Column("in_force", Integer),  # corrections.id; none where the prediction stands
+    Column("in_force", Integer),  # corrections.id; NULL for the prediction
     PrimaryKeyConstraint("analysis", "cell_id"),
 )
 
@@ -114,7 +116,7 @@ corrections = Table(
     Column("reviewer", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", String(32), nullable=False),
-    Column("target", Integer),  # the correction that an undo or a redo is of
+    Column("target", Integer),  # the correction that is undone or redone
     Column("before", Integer),  # the correction that was in force before this one
     ForeignKeyConstraint(["analysis", "cell_id"], ["cells.analysis", "cells.cell_id"]),
     Index("corrections_of_cell", "analysis", "cell_id"),

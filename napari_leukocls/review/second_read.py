@@ -1,4 +1,4 @@
-"""Blind second reads: another person classes the same cells without seeing what the first one said."""
+"""Blind second reads: another person classifies the same cells without seeing the first reader's classes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,38 @@ from napari_leukocls.review.schema import corrections, readings, sessions
 from napari_leukocls.review.text import canonical
 from napari_leukocls.scheme import Scheme
 
+#: The first reader of cells that nobody has corrected.
 MODEL = "the classifier"
 
 
 def start(
     connection: Connection, slide: Any, analysis: int, reader: str, cell_ids: list[int], at: str
 ) -> tuple[int, list[int]]:
-    """Begin a reading, or go on with the reader's unfinished one.
+    """Begin a second read, or continue the reader's unfinished one.
+
+    Parameters
+    ----------
+    connection : Connection
+        Of `Database.write`.
+    slide : Row
+    analysis : int
+    reader : str
+    cell_ids : list of int
+        The cells to read.
+    at : str
+        UTC, ISO 8601.
+
+    Returns
+    -------
+    session : int
+        Id of the second read.
+    order : list of int
+        The cells in the order in which they are shown.
 
     Raises
     ------
     ReviewError
-        Where the reader is a first reader of the slide, or there is nothing to read.
+        If the reader has corrected the slide, or there is no cell to read.
     """
     mine = connection.execute(
         sa.select(sa.func.count())
@@ -37,7 +57,9 @@ def start(
         .where(corrections.c.analysis == analysis, corrections.c.reviewer == reader)
     ).scalar_one()
     if mine:
-        raise ReviewError(f"{reader} has corrected this slide already: a second reader is another person.")
+        raise ReviewError(
+            f"{reader} has corrected this slide already: the second reader must be another person."
+        )
     begun = connection.execute(
         sa.select(sessions).where(
             sessions.c.analysis == analysis, sessions.c.reader == reader, sessions.c.finished_at.is_(None)
@@ -47,7 +69,7 @@ def start(
         return int(begun.id), list(json.loads(begun.cell_ids))
     if not cell_ids:
         raise ReviewError(f"{slide.slide_id} has no cell to read.")
-    # An order that has nothing to do with what the cells are, and the same for everybody.
+    # The order does not depend on the classes of the cells, and is the same for all readers.
     seed = int(slide.key[:8], 16)
     order = [int(cell) for cell in np.random.default_rng(seed).permutation(sorted(cell_ids))]
     inserted = connection.execute(
@@ -68,15 +90,41 @@ def start(
 
 
 def open_session(connection: Connection, session: int) -> Any:
-    """Row of a reading that is not finished."""
+    """The row of a second read that is not finished.
+
+    Parameters
+    ----------
+    connection : Connection
+    session : int
+
+    Returns
+    -------
+    Row
+
+    Raises
+    ------
+    ReviewError
+        If it is finished.
+    """
     row = connection.execute(sa.select(sessions).where(sessions.c.id == session)).one()
     if row.finished_at is not None:
-        raise ReviewError("this second read is finished; begin another to change it.")
+        raise ReviewError("this second read is finished; begin a new one.")
     return row
 
 
 def answers(connection: Connection, session: int) -> dict[int, str]:
-    """What was said in a reading, by cell; the last answer counts."""
+    """The classes that a reader gave; of two for one cell the later one counts.
+
+    Parameters
+    ----------
+    connection : Connection
+    session : int
+
+    Returns
+    -------
+    dict of int to str
+        By ``cell_id``.
+    """
     rows = connection.execute(
         sa.select(readings.c.cell_id, readings.c["class"])
         .where(readings.c.session == session)
@@ -86,11 +134,23 @@ def answers(connection: Connection, session: int) -> dict[int, str]:
 
 
 def finished(connection: Connection, analysis: int, reader: str | None) -> Any:
-    """The last finished reading, of one reader or of any.
+    """The last finished second read.
+
+    Parameters
+    ----------
+    connection : Connection
+    analysis : int
+    reader : str or None
+        None for any reader.
+
+    Returns
+    -------
+    Row
 
     Raises
     ------
     ReviewError
+        If there is none.
     """
     query = sa.select(sessions).where(sessions.c.analysis == analysis, sessions.c.finished_at.is_not(None))
     if reader is not None:
@@ -102,7 +162,19 @@ def finished(connection: Connection, analysis: int, reader: str | None) -> Any:
 
 
 def agreement(connection: Connection, analysis: int, session: Any, scheme: Scheme) -> Agreement:
-    """Compare a reading with the classes that stand."""
+    """Compare a second read with the current classes.
+
+    Parameters
+    ----------
+    connection : Connection
+    analysis : int
+    session : Row
+    scheme : Scheme
+
+    Returns
+    -------
+    Agreement
+    """
     second = answers(connection, session.id)
     rows = {row.cell_id: row for row in counting.state(connection, analysis, scheme)}
     ids = [cell_id for cell_id in second if cell_id in rows]
@@ -114,15 +186,19 @@ def agreement(connection: Connection, analysis: int, session: Any, scheme: Schem
 
 
 def compare(ids: list[int], first: list[str], second: list[str], one: str, other: str) -> Agreement:
-    """Cohen's kappa of two readers with its 95 % interval.
+    """Cohen's kappa of two readers [1]_, with its 95 % interval [2]_.
 
     Parameters
     ----------
     ids : list of int
     first, second : list of str
-        What each said, in the order of `ids`.
+        The classes that each reader gave, in the order of `ids`.
     one, other : str
-        Who they are.
+        Names of the readers.
+
+    Returns
+    -------
+    Agreement
 
     References
     ----------
@@ -130,13 +206,13 @@ def compare(ids: list[int], first: list[str], second: list[str], one: str, other
     .. [2] Fleiss, J. L., Cohen, J. & Everitt, B. S. (1969). Psychological Bulletin 72, 323-327.
     """
     names = sorted({*first, *second})
-    place = {name: index for index, name in enumerate(names)}
+    rows = {name: i for i, name in enumerate(names)}
     table = np.zeros((len(names), len(names)), int)
     for mine, theirs in zip(first, second, strict=True):
-        table[place[mine], place[theirs]] += 1
+        table[rows[mine], rows[theirs]] += 1
     kappa = low = high = float("nan")
     if len(names) > 1:
-        # Where a reader uses one class alone the variance is nil, or a rounding error below it.
+        # If a reader uses only one class, the variance is 0, or slightly below by rounding.
         with np.errstate(invalid="ignore"):
             found = cohens_kappa(table)
         kappa = float(found.kappa)
@@ -163,10 +239,29 @@ def compare(ids: list[int], first: list[str], second: list[str], one: str, other
 def answer(
     connection: Connection, session: int, slide: str, reader: str, cell_id: int, class_name: str, at: str
 ) -> None:
-    """Write what a reader says of a cell."""
+    """Record the class that a reader gave to a cell.
+
+    Parameters
+    ----------
+    connection : Connection
+        Of `Database.write`.
+    session : int
+    slide : str
+        Key.
+    reader : str
+    cell_id : int
+    class_name : str
+    at : str
+        UTC, ISO 8601.
+
+    Raises
+    ------
+    ReviewError
+        If the second read is finished, or the cell does not belong to it.
+    """
     row = open_session(connection, session)
     if cell_id not in json.loads(row.cell_ids):
-        raise ReviewError(f"cell {cell_id} is not among those of this second read.")
+        raise ReviewError(f"cell {cell_id} does not belong to this second read.")
     connection.execute(
         readings.insert().values(**{"session": session, "cell_id": cell_id, "class": class_name, "at": at})
     )
@@ -186,7 +281,29 @@ def answer(
 def finish(
     connection: Connection, session: int, slide: str, reader: str, at: str, scheme: Scheme
 ) -> Agreement:
-    """End a reading and compare it."""
+    """Finish a second read, and compare it with the current classes.
+
+    Parameters
+    ----------
+    connection : Connection
+        Of `Database.write`.
+    session : int
+    slide : str
+        Key.
+    reader : str
+    at : str
+        UTC, ISO 8601.
+    scheme : Scheme
+
+    Returns
+    -------
+    Agreement
+
+    Raises
+    ------
+    ReviewError
+        If it is finished already.
+    """
     row = open_session(connection, session)
     connection.execute(sessions.update().where(sessions.c.id == session).values(finished_at=at))
     found = agreement(connection, row.analysis, row, scheme)

@@ -268,7 +268,7 @@ def test_the_command_line_checks_and_exports(
     assert main(["audit", "export", "--out", str(tmp_path / "log.csv"), "--format", "csv"]) == 0
     assert head in capsys.readouterr().out
     assert main(["audit", "verify", "--anchor", "nonsense"]) == 2
-    assert "no end of a log" in capsys.readouterr().err
+    assert "not an entry of a log" in capsys.readouterr().err
     tamper(file, "UPDATE audit SET entry = replace(entry, 'Ada', 'Eve')")
     assert main(["audit", "verify"]) == 1
     seen = capsys.readouterr()

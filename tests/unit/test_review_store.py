@@ -107,7 +107,7 @@ def test_two_stations_on_one_slide_lose_nothing(tmp_path: Path) -> None:
         assert two.add_slide(result) == slide
         one.correct(slide, 2, "monocyte", "Ada")
         two.correct(slide, 4, "basophil", "Ben")
-        with pytest.raises(ReviewConflict, match="Ada has said monocyte") as caught:
+        with pytest.raises(ReviewConflict, match="Ada has chosen monocyte") as caught:
             two.correct(slide, 2, "blast", "Ben", "nucleoli")
         assert (caught.value.mine.corrected_class, caught.value.theirs.corrected_class) == (
             "blast",
@@ -153,7 +153,7 @@ def test_corrections_come_along_to_another_analysis_of_the_slide(store: ReviewSt
     with open_store(store.database.url.database) as elsewhere:
         elsewhere.add_slide(first)
         assert store.add_slide(second) == slide
-        with pytest.raises(ReviewError, match="analysed anew"):
+        with pytest.raises(ReviewError, match="analysed again"):
             elsewhere.correct(slide, 2, "monocyte", "Ben")
     carried = store.corrections(slide)
     assert {cell: (said.corrected_class, said.reviewer) for cell, said in carried.items()} == {
@@ -366,7 +366,7 @@ def test_wrong_arguments_are_said(store: ReviewStore, tmp_path: Path) -> None:
 def test_damaged_and_newer_stores_are_refused_in_a_line(tmp_path: Path) -> None:
     bad = tmp_path / "bad.sqlite3"
     bad.write_bytes(b"this is no database at all, however long it may be" * 100)
-    with pytest.raises(ReviewError, match="damaged or no review store"):
+    with pytest.raises(ReviewError, match="damaged or not a review store"):
         open_store(bad)
     newer = tmp_path / "newer.sqlite3"
     open_store(newer).close()
