@@ -11,37 +11,99 @@ from napari_leukocls.paths import sample_smear
 
 
 def sample_normal() -> list[LayerData]:
-    """The synthetic smear with a normal differential."""
+    """Open the synthetic smear with a normal differential.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+    """
     return _sample("synthetic_teaching_normal")
 
 
 def sample_left_shift() -> list[LayerData]:
-    """The synthetic smear with immature granulocytes."""
+    """Open the synthetic smear with immature granulocytes.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+    """
     return _sample("synthetic_teaching_left_shift")
 
 
 def sample_eosinophilia() -> list[LayerData]:
-    """The synthetic smear with many eosinophils."""
+    """Open the synthetic smear with many eosinophils.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+    """
     return _sample("synthetic_teaching_eosinophilia")
 
 
 def open_neutrophil() -> list[LayerData]:
-    """A real smear with a neutrophil, fetched on first use."""
+    """Open a real smear with a neutrophil; it is downloaded on first use.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+
+    Raises
+    ------
+    LeukoclsError
+        If it cannot be downloaded.
+    """
     return _open_smear("bccd_neutrophil")
 
 
 def open_eosinophil() -> list[LayerData]:
-    """A real smear with an eosinophil, fetched on first use."""
+    """Open a real smear with an eosinophil; it is downloaded on first use.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+
+    Raises
+    ------
+    LeukoclsError
+        If it cannot be downloaded.
+    """
     return _open_smear("bccd_eosinophil")
 
 
 def open_lymphocyte() -> list[LayerData]:
-    """A real smear with a lymphocyte, fetched on first use."""
+    """Open a real smear with a lymphocyte; it is downloaded on first use.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+
+    Raises
+    ------
+    LeukoclsError
+        If it cannot be downloaded.
+    """
     return _open_smear("bccd_lymphocyte")
 
 
 def open_monocyte() -> list[LayerData]:
-    """A real smear with a monocyte, fetched on first use."""
+    """Open a real smear with a monocyte; it is downloaded on first use.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+
+    Raises
+    ------
+    LeukoclsError
+        If it cannot be downloaded.
+    """
     return _open_smear("bccd_monocyte")
 
 

@@ -16,26 +16,54 @@ from napari_leukocls.types import FieldResult
 
 
 def write_cells(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write the table of cells of a labels layer; the paths that were written.
+    """Write the table of cells of a labels layer as CSV.
+
+    Parameters
+    ----------
+    path : str
+    data : array-like, (H, W), int
+        The labels.
+    meta : dict
+        Attributes of the layer, as napari gives them.
+
+    Returns
+    -------
+    list of str
+        The path that was written.
 
     Raises
     ------
     InputError
-        Where the layer has no classes.
+        If the layer has no classes.
     OutputError
+        If the file cannot be written.
     """
     cells, _ = _tables(data, meta)
     return [str(write_table(cells, path))]
 
 
 def write_counts(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write the counts by class of a labels layer; the paths that were written.
+    """Write the counts by class of a labels layer as CSV.
+
+    Parameters
+    ----------
+    path : str
+    data : array-like, (H, W), int
+        The labels.
+    meta : dict
+        Attributes of the layer, as napari gives them.
+
+    Returns
+    -------
+    list of str
+        The path that was written.
 
     Raises
     ------
     InputError
-        Where the layer has no classes.
+        If the layer has no classes.
     OutputError
+        If the file cannot be written.
     """
     _, counts = _tables(data, meta)
     return [str(write_table(counts, path))]
@@ -50,7 +78,7 @@ def _tables(data: Any, meta: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame
     name = str(meta.get("name", "layer"))
     if "class" not in features or "index" not in features:
         raise InputError(
-            f"the layer '{name}' has no classes: analyse the smear first, or give its features 'index' and "
+            f"the layer '{name}' has no classes: analyse the smear first, or give the layer features 'index' and "
             "'class'."
         )
     found = cell_geometry(np.asarray(data))
@@ -58,8 +86,8 @@ def _tables(data: Any, meta: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame
     scheme = default_scheme()
     classes = [scheme.resolve(str(one)) or "not_classed" for one in known["class"]]
     cells = pd.DataFrame({"slide_id": name, "cell_id": found.ids, "class": classes})
-    for place, column in enumerate(("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")):
-        cells[column] = found.bbox[:, place]
+    for i, column in enumerate(("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")):
+        cells[column] = found.bbox[:, i]
     cells["centroid_y"], cells["centroid_x"] = found.centroid.T
     cells["area_px"] = found.area
     settled = cells.assign(needs_review=False, corrected_class="")

@@ -23,15 +23,15 @@ class SmearImage:
     Attributes
     ----------
     pixels : numpy.ndarray, (H, W, 3), uint8
-        RGB.
+        RGB. Of a whole slide: an object that decodes the part that is indexed.
     slide_id : str
         Unique within a run; the stem of the file's name.
     source : str
-        Where it came from (a path, or the name of a layer).
+        Path of the file, or name of the layer.
     um_per_px : float or None
         Pixel size in micrometres from the file's metadata, where it has one.
     notes : tuple of str
-        What was converted on reading ("16-bit grey, scaled to 8 bit"); shown as warnings.
+        What was converted while reading ("16-bit grey, scaled to 8 bit"); shown as warnings.
     """
 
     pixels: np.ndarray
@@ -43,7 +43,7 @@ class SmearImage:
 
 @dataclass(frozen=True)
 class Scale:
-    """The physical size of a pixel and how it came to be known.
+    """The physical size of a pixel and its source.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Scale:
     spread : float
         Robust relative spread (1.4826 MAD / median) of those diameters.
     sure : bool
-        False where the estimate should be checked by a person.
+        False if a person should check the estimate.
     """
 
     um_per_px: float
@@ -76,9 +76,10 @@ class Segmentation:
     Attributes
     ----------
     labels : numpy.ndarray, (H, W), int32
-        0 is background, cells are 1..N without gaps.
+        0 is the background. A cell has its ``cell_id``; after cells were deleted the ids have gaps. Of a whole
+        slide: an object that reads the part that is indexed.
     kind_probabilities : numpy.ndarray, (N, 3), float32
-        Row i - 1 belongs to label i; columns as in `CELL_KINDS`.
+        Row i - 1 belongs to label i; columns as in `CELL_KINDS`. Of a whole slide: no row.
     glass_colour : tuple of float
         Median RGB (0-255) of the empty glass; (nan, nan, nan) where there is none.
     scale : Scale
@@ -86,7 +87,7 @@ class Segmentation:
     red_cell_density : tuple of float or None
         Median optical density (natural logarithm, RGB) of the red cells; None where too few were found.
     light : Light or None
-        How the field was lit, where that was evened out before anything was looked at.
+        How the field was lit, if that was evened out before the analysis.
     """
 
     labels: np.ndarray
@@ -99,26 +100,8 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
-class CropBatch:
-    """Crops of cells, all at one physical scale.
-
-    Attributes
-    ----------
-    crops : numpy.ndarray, (N, h, w, 3), uint8
-    cell_ids : numpy.ndarray, (N,), int32
-        The value of each cell in the label image.
-    um_per_px : float
-        Of the crops, not of the smear.
-    """
-
-    crops: np.ndarray
-    cell_ids: np.ndarray
-    um_per_px: float
-
-
-@dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of a batch of crops.
+    """Classes of a batch of crops, as a classifier predicts them.
 
     Attributes
     ----------
@@ -198,8 +181,8 @@ class FieldResult(SlideResult):
         return self.segmentation.labels
 
 
-#: Fall from which on a person is told: their microscope's light may want setting.
-WORTH_SAYING = 0.25
+#: A fall of the light of at least this share becomes a warning: the microscope may need adjusting.
+NOTED_FALL = 0.25
 
 
 @dataclass(frozen=True)
@@ -210,7 +193,7 @@ class Light:
     ----------
     coefficients : tuple of float
         Of 1, x, y, x^2, xy, y^2 in the logarithm of the brightness, with x and y from -1 to 1 across the box; the
-        brightest place is 0.
+        brightest point is 0.
     fall : float
         1 less the darkest glass's share of the brightest; 0 where the light was left as it is.
     surround : float
@@ -226,10 +209,10 @@ class Light:
 
     @property
     def note(self) -> str:
-        """What was done, for the list of warnings; "" where it is not worth a word."""
-        said = []
-        if self.fall >= WORTH_SAYING:
-            said.append(f"the light falls by {100 * self.fall:.0f} % across the field: evened out")
+        """Text for the list of warnings; "" if the light fell too little to mention."""
+        notes = []
+        if self.fall >= NOTED_FALL:
+            notes.append(f"the light falls by {100 * self.fall:.0f} % across the field: evened out")
         if self.surround:
-            said.append(f"the black around the field of view ({100 * self.surround:.0f} %) is left out")
-        return "; ".join(said) + "." if said else ""
+            notes.append(f"the black around the field of view ({100 * self.surround:.0f} %) is left out")
+        return "; ".join(notes) + "." if notes else ""

@@ -1,4 +1,4 @@
-"""Iter_analyze: one field from pixels to FieldResult."""
+"""`iter_analyze`: one field from pixels to FieldResult."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def iter_analyze(
     started = time.perf_counter()
     token.check()
     yield Progress("scale", 0, 1, "reading the scale")
-    seen, light = under_even_light(image, engine)
-    scale, warnings = find_scale(seen, engine.config, engine.compact)
+    even, light = under_even_light(image, engine)
+    scale, warnings = find_scale(even, engine.config, engine.compact)
     token.check()
     segmentation = yield from staged(
-        "segment", token, outline(seen, engine, scale, steady_diameter(image, scale))
+        "segment", token, outline(even, engine, scale, steady_diameter(image, scale))
     )
     warnings += [*image.notes, *([light.note] if light and light.note else []), *segmentation.warnings]
-    cells = yield from tabulate(seen, engine, segmentation, token, warnings.append)
+    cells = yield from tabulate(even, engine, segmentation, token, warnings.append)
     yield Progress("count", 0, 1, "counting")
     counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=image.slide_id)
     warnings += count_warnings(cells, counts)
@@ -91,16 +91,42 @@ def tabulate(
     token: CancelToken,
     warn: Callable[[str], None],
 ) -> Generator[Progress, None, pd.DataFrame]:
-    """Classify the outlined cells of an image and list them, with the columns of ``cells.csv``."""
+    """Classify the outlined cells of an image and list them.
+
+    Parameters
+    ----------
+    image : SmearImage
+        Under even light.
+    engine : Engine
+    segmentation : Segmentation
+    token : CancelToken
+    warn : callable
+        Called with each warning.
+
+    Yields
+    ------
+    Progress
+        Stage ``classify``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns as in ``cells.csv``.
+
+    Raises
+    ------
+    Cancelled
+        If `token` was set.
+    """
     geometry = cell_geometry(segmentation.labels)
-    seen = candidates(segmentation, geometry.area)
-    work = classify(image, engine, segmentation, geometry, seen, warn)
+    chosen = candidates(segmentation, geometry.area)
+    work = classify(image, engine, segmentation, geometry, chosen, warn)
     predictions = yield from staged("classify", token, work)
     limit = engine.config.min_confidence
     return build_cell_table(
         segmentation,
         predictions,
-        geometry.ids[seen],
+        geometry.ids[chosen],
         image.slide_id,
         segmentation.scale.um_per_px,
         engine.classifier.classes,
@@ -112,7 +138,7 @@ def tabulate(
 def outline(
     image: SmearImage, engine: Engine, scale: Scale, diameter_px: float | None = None
 ) -> Steps[Segmentation]:
-    """Outline the cells, sort them into kinds, and drop what is no cell.
+    """Outline the cells, sort them into kinds, and drop objects that are not cells.
 
     Parameters
     ----------
@@ -120,7 +146,15 @@ def outline(
     engine : Engine
     scale : Scale
     diameter_px : float, optional
-        Of a red cell, as the segmenter should expect it; by default the scale's.
+        Red-cell diameter for the segmenter, pixels; the one of `scale` by default.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Segmentation
     """
     diameter = scale.red_cell_diameter_px if diameter_px is None else diameter_px
     found = yield from engine.segmenter.segment(image.pixels, diameter)
@@ -141,12 +175,13 @@ def outline(
 
 
 def candidates(segmentation: Segmentation, area_px: np.ndarray) -> np.ndarray:
-    """Say which cells the classifier is shown: all that are no red cells, save small sure platelets.
+    """Select the cells to classify: all but red cells and small, certain platelets.
 
     Parameters
     ----------
     segmentation : Segmentation
     area_px : numpy.ndarray, (N,)
+        Area of each cell, pixels.
 
     Returns
     -------
@@ -167,25 +202,59 @@ def classify(
     engine: Engine,
     segmentation: Segmentation,
     geometry: CellGeometry,
-    seen: np.ndarray,
+    chosen: np.ndarray,
     warn: Callable[[str], None],
 ) -> Steps[Predictions]:
-    """Cut the candidates at one physical scale and classify them; `warn` is told where memory ran out."""
+    """Cut the selected cells at one physical scale and classify them.
+
+    Parameters
+    ----------
+    image : SmearImage
+    engine : Engine
+    segmentation : Segmentation
+    geometry : CellGeometry
+        Of all cells.
+    chosen : numpy.ndarray, (N,), bool
+        The cells to classify.
+    warn : callable
+        Called with a warning if the memory of the device ran out.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Predictions
+    """
     crops = cut_crops(
         image.pixels,
         segmentation.labels,
-        geometry.ids[seen],
-        geometry.bbox[seen],
+        geometry.ids[chosen],
+        geometry.bbox[chosen],
         segmentation.scale.um_per_px,
         segmentation.glass_colour,
         engine.classifier.card.crop,
         segmentation.red_cell_density,
     )
     predictions = yield from engine.classifier.iter_predict(crops, engine.config.batch_size, warn)
-    return join_kinds(predictions, segmentation.kind_probabilities[seen])
+    return join_kinds(predictions, segmentation.kind_probabilities[chosen])
 
 
 def under_even_light(image: SmearImage, engine: Engine) -> tuple[SmearImage, Light | None]:
-    """Return a field as the networks see it, and how it was lit; itself and None where the light is even."""
+    """Even out the light of a field, if the configuration asks for it.
+
+    Parameters
+    ----------
+    image : SmearImage
+    engine : Engine
+
+    Returns
+    -------
+    image : SmearImage
+        Unchanged if the light is even.
+    light : Light or None
+        How the field was lit; None if the light is even.
+    """
     light = measure_light(image.pixels) if engine.config.even_light else None
     return replace(image, pixels=even_out(image.pixels, light)), light

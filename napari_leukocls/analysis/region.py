@@ -41,12 +41,23 @@ class Region:
 
 
 def region_of_box(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> Region:
-    """Clip a box to an image of `shape`.
+    """Clip a box to an image.
+
+    Parameters
+    ----------
+    box : tuple of float
+        y0, x0, y1, x1 in pixels.
+    shape : tuple of int
+        Shape of the image, (H, W, ...).
+
+    Returns
+    -------
+    Region
 
     Raises
     ------
     ArgumentError
-        Where too little of it lies in the image.
+        If less than `MIN_REGION_PX` pixels of a side lie in the image.
     """
     height, width = shape[:2]
     y0, x0 = (max(0, int(np.floor(value))) for value in box[:2])
@@ -59,7 +70,24 @@ def region_of_box(box: tuple[float, float, float, float], shape: tuple[int, ...]
 
 
 def region_of_polygons(polygons: list[np.ndarray], shape: tuple[int, ...]) -> Region:
-    """Return the region that polygons (corners y, x) enclose; `ArgumentError` where there is none."""
+    """Enclose polygons in a region.
+
+    Parameters
+    ----------
+    polygons : list of numpy.ndarray, (K, 2)
+        Corners y, x in pixels.
+    shape : tuple of int
+        Shape of the image, (H, W, ...).
+
+    Returns
+    -------
+    Region
+
+    Raises
+    ------
+    ArgumentError
+        If there is no polygon, or too little of them lies in the image.
+    """
     if not polygons:
         raise ArgumentError("the Shapes layer has no closed shape: draw a rectangle, ellipse or polygon.")
     corners = np.concatenate(polygons)
@@ -94,7 +122,7 @@ def iter_analyze_region(
 
 
 def _placed(found: FieldResult, image: SmearImage, region: Region) -> FieldResult:
-    """Put what was found in a region at its place in the whole image."""
+    """Move the cells of a region to their position in the whole image."""
     y0, x0, y1, x1 = region.box
     cells = found.cells.copy()
     for name, shift in (("y", y0), ("x", x0)):
@@ -129,7 +157,7 @@ def _inside(cells: pd.DataFrame, polygons: tuple[np.ndarray, ...]) -> np.ndarray
     return np.any([points_in_poly(centres, polygon) for polygon in polygons], axis=0)
 
 
-#: Looked at around changed cells, micrometres: what the networks need of the neighbourhood.
+#: Margin around changed cells that the networks need, micrometres.
 CONTEXT_UM = 40.0
 
 
@@ -150,11 +178,16 @@ class Edit:
 
 
 def find_edit(before: np.ndarray, after: np.ndarray) -> Edit | None:
-    """Compare two label images of one shape; None where they are the same.
+    """Compare two label images of one shape.
 
     Parameters
     ----------
     before, after : numpy.ndarray, (H, W), int
+
+    Returns
+    -------
+    Edit or None
+        None if they are the same.
     """
     rows = np.flatnonzero((before != after).any(axis=1))
     if len(rows) == 0:
@@ -222,14 +255,14 @@ def _measured(
         local, kinds, whole.glass_colour, scale, red_cell_density=whole.red_cell_density
     )
     geometry = cell_geometry(local)
-    seen = candidates(segmentation, geometry.area)
+    chosen = candidates(segmentation, geometry.area)
     image = SmearImage(pixels, result.slide_id, result.source)
-    predictions = drain(classify(image, engine, segmentation, geometry, seen, lambda _: None))
+    predictions = drain(classify(image, engine, segmentation, geometry, chosen, lambda _: None))
     limit = engine.config.min_confidence
     table = build_cell_table(
         segmentation,
         predictions,
-        geometry.ids[seen],
+        geometry.ids[chosen],
         result.slide_id,
         scale.um_per_px,
         engine.classifier.classes,
@@ -262,14 +295,14 @@ def _window(
 
 
 def _with_corrections(fresh: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
-    """Carry what people said of the cells over to their new rows."""
+    """Copy the corrections of cells to their new rows."""
     fresh = fresh.copy()
-    said = before[before["corrected_class"].fillna("") != ""].set_index("cell_id")
-    for place in fresh.index:
-        cell = fresh.at[place, "cell_id"]
-        if cell in said.index:
-            fresh.loc[place, ["corrected_class", "class"]] = said.at[cell, "corrected_class"]
-            fresh.at[place, "reviewer"] = said.at[cell, "reviewer"]
+    corrected = before[before["corrected_class"].fillna("") != ""].set_index("cell_id")
+    for row in fresh.index:
+        cell = fresh.at[row, "cell_id"]
+        if cell in corrected.index:
+            fresh.loc[row, ["corrected_class", "class"]] = corrected.at[cell, "corrected_class"]
+            fresh.at[row, "reviewer"] = corrected.at[cell, "reviewer"]
     return fresh
 
 

@@ -77,14 +77,40 @@ class SlideDone:
 
 
 def failure(slide_id: str, error: str, seconds: float = 0.0) -> SlideDone:
-    """A slide that could not be done, with the line that says why."""
+    """Record that a slide failed.
+
+    Parameters
+    ----------
+    slide_id : str
+    error : str
+        One line: what is wrong.
+    seconds : float
+
+    Returns
+    -------
+    SlideDone
+    """
     return SlideDone(SlideOutcome(slide_id, "failed", error, seconds, 0, 0, 0))
 
 
 def success(
     row: Mapping[str, Any], warnings: tuple[str, ...], seconds: float, *, resumed: bool = False
 ) -> SlideDone:
-    """A slide that is done, by its row of ``summary.csv``."""
+    """Record that a slide is done.
+
+    Parameters
+    ----------
+    row : mapping
+        Its row of ``summary.csv``.
+    warnings : tuple of str
+    seconds : float
+    resumed : bool
+        Whether an earlier run had analysed it.
+
+    Returns
+    -------
+    SlideDone
+    """
     cells, wbc, review = (int(row[name]) for name in ("n_cells", "n_wbc", "n_review"))
     outcome = SlideOutcome(str(row["slide_id"]), "done", None, seconds, cells, wbc, review, warnings, resumed)
     return SlideDone(outcome, row)

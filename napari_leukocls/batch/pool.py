@@ -39,10 +39,21 @@ _stop: Event | None = None
 
 
 def in_processes(jobs: Sequence[Job], workers: int, cancel: CancelToken) -> Iterator[SlideDone]:
-    """Do slides in `workers` processes, each with models of its own; results come as they are done.
+    """Analyse slides in several processes, each with its own models; results come as they are done.
 
-    After a process has died, the slides that were under way are done one by one: that costs the slide that
-    ends its process again, and no other.
+    If a process dies, the slides that were being analysed are analysed again one by one, so that only the slide that
+    ends its process again fails.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+    workers : int
+        Processes at a time.
+    cancel : CancelToken
+
+    Yields
+    ------
+    SlideDone
 
     Raises
     ------
@@ -96,7 +107,23 @@ def _pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Event]]:
 
 
 def ready_of(running: dict[Future[SlideDone], Job], cancel: CancelToken) -> list[Future[SlideDone]]:
-    """Wait a moment for results; those that are there, once the user has not stopped the run."""
+    """Wait a moment for results.
+
+    Parameters
+    ----------
+    running : dict of Future to Job
+    cancel : CancelToken
+
+    Returns
+    -------
+    list of Future
+        Those that are done.
+
+    Raises
+    ------
+    Cancelled
+        If the user has stopped the run.
+    """
     ready, _ = wait(running, timeout=_LOOK, return_when=FIRST_COMPLETED)
     cancel.check()
     return list(ready)
@@ -113,7 +140,7 @@ def _begin(stop: Event, begun: Event) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed must not go on writing beside the run that takes its place."""
+    """End a worker whose parent was killed, so that it does not write beside the next run."""
     parent = parent_process()
     if parent is not None:
         wait_for([parent.sentinel])

@@ -24,12 +24,22 @@ _KEY = "receipt"
 
 
 def content_hash(fields: Sequence[Path]) -> str:
-    """SHA-256 over the bytes of fields, in order; files of a folder (OME-Zarr) by their names.
+    """Hash the bytes of the fields of a slide, in order.
+
+    Parameters
+    ----------
+    fields : sequence of Path
+        Files, or folders (OME-Zarr), whose files are hashed with their names.
+
+    Returns
+    -------
+    str
+        SHA-256.
 
     Raises
     ------
     OSError, ValueError
-        Where one cannot be read.
+        If a file cannot be read.
     """
     total = hashlib.sha256()
     for field in fields:
@@ -54,12 +64,21 @@ def _files_of(field: Path) -> Iterator[tuple[str, Path]]:
 
 
 def model_hashes(config: AnalyzeConfig) -> dict[str, str | None]:
-    """SHA-256 of the models that a configuration names, without loading them.
+    """Hash the models that a configuration names, without loading them.
+
+    Parameters
+    ----------
+    config : AnalyzeConfig
+
+    Returns
+    -------
+    dict of str to str or None
+        SHA-256 by role: ``segmenter``, ``ruler``, ``classifier``.
 
     Raises
     ------
     ModelError
-        Where one is missing.
+        If one is missing.
     """
     ruler = _hash_of(find_model(COMPACT).path)
     segmenter = {COMPACT: ruler, THRESHOLD: None}.get(config.segmenter, "")
@@ -86,7 +105,19 @@ def _hash_of(path: Path) -> str:
 
 
 def job_key(job: Job, content: str) -> str:
-    """One hash over all that decides the result: pixels, settings, models, version, and the slide's name."""
+    """Hash all that the result depends on: pixels, settings, models, version, and the slide's name.
+
+    Parameters
+    ----------
+    job : Job
+    content : str
+        As `content_hash` gives it.
+
+    Returns
+    -------
+    str
+        SHA-256.
+    """
     facts = {
         "content": content,
         "fields": [field.name for field in job.slide.fields],
@@ -99,7 +130,19 @@ def job_key(job: Job, content: str) -> str:
 
 
 def finished(job: Job, content: str, seconds: float = 0.0) -> SlideDone | None:
-    """What an earlier run has done of a job, where its files are there and nothing has changed since."""
+    """Find the result of an earlier run, if its files are there and nothing has changed since.
+
+    Parameters
+    ----------
+    job : Job
+    content : str
+        As `content_hash` gives it.
+    seconds : float
+
+    Returns
+    -------
+    SlideDone or None
+    """
     folder = job.out_dir / job.slide.slide_id
     try:
         run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
@@ -115,7 +158,17 @@ def finished(job: Job, content: str, seconds: float = 0.0) -> SlideDone | None:
 
 
 def add_receipt(folder: Path, job: Job, content: str, row: Mapping[str, Any]) -> None:
-    """Write the receipt into the ``run.json`` of a slide's folder that is not in its place yet."""
+    """Add the receipt to the ``run.json`` of a slide's folder that is being filled.
+
+    Parameters
+    ----------
+    folder : Path
+    job : Job
+    content : str
+        As `content_hash` gives it.
+    row : mapping
+        The slide's row of ``summary.csv``.
+    """
     file = folder / RUN_FILE
     run = json.loads(file.read_text(encoding="utf-8"))
     run[_KEY] = {

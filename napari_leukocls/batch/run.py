@@ -125,11 +125,11 @@ def _one_by_one(
     jobs: Sequence[Job], progress: ProgressCallback | None, cancel: CancelToken
 ) -> Iterator[SlideDone]:
     if jobs and not jobs[0].resume:
-        # What is wrong with the models is said before any slide is read.
+        # A fault of the models is reported before any slide is read.
         load_engine(jobs[0].config)
-    for place, job in enumerate(jobs):
+    for number, job in enumerate(jobs):
         if progress is not None:
-            progress(Progress("slides", place, len(jobs), job.slide.slide_id))
+            progress(Progress("slides", number, len(jobs), job.slide.slide_id))
         cancel.check()
         yield do_job(job, progress, cancel)
 

@@ -108,7 +108,7 @@ def write_whole_slide(
         labels = LabelStore(folder / ".labels.scratch", slide.shape[:2])
         try:
             if progress is not None:
-                progress(Progress("survey", 0, 1, "looking over the slide"))
+                progress(Progress("survey", 0, 1, "surveying the slide"))
             job, warnings = _survey(slide, slide_id, engine, labels)
             sharp, tables = _analyse(job, folder, token, progress, warnings)
             result = _result(job, tables, warnings, time.perf_counter() - started)
@@ -151,7 +151,16 @@ def _survey(
 
 
 def ruler_fields(slide: SlideImage) -> list[np.ndarray]:
-    """A few sharp fields with cells side by side, to measure red cells in."""
+    """Read a few sharp fields with cells side by side, in which red cells are measured.
+
+    Parameters
+    ----------
+    slide : SlideImage
+
+    Returns
+    -------
+    list of numpy.ndarray, (h, w, 3), uint8
+    """
     view = survey(slide, slide.um_per_px or GUESS_UM)
     places = np.argwhere(view.states() == MONOLAYER)
     if len(places) == 0:
@@ -285,7 +294,7 @@ def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFr
     shape = view.coverage.shape
     row = np.clip(np.searchsorted(view.rows, middle_y, "right") - 1, 0, shape[0] - 1)
     column = np.clip(np.searchsorted(view.columns, middle_x, "right") - 1, 0, shape[1] - 1)
-    place = row * shape[1] + column
+    part = row * shape[1] + column
     data: dict[str, Any] = {"slide_id": job.slide_id, **_boxes(view)}
     data |= {
         "state": job.states.ravel(),
@@ -296,10 +305,10 @@ def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFr
     names = cells["class"].astype(str).to_numpy()
     sides = np.diff(view.rows)[:, None] * np.diff(view.columns)[None, :] * job.scale.um_per_px**2 / 1e6
     inside = result.counts.loc[result.counts["in_differential"], "class"]
-    leukocytes = np.bincount(place[np.isin(names, list(inside))], minlength=shape[0] * shape[1])
+    leukocytes = np.bincount(part[np.isin(names, list(inside))], minlength=shape[0] * shape[1])
     data["wbc_per_mm2"] = leukocytes / sides.ravel()
     for name in result.counts["class"]:
-        data[f"n_{name}"] = np.bincount(place[names == name], minlength=shape[0] * shape[1])
+        data[f"n_{name}"] = np.bincount(part[names == name], minlength=shape[0] * shape[1])
     return pd.DataFrame(data)
 
 
@@ -319,14 +328,18 @@ _STRENGTH = 0.35
 
 
 def slide_overlay(job: SlideJob, result: SlideResult, scheme: Scheme) -> Image:
-    """Draw the cells of a slide on its overview, with a legend and a scale bar.
+    """Draw the cells of a slide on a small picture of it, with a legend and a scale bar.
 
     Parameters
     ----------
     job : SlideJob
+        Its labels are still open.
     result : SlideResult
-        Of the whole slide.
     scheme : Scheme
+
+    Returns
+    -------
+    PIL.Image.Image
     """
     pixels, step = overview(job.slide, MAX_WIDTH)
     for state, tint in _TINTS.items():

@@ -77,7 +77,17 @@ def do_job(
 
 
 def threads_for(workers: int) -> int:
-    """Threads of each of some processes, so that all together take the processor and no more."""
+    """Share the processor among processes.
+
+    Parameters
+    ----------
+    workers : int
+
+    Returns
+    -------
+    int
+        Threads of each process.
+    """
     return max(1, (os.cpu_count() or 1) // workers)
 
 

@@ -98,12 +98,32 @@ def draw_cells(
 
 
 def overlay_png(picture: Image.Image) -> bytes:
-    """Encode as PNG; a light compression, as time matters more than the last tenth of the size."""
+    """Encode a picture as PNG, with light compression, which is much faster.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+
+    Returns
+    -------
+    bytes
+    """
     return _encoded(picture, "PNG", compress_level=3)
 
 
 def jpeg(picture: Image.Image, quality: int = 85) -> bytes:
-    """Encode as JPEG."""
+    """Encode a picture as JPEG.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+    quality : int
+        1 to 95.
+
+    Returns
+    -------
+    bytes
+    """
     return _encoded(picture, "JPEG", quality=quality)
 
 
@@ -193,11 +213,11 @@ def _draw_scale_bar(draw: ImageDraw.ImageDraw, size: tuple[int, int], um_per_px:
 
 
 def _with_legend(picture: Image.Image, counts: pd.DataFrame, scheme: Scheme) -> Image.Image:
-    """The picture with a strip under it: colour, name and count of each class that was seen."""
-    seen = counts[counts["count"] > 0]
+    """The picture with a strip under it: colour, name and count of each class that was found."""
+    found = counts[counts["count"] > 0]
     entries = [
         (scheme[name].rgb, f"{scheme[name].display} {count}")
-        for name, count in seen[["class", "count"]].itertuples(index=False)
+        for name, count in found[["class", "count"]].itertuples(index=False)
     ] or [(_UNKNOWN, "no settled cell")]
     font, line, gap = _font(14), 24, 34
     measure = ImageDraw.Draw(picture)

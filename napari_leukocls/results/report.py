@@ -28,7 +28,7 @@ _PICTURE_WIDTH = 1400
 def render_report(
     result: FieldResult, scheme: Scheme, overlay: Image.Image, heatmaps: dict[str, Any] | None = None
 ) -> str:
-    """Render ``report.html``.
+    """Render the report of a field or of a whole slide.
 
     Parameters
     ----------
@@ -38,6 +38,11 @@ def render_report(
         As `napari_leukocls.results.overlay.draw_overlay` gives it.
     heatmaps : dict, optional
         As `napari_leukocls.explanation.report_heatmaps` gives it.
+
+    Returns
+    -------
+    str
+        The page ``report.html``.
     """
     return render(
         "report",
@@ -52,7 +57,7 @@ def render_report(
 
 
 def render_joint_report(result: SlideResult, scheme: Scheme, fields: Sequence[Mapping[str, Any]]) -> str:
-    """Render the report of a slide of several fields: the joint count, and where each field's report is.
+    """Render the report of a slide of several fields: the joint count, and links to the fields' reports.
 
     Parameters
     ----------
@@ -61,6 +66,11 @@ def render_joint_report(result: SlideResult, scheme: Scheme, fields: Sequence[Ma
     scheme : Scheme
     fields : sequence of mapping
         ``name``, ``link``, ``n_wbc``, ``n_review``, ``n_rbc`` and ``um_per_px`` of each.
+
+    Returns
+    -------
+    str
+        The page ``report.html``.
     """
     return render("report", {}, **_of_the_count(result, scheme), fields=fields, heatmaps=None)
 
@@ -130,7 +140,7 @@ def _gallery(result: FieldResult, scheme: Scheme) -> list[dict[str, Any]]:
 
 
 def _heatmaps(heatmaps: dict[str, Any] | None, scheme: Scheme) -> dict[str, Any] | None:
-    """What the model looked at, with the pictures within the page."""
+    """Heatmaps of the report, with the pictures inside the page."""
     if heatmaps is None:
         return None
     cells = [

@@ -20,7 +20,7 @@ FAILURE_COLUMNS = ("slide_id", "source", "error")
 
 
 def summary_row(result: SlideResult, *, status: str = "done", seconds: float | None = None) -> dict[str, Any]:
-    """The row of ``summary.csv`` for one slide.
+    """Make the row of ``summary.csv`` of one slide.
 
     Parameters
     ----------
@@ -28,7 +28,11 @@ def summary_row(result: SlideResult, *, status: str = "done", seconds: float | N
         ``run["segmenter"]`` and ``run["classifier"]`` are names, or mappings with a ``name``.
     status : str
     seconds : float, optional
-        By default ``run["seconds"]``.
+        ``run["seconds"]`` by default.
+
+    Returns
+    -------
+    dict
     """
     counts, cells, run = result.counts, result.cells, result.run
     by_class = dict(zip(counts["class"], counts["count"], strict=True))
@@ -54,15 +58,42 @@ def summary_row(result: SlideResult, *, status: str = "done", seconds: float | N
 
 
 def model_name(entry: Any) -> str:
-    """Name of a model as it stands in a run: a name, a mapping with one, or nothing."""
+    """Give the name of a model in a run.
+
+    Parameters
+    ----------
+    entry : str, mapping with ``name``, or None
+
+    Returns
+    -------
+    str
+        "" if there is none.
+    """
     return str(entry.get("name", "") if isinstance(entry, Mapping) else entry or "")
 
 
 def write_summary(rows: Iterable[Mapping[str, Any]], path: str | Path, scheme: Scheme | None = None) -> Path:
-    """Write ``summary.csv``, one row a slide, sorted; percent columns in the scheme's order."""
+    """Write ``summary.csv``: one row a slide, sorted, with the percentages in the order of the scheme.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        As `summary_row` gives them.
+    path : path-like
+    scheme : Scheme, optional
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     known = list(rows)
     found = {key for row in known for key in row if key.startswith("pct_")}
-    order = {f"pct_{name}": place for place, name in enumerate((scheme or default_scheme()).names)}
+    order = {f"pct_{name}": i for i, name in enumerate((scheme or default_scheme()).names)}
     percents = sorted(found, key=lambda key: (order.get(key, len(order)), key))
     table = pd.DataFrame(known, columns=[*SUMMARY_START, *percents, *SUMMARY_END])
     for name in percents:
@@ -71,6 +102,22 @@ def write_summary(rows: Iterable[Mapping[str, Any]], path: str | Path, scheme: S
 
 
 def write_failures(rows: Iterable[Mapping[str, Any]], path: str | Path) -> Path:
-    """Write ``failures.csv``: ``slide_id, source, error``, one row an input that failed, sorted."""
+    """Write ``failures.csv``: one row for each slide that failed, sorted.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        ``slide_id``, ``source`` and ``error``.
+    path : path-like
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     table = pd.DataFrame(list(rows), columns=list(FAILURE_COLUMNS))
     return write_table(table.sort_values(["slide_id", "source"], kind="stable"), path)

@@ -109,8 +109,8 @@ def test_heatmaps_in_the_report_of_an_analysis(images: Path, tmp_path: Path) -> 
         (tmp_path / name / "field" / "report.html").read_text(encoding="utf-8")
         for name in ("with", "without")
     )
-    assert "What the model looked at" in page and "crop, heatmap and both" in page
-    assert "What the model looked at" not in plain
+    assert "Heatmaps: where the model finds its evidence" in page and "crop, heatmap and both" in page
+    assert "Heatmaps: where the model finds its evidence" not in plain
     assert (tmp_path / "with/field/counts.csv").read_bytes() == (
         tmp_path / "without/field/counts.csv"
     ).read_bytes()

@@ -1,4 +1,4 @@
-"""A slide at low resolution: where there is glass, a monolayer, or cells in heaps, and what is in focus."""
+"""A slide at low resolution: glass, monolayer and thick parts, and how sharp they are."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ GLASS, MONOLAYER, THICK, BLURRED = "glass", "monolayer", "thick", "out_of_focus"
 
 STATES = (GLASS, MONOLAYER, THICK, BLURRED)
 
-#: Side of a part of the slide that is looked at or skipped as a whole, micrometres.
+#: Side of a part of the slide, which is analysed or skipped as a whole, micrometres.
 PART_UM = 96.0
-#: Share of a part that is stained below which there is nothing to see but glass.
+#: A part of which a smaller share is stained is empty glass.
 MIN_COVERAGE = 0.004
-#: Share above which cells lie on each other.
+#: In a part of which a larger share is stained, cells lie on each other.
 MAX_COVERAGE = 0.93
-#: Sharpness below this share of the slide's usual one is out of focus.
+#: A part whose sharpness is below this share of the slide's usual sharpness is out of focus.
 MIN_SHARPNESS = 0.45
 #: Pixels of the survey, micrometres at most: a red cell is two across.
 SURVEY_UM = 3.5
 #: Scale at which sharpness is measured, micrometres per pixel.
 FOCUS_UM = 0.25
-#: Parts whose sharpness says what is usual on a slide.
+#: Number of parts in which the usual sharpness of a slide is measured.
 FOCUS_SAMPLES = 24
 #: Absorbance (density, base 10) that stain has at least, whatever the threshold found.
 MIN_STAIN = 0.03
@@ -39,7 +39,7 @@ _PIECE = 2048
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a slide's parts before cells are looked for.
+    """The parts of a slide, measured before cells are segmented.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Survey:
     coverage : numpy.ndarray, (R, C)
         Share that is stained.
     stain : numpy.ndarray, (R, C)
-        Mean density (base 10) of what is stained, over the three channels; nan where nothing is.
+        Mean optical density (base 10) of the stained pixels, over the three channels; nan without any.
     glass_colour : tuple of float
         RGB, 0-255.
     """
@@ -60,26 +60,48 @@ class Survey:
     glass_colour: tuple[float, float, float]
 
     def states(self) -> np.ndarray:
-        """State of each part, (R, C) of `STATES`, before focus is looked at."""
+        """Classify the parts by how much of them is stained, before their focus is measured.
+
+        Returns
+        -------
+        numpy.ndarray, (R, C), object
+            One of `STATES` for each part.
+        """
         found = np.full(self.coverage.shape, MONOLAYER, dtype=object)
         found[self.coverage < MIN_COVERAGE] = GLASS
         found[self.coverage > MAX_COVERAGE] = THICK
         return found
 
     def box(self, row: int, column: int) -> tuple[int, int, int, int]:
-        """y0, y1, x0, x1 of a part, pixels of the finest level."""
+        """Give the box of a part.
+
+        Parameters
+        ----------
+        row, column : int
+
+        Returns
+        -------
+        tuple of int
+            y0, y1, x0, x1 in pixels of the finest level.
+        """
         y, x = self.rows[row : row + 2], self.columns[column : column + 2]
         return int(y[0]), int(y[1]), int(x[0]), int(x[1])
 
 
 def overview(slide: SlideImage, longest: int) -> tuple[np.ndarray, float]:
-    """A slide reduced to about `longest` pixels a side at most, read in pieces.
+    """Reduce a slide to a small picture, reading it in pieces.
+
+    Parameters
+    ----------
+    slide : SlideImage
+    longest : int
+        Pixels of the longer side, at most.
 
     Returns
     -------
     pixels : numpy.ndarray, (h, w, 3), uint8
     step : float
-        Pixels of the finest level that one of its pixels stands for.
+        Pixels of the finest level for each of its pixels.
     """
     wanted = max(1.0, max(slide.shape) / longest)
     level = slide.coarse_level(wanted)
@@ -96,19 +118,33 @@ def overview(slide: SlideImage, longest: int) -> tuple[np.ndarray, float]:
 
 
 def glass_of(pixels: np.ndarray) -> np.ndarray:
-    """Colour of the empty glass: what is lightest, but for specks, (3,) float."""
+    """Measure the colour of the empty glass: the lightest pixels without single bright values.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (h, w, 3), uint8
+
+    Returns
+    -------
+    numpy.ndarray, (3,), float
+        RGB, 0-255.
+    """
     step = max(1, int(np.sqrt(pixels.shape[0] * pixels.shape[1] / 500_000)))
     return np.maximum(np.percentile(pixels[::step, ::step].reshape(-1, 3), 98, axis=0), 30.0)
 
 
 def survey(slide: SlideImage, um_per_px: float) -> Survey:
-    """Look over a whole slide once, at low resolution.
+    """Find glass, monolayer and thick parts of a whole slide at low resolution.
 
     Parameters
     ----------
     slide : SlideImage
     um_per_px : float
-        Of the finest level.
+        Pixel size of the finest level, micrometres.
+
+    Returns
+    -------
+    Survey
     """
     height, width, _ = slide.shape
     longest = max(height, width) * um_per_px / SURVEY_UM
@@ -154,15 +190,20 @@ def _sums(values: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:
 
 
 def sharpness(pixels: np.ndarray, um_per_px: float) -> float:
-    """How much fine detail a part has, against its contrast; nan where it has none.
+    """Measure the fine detail of a part, relative to its contrast.
 
-    Energy of what is half a micrometre across, over the spread of the grey levels: blur takes the first and
-    leaves the second.
+    The energy of structures of half a micrometre is divided by the spread of the grey levels. Blur lowers the first and
+    hardly changes the second.
 
     Parameters
     ----------
     pixels : numpy.ndarray, (h, w, 3), uint8
     um_per_px : float
+
+    Returns
+    -------
+    float
+        nan if the part has no contrast.
     """
     grey: np.ndarray = pixels[..., 1].astype(np.float32)
     factor = um_per_px / FOCUS_UM

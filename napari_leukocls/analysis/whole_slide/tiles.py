@@ -20,13 +20,13 @@ from napari_leukocls.types import Scale, Segmentation, SmearImage
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Seen around a tile on each side, micrometres: the largest leukocyte whole, from its centre on.
+#: Margin around a tile on each side, micrometres: the largest leukocyte, from its centre on, lies within it.
 HALO_UM = 20.0
 #: Pixels of a tile with its halo at most: what bounds memory.
 MAX_WINDOW_PIXELS = 24_000_000
 #: Side of a tile with its halo at most, micrometres: two blocks of the segmenter's.
 MAX_WINDOW_UM = 480.0
-#: Two tiles see a cell on their seam a little differently: both may claim it this far out, micrometres.
+#: The centre of a cell on the seam differs a little between two tiles: both may claim it this far out, micrometres.
 CLAIM_UM = 0.75
 #: Share of a cell that lies on cells of an earlier tile before it is taken for the same cell.
 SAME_CELL = 0.4
@@ -41,7 +41,8 @@ class Tile:
     rows, columns : slice
         Of the survey's parts.
     core, window : tuple of int
-        y0, y1, x0, x1, pixels of the finest level: what is owned, and what is seen.
+        y0, y1, x0, x1 in pixels of the finest level. The tile owns the cells whose centre lies in the core; the
+        networks get the pixels of the window.
     """
 
     rows: slice
@@ -90,7 +91,17 @@ def tiles_of(survey: Survey, states: np.ndarray, um_per_px: float) -> list[Tile]
 
 
 def parts_of(tile: Tile) -> Iterator[tuple[int, int]]:
-    """Row and column of each part of a tile."""
+    """List the parts of a tile.
+
+    Parameters
+    ----------
+    tile : Tile
+
+    Yields
+    ------
+    tuple of int
+        Row and column in the survey.
+    """
     for row in range(tile.rows.start, tile.rows.stop):
         for column in range(tile.columns.start, tile.columns.stop):
             yield row, column
@@ -98,7 +109,21 @@ def parts_of(tile: Tile) -> Iterator[tuple[int, int]]:
 
 @dataclass
 class SlideJob:
-    """What the tiles of one slide share: where they are, and what has been found so far."""
+    """The slide that is being analysed: what its tiles share, and the cells found so far.
+
+    Attributes
+    ----------
+    slide : SlideImage
+    slide_id : str
+    engine : Engine
+    scale : Scale
+    survey : Survey
+    states : numpy.ndarray, (R, C), object
+        State of each part of the survey.
+    labels : LabelStore
+    n_cells : int
+        Cells found so far.
+    """
 
     slide: SlideImage
     slide_id: str
@@ -135,7 +160,7 @@ def analyse_tile(
     for line in found.warnings:
         warn(line)
     mine = _owned(job, tile, found)
-    # A label image of a whole tile is what memory is made of here: one at a time.
+    # The label image of a tile takes most of the memory: only one is kept at a time.
     del found
     cells = yield from tabulate(image, job.engine, mine, token, warn)
     y0, _, x0, _ = tile.window
@@ -182,7 +207,18 @@ def _moved(cells: pd.DataFrame, y0: int, x0: int, job: SlideJob) -> pd.DataFrame
 
 
 def states_of(parts: np.ndarray) -> dict[str, float]:
-    """Share of each state among parts, in percent."""
+    """Measure the percentage of parts in each state.
+
+    Parameters
+    ----------
+    parts : numpy.ndarray, (R, C), object
+        A state for each part.
+
+    Returns
+    -------
+    dict of str to float
+        Percent by state.
+    """
     return {
         name: round(100 * float(np.mean(parts == name)), 2) for name in (GLASS, MONOLAYER, THICK, BLURRED)
     }

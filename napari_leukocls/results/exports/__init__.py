@@ -85,17 +85,22 @@ ALWAYS = "csv"
 
 
 def parse_formats(text: str | Iterable[str]) -> tuple[str, ...]:
-    """Names of formats, checked, without ``csv`` and repeats, in the order of `FORMATS`.
+    """Check the names of formats.
 
     Parameters
     ----------
     text : str or iterable of str
         ``csv,geojson`` or the names one by one.
 
+    Returns
+    -------
+    tuple of str
+        Without ``csv`` and repeats, in the order of `FORMATS`.
+
     Raises
     ------
     ArgumentError
-        For a format that there is not, or whose library is not installed.
+        If there is no such format, or its library is not installed.
     """
     words = text.split(",") if isinstance(text, str) else list(text)
     asked = {word.strip().lower() for word in words} - {"", ALWAYS}

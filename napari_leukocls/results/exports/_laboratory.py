@@ -1,7 +1,7 @@
-"""What a laboratory system is told: coded results of a count, the same for FHIR and HL7.
+"""Coded results of a count for laboratory systems, the same for FHIR and HL7.
 
-A class has the LOINC code that its entry in the class scheme states. Where that is empty, nobody has looked
-one up: the result then has the program's own code alone, and none is guessed.
+A class has the LOINC code that its entry in the class scheme states. If that is empty, the result has
+only the program's own code: no LOINC code is guessed.
 """
 
 from __future__ import annotations
@@ -65,10 +65,19 @@ class Coded:
 
 
 def coded(result: SlideResult, scheme: Scheme | None = None) -> Iterator[Coded]:
-    """The results of a slide: how many were counted, then class by class.
+    """List the results of a slide: the number of cells counted, then class by class.
 
-    Classes in the differential are percents with limits, those beside it per 100 leukocytes, others
-    (platelets, red cells, artefacts) are left out: what a field shows of them is no result of a patient's.
+    Classes in the differential are percentages with limits. Classes beside it are given per 100 leukocytes. Others
+    (platelets, red cells, artefacts) are left out: their number in a field is not a result of the patient.
+
+    Parameters
+    ----------
+    result : SlideResult
+    scheme : Scheme, optional
+
+    Yields
+    ------
+    Coded
     """
     scheme = scheme or default_scheme()
     counts = result.counts
@@ -93,7 +102,17 @@ def coded(result: SlideResult, scheme: Scheme | None = None) -> Iterator[Coded]:
 
 
 def report_id(result: SlideResult) -> str:
-    """A name for the report that is the same for the same slide, models and counts."""
+    """Name the report; the name is the same for the same slide, models and counts.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    str
+        20 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for part in (result.slide_id, result.source, _hash(result, "classifier")):
         digest.update(part.encode("utf-8", "backslashreplace") + b"\0")
@@ -102,13 +121,31 @@ def report_id(result: SlideResult) -> str:
 
 
 def clean(text: str) -> str:
-    """A text that any receiver can hold: one line, nothing that cannot be seen."""
+    """Reduce a text to one line of printable characters, which any receiver can store.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
     written = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(sign if sign.isprintable() else " " for sign in written).strip()
 
 
 def method(result: SlideResult) -> str:
-    """How the count was made, in a line."""
+    """Describe in one line how the count was made.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    str
+    """
     parts = [f"napari-leukocls {result.run.get('version', '')}".strip()]
     for kind in ("segmenter", "classifier"):
         entry = result.run.get(kind)
@@ -118,7 +155,13 @@ def method(result: SlideResult) -> str:
 
 
 def now() -> datetime:
-    """The time, UTC, to the second."""
+    """Read the clock.
+
+    Returns
+    -------
+    datetime
+        UTC, to the second.
+    """
     return datetime.now(UTC).replace(microsecond=0)
 
 

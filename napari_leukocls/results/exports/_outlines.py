@@ -17,9 +17,21 @@ _SIDE, _KEPT = 512, 128
 
 
 def cell_masks(result: FieldResult) -> Iterator[tuple[dict[str, Any], tuple[int, int], np.ndarray]]:
-    """Row, upper left corner (y, x) and mask (h, w) bool of each cell, in order of the table.
+    """Cut the mask of each cell, in the order of the table.
 
-    Only a cell's box is read of the labels, which may be larger than memory.
+    Only the box of a cell is read from the labels, which may be larger than memory.
+
+    Parameters
+    ----------
+    result : FieldResult
+
+    Yields
+    ------
+    row : dict
+        Of the table of cells.
+    corner : tuple of int
+        y, x of the mask's upper left pixel.
+    mask : numpy.ndarray, (h, w), bool
     """
     labels = result.labels if isinstance(result.labels, np.ndarray) else _Blocks(result.labels)
     for row in result.cells.to_dict("records"):
@@ -50,16 +62,21 @@ class _Blocks:
 
 
 def rings(mask: np.ndarray, corner: tuple[int, int]) -> list[np.ndarray]:
-    """Closed outlines of a mask and of its holes, (N, 2) as x, y.
+    """Trace the closed outlines of a mask and of its holes.
 
-    They run half-way between the centres of pixels within and without: what is drawn from them by the centres
-    of the pixels is the mask again.
+    They run half-way between the centres of the pixels inside and outside. A mask that is drawn again from them, by the
+    centres of the pixels, is the same mask.
 
     Parameters
     ----------
     mask : numpy.ndarray, (h, w), bool
     corner : tuple of int
         y, x of the mask's upper left pixel in the image.
+
+    Returns
+    -------
+    list of numpy.ndarray, (N, 2)
+        x, y; the last point is the first.
     """
     padded = np.pad(mask, 1).astype(np.float32)
     # Pixels that touch by a corner alone are held to be one part, as a labelled cell is one.

@@ -27,7 +27,7 @@ def write(result: FieldResult, path: Path) -> None:
         Within a folder that is being filled.
     """
     names = default_scheme().ordered(set(map(str, result.cells["class"])))
-    number = {name: place for place, name in enumerate(names, start=1)}
+    number = {name: i for i, name in enumerate(names, start=1)}
     height, width = result.labels.shape
     annotations = []
     for row, corner, mask in cell_masks(result):
@@ -61,7 +61,7 @@ def write(result: FieldResult, path: Path) -> None:
 
 
 def run_lengths(mask: np.ndarray, corner: tuple[int, int], shape: tuple[int, int]) -> dict[str, Any]:
-    """Compressed run lengths of a cell in the whole image, without ever drawing the whole image.
+    """Encode a cell as compressed run lengths of the whole image, which is never drawn.
 
     Parameters
     ----------
@@ -70,6 +70,11 @@ def run_lengths(mask: np.ndarray, corner: tuple[int, int], shape: tuple[int, int
         y, x of the mask's upper left pixel in the image.
     shape : tuple of int
         Height and width of the image.
+
+    Returns
+    -------
+    dict
+        ``size`` and ``counts``.
     """
     height, width = shape
     x, y = np.nonzero(mask.T)

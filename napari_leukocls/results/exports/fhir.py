@@ -59,13 +59,10 @@ def _bundle(result: SlideResult) -> dict[str, Any]:
     name = report_id(result)
     specimen, device = _url(name, "specimen"), _url(name, "device")
     results = list(coded(result))
-    places = [_url(name, f"observation {one.code}") for one in results]
+    urls = [_url(name, f"observation {one.code}") for one in results]
     resources = [
-        (_url(name, "report"), _report(result, results, places, specimen, name)),
-        *(
-            (place, _observation(result, one, specimen, device))
-            for place, one in zip(places, results, strict=True)
-        ),
+        (_url(name, "report"), _report(result, results, urls, specimen, name)),
+        *((url, _observation(result, one, specimen, device)) for url, one in zip(urls, results, strict=True)),
         (
             specimen,
             {"resourceType": "Specimen", "identifier": [{"system": OWN, "value": _slide(result)}]},
@@ -85,12 +82,12 @@ def _bundle(result: SlideResult) -> dict[str, Any]:
         "type": "collection",
         "identifier": {"system": OWN, "value": name},
         "timestamp": now().isoformat(),
-        "entry": [{"fullUrl": place, "resource": resource} for place, resource in resources],
+        "entry": [{"fullUrl": url, "resource": resource} for url, resource in resources],
     }
 
 
 def _report(
-    result: SlideResult, results: list[Coded], places: list[str], specimen: str, name: str
+    result: SlideResult, results: list[Coded], urls: list[str], specimen: str, name: str
 ) -> dict[str, Any]:
     limits = clean(str(result.counts.attrs.get("limits", "")))
     rows = "".join(
@@ -120,7 +117,7 @@ def _report(
         "code": _code(*PANEL),
         "issued": now().isoformat(),
         "specimen": [{"reference": specimen}],
-        "result": [{"reference": place} for place in places],
+        "result": [{"reference": url} for url in urls],
     }
 
 

@@ -41,21 +41,26 @@ def write(result: FieldResult, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"type":"FeatureCollection","features":[')
         # One feature a line, written as it is made: a whole slide has millions.
-        for place, (row, corner, mask) in enumerate(cell_masks(result)):
+        for i, (row, corner, mask) in enumerate(cell_masks(result)):
             feature = _feature(result, row, outline(mask, corner), scheme)
-            file.write(",\n" if place else "\n")
+            file.write(",\n" if i else "\n")
             file.write(json.dumps(feature, separators=(",", ":"), allow_nan=False))
         file.write("\n]}\n")
 
 
 def outline(mask: np.ndarray, corner: tuple[int, int]) -> dict[str, Any]:
-    """A cell as a GeoJSON geometry: with holes, and of several parts, where its mask is.
+    """Describe a cell as a GeoJSON geometry, with its holes and separate parts.
 
     Parameters
     ----------
     mask : numpy.ndarray, (h, w), bool
     corner : tuple of int
         y, x of the mask's upper left pixel in the image.
+
+    Returns
+    -------
+    dict
+        A Polygon or a MultiPolygon.
     """
     found = rings(mask, corner)
     if len(found) == 1:

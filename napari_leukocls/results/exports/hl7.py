@@ -44,7 +44,16 @@ def write(result: SlideResult, path: Path) -> None:
 
 
 def escaped(text: str) -> str:
-    """A text with the separators of a message written out."""
+    """Escape the separators of a message in a text.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
     return "".join(_ESCAPES.get(sign, sign) for sign in clean(text))
 
 
@@ -65,19 +74,19 @@ def _message(result: SlideResult) -> Any:
     request.obr_4 = f"{PANEL[0]}^{PANEL[1]}^{OWN_SHORT}"
     request.obr_7 = request.obr_22 = stamp
     request.obr_25 = STATUS
-    for place, text in enumerate((NOTICE, method(result), *result.warnings), start=1):
+    for number, text in enumerate((NOTICE, method(result), *result.warnings), start=1):
         note = order.add_segment("NTE")
-        note.nte_1, note.nte_3 = str(place), escaped(text)
-    for place, one in enumerate(coded(result), start=1):
-        _observation(order.add_group("ORU_R01_OBSERVATION"), place, one, stamp)
+        note.nte_1, note.nte_3 = str(number), escaped(text)
+    for number, one in enumerate(coded(result), start=1):
+        _observation(order.add_group("ORU_R01_OBSERVATION"), number, one, stamp)
     return message
 
 
-def _observation(group: Any, place: int, one: Coded, stamp: str) -> None:
+def _observation(group: Any, number: int, one: Coded, stamp: str) -> None:
     line = group.add_segment("OBX")
     own = f"{one.code}^{escaped(one.display)}^{OWN_SHORT}"
     code = f"{one.loinc}^{escaped(one.display)}^LN^{own}" if one.loinc else own
-    line.obx_1, line.obx_2, line.obx_3 = str(place), "NM", code
+    line.obx_1, line.obx_2, line.obx_3 = str(number), "NM", code
     line.obx_5, line.obx_6 = f"{one.value:g}", f"{one.unit}^{one.unit}^UCUM"
     line.obx_11, line.obx_14 = STATUS, stamp
     if one.low is not None and one.high is not None:
