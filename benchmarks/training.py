@@ -113,9 +113,9 @@ def our_epoch(crops: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
     from napari_leukocls.architectures import registry
     from napari_leukocls.models.card import CropRule
     from napari_leukocls.progress import CancelToken, drain
-    from napari_leukocls.training.batches import Look, Material
+    from napari_leukocls.training.batches import Material, Normalisation
     from napari_leukocls.training.config import make_train_config
-    from napari_leukocls.training.distributed import Place
+    from napari_leukocls.training.distributed import Backend
     from napari_leukocls.training.network import Start
     from napari_leukocls.training.trainer import Fit
 
@@ -133,8 +133,10 @@ def our_epoch(crops: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
     entry = registry.entry("mobilenetv2_100")
     net = registry.create("mobilenetv2_100", CLASSES)
     start = Start(net, entry, {}, names, CropRule(side_px=SIDE), (0.5,) * 3, (0.5,) * 3)
-    material = Material(crops, classes, np.arange(len(crops)), np.arange(2), Look((0.5,) * 3, (0.5,) * 3))
-    fit = Fit(start, material, config, Place("cpu", config), None, {}, 0)
+    material = Material(
+        crops, classes, np.arange(len(crops)), np.arange(2), Normalisation((0.5,) * 3, (0.5,) * 3)
+    )
+    fit = Fit(start, material, config, Backend("cpu", config), None, {}, 0)
     record = drain(fit.run(CancelToken())).history[0]
     return len(crops) / record["crops_per_s"], record["busy"]
 

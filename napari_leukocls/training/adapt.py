@@ -18,26 +18,26 @@ from napari_leukocls.classification.stain import normalise
 from napari_leukocls.errors import InputError, ModelError
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import read_weights
-from napari_leukocls.progress import CancelToken
+from napari_leukocls.progress import CancelToken, Progress, Steps, staged
 from napari_leukocls.training import calibrate
-from napari_leukocls.training.events import TrainEvent
+from napari_leukocls.training.events import TrainEvent, progress_events
 from napari_leukocls.training.feature_replay import Replay, choose, read_replay
 from napari_leukocls.training.head import features_of, frozen_copy, last_layer
 from napari_leukocls.training.model_folder import save_model, settings_card
 from napari_leukocls.training.network import start_network
 from napari_leukocls.training.split import PARTS, Split, assign, digest_of, given_part, owners, units_of
-from napari_leukocls.training.trainer import look_of
+from napari_leukocls.training.trainer import normalisation_of
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.crops import CutCrops
-    from napari_leukocls.training.distributed import Place
+    from napari_leukocls.training.distributed import Backend
     from napari_leukocls.training.network import Start
 
 
 def adapt(
-    config: TrainConfig, dataset: Dataset, crops: CutCrops, place: Place, cancel: CancelToken
+    config: TrainConfig, dataset: Dataset, crops: CutCrops, backend: Backend, cancel: CancelToken
 ) -> Generator[TrainEvent, None, Path]:
     """Fit the last layer of a model on new crops and on stored features of the old ones.
 
@@ -56,7 +56,7 @@ def adapt(
     split = yield from _split(dataset, config, start)
     rows = split.rows("train")
     labels = np.array([start.classes.index(name) for name in dataset.labels])
-    views = yield from _views(start, normalise(crops.pixels[rows], start.stain), config, place, cancel)
+    views = yield from _views(start, normalise(crops.pixels[rows], start.stain), config, backend, cancel)
     cells = NewCells(views, labels[rows], split.units[rows])
     before: Layer = layer.weight.detach().clone(), layer.bias.detach().clone()
     judged = yield from _judge(cells, replay, before, n_old, config, cancel)
@@ -67,7 +67,7 @@ def adapt(
     fitted = _fit_rest(cells, judged, replay, after, config)
     card = calibrate.base_card(start, config) | calibrate.data_card(dataset, split, config)
     card = calibrate.with_fitted(card, fitted)
-    card["training"] = _training_card(config, began, str(place.device))
+    card["training"] = _training_card(config, began, str(backend.device))
     card["adaptation"] = {
         "of": start.note,
         "crops": len(rows),
@@ -77,7 +77,7 @@ def adapt(
         "how": "this laboratory: each crop judged by a layer that was fitted without it; old classes: stored "
         "features of cells that neither model was trained on",
     }
-    calibrate.add_test(card, start, fitted, dataset, crops, split, str(place.device))
+    calibrate.add_test(card, start, fitted, dataset, crops, split, str(backend.device))
     kept = _next_replay(cells, replay)
     record = {"why": "fitted", "best_epoch": 0, "history": []}
     return (yield from save_model(config, card, start, fitted, dataset, split, record, kept))
@@ -134,15 +134,15 @@ def _split(dataset: Dataset, config: TrainConfig, start: Start) -> Generator[Tra
 
 
 def _views(
-    start: Start, pixels: np.ndarray, config: TrainConfig, place: Place, cancel: CancelToken
+    start: Start, pixels: np.ndarray, config: TrainConfig, backend: Backend, cancel: CancelToken
 ) -> Generator[TrainEvent, None, torch.Tensor]:
     """Features (V, N, D) of random views of the crops, the first being as they are."""
-    net = frozen_copy(start, place)
+    net = frozen_copy(start, backend)
     views = []
     for view in range(config.feature_views):
         cancel.check()
         yield TrainEvent("progress", {"stage": "features", "done": view, "total": config.feature_views})
-        views.append(features_of(net, pixels, look_of(start), place, config, view).clone())
+        views.append(features_of(net, pixels, normalisation_of(start), backend, config, view).clone())
     return torch.stack(views)
 
 
@@ -150,13 +150,7 @@ def _judge(
     cells: NewCells, replay: Replay, layer: Layer, n_old: int, config: TrainConfig, cancel: CancelToken
 ) -> Generator[TrainEvent, None, np.ndarray]:
     work = cross_validate(cells, replay, layer, n_old, config.seed)
-    while True:
-        try:
-            done, total = next(work)
-        except StopIteration as end:
-            return end.value
-        cancel.check()
-        yield TrainEvent("progress", {"stage": "judge", "done": done, "total": total})
+    return (yield from progress_events(staged("judge", cancel, work)))
 
 
 def _fit_rest(
@@ -201,7 +195,7 @@ def _training_card(config: TrainConfig, began: float, device: str) -> dict[str, 
 
 #: Parts of the cross-validation.
 FOLDS = 5
-#: Steps of a fit; each looks at all features.
+#: Steps of a fit; each uses all features.
 STEPS = 150
 RATE = 3e-3
 
@@ -282,20 +276,18 @@ def folds_of(cells: NewCells, seed: int) -> np.ndarray:
     return assign(cells.units, cells.classes, [1 / count] * count, np.random.default_rng(seed))
 
 
-def cross_validate(
-    cells: NewCells, replay: Replay, start: Layer, n_old: int, seed: int
-) -> Generator[tuple[int, int], None, np.ndarray]:
+def cross_validate(cells: NewCells, replay: Replay, start: Layer, n_old: int, seed: int) -> Steps[np.ndarray]:
     """Logits (N, C) of each crop by a layer that was fitted without it.
 
     Yields
     ------
-    tuple of int
+    Progress
         Parts done, and how many there are.
     """
     fold = folds_of(cells, seed)
     logits = np.zeros((len(cells.classes), len(start[1])), np.float32)
     for number in np.unique(fold):
-        yield int(number), int(fold.max()) + 1
+        yield Progress("judge", int(number), int(fold.max()) + 1)
         inside = np.flatnonzero(fold != number)
         layer = fit_layer(cells.training(inside), replay, start, n_old) if len(inside) else start
         judged = np.flatnonzero(fold == number)

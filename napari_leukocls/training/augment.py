@@ -98,7 +98,7 @@ def _place(crops: torch.Tensor, config: TrainConfig, draw: Draw, outside: float)
             crops = torch.where((flips < 0)[:, None, None, None], kernel(crops), crops)
         return crops
     angle = draw.uniform(-config.rotation, config.rotation) * (math.pi / 180)
-    # The grid maps the view to the crop: to enlarge, it looks at less.
+    # The grid maps the view to the crop: to enlarge, it covers less of the crop.
     size = 1 / draw.uniform(1 - min(config.zoom, 0.9), 1 + config.zoom)
     cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
     theta = torch.stack(
@@ -160,11 +160,11 @@ def _erase(crops: torch.Tensor, share: float, draw: Draw) -> torch.Tensor:
     """Put a rectangle of one colour over a part (Zhong et al. 2020)."""
     side = crops.shape[-1]
     area, ratio = draw.uniform(0.02, 0.2), torch.exp(draw.uniform(-1.2, 1.2))
-    place, colour, chosen = draw.uniform(0, 1, 2), draw.uniform(0, 1, 3, 1, 1), draw.chance(share)
+    corner, colour, chosen = draw.uniform(0, 1, 2), draw.uniform(0, 1, 3, 1, 1), draw.chance(share)
     for row in torch.nonzero(chosen).flatten().tolist():
         height = min(side, max(1, round(side * float((area[row] * ratio[row]).sqrt()))))
         width = min(side, max(1, round(side * float((area[row] / ratio[row]).sqrt()))))
-        top, left = (int(float(place[row, k]) * (side - length)) for k, length in enumerate((height, width)))
+        top, left = (int(float(corner[row, k]) * (side - length)) for k, length in enumerate((height, width)))
         kernels.erase(crops[row], top, left, height, width, colour[row], inplace=True)
     return crops
 

@@ -29,14 +29,14 @@ class Material:
     labels : numpy.ndarray, (N,), int
     train, validation : numpy.ndarray, int
         Rows of the two parts.
-    look : Look
+    normalisation : Normalisation
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     train: np.ndarray
     validation: np.ndarray
-    look: Look
+    normalisation: Normalisation
 
 
 #: Batches that are made ahead.
@@ -44,7 +44,7 @@ AHEAD = 3
 
 
 @dataclass(frozen=True)
-class Look:
+class Normalisation:
     """How crops become what a network takes.
 
     Attributes
@@ -104,7 +104,7 @@ def epoch_rows(
     return np.array_split(order, max(1, -(-len(order) // config.batch_size)))
 
 
-class Feed:
+class BatchLoader:
     """Batches of one epoch from a step on, made in a thread.
 
     Parameters
@@ -125,9 +125,9 @@ class Feed:
         self._steps = steps
         self._queue: queue.Queue[Batch | Exception | None] = queue.Queue(AHEAD)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._fill, name="leukocls-feed", daemon=True)
+        self._thread = threading.Thread(target=self._fill, name="leukocls-batches", daemon=True)
 
-    def __enter__(self) -> Feed:
+    def __enter__(self) -> BatchLoader:
         self._thread.start()
         return self
 
@@ -172,7 +172,7 @@ class Feed:
 
 
 def make_batch(
-    crops: np.ndarray, classes: np.ndarray, n_classes: int, config: TrainConfig, look: Look,
+    crops: np.ndarray, classes: np.ndarray, n_classes: int, config: TrainConfig, normalisation: Normalisation,
     device: torch.device, numbers: tuple[int, ...],
 ) -> Batch:  # fmt: skip
     """Vary, mix and normalise one batch.
@@ -183,14 +183,14 @@ def make_batch(
     classes : numpy.ndarray, (B,), int
     n_classes : int
     config : TrainConfig
-    look : Look
+    normalisation : Normalisation
     device : torch.device
     numbers : tuple of int
         What the random numbers depend on: seed, epoch, step, rank.
     """
     generator = generator_for(*numbers)
     with torch.no_grad():
-        images = augment(to_unit(crops, device), config, generator, look.outside)
+        images = augment(to_unit(crops, device), config, generator, normalisation.outside)
         targets = targets_of(torch.from_numpy(classes).to(device), n_classes, config.label_smoothing)
         images, targets = mix(images, targets, config, generator)
-        return Batch(look.normalise(images), targets)
+        return Batch(normalisation.normalise(images), targets)

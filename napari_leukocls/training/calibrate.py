@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_leukocls.training.network import Start
     from napari_leukocls.training.split import Split
 
-#: Training cells of each class that the out-of-distribution score looks at.
+#: Training cells of each class that the out-of-distribution score is fitted on.
 OOD_CELLS = 400
 #: Fewer validation cells than this give no threshold that could be trusted: all unsure cells go to review.
 MIN_FOR_THRESHOLD = 20
@@ -121,7 +121,7 @@ def fit_on_validation(
 
 
 def outputs_of(classifier: Classifier, pixels: np.ndarray, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and features of crops, seen as prediction sees them."""
+    """Logits and features of crops, computed as in prediction."""
     return drain(classifier.outputs(pixels, batch))
 
 
@@ -185,7 +185,7 @@ def test_figures(
 ) -> dict[str, Any]:
     """Measure the finished model on the test part, as ``leukocls evaluate`` does.
 
-    This is the only place that looks at the test part; the card says when.
+    Nothing else uses the test part; the card states when it was used.
     """
     predictions = join_kinds(classifier.predict(pixels, 64), kinds)
     review = (predictions.probabilities.max(axis=1) < classifier.card.review_threshold) | (

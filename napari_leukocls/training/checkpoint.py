@@ -60,7 +60,7 @@ def save_checkpoint(
         tensors["random/cuda"] = torch.cuda.get_rng_state()
     state = {**state, "format": FORMAT, "optimiser": settings}
     whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    # Not by safetensors' own writing to a file: its errors do not tell a full disk from another fault.
+    # Not by safetensors' own writing to a file: its errors do not distinguish a full disk from another fault.
     atomic_bytes(path, save(whole, metadata={"state": json.dumps(state)}))
 
 

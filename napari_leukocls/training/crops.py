@@ -42,8 +42,7 @@ def cache_folder() -> Path:
 class CropCache:
     """Cut crops by key.
 
-    A cache that cannot be read or written is said once in the log and not used: it saves time and nothing
-    else.
+    A cache that cannot be read or written is not used, and one line of the log says so: it only saves time.
 
     Parameters
     ----------
@@ -128,7 +127,7 @@ class CropCache:
         self._base = None
 
 
-#: Crops that are cut between two looks at the stop button.
+#: Crops that are cut between two checks of the stop button.
 BATCH = 32
 
 

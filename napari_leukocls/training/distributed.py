@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
 
 
-class Place:
+class Backend:
     """One process on one device.
 
     Parameters
@@ -86,7 +86,7 @@ class Place:
         return contextlib.nullcontext()
 
 
-class ManyPlaces(Place):
+class DistributedBackend(Backend):
     """One of several processes that ``accelerate launch`` has started."""
 
     def __init__(self, device: str, config: TrainConfig) -> None:
@@ -132,8 +132,8 @@ class ManyPlaces(Place):
         return self._accelerator.main_process_first()
 
 
-def find_place(config: TrainConfig) -> Place:
-    """The place that the configuration and the environment say.
+def find_backend(config: TrainConfig) -> Backend:
+    """Return the backend that the configuration and the environment ask for.
 
     Raises
     ------
@@ -142,8 +142,8 @@ def find_place(config: TrainConfig) -> Place:
     """
     device = resolve_device(config.device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return ManyPlaces(device, config)
-    return Place(device, config)
+        return DistributedBackend(device, config)
+    return Backend(device, config)
 
 
 def _precision(asked: str, device: torch.device) -> torch.dtype | None:

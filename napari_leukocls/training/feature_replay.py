@@ -1,7 +1,7 @@
 """Features of the classes that a model knows, kept beside it, so that it can learn new ones and keep the old.
 
-``replay.safetensors`` holds features that feed the last layer, half precision, under 2 MB: some of cells that
-the model was trained on (to rehearse) and some of cells that it was not (to check what is remembered).
+``replay.safetensors`` holds features, the input of the last layer, in half precision and under 2 MB: some of cells
+that the model was trained on (to rehearse) and some of cells that it was not (to check what is remembered).
 """
 
 from __future__ import annotations

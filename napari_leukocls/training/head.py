@@ -16,7 +16,7 @@ from napari_leukocls.classification.fusion import fold_batch_norm
 from napari_leukocls.classification.ood import features_and_logits
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.augment import augment, generator_for
-from napari_leukocls.training.batches import Look, epoch_rows, to_unit
+from napari_leukocls.training.batches import Normalisation, epoch_rows, to_unit
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.loss import class_weights, loss_of, targets_of
 from napari_leukocls.training.measure import Measured, measure
@@ -25,7 +25,7 @@ from napari_leukocls.training.optimiser import make_optimiser, make_schedule
 if TYPE_CHECKING:
     from napari_leukocls.training.batches import Material
     from napari_leukocls.training.config import TrainConfig
-    from napari_leukocls.training.distributed import Place
+    from napari_leukocls.training.distributed import Backend
     from napari_leukocls.training.network import Start
 
 
@@ -44,48 +44,55 @@ def last_layer(net: nn.Module) -> nn.Linear | None:
     return head if isinstance(head, nn.Linear) else None
 
 
-def frozen_copy(start: Start, place: Place) -> nn.Module:
+def frozen_copy(start: Start, backend: Backend) -> nn.Module:
     """A copy of a network for its features alone, its normalisations folded: the same numbers, sooner."""
     side = start.rule.side_px
     net = fold_batch_norm(start.net.cpu().eval(), torch.zeros(1, 3, side, side))
-    return net.to(place.device).to(memory_format=torch.channels_last)
+    return net.to(backend.device).to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
 def features_of(
-    net: nn.Module, pixels: np.ndarray, look: Look, place: Place, config: TrainConfig, view: int = 0
+    net: nn.Module,
+    pixels: np.ndarray,
+    normalisation: Normalisation,
+    backend: Backend,
+    config: TrainConfig,
+    view: int = 0,
 ) -> torch.Tensor:
     """Features (N, D) of crops; `view` 0 is the crop as it is, others are random views of it."""
     net.eval()
     parts = []
     for begin in range(0, len(pixels), 64):
-        images = to_unit(pixels[begin : begin + 64], place.device)
+        images = to_unit(pixels[begin : begin + 64], backend.device)
         if view:
             generator = generator_for(config.seed, 3, view, begin)
-            images = augment(images, config, generator, look.outside)
-        parts.append(features_and_logits(net, look.normalise(images))[0].float().cpu())
+            images = augment(images, config, generator, normalisation.outside)
+        parts.append(features_and_logits(net, normalisation.normalise(images))[0].float().cpu())
     return torch.cat(parts) if parts else torch.zeros((0, 1))
 
 
 def cache_features(
-    start: Start, material: Material, config: TrainConfig, place: Place, cancel: CancelToken
+    start: Start, material: Material, config: TrainConfig, backend: Backend, cancel: CancelToken
 ) -> Generator[TrainEvent, None, tuple[Cached, torch.Tensor]]:
     """Run the frozen part once: over the training part's views, and over the validation part."""
-    net = frozen_copy(start, place)
+    net = frozen_copy(start, backend)
     rows, parts = material.train, []
     total = config.feature_views + 1
     for view in range(config.feature_views):
         cancel.check()
         yield TrainEvent("progress", {"stage": "features", "done": view, "total": total})
-        parts.append(features_of(net, material.pixels[rows], material.look, place, config, view))
+        parts.append(features_of(net, material.pixels[rows], material.normalisation, backend, config, view))
     yield TrainEvent("progress", {"stage": "features", "done": total - 1, "total": total})
-    validation = features_of(net, material.pixels[material.validation], material.look, place, config)
+    validation = features_of(
+        net, material.pixels[material.validation], material.normalisation, backend, config
+    )
     classes = np.tile(material.labels[rows], config.feature_views)
     return Cached(torch.cat(parts), classes), validation
 
 
 def train_head(
-    start: Start, material: Material, config: TrainConfig, place: Place, cancel: CancelToken, seed: int
+    start: Start, material: Material, config: TrainConfig, backend: Backend, cancel: CancelToken, seed: int
 ) -> Generator[TrainEvent, None, dict[str, Any]]:
     """Train the last layer on cached features; the network then holds the best one.
 
@@ -100,7 +107,7 @@ def train_head(
     """
     torch.manual_seed(seed)
     began = time.perf_counter()
-    cached, validation = yield from cache_features(start, material, config, place, cancel)
+    cached, validation = yield from cache_features(start, material, config, backend, cancel)
     head = last_layer(start.net)
     assert head is not None
     head = head.cpu().requires_grad_(True)

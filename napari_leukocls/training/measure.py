@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import f1_score
 from torch import nn
 
-from napari_leukocls.training.batches import Look, to_unit
+from napari_leukocls.training.batches import Normalisation, to_unit
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
@@ -32,13 +32,17 @@ class Measured:
 
 @torch.inference_mode()
 def logits_of(
-    net: nn.Module, pixels: np.ndarray, look: Look, device: torch.device, config: TrainConfig
+    net: nn.Module,
+    pixels: np.ndarray,
+    normalisation: Normalisation,
+    device: torch.device,
+    config: TrainConfig,
 ) -> np.ndarray:
     """Logits (N, C) of crops (N, S, S, 3) uint8; the network is in evaluation mode afterwards."""
     net.eval()
     size = max(config.batch_size, 32)
     parts = [
-        net(look.normalise(to_unit(pixels[begin : begin + size], device))).float().cpu().numpy()
+        net(normalisation.normalise(to_unit(pixels[begin : begin + size], device))).float().cpu().numpy()
         for begin in range(0, len(pixels), size)
     ]
     return np.concatenate(parts)

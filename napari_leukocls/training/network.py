@@ -24,7 +24,7 @@ from napari_leukocls.errors import ArgumentError, ModelError
 from napari_leukocls.models.card import CropRule, read_card
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import OOD_PREFIX, build_network, read_weights
-from napari_leukocls.training.batches import Look
+from napari_leukocls.training.batches import Normalisation
 from napari_leukocls.training.events import TrainEvent
 
 if TYPE_CHECKING:
@@ -67,17 +67,20 @@ class Teacher:
         tensors, self.digest = read_weights(folder)
         net: nn.Module = build_network(self.card, tensors, folder)
         self._net = net.to(device).requires_grad_(False).eval()
-        self._look = Look(self.card.mean, self.card.std)
+        self._normalisation = Normalisation(self.card.mean, self.card.std)
 
     @torch.no_grad()
-    def opinion(self, images: torch.Tensor, look: Look) -> torch.Tensor:
-        """Logits (B, K) of the shared classes for images (B, 3, S, S) that were normalised by `look`."""
-        mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (look.mean, look.std))
+    def opinion(self, images: torch.Tensor, normalisation: Normalisation) -> torch.Tensor:
+        """Logits (B, K) of the shared classes for images (B, 3, S, S) that were normalised by `normalisation`."""
+        mean, std = (
+            torch.tensor(v, device=images.device).view(1, 3, 1, 1)
+            for v in (normalisation.mean, normalisation.std)
+        )
         plain = images * std + mean
         size = self.card.input_size
         if plain.shape[-2:] != size:
             plain = functional.interpolate(plain, size, mode="bilinear", antialias=True, align_corners=False)
-        return self._net(self._look.normalise(plain)).float()[:, self._theirs]
+        return self._net(self._normalisation.normalise(plain)).float()[:, self._theirs]
 
 
 log = logging.getLogger(__name__)
@@ -194,7 +197,7 @@ def _dropout_argument(entry: Entry, dropout: float | None) -> dict[str, float]:
 
 @torch.no_grad()
 def check_network(start: Start) -> None:
-    """Run one crop through, so that a size or a head that does not fit is said before the epochs."""
+    """Run one crop through, so that a size or a head that does not fit is reported before the epochs."""
     side = start.rule.side_px
     start.net.eval()
     try:

@@ -134,7 +134,7 @@ class TrainProcess:
             for line in lines:
                 if line.strip():
                     self._events.put(_event(line))
-        # What it was told and did not read any more is lost with it.
+        # Commands that it did not read any more are lost with it.
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         process.wait()
@@ -152,8 +152,8 @@ class TrainProcess:
         how = (
             f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
         )
-        said = next((line for line in reversed(self._errors) if line.strip()), "")
-        return f"the training process {how}; the last checkpoint is whole. {said}".strip()
+        last_line = next((line for line in reversed(self._errors) if line.strip()), "")
+        return f"the training process {how}; the last checkpoint is whole. {last_line}".strip()
 
 
 def _event(line: str) -> TrainEvent:

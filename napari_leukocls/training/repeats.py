@@ -20,13 +20,13 @@ from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.measure import logits_of
 from napari_leukocls.training.network import start_network
 from napari_leukocls.training.split import PARTS, Split, assign, digest_of, units_of
-from napari_leukocls.training.trainer import fit_split, look_of
+from napari_leukocls.training.trainer import fit_split, normalisation_of
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.crops import CutCrops
-    from napari_leukocls.training.distributed import Place
+    from napari_leukocls.training.distributed import Backend
 
 FILE = "repeats.csv"
 
@@ -54,7 +54,7 @@ def fold_parts(
 
 
 def repeated(
-    config: TrainConfig, dataset: Dataset, crops: CutCrops, place: Place, cancel: CancelToken
+    config: TrainConfig, dataset: Dataset, crops: CutCrops, backend: Backend, cancel: CancelToken
 ) -> Generator[TrainEvent, None, dict[str, Any]]:
     """Train and test over all repeats; write ``repeats.csv`` beside the model, one row a repeat.
 
@@ -67,7 +67,7 @@ def repeated(
         return {}
     units = units_of(dataset, config.group_by, config.near_duplicates)
     names = sorted(set(dataset.labels))
-    index = {name: place for place, name in enumerate(names)}
+    index = {name: i for i, name in enumerate(names)}
     labels = np.array([index[name] for name in dataset.labels])
     before = [] if config.restart else _done_before(config)
     rows: list[dict[str, Any]] = []
@@ -79,11 +79,11 @@ def repeated(
             continue
         if cancel.cancelled:
             break
-        row = yield from _one(config, dataset, crops, place, cancel, part, number)
+        row = yield from _one(config, dataset, crops, backend, cancel, part, number)
         if cancel.cancelled:
             break
         rows.append(row)
-        if place.is_main:
+        if backend.is_main:
             _write(config, rows)
     if not rows:
         return {}
@@ -102,7 +102,7 @@ def _one(
     config: TrainConfig,
     dataset: Dataset,
     crops: CutCrops,
-    place: Place,
+    backend: Backend,
     cancel: CancelToken,
     part: np.ndarray,
     number: int,
@@ -111,7 +111,7 @@ def _one(
     split = Split(part, part)
     hashes = {name: digest_of(dataset, split.rows(name)) for name in PARTS}
     split.record["files_sha256"] = hashes
-    work = fit_split(config, start, dataset, crops, split, place, cancel, config.seed + 1 + number, False)
+    work = fit_split(config, start, dataset, crops, split, backend, cancel, config.seed + 1 + number, False)
     try:
         while True:
             event = next(work)
@@ -120,8 +120,8 @@ def _one(
         record = end.value
     tested = split.rows("test")
     truth = np.array([start.classes.index(dataset.crops[row].class_name) for row in tested])
-    seen = normalise(crops.pixels[tested], start.stain)
-    logits = logits_of(start.net, seen, look_of(start), _cpu(), config)
+    pixels = normalise(crops.pixels[tested], start.stain)
+    logits = logits_of(start.net, pixels, normalisation_of(start), _cpu(), config)
     return {
         "repeat": number + 1,
         "seed": config.seed + 1 + number,

@@ -16,7 +16,7 @@ from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.adapt import adapt
 from napari_leukocls.training.crops import cut
 from napari_leukocls.training.data import gather
-from napari_leukocls.training.distributed import find_place
+from napari_leukocls.training.distributed import find_backend
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.model_folder import make_model
 from napari_leukocls.training.network import rule_of, start_network
@@ -27,7 +27,7 @@ from napari_leukocls.training.trainer import fit_split
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.crops import CutCrops
-    from napari_leukocls.training.distributed import Place
+    from napari_leukocls.training.distributed import Backend
     from napari_leukocls.training.network import Start
 
 log = logging.getLogger(__name__)
@@ -70,27 +70,27 @@ def iter_train(config: TrainConfig, cancel: CancelToken | None = None) -> Work:
 def _train(config: TrainConfig, cancel: CancelToken) -> Work:
     out = make_folder(config.out)
     rule = rule_of(config)
-    place = find_place(config)
+    backend = find_backend(config)
     known = _known_classes(config)
     dataset = yield from gather(config, known)
-    if place.is_main:
+    if backend.is_main:
         atomic_text(out / "config.json", config.model_dump_json(indent=1) + "\n")
     yield TrainEvent(
         "started",
         {
             "config": config.model_dump(mode="json"),
-            "device": str(place.device),
-            "processes": place.world,
+            "device": str(backend.device),
+            "processes": backend.world,
             "classes": sorted(set(dataset.labels)),
             "crops": len(dataset),
         },
     )
 
-    with place.main_first():
-        crops = yield from cut(dataset, config, rule, str(place.device), cancel)
+    with backend.main_first():
+        crops = yield from cut(dataset, config, rule, str(backend.device), cancel)
     if config.rehearse:
-        return (yield from adapt(config, dataset, crops, place, cancel))
-    return (yield from _one_split(config, dataset, crops, place, cancel))
+        return (yield from adapt(config, dataset, crops, backend, cancel))
+    return (yield from _one_split(config, dataset, crops, backend, cancel))
 
 
 def _known_classes(config: TrainConfig) -> tuple[str, ...]:
@@ -101,24 +101,24 @@ def _known_classes(config: TrainConfig) -> tuple[str, ...]:
 
 
 def _one_split(
-    config: TrainConfig, dataset: Dataset, crops: CutCrops, place: Place, cancel: CancelToken
+    config: TrainConfig, dataset: Dataset, crops: CutCrops, backend: Backend, cancel: CancelToken
 ) -> Work:
     start = yield from start_network(config, sorted(set(dataset.labels)))
     yield from _say_forgotten(start, dataset)
     split = yield from make_split(dataset, config, start.classes)
-    repeats = yield from repeated(config, dataset, crops, place, cancel)
+    repeats = yield from repeated(config, dataset, crops, backend, cancel)
     if repeats and cancel.cancelled:
         raise Cancelled(
             "stopped between repeats: those that are done are kept, and the same command goes on."
         )
-    record = yield from fit_split(config, start, dataset, crops, split, place, cancel, config.seed, True)
+    record = yield from fit_split(config, start, dataset, crops, split, backend, cancel, config.seed, True)
     if repeats:
         record["repeats"] = repeats
     if not record["history"] or record["best_epoch"] < 0:
         raise ModelError(f"nothing was learnt ({record['why']}): train again with a lower --lr.")
-    if not place.is_main:
+    if not backend.is_main:
         return Path(config.out) / config.model_name
-    return (yield from make_model(config, start, dataset, crops, split, record, str(place.device)))
+    return (yield from make_model(config, start, dataset, crops, split, record, str(backend.device)))
 
 
 def _say_forgotten(start: Start, dataset: Dataset) -> Generator[TrainEvent, None, None]:

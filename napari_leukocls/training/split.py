@@ -146,7 +146,7 @@ def make_split(
     """
     seed = config.seed if seed is None else seed
     yield TrainEvent("progress", {"stage": "split", "done": 0, "total": 1})
-    index = {name: place for place, name in enumerate(classes)}
+    index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[name] for name in dataset.labels])
     units = units_of(dataset, config.group_by, config.near_duplicates)
     record: dict[str, Any] = {"seed": seed, "grouped_by": owners(dataset, config.group_by)[1]}
@@ -212,12 +212,12 @@ def _given_split(
 
 def crossing_owners(dataset: Dataset, split: Split) -> list[str]:
     """Patients, and slides of crops without one, that are in more than one part; sorted."""
-    seen: dict[str, set[int]] = {}
+    parts_of: dict[str, set[int]] = {}
     for crop, part in zip(dataset.crops, split.part, strict=True):
         owner = f"patient {crop.patient}" if crop.patient else f"slide {crop.slide}" if crop.slide else ""
         if owner and part >= 0:
-            seen.setdefault(owner, set()).add(int(part))
-    return sorted(owner for owner, parts in seen.items() if len(parts) > 1)
+            parts_of.setdefault(owner, set()).add(int(part))
+    return sorted(owner for owner, parts in parts_of.items() if len(parts) > 1)
 
 
 def _say(

@@ -19,7 +19,15 @@ from napari_leukocls.classification.stain import fit_reference, normalise
 from napari_leukocls.errors import OutputError
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.training import checkpoint
-from napari_leukocls.training.batches import Batch, Feed, Look, Material, epoch_rows, make_batch, to_unit
+from napari_leukocls.training.batches import (
+    Batch,
+    BatchLoader,
+    Material,
+    Normalisation,
+    epoch_rows,
+    make_batch,
+    to_unit,
+)
 from napari_leukocls.training.checkpoint import FILE
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.head import last_layer, train_head
@@ -37,7 +45,7 @@ from napari_leukocls.training.optimiser import (
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.crops import CutCrops
-    from napari_leukocls.training.distributed import Place
+    from napari_leukocls.training.distributed import Backend
     from napari_leukocls.training.network import Start
     from napari_leukocls.training.split import Split
 
@@ -65,7 +73,7 @@ class Fit:
         Its network is trained in place, and holds the best weights at the end.
     material : Material
     config : TrainConfig
-    place : Place
+    backend : Backend
     folder : Path or None
         Of the checkpoint; None keeps none.
     fingerprint : dict
@@ -79,23 +87,23 @@ class Fit:
         start: Start,
         material: Material,
         config: TrainConfig,
-        place: Place,
+        backend: Backend,
         folder: Path | None,
         fingerprint: dict[str, Any],
         seed: int,
         teacher: Teacher | None = None,
     ) -> None:
-        self.start, self.material, self.config, self.place = start, material, config, place
+        self.start, self.material, self.config, self.backend = start, material, config, backend
         self.file = folder / checkpoint.FILE if folder is not None else None
         self.fingerprint, self.seed, self.teacher = fingerprint, seed, teacher
-        self.net = start.net.to(place.device).to(memory_format=torch.channels_last)
+        self.net = start.net.to(backend.device).to(memory_format=torch.channels_last)
         self.average = make_average(self.net, config.ema) if config.ema else None
         self.optimiser = make_optimiser(self.net, config)
         self.steps = len(epoch_rows(material.train, material.labels, config, seed, 0))
         self.schedule = make_schedule(self.optimiser, config, self.steps)
         counts = np.bincount(material.labels[material.train], minlength=len(start.classes))
         weights = class_weights(counts, config.class_weights)
-        self.weights = torch.tensor(weights, dtype=torch.float32, device=place.device)
+        self.weights = torch.tensor(weights, dtype=torch.float32, device=backend.device)
         self.progress = Progress()
         self.best: dict[str, torch.Tensor] = {}
         self._since_save = time.monotonic()
@@ -125,14 +133,14 @@ class Fit:
         progress, material = self.progress, self.material
         began, seconds = time.perf_counter(), progress.seconds
         set_trainable(self.net, self.start.entry, self.config, progress.epoch)
-        wrapped = self.place.wrap(self.net)
+        wrapped = self.backend.wrap(self.net)
         set_modes(self.net)
         rows = epoch_rows(material.train, material.labels, self.config, self.seed, progress.epoch)
         first, stopped = progress.step, False
-        with Feed(partial(self._batch, rows), range(first, len(rows))) as feed:
-            for batch in feed:
+        with BatchLoader(partial(self._batch, rows), range(first, len(rows))) as loader:
+            for batch in loader:
                 loss = self._step(wrapped, batch)
-                if self.place.any_true(not math.isfinite(loss)):
+                if self.backend.any_true(not math.isfinite(loss)):
                     yield from self._not_finite(loss)
                     return
                 progress.loss_sum += loss
@@ -142,9 +150,9 @@ class Fit:
                 if stopped:
                     break
                 yield from self._save_within(len(rows))
-            waited = feed.waited
+            waited = loader.waited
         training = max(time.perf_counter() - began, 1e-9)
-        seen = sum(len(rows[step]) for step in range(first, progress.step))
+        n_crops = sum(len(rows[step]) for step in range(first, progress.step))
         measured = self._measure()
         better = self._note_best(measured)
         progress.seconds = seconds + time.perf_counter() - began
@@ -156,7 +164,7 @@ class Fit:
             **measured.as_dict(),
             "best": better,
             "seconds": round(progress.seconds, 3),
-            "crops_per_s": round(seen / training, 2),
+            "crops_per_s": round(n_crops / training, 2),
             "busy": round(1 - waited / training, 4),
         }
         progress.history.append(record)
@@ -168,30 +176,30 @@ class Fit:
             yield from self._save()
 
     def _batch(self, rows: list[np.ndarray], step: int) -> Batch:
-        mine = rows[step][self.place.rank :: self.place.world]
-        numbers = (self.seed, 2, self.progress.epoch, step, self.place.rank)
+        mine = rows[step][self.backend.rank :: self.backend.world]
+        numbers = (self.seed, 2, self.progress.epoch, step, self.backend.rank)
         return make_batch(
             self.material.pixels[mine],
             self.material.labels[mine],
             len(self.start.classes),
             self.config,
-            self.material.look,
-            self.place.device,
+            self.material.normalisation,
+            self.backend.device,
             numbers,
         )
 
     def _step(self, wrapped: torch.nn.Module, batch: Batch) -> float:
         weights = self.weights if self.config.class_weights != "none" else None
-        with self.place.precision():
+        with self.backend.precision():
             logits = wrapped(batch.images)
             loss = loss_of(logits, batch.targets, self.config, weights)
             if self.teacher is not None:
-                opinion = self.teacher.opinion(batch.images, self.material.look)
+                opinion = self.teacher.opinion(batch.images, self.material.normalisation)
                 away = distillation(logits, opinion, self.teacher.mine, self.config.distil_temperature)
                 loss = (1 - self.config.distil_weight) * loss + self.config.distil_weight * away
         value = float(loss.detach())
         if math.isfinite(value):
-            self.place.step(loss, self.optimiser, self.net, self.config.clip)
+            self.backend.step(loss, self.optimiser, self.net, self.config.clip)
             self.schedule.step()
             if self.average is not None:
                 self.average.update_parameters(self.net)
@@ -213,13 +221,15 @@ class Fit:
 
     def _must_stop(self, cancel: CancelToken) -> bool:
         late = self.config.minutes is not None and self.progress.seconds > 60 * self.config.minutes
-        return self.place.any_true(cancel.cancelled or late)
+        return self.backend.any_true(cancel.cancelled or late)
 
     def _measure(self) -> Measured:
         net = self.net if self.average is None else self.average.module
         rows = self.material.validation
-        made = logits_of(net, self.material.pixels[rows], self.material.look, self.place.device, self.config)
-        return self.place.same(measure(made, self.material.labels[rows]))
+        made = logits_of(
+            net, self.material.pixels[rows], self.material.normalisation, self.backend.device, self.config
+        )
+        return self.backend.same(measure(made, self.material.labels[rows]))
 
     def _note_best(self, measured: Measured) -> bool:
         """Keep the weights if they are the best so far."""
@@ -245,13 +255,13 @@ class Fit:
     def _save(self) -> Generator[TrainEvent, None, None]:
         """Write a checkpoint; a disk that is full costs the checkpoint and not the training."""
         self._since_save = time.monotonic()
-        if self.file is None or not self.place.is_main:
+        if self.file is None or not self.backend.is_main:
             return
         state = {
             "fingerprint": self.fingerprint,
             "progress": asdict(self.progress),
             "schedule": checkpoint.plain_schedule(self.schedule),
-            "scaler": self.place.scaler_state(),
+            "scaler": self.backend.scaler_state(),
         }
         try:
             checkpoint.save_checkpoint(self.file, self._networks(), self.optimiser, self.best, state)
@@ -270,11 +280,11 @@ class Fit:
         checkpoint.agree(state["fingerprint"], self.fingerprint, self.file)
         checkpoint.restore(tensors, state, self._networks(), self.optimiser, self.file)
         self.schedule.load_state_dict(state["schedule"])
-        self.place.load_scaler(state["scaler"])
+        self.backend.load_scaler(state["scaler"])
         raw = state["progress"]
         self.progress = Progress(**{**raw, "best": tuple(raw["best"])})
         self.best = {
-            name: value.to(self.place.device) for name, value in checkpoint.part(tensors, "best").items()
+            name: value.to(self.backend.device) for name, value in checkpoint.part(tensors, "best").items()
         }
         message = f"going on from epoch {self.progress.epoch + 1}, step {self.progress.step}."
         yield TrainEvent("log", {"message": message})
@@ -290,7 +300,7 @@ def fit_split(
     dataset: Dataset,
     crops: CutCrops,
     split: Split,
-    place: Place,
+    backend: Backend,
     cancel: CancelToken,
     seed: int,
     keep: bool,
@@ -312,35 +322,37 @@ def fit_split(
         # The reference is the training part's alone.
         start.stain = fit_reference(crops.pixels[split.rows("train")], config.stain_normalisation)
     pixels = normalise(crops.pixels, start.stain)
-    material = Material(pixels, labels, split.rows("train"), split.rows("validation"), look_of(start))
+    material = Material(
+        pixels, labels, split.rows("train"), split.rows("validation"), normalisation_of(start)
+    )
     folder = Path(config.out) / "checkpoint" if keep else None
-    if folder is not None and place.is_main:
+    if folder is not None and backend.is_main:
         folder.mkdir(exist_ok=True)
         if config.restart:
             (folder / FILE).unlink(missing_ok=True)
     if start.folded:
         _unfold(start, material)
     cached = config.freeze == "head" and config.cache_features and not (config.mixup or config.cutmix)
-    if cached and not config.teacher and place.world == 1 and last_layer(start.net) is not None:
-        return (yield from train_head(start, material, config, place, cancel, seed))
-    teacher = Teacher(config.teacher, start.classes, place.device) if config.teacher else None
-    fit = Fit(start, material, config, place, folder, fingerprint(config, start, split), seed, teacher)
+    if cached and not config.teacher and backend.world == 1 and last_layer(start.net) is not None:
+        return (yield from train_head(start, material, config, backend, cancel, seed))
+    teacher = Teacher(config.teacher, start.classes, backend.device) if config.teacher else None
+    fit = Fit(start, material, config, backend, folder, fingerprint(config, start, split), seed, teacher)
     progress = yield from fit.run(cancel)
     start.net.to("cpu")
     return {"why": progress.why, "best_epoch": progress.best_epoch, "history": progress.history}
 
 
-def look_of(start: Start) -> Any:
+def normalisation_of(start: Start) -> Any:
     """How crops become this network's input."""
     outside = 235.0 if start.rule.white is None else start.rule.white
-    return Look(start.mean, start.std, outside / 255)
+    return Normalisation(start.mean, start.std, outside / 255)
 
 
 def _unfold(start: Start, material: Any) -> None:
     rows = material.train[:: max(1, len(material.train) // UNFOLD_CROPS)][:UNFOLD_CROPS]
 
     images = to_unit(material.pixels[rows], torch.device("cpu"))
-    unfold_batch_norm(start.net, material.look.normalise(images))
+    unfold_batch_norm(start.net, material.normalisation.normalise(images))
 
 
 def fingerprint(config: TrainConfig, start: Start, split: Split) -> dict[str, Any]:

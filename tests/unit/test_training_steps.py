@@ -13,7 +13,7 @@ from torch.nn import functional
 from napari_leukocls.architectures import registry
 from napari_leukocls.classification import stain
 from napari_leukocls.training.augment import augment, generator_for, mix
-from napari_leukocls.training.batches import Feed, epoch_rows
+from napari_leukocls.training.batches import BatchLoader, epoch_rows
 from napari_leukocls.training.config import make_train_config
 from napari_leukocls.training.loss import class_weights, distillation, loss_of, targets_of
 from napari_leukocls.training.optimiser import (
@@ -141,12 +141,12 @@ def test_a_fault_while_batches_are_made_reaches_the_one_who_asks():
         return step
 
     seen = []
-    with pytest.raises(ValueError, match="no such crop"), Feed(make, range(5)) as feed:
-        for item in feed:
+    with pytest.raises(ValueError, match="no such crop"), BatchLoader(make, range(5)) as loader:
+        for item in loader:
             seen.append(item)
     assert seen == [0, 1]
-    with Feed(lambda step: step, range(100)) as feed:
-        assert next(iter(feed)) == 0  # and leaving early does not hang
+    with BatchLoader(lambda step: step, range(100)) as loader:
+        assert next(iter(loader)) == 0  # and leaving early does not hang
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
