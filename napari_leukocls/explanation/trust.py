@@ -31,12 +31,12 @@ def own_method(card: ModelCard) -> str:
 
 
 def badge(card: ModelCard, method: str | None = None) -> tuple[State, str]:
-    """Say in one word, and in figures, whether a model's heatmaps can be trusted.
+    """Tell in one word, and in figures, whether a model's heatmaps can be trusted.
 
-    ``failed``: the maps look alike with random weights, so that they do not show what the model learnt.
-    ``weak``: they depend on the model, but hiding or showing what they point at changes its mind no more than
-    something else does. ``trusted``: all checks are passed. ``unchecked``: the card holds no checks of this
-    method, or they belong to other weights.
+    ``failed``: the maps are similar with random weights, so that they do not show what the model has learnt.
+    ``weak``: they depend on the model, but hiding or showing the marked region changes its probabilities no more than
+    another region does. ``trusted``: all checks are passed. ``unchecked``: the card holds no checks of this method, or
+    they belong to other weights.
 
     Parameters
     ----------
@@ -61,7 +61,17 @@ def badge(card: ModelCard, method: str | None = None) -> tuple[State, str]:
 
 
 def state_of(found: Mapping[str, Any]) -> State:
-    """Return the word for the checks of one method."""
+    """Sum up the checks of one heatmap method in one word.
+
+    Parameters
+    ----------
+    found : mapping
+        Figures of the method in `napari_leukocls.models.card.ExplanationChecks`.
+
+    Returns
+    -------
+    str
+    """
     if not found["randomisation"]["passed"]:
         return "failed"
     if "occlusion" not in found:
@@ -72,7 +82,17 @@ def state_of(found: Mapping[str, Any]) -> State:
 
 
 def figures_text(found: Mapping[str, Any]) -> str:
-    """Return the figures of one method's checks in one line."""
+    """Write the figures of one heatmap method's checks in one line.
+
+    Parameters
+    ----------
+    found : mapping
+        Figures of the method in `napari_leukocls.models.card.ExplanationChecks`.
+
+    Returns
+    -------
+    str
+    """
     whole = found["randomisation"]["whole"]
     parts = [f"random weights |r| {whole['pearson']:.2f} (passes below {found['randomisation']['limit']:g})"]
     for fill, part in found.get("occlusion", {}).items():

@@ -164,12 +164,24 @@ def write(result: SlideResult, path: Path) -> None:
 
 
 def card_matrix(classifier: Any) -> tuple[np.ndarray, list[str]]:
-    """Confusion matrix of a run's classifier, from its card, and its classes.
+    """Read the confusion matrix of a run's classifier from its card.
 
     Parameters
     ----------
-    classifier : mapping
-        ``name`` and ``sha256``, as a run has it.
+    classifier : mapping or str
+        ``name`` and ``sha256`` as in ``run.json``, or the name alone.
+
+    Returns
+    -------
+    matrix : numpy.ndarray, (C, C)
+        Rows are the true classes, columns the predicted ones.
+    classes : list of str
+        Of the rows and columns.
+
+    Raises
+    ------
+    LeukoclsError
+        If the model is not there, is another one by now, or its card has no confusion matrix.
     """
     name = classifier.get("name", "") if isinstance(classifier, dict) else str(classifier or "")
     card = read_card(find_model(name).path)

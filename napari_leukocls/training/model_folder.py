@@ -1,4 +1,4 @@
-"""The folder of a new model: fitted on validation, tested once, and written whole or not at all."""
+"""The folder of a newly trained model: fitted on validation, tested once, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -39,12 +39,38 @@ def make_model(
     record: dict[str, Any],
     device: str,
 ) -> Generator[TrainEvent, None, Path]:
-    """Fit what is fitted on validation, touch the test part once, and write the model.
+    """Fit temperature and thresholds on validation, measure on the test part once, and write the model.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    start : Start
+        With the trained network.
+    dataset : Dataset
+    crops : CutCrops
+        The pixels of the dataset's crops.
+    split : Split
+    record : dict
+        Of the training: ``history``, ``best_epoch``, ``why`` it ended, and ``repeats`` if there were some.
+    device : str
+        A torch device.
 
     Yields
     ------
     TrainEvent
         The last is ``finished`` or ``stopped``.
+
+    Returns
+    -------
+    Path
+        Folder of the model.
+
+    Raises
+    ------
+    InputError
+        If the network gives no finite numbers.
+    OutputError
+        If the folder cannot be written.
     """
     yield TrainEvent("progress", {"stage": "fit", "done": 0, "total": 2})
     card = calibrate.base_card(start, config) | calibrate.data_card(dataset, split, config)
@@ -67,7 +93,20 @@ def make_model(
 
 
 def training_card(config: TrainConfig, record: dict[str, Any], device: str) -> dict[str, Any]:
-    """How the weights were made, for the card."""
+    """Describe how the weights were made, for the card.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    record : dict
+        Of the training.
+    device : str
+
+    Returns
+    -------
+    dict
+        Fields of `napari_leukocls.models.card.Training`.
+    """
     history = record["history"]
     return {
         **settings_card(config),
@@ -81,7 +120,17 @@ def training_card(config: TrainConfig, record: dict[str, Any], device: str) -> d
 
 
 def settings_card(config: TrainConfig) -> dict[str, Any]:
-    """What differs from the defaults, without the paths of this machine."""
+    """List the settings that differ from the defaults, without the paths of this machine.
+
+    Parameters
+    ----------
+    config : TrainConfig
+
+    Returns
+    -------
+    dict
+        Fields of `napari_leukocls.models.card.Training`.
+    """
     paths = {"out", "data", "corrections", "restart", "weights", "from_model", "teacher"}
     settings = config.model_dump(mode="json", exclude_defaults=True, exclude=paths)
     return {"preset": config.preset, "settings": settings, "seed": config.seed}
@@ -97,12 +146,37 @@ def save_model(
     record: dict[str, Any],
     replay: Replay | None = None,
 ) -> Generator[TrainEvent, None, Path]:
-    """Write the model's folder, remove the checkpoint, and say that it is done.
+    """Write the model's folder, remove the checkpoint, and report the end of the training.
 
     Parameters
     ----------
+    config : TrainConfig
+    card : dict
+        Fields of `napari_leukocls.models.card.ModelCard`.
+    start : Start
+        With the trained network.
+    fitted : Fitted
+    dataset : Dataset
+    split : Split
+    record : dict
+        Of the training.
     replay : Replay, optional
-        What the model rehearses when it is adapted.
+        Stored features of known classes, for when the model is adapted.
+
+    Yields
+    ------
+    TrainEvent
+        ``finished`` or ``stopped``.
+
+    Returns
+    -------
+    Path
+        Folder of the model.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
     """
     target = Path(config.out) / config.model_name
     tensors = {**start.net.state_dict()}
@@ -133,7 +207,14 @@ def save_model(
 
 
 def write_history(path: Path, history: list[dict[str, Any]]) -> None:
-    """Write one row an epoch."""
+    """Write ``history.csv``: one row for each epoch.
+
+    Parameters
+    ----------
+    path : Path
+    history : list of dict
+        Empty for a model that was fitted without epochs.
+    """
     with open(path, "w", encoding="utf-8", newline="") as file:
         if history:
             writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
@@ -142,7 +223,13 @@ def write_history(path: Path, history: list[dict[str, Any]]) -> None:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove what a finished training no longer needs."""
+    """Remove the checkpoint of a finished training.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoint; it is removed too if it is empty.
+    """
     if (folder / FILE).is_file():
         (folder / FILE).unlink()
     if folder.is_dir() and not any(folder.iterdir()):
@@ -156,6 +243,10 @@ def split_rows(dataset: Dataset, split: Split) -> list[SplitRow]:
     ----------
     dataset : Dataset
     split : Split
+
+    Returns
+    -------
+    list of SplitRow
     """
     rows = [
         SplitRow(
