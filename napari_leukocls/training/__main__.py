@@ -24,6 +24,15 @@ from napari_leukocls.training.process import listen
 def read_config(path: Path) -> TrainConfig:
     """Read settings that `TrainConfig` wrote.
 
+    Parameters
+    ----------
+    path : Path
+        JSON file.
+
+    Returns
+    -------
+    TrainConfig
+
     Raises
     ------
     ArgumentError
@@ -39,7 +48,18 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def main(arguments: list[str]) -> int:
-    """Train; return the exit status."""
+    """Train.
+
+    Parameters
+    ----------
+    arguments : list of str
+        The file of the settings.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
     share_processor()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     speaks = os.environ.get("RANK", "0") == "0"

@@ -35,15 +35,36 @@ if TYPE_CHECKING:
     from napari_leukocls.training.distributed import Backend
     from napari_leukocls.training.network import Start
 
+#: Parts of the cross-validation.
+FOLDS = 5
+#: Steps of a fit; each uses all features.
+STEPS = 150
+RATE = 3e-3
+#: Pull of the old classes' weights back to where they started.
+PULL = 1e-3
+Layer = tuple[torch.Tensor, torch.Tensor]
+
 
 def adapt(
     config: TrainConfig, dataset: Dataset, crops: CutCrops, backend: Backend, cancel: CancelToken
 ) -> Generator[TrainEvent, None, Path]:
     """Fit the last layer of a model on new crops and on stored features of the old ones.
 
+    Parameters
+    ----------
+    config : TrainConfig
+    dataset : Dataset
+    crops : CutCrops
+    backend : Backend
+    cancel : CancelToken
+
     Yields
     ------
     TrainEvent
+
+    Returns
+    -------
+    Path
 
     Raises
     ------
@@ -193,17 +214,6 @@ def _training_card(config: TrainConfig, began: float, device: str) -> dict[str, 
     }
 
 
-#: Parts of the cross-validation.
-FOLDS = 5
-#: Steps of a fit; each uses all features.
-STEPS = 150
-RATE = 3e-3
-
-#: Pull of the old classes' weights back to where they started.
-PULL = 1e-3
-Layer = tuple[torch.Tensor, torch.Tensor]
-
-
 @dataclass(frozen=True)
 class NewCells:
     """Features of the new laboratory's crops.
@@ -227,7 +237,17 @@ class NewCells:
         return self.views[0].numpy()
 
     def training(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features and classes of some rows, in all views."""
+        """Return features and classes of some crops, in all views.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray, int
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            (V, D) and (V,).
+        """
         features = self.views[:, torch.from_numpy(rows)].flatten(0, 1)
         return features, torch.from_numpy(np.tile(self.classes[rows], len(self.views)))
 
@@ -266,23 +286,60 @@ def fit_layer(new: tuple[torch.Tensor, torch.Tensor], replay: Replay, start: Lay
 
 
 def logits_by(layer: Layer, features: np.ndarray) -> np.ndarray:
-    """Logits (N, C) of features (N, D)."""
+    """Apply a linear layer.
+
+    Parameters
+    ----------
+    layer : tuple of torch.Tensor
+        Weights (C, D) and bias (C,).
+    features : numpy.ndarray, (N, D)
+
+    Returns
+    -------
+    numpy.ndarray, (N, C)
+    """
     return features @ layer[0].numpy().T + layer[1].numpy()
 
 
 def folds_of(cells: NewCells, seed: int) -> np.ndarray:
-    """Part (N,) of the cross-validation that each crop is judged in; units are whole, classes are spread."""
+    """Choose the part of the cross-validation in which each crop is judged.
+
+    Parameters
+    ----------
+    cells : NewCells
+    seed : int
+
+    Returns
+    -------
+    numpy.ndarray, (N,), int
+        Units stay whole, and classes are spread over the parts.
+    """
     count = min(FOLDS, len(np.unique(cells.units)))
     return assign(cells.units, cells.classes, [1 / count] * count, np.random.default_rng(seed))
 
 
 def cross_validate(cells: NewCells, replay: Replay, start: Layer, n_old: int, seed: int) -> Steps[np.ndarray]:
-    """Logits (N, C) of each crop by a layer that was fitted without it.
+    """Judge each crop by a layer that was fitted without it.
+
+    Parameters
+    ----------
+    cells : NewCells
+    replay : Replay
+    start : tuple of torch.Tensor
+        Weights and bias before.
+    n_old : int
+        Classes of the model before.
+    seed : int
 
     Yields
     ------
     Progress
         Parts done, and how many there are.
+
+    Returns
+    -------
+    numpy.ndarray, (N, C)
+        Logits.
     """
     fold = folds_of(cells, seed)
     logits = np.zeros((len(cells.classes), len(start[1])), np.float32)
@@ -316,6 +373,10 @@ def recalls(
         The last layer; before, new classes are not in question.
     classes : tuple of str
     n_old : int
+
+    Returns
+    -------
+    dict
     """
     features, truth = replay.checked()
     known = cells.classes < n_old

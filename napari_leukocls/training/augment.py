@@ -34,21 +34,65 @@ class Draw:
     device: torch.device
 
     def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
-        """Uniform numbers, (B, *shape)."""
+        """Draw uniform numbers.
+
+        Parameters
+        ----------
+        low : float
+        high : float
+        *shape : int
+            Of one image's numbers.
+
+        Returns
+        -------
+        torch.Tensor, (B, ...)
+        """
         drawn = torch.rand((self.size, *shape), generator=self.generator)
         return (low + (high - low) * drawn).to(self.device)
 
     def normal(self, *shape: int) -> torch.Tensor:
-        """Standard normal numbers, (B, *shape)."""
+        """Draw standard normal numbers.
+
+        Parameters
+        ----------
+        *shape : int
+            Of one image's numbers.
+
+        Returns
+        -------
+        torch.Tensor, (B, ...)
+        """
         return torch.randn((self.size, *shape), generator=self.generator).to(self.device)
 
     def chance(self, share: float, *shape: int) -> torch.Tensor:
-        """True with the given probability, (B, *shape)."""
+        """Choose images with a probability.
+
+        Parameters
+        ----------
+        share : float
+            Probability of True.
+        *shape : int
+            Of one image's numbers.
+
+        Returns
+        -------
+        torch.Tensor, (B, ...), bool
+        """
         return self.uniform(0, 1, *shape) < share
 
 
 def generator_for(*numbers: int) -> torch.Generator:
-    """A generator that depends on nothing but these numbers (seed, epoch, step)."""
+    """Return a random generator that depends on nothing but these numbers.
+
+    Parameters
+    ----------
+    *numbers : int
+        Such as seed, epoch and step.
+
+    Returns
+    -------
+    torch.Generator
+    """
     made = torch.Generator()
     made.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1)))
     return made
@@ -181,6 +225,11 @@ def mix(
     images : torch.Tensor, (B, 3, S, S)
     targets : torch.Tensor, (B, C)
         Probabilities.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        Images and targets.
     """
     if not (config.mixup or config.cutmix):
         return images, targets

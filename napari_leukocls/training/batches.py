@@ -18,6 +18,9 @@ from napari_leukocls.training.loss import targets_of
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
 
+#: Batches that are made ahead.
+AHEAD = 3
+
 
 @dataclass(frozen=True)
 class Material:
@@ -39,10 +42,6 @@ class Material:
     normalisation: Normalisation
 
 
-#: Batches that are made ahead.
-AHEAD = 3
-
-
 @dataclass(frozen=True)
 class Normalisation:
     """How crops become what a network takes.
@@ -60,7 +59,17 @@ class Normalisation:
     outside: float = 235 / 255
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Bring images (B, 3, S, S) of 0-1 to what the network takes, channels last."""
+        """Bring images of 0-1 to what the network takes.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (B, 3, S, S)
+
+        Returns
+        -------
+        torch.Tensor, (B, 3, S, S)
+            Channels last.
+        """
         mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
         return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -74,7 +83,17 @@ class Batch:
 
 
 def to_unit(crops: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Crops (B, S, S, 3) uint8 as (B, 3, S, S) of 0-1 on a device."""
+    """Move crops to a device, scaled to 0-1.
+
+    Parameters
+    ----------
+    crops : numpy.ndarray, (B, S, S, 3), uint8
+    device : torch.device
+
+    Returns
+    -------
+    torch.Tensor, (B, 3, S, S)
+    """
     raw = torch.from_numpy(np.ascontiguousarray(crops))
     if device.type == "cuda":
         raw = raw.pin_memory().to(device, non_blocking=True)
@@ -92,6 +111,10 @@ def epoch_rows(
         Of the training part.
     labels : numpy.ndarray
         Class of every crop.
+
+    Returns
+    -------
+    list of numpy.ndarray
     """
     random = np.random.default_rng([seed, 1, epoch])
     if config.sampler == "balanced":
@@ -187,6 +210,10 @@ def make_batch(
     device : torch.device
     numbers : tuple of int
         What the random numbers depend on: seed, epoch, step, rank.
+
+    Returns
+    -------
+    Batch
     """
     generator = generator_for(*numbers)
     with torch.no_grad():

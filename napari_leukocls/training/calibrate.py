@@ -78,7 +78,16 @@ def review_threshold(probabilities: np.ndarray, truth: np.ndarray, target_error:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (N, C) of logits."""
+    """Return the probabilities of logits.
+
+    Parameters
+    ----------
+    logits : numpy.ndarray, (N, C)
+
+    Returns
+    -------
+    numpy.ndarray, (N, C)
+    """
     return np.asarray(of(np.asarray(logits, float), axis=1))
 
 
@@ -94,6 +103,10 @@ def fit_on_validation(
     training, validation : tuple of numpy.ndarray
         Features (N, D), logits (N, C) and classes (N,) of the two parts.
     config : TrainConfig
+
+    Returns
+    -------
+    Fitted
     """
     features, logits, truth = validation
     if not np.isfinite(logits).all():
@@ -121,17 +134,51 @@ def fit_on_validation(
 
 
 def outputs_of(classifier: Classifier, pixels: np.ndarray, batch: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and features of crops, computed as in prediction."""
+    """Return logits and features of crops, computed as in prediction.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    pixels : numpy.ndarray, (N, S, S, 3), uint8
+    batch : int
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        (N, C) and (N, D).
+    """
     return drain(classifier.outputs(pixels, batch))
 
 
 def some_of_each(rows: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` rows of each class."""
+    """Return the first rows of each class.
+
+    Parameters
+    ----------
+    rows : numpy.ndarray, int
+    labels : numpy.ndarray, (N,), int
+    count : int
+        Rows of each class, at most.
+
+    Returns
+    -------
+    numpy.ndarray, int
+    """
     return np.concatenate([rows[labels[rows] == k][:count] for k in np.unique(labels[rows])])
 
 
 def base_card(start: Start, config: TrainConfig) -> dict[str, Any]:
-    """What the card says before anything is fitted."""
+    """Return what the card states before anything is fitted.
+
+    Parameters
+    ----------
+    start : Start
+    config : TrainConfig
+
+    Returns
+    -------
+    dict
+    """
     rule = start.rule
     old = start.card
     card: dict[str, Any] = {
@@ -162,7 +209,18 @@ def base_card(start: Start, config: TrainConfig) -> dict[str, Any]:
 
 
 def data_card(dataset: Dataset, split: Split, config: TrainConfig) -> dict[str, Any]:
-    """Training data and split, for the card; the hashes of all files are in ``split.csv`` beside it."""
+    """Return the training data and the split, for the card; ``split.csv`` has the hashes of all files.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    split : Split
+    config : TrainConfig
+
+    Returns
+    -------
+    dict
+    """
     rows = split.rows("train")
     labels = np.array(dataset.labels)
     return {
@@ -186,6 +244,21 @@ def test_figures(
     """Measure the finished model on the test part, as ``leukocls evaluate`` does.
 
     Nothing else uses the test part; the card states when it was used.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    pixels : numpy.ndarray, (N, S, S, 3), uint8
+    kinds : numpy.ndarray, (N, 3)
+        The segmenter's votes for red cell, leukocyte and platelet.
+    truth : sequence of str
+    groups : sequence of str
+        Patient or slide of each crop.
+
+    Returns
+    -------
+    dict
+        For the card.
     """
     predictions = join_kinds(classifier.predict(pixels, 64), kinds)
     review = (predictions.probabilities.max(axis=1) < classifier.card.review_threshold) | (
@@ -220,7 +293,19 @@ def add_test(
     split: Split,
     device: str,
 ) -> None:
-    """Put the test figures into the card; without a test part it says that there was none."""
+    """Measure the model on the test part, and put the figures into the card; without a test part the card says so.
+
+    Parameters
+    ----------
+    card : dict
+        The content of ``model.json`` so far.
+    start : Start
+    fitted : Fitted
+    dataset : Dataset
+    crops : CutCrops
+    split : Split
+    device : str
+    """
     rows = split.rows("test")
     if len(rows) == 0:
         card["test"] = {"touched": "never: no test part was set aside"}
@@ -233,25 +318,66 @@ def add_test(
 
 
 def confusion(truth: list[str], guess: list[str], classes: tuple[str, ...]) -> list[list[int]]:
-    """Confusion matrix: rows are the truth, columns the prediction, in the order of the classes."""
+    """Count true against predicted classes.
+
+    Parameters
+    ----------
+    truth : sequence of str
+    guess : sequence of str
+    classes : sequence of str
+
+    Returns
+    -------
+    list of list of int
+        Rows are the truth, columns the prediction, in the order of the classes.
+    """
     return confusion_matrix(truth, guess, labels=list(classes)).tolist()
 
 
 def now() -> str:
-    """Time in UTC, to the second."""
+    """Return the time in UTC, to the second.
+
+    Returns
+    -------
+    str
+    """
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def classifier_of(
     card: dict[str, Any], net: torch.nn.Module, fitted: Fitted | None, device: str
 ) -> Classifier:
-    """A classifier of a network in memory."""
+    """Make a classifier of a network in memory.
+
+    Parameters
+    ----------
+    card : dict
+        The content of ``model.json`` so far.
+    net : torch.nn.Module
+    fitted : Fitted or None
+    device : str
+
+    Returns
+    -------
+    Classifier
+    """
     tensors = {} if fitted is None else {k: torch.from_numpy(v) for k, v in fitted.ood_tensors.items()}
     return Classifier(ModelCard(**card), net.cpu().eval(), tensors, "", device)
 
 
 def with_fitted(card: dict[str, Any], fitted: Fitted) -> dict[str, Any]:
-    """The card with what was fitted."""
+    """Return the card with what was fitted.
+
+    Parameters
+    ----------
+    card : dict
+        The content of ``model.json`` so far.
+    fitted : Fitted
+
+    Returns
+    -------
+    dict
+    """
     return card | {
         "temperature": fitted.temperature,
         "review_threshold": fitted.review_threshold,

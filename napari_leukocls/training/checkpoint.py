@@ -22,6 +22,8 @@ from napari_leukocls.io.atomic import atomic_bytes
 FILE = "checkpoint.safetensors"
 
 FORMAT = 1
+#: What may differ between a checkpoint and the training that goes on from it.
+FREE = frozenset({"device", "checkpoint_minutes", "restart", "minutes", "name", "out", "data", "corrections"})
 
 
 def save_checkpoint(
@@ -79,7 +81,16 @@ def _optimiser_parts(optimiser: torch.optim.Optimizer) -> tuple[dict[str, torch.
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read a checkpoint's tensors and plain state.
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    tuple of dict
+        Tensors by name, and plain state.
 
     Raises
     ------
@@ -99,7 +110,17 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
 
 
 def part(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """The tensors under a name, without it."""
+    """Return the tensors under a name, without it.
+
+    Parameters
+    ----------
+    tensors : dict of str to torch.Tensor
+    name : str
+
+    Returns
+    -------
+    dict of str to torch.Tensor
+    """
     return {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}/")}
 
 
@@ -110,7 +131,15 @@ def restore(
     optimiser: torch.optim.Optimizer,
     path: Path,
 ) -> None:
-    """Put a checkpoint's state back.
+    """Put the state of a checkpoint back.
+
+    Parameters
+    ----------
+    tensors : dict of str to torch.Tensor
+    state : dict
+    networks : dict of str to torch.nn.Module
+    optimiser : torch.optim.Optimizer
+    path : Path
 
     Raises
     ------
@@ -136,12 +165,16 @@ def restore(
         torch.cuda.set_rng_state(tensors["random/cuda"])
 
 
-#: What may differ between a checkpoint and the training that goes on from it.
-FREE = frozenset({"device", "checkpoint_minutes", "restart", "minutes", "name", "out", "data", "corrections"})
-
-
 def agree(theirs: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
     """Refuse a checkpoint of another training.
+
+    Parameters
+    ----------
+    theirs : dict
+        Settings of the checkpoint.
+    mine : dict
+        Settings of this training.
+    path : Path
 
     Raises
     ------
@@ -164,7 +197,16 @@ def _short(value: Any) -> str:
 
 
 def plain_schedule(schedule: torch.optim.lr_scheduler.LRScheduler) -> dict[str, Any]:
-    """A schedule's state as JSON has it; its functions are made anew from the configuration."""
+    """Return the state of a schedule as JSON has it; its functions are made again from the settings.
+
+    Parameters
+    ----------
+    schedule : torch.optim.lr_scheduler.LRScheduler
+
+    Returns
+    -------
+    dict
+    """
     return {
         name: value
         for name, value in schedule.state_dict().items()

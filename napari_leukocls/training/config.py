@@ -20,6 +20,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 Channels = tuple[float, float, float]
+PRESETS_FILE = Path(__file__).parent.parent / "data" / "training_presets.toml"
 
 
 class TrainConfig(BaseModel):
@@ -205,7 +206,12 @@ class TrainConfig(BaseModel):
 
 
 def make_checked(**options: Any) -> TrainConfig:
-    """Build a `TrainConfig`, with a one-line `ArgumentError` where an option is wrong."""
+    """Build a `TrainConfig`, with a one-line `ArgumentError` where an option is wrong.
+
+    Returns
+    -------
+    TrainConfig
+    """
     try:
         return TrainConfig(**options)
     except ValidationError as error:
@@ -226,26 +232,45 @@ def _unknown(name: str) -> str:
     )
 
 
-PRESETS_FILE = Path(__file__).parent.parent / "data" / "training_presets.toml"
-
-
 @lru_cache(maxsize=1)
 def _presets() -> dict[str, dict[str, Any]]:
     return tomllib.loads(PRESETS_FILE.read_text(encoding="utf-8"))
 
 
 def preset_names() -> tuple[str, ...]:
-    """Names of the recipes, in the order of their file."""
+    """Return the names of the recipes, in the order of their file.
+
+    Returns
+    -------
+    tuple of str
+    """
     return tuple(_presets())
 
 
 def preset_summary(name: str) -> str:
-    """What a recipe is for, in one line."""
+    """Return in one line what a recipe is for.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+    """
     return str(_recipe(name)["summary"])
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """The settings that a recipe states; all others keep their defaults.
+    """Return the settings that a recipe states; all others keep their defaults.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
@@ -263,6 +288,10 @@ def make_train_config(preset: str | None = None, **overrides: Any) -> TrainConfi
     preset : str, optional
     **overrides
         Fields of `TrainConfig`.
+
+    Returns
+    -------
+    TrainConfig
 
     Raises
     ------

@@ -31,10 +31,17 @@ log = logging.getLogger(__name__)
 
 #: Changes when crops are cut in another way with the same rule.
 FORMAT = 1
+#: Crops that are cut between two checks of the stop button.
+BATCH = 32
 
 
 def cache_folder() -> Path:
-    """Folder of the cache; ``LEUKOCLS_CACHE`` overrides it."""
+    """Return the folder of the cache; ``LEUKOCLS_CACHE`` names another one.
+
+    Returns
+    -------
+    Path
+    """
     override = os.environ.get("LEUKOCLS_CACHE")
     return Path(override) if override else user_data_dir() / "cache"
 
@@ -78,6 +85,10 @@ class CropCache:
         um_per_px : float
         crop : LabelledCrop, optional
             Its outline, if it has one, and its smear's colours belong to the key.
+
+        Returns
+        -------
+        str
         """
         key = f"{digest}@{um_per_px:.6g}"
         mask = b"" if crop is None else crop.raw_mask()
@@ -86,7 +97,17 @@ class CropCache:
         return f"{key}|{sha256_of(mask)}|{crop.glass}|{crop.red_cell_density}"
 
     def get(self, key: str) -> tuple[np.ndarray, np.ndarray, bool] | None:
-        """Crop (side, side, 3), kind votes (3,), and whether a cell was found; None where there is none."""
+        """Return a crop that was cut before.
+
+        Parameters
+        ----------
+        key : str
+
+        Returns
+        -------
+        tuple or None
+            Crop (side, side, 3), kind votes (3,), and whether a cell was found; None if it is not there.
+        """
         if self._base is None:
             return None
         try:
@@ -101,7 +122,13 @@ class CropCache:
         return np.frombuffer(row[1], np.uint8, offset=12).reshape(side, side, 3), kind, bool(row[0])
 
     def put(self, rows: list[tuple[str, np.ndarray, np.ndarray, bool]]) -> None:
-        """Keep crops: rows of key, crop, kind votes, and whether a cell was found."""
+        """Keep crops.
+
+        Parameters
+        ----------
+        rows : list of tuple
+            Key, crop, kind votes, and whether a cell was found.
+        """
         if self._base is None:
             return
         values = [
@@ -125,10 +152,6 @@ class CropCache:
         with contextlib.suppress(sqlite3.Error):
             self.close()
         self._base = None
-
-
-#: Crops that are cut between two checks of the stop button.
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -155,11 +178,23 @@ class CutCrops:
 def cut(
     dataset: Dataset, config: TrainConfig, rule: CropRule, device: str, cancel: CancelToken
 ) -> Generator[TrainEvent, None, CutCrops]:
-    """Cut the crops of a dataset, or resize them where they are cut already.
+    """Cut the crops of a dataset, or resize them if they are cut already.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    config : TrainConfig
+    rule : CropRule
+    device : str
+    cancel : CancelToken
 
     Yields
     ------
     TrainEvent
+
+    Returns
+    -------
+    CutCrops
     """
     if config.ready_crops:
         return (yield from _resized(dataset, rule, cancel))

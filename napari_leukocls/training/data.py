@@ -89,7 +89,16 @@ def _corrections(address: str) -> list[LabelledCrop]:
 
 
 def one_spelling(crops: Sequence[LabelledCrop]) -> list[LabelledCrop]:
-    """Give classes that differ in letter case or in the space around them their most frequent spelling."""
+    """Give classes that differ only in letter case or in spaces their most frequent spelling.
+
+    Parameters
+    ----------
+    crops : sequence of LabelledCrop
+
+    Returns
+    -------
+    list of LabelledCrop
+    """
     counts = Counter(crop.class_name for crop in crops)
     chosen: dict[str, str] = {}
     # The most frequent first; of equals the alphabetically first, so that the order of files says nothing.
@@ -160,6 +169,13 @@ def _settle_labels(dataset: Dataset) -> Generator[TrainEvent, None, Dataset]:
 def check_classes(labels: Sequence[str], known: Sequence[str]) -> None:
     """Refuse what no classifier can be trained on.
 
+    Parameters
+    ----------
+    labels : sequence of str
+        Class of each crop.
+    known : sequence of str
+        Classes of the model to start from.
+
     Raises
     ------
     InputError
@@ -220,6 +236,11 @@ def join(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         0 or more.
     pairs : numpy.ndarray, (P, 2), int
         Rows.
+
+    Returns
+    -------
+    numpy.ndarray, (N,), int
+        Number of each row's group.
     """
     count = int(groups.max(initial=-1)) + 1
     ends = groups[np.asarray(pairs, np.intp).reshape(-1, 2)]
@@ -229,7 +250,17 @@ def join(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def near_pairs(thumbs: np.ndarray) -> np.ndarray:
-    """Rows (P, 2) of pictures that look the same, in any of the eight turns and mirror images."""
+    """Find pictures that look the same, in any of the eight rotations and mirror images.
+
+    Parameters
+    ----------
+    thumbs : numpy.ndarray, (N, S, S, 3), uint8
+
+    Returns
+    -------
+    numpy.ndarray, (P, 2), int
+        Rows.
+    """
     signs = _signs(thumbs)
     colours = _unit(thumbs)
     found = [np.zeros((0, 2), np.intp)]

@@ -40,17 +40,40 @@ class Backend:
         return self.rank == 0
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        """The network as it is trained."""
+        """Return the network as it is trained.
+
+        Parameters
+        ----------
+        net : torch.nn.Module
+
+        Returns
+        -------
+        torch.nn.Module
+        """
         return net
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """Context of the forward pass."""
+        """Return the context of the forward pass.
+
+        Returns
+        -------
+        context manager
+        """
         if self._dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self._dtype)
 
     def step(self, loss: torch.Tensor, optimiser: torch.optim.Optimizer, net: nn.Module, clip: float) -> None:
-        """One step down the gradient of a loss."""
+        """Make one step down the gradient of a loss.
+
+        Parameters
+        ----------
+        loss : torch.Tensor
+        optimiser : torch.optim.Optimizer
+        net : torch.nn.Module
+        clip : float
+            Largest norm of the gradient; 0 does not clip.
+        """
         optimiser.zero_grad(set_to_none=True)
         scaler = self._scaler
         (loss if scaler is None else scaler.scale(loss)).backward()
@@ -65,24 +88,58 @@ class Backend:
             scaler.update()
 
     def scaler_state(self) -> dict[str, Any]:
-        """State of the gradient scaler, plain values."""
+        """Return the state of the gradient scaler, as plain values.
+
+        Returns
+        -------
+        dict
+        """
         return {} if self._scaler is None else self._scaler.state_dict()
 
     def load_scaler(self, state: dict[str, Any]) -> None:
-        """Put the gradient scaler's state back."""
+        """Put the state of the gradient scaler back.
+
+        Parameters
+        ----------
+        state : dict
+        """
         if self._scaler is not None and state:
             self._scaler.load_state_dict(state)
 
     def any_true(self, mine: bool) -> bool:
-        """Whether any process says yes."""
+        """Return whether any process says yes.
+
+        Parameters
+        ----------
+        mine : bool
+            Of this process.
+
+        Returns
+        -------
+        bool
+        """
         return mine
 
     def same(self, value: Any) -> Any:
-        """The main process's value, in all of them."""
+        """Return the value of the main process, in all processes.
+
+        Parameters
+        ----------
+        value : object
+
+        Returns
+        -------
+        object
+        """
         return value
 
     def main_first(self) -> contextlib.AbstractContextManager[Any]:
-        """The main process goes through the block before the others."""
+        """Let the main process go through a block before the others.
+
+        Returns
+        -------
+        context manager
+        """
         return contextlib.nullcontext()
 
 
@@ -102,38 +159,68 @@ class DistributedBackend(Backend):
         self.world = self._accelerator.num_processes
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        """The network with its gradients averaged over the processes."""
+        """Return the network as it is trained: its gradients are averaged over the processes.
+
+        Parameters
+        ----------
+        net : torch.nn.Module
+
+        Returns
+        -------
+        torch.nn.Module
+        """
         ids = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(net, device_ids=ids)
 
     def any_true(self, mine: bool) -> bool:
-        """Whether any process says yes: the sum over the processes.
+        """Return whether any process says yes.
 
         Parameters
         ----------
         mine : bool
             The answer of this process.
+
+        Returns
+        -------
+        bool
         """
         flag = torch.tensor([float(mine)], device=self.device)
         return bool(self._accelerator.reduce(flag, "sum")[0] > 0)
 
     def same(self, value: Any) -> Any:
-        """The main process's value, sent to all processes.
+        """Return the value of the main process, in all processes.
 
         Parameters
         ----------
         value : object
             Only that of the main process counts.
+
+        Returns
+        -------
+        object
         """
         return broadcast_object_list([value], from_process=0)[0]
 
     def main_first(self) -> contextlib.AbstractContextManager[Any]:
-        """The main process goes through the block before the others, which wait."""
+        """Let the main process go through a block before the others.
+
+        Returns
+        -------
+        context manager
+        """
         return self._accelerator.main_process_first()
 
 
 def find_backend(config: TrainConfig) -> Backend:
     """Return the backend that the configuration and the environment ask for.
+
+    Parameters
+    ----------
+    config : TrainConfig
+
+    Returns
+    -------
+    Backend
 
     Raises
     ------

@@ -42,12 +42,25 @@ class TrainEvent:
     data: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """One line, without a line break; what is no finite number becomes null."""
+        """Return the event as one line of JSON; what is no finite number becomes null.
+
+        Returns
+        -------
+        str
+        """
         return json.dumps({"kind": self.kind, "data": to_plain(self.data)}, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> TrainEvent:
         """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        line : str
+
+        Returns
+        -------
+        TrainEvent
 
         Raises
         ------

@@ -41,11 +41,21 @@ class Replay:
     check: np.ndarray
 
     def rehearse(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features and classes to train on."""
+        """Return features and classes to train on.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+        """
         return self.features[~self.check], self.classes[~self.check]
 
     def checked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features and classes to measure on."""
+        """Return features and classes to measure on.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+        """
         return self.features[self.check], self.classes[self.check]
 
 
@@ -59,6 +69,10 @@ def choose(
     trained, held_back : tuple of numpy.ndarray
         Features (N, D) and classes (N,) of cells that were trained on, and that were not.
     seed : int
+
+    Returns
+    -------
+    Replay
     """
     random = np.random.default_rng(seed)
     n_classes = len(np.unique(trained[1]))
@@ -79,7 +93,15 @@ def choose(
 
 
 def save_replay(path: Path, replay: Replay, weights_sha256: str) -> None:
-    """Write features beside the weights that gave them."""
+    """Write features beside the weights that gave them.
+
+    Parameters
+    ----------
+    path : Path
+    replay : Replay
+    weights_sha256 : str
+        Of the weights that gave the features.
+    """
     # Past half precision's range a feature would become infinite.
     tensors = {
         "features": np.clip(replay.features, -65000, 65000).astype(np.float16),
@@ -90,7 +112,18 @@ def save_replay(path: Path, replay: Replay, weights_sha256: str) -> None:
 
 
 def read_replay(folder: Path, weights_sha256: str, n_classes: int) -> Replay:
-    """Read a model's features.
+    """Read the features of a model.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model.
+    weights_sha256 : str
+    n_classes : int
+
+    Returns
+    -------
+    Replay
 
     Raises
     ------

@@ -38,14 +38,34 @@ class Cached:
 
 
 def last_layer(net: nn.Module) -> nn.Linear | None:
-    """The one linear layer at a network's end, or None where it has none that can be asked for."""
+    """Return the one linear layer at the end of a network.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+
+    Returns
+    -------
+    torch.nn.Linear or None
+        None if the network does not name one.
+    """
     ask = getattr(net, "get_classifier", None)
     head = ask() if callable(ask) else None
     return head if isinstance(head, nn.Linear) else None
 
 
 def frozen_copy(start: Start, backend: Backend) -> nn.Module:
-    """A copy of a network for its features alone, its normalisations folded: the same numbers, sooner."""
+    """Copy a network for its features alone, with its normalisations folded: the same numbers, faster.
+
+    Parameters
+    ----------
+    start : Start
+    backend : Backend
+
+    Returns
+    -------
+    torch.nn.Module
+    """
     side = start.rule.side_px
     net = fold_batch_norm(start.net.cpu().eval(), torch.zeros(1, 3, side, side))
     return net.to(backend.device).to(memory_format=torch.channels_last)
@@ -60,7 +80,22 @@ def features_of(
     config: TrainConfig,
     view: int = 0,
 ) -> torch.Tensor:
-    """Features (N, D) of crops; `view` 0 is the crop as it is, others are random views of it."""
+    """Compute the features of crops.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    pixels : numpy.ndarray, (N, S, S, 3), uint8
+    normalisation : Normalisation
+    backend : Backend
+    config : TrainConfig
+    view : int
+        0 is the crop as it is; others are random views of it.
+
+    Returns
+    -------
+    torch.Tensor, (N, D)
+    """
     net.eval()
     parts = []
     for begin in range(0, len(pixels), 64):
@@ -75,7 +110,20 @@ def features_of(
 def cache_features(
     start: Start, material: Material, config: TrainConfig, backend: Backend, cancel: CancelToken
 ) -> Generator[TrainEvent, None, tuple[Cached, torch.Tensor]]:
-    """Run the frozen part once: over the training part's views, and over the validation part."""
+    """Run the frozen part once: over the views of the training part, and over the validation part.
+
+    Parameters
+    ----------
+    start : Start
+    material : Material
+    config : TrainConfig
+    backend : Backend
+    cancel : CancelToken
+
+    Yields
+    ------
+    TrainEvent
+    """
     net = frozen_copy(start, backend)
     rows, parts = material.train, []
     total = config.feature_views + 1
@@ -95,6 +143,15 @@ def train_head(
     start: Start, material: Material, config: TrainConfig, backend: Backend, cancel: CancelToken, seed: int
 ) -> Generator[TrainEvent, None, dict[str, Any]]:
     """Train the last layer on cached features; the network then holds the best one.
+
+    Parameters
+    ----------
+    start : Start
+    material : Material
+    config : TrainConfig
+    backend : Backend
+    cancel : CancelToken
+    seed : int
 
     Yields
     ------

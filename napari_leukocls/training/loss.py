@@ -30,6 +30,10 @@ def class_weights(counts: np.ndarray, how: str) -> np.ndarray:
     counts : numpy.ndarray, (C,)
         Crops of each class; a class without any gets weight 1.
     how : {"none", "balanced", "sqrt", "effective"}
+
+    Returns
+    -------
+    numpy.ndarray, (C,)
     """
     there = counts > 0
     weights = np.ones(len(counts))
@@ -46,7 +50,18 @@ def class_weights(counts: np.ndarray, how: str) -> np.ndarray:
 
 
 def targets_of(classes: torch.Tensor, n_classes: int, smoothing: float) -> torch.Tensor:
-    """Probabilities (B, C) of class numbers (B,), smoothed."""
+    """Return the smoothed target probabilities of classes.
+
+    Parameters
+    ----------
+    classes : torch.Tensor, (B,), int
+    n_classes : int
+    smoothing : float
+
+    Returns
+    -------
+    torch.Tensor, (B, C)
+    """
     hot = functional.one_hot(classes, n_classes).float()
     return hot * (1 - smoothing) + smoothing / n_classes
 
@@ -63,6 +78,10 @@ def loss_of(
         Probabilities.
     config : TrainConfig
     weights : torch.Tensor, (C,), optional
+
+    Returns
+    -------
+    torch.Tensor, ()
     """
     logs = functional.log_softmax(logits.float(), dim=1)
     pull = targets if weights is None else targets * weights
@@ -84,6 +103,10 @@ def distillation(
     mine : list of int, length K
         Columns of `logits` for those.
     temperature : float
+
+    Returns
+    -------
+    torch.Tensor, ()
     """
     ours = functional.log_softmax(logits.float()[:, mine] / temperature, dim=1)
     theirs = functional.log_softmax(opinion.float() / temperature, dim=1)

@@ -26,7 +26,12 @@ class Measured:
     accuracy: float
 
     def as_dict(self) -> dict[str, float]:
-        """As the event of an epoch has them."""
+        """Return the figures as the event of an epoch has them.
+
+        Returns
+        -------
+        dict of str to float
+        """
         return {"val_loss": self.loss, "val_macro_f1": self.macro_f1, "val_accuracy": self.accuracy}
 
 
@@ -38,7 +43,20 @@ def logits_of(
     device: torch.device,
     config: TrainConfig,
 ) -> np.ndarray:
-    """Logits (N, C) of crops (N, S, S, 3) uint8; the network is in evaluation mode afterwards."""
+    """Compute the logits of crops; the network is in evaluation mode afterwards.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    pixels : numpy.ndarray, (N, S, S, 3), uint8
+    normalisation : Normalisation
+    device : torch.device
+    config : TrainConfig
+
+    Returns
+    -------
+    numpy.ndarray, (N, C)
+    """
     net.eval()
     size = max(config.batch_size, 32)
     parts = [
@@ -55,6 +73,10 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Measured:
     ----------
     logits : numpy.ndarray, (N, C)
     labels : numpy.ndarray, (N,), int
+
+    Returns
+    -------
+    Measured
     """
     if not np.isfinite(logits).all():
         return Measured(float("inf"), 0.0, 0.0)

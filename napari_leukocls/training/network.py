@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from napari_leukocls.models.card import ModelCard
     from napari_leukocls.training.config import TrainConfig
 
+log = logging.getLogger(__name__)
+
+#: Share of a network's tensors that weights from elsewhere must fill to count as its weights.
+MIN_FILLED = 0.5
+#: What builders call the dropout before the last layer, best first.
+_DROPOUT = ("head_dropout", "dropout", "drop_rate")
+
 
 class Teacher:
     """A model asked about batches that were made for another.
@@ -71,7 +78,18 @@ class Teacher:
 
     @torch.no_grad()
     def opinion(self, images: torch.Tensor, normalisation: Normalisation) -> torch.Tensor:
-        """Logits (B, K) of the shared classes for images (B, 3, S, S) that were normalised by `normalisation`."""
+        """Return the logits of the shared classes.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (B, 3, S, S)
+        normalisation : Normalisation
+            By which the images were normalised.
+
+        Returns
+        -------
+        torch.Tensor, (B, K)
+        """
         mean, std = (
             torch.tensor(v, device=images.device).view(1, 3, 1, 1)
             for v in (normalisation.mean, normalisation.std)
@@ -81,14 +99,6 @@ class Teacher:
         if plain.shape[-2:] != size:
             plain = functional.interpolate(plain, size, mode="bilinear", antialias=True, align_corners=False)
         return self._net(self._normalisation.normalise(plain)).float()[:, self._theirs]
-
-
-log = logging.getLogger(__name__)
-
-#: Share of a network's tensors that weights from elsewhere must fill to count as its weights.
-MIN_FILLED = 0.5
-#: What builders call the dropout before the last layer, best first.
-_DROPOUT = ("head_dropout", "dropout", "drop_rate")
 
 
 @dataclass
@@ -155,7 +165,16 @@ def start_network(config: TrainConfig, classes: Sequence[str]) -> Generator[Trai
 
 
 def rule_of(config: TrainConfig) -> CropRule:
-    """The crop rule of a training, before anything is built."""
+    """Return the crop rule of a training, before anything is built.
+
+    Parameters
+    ----------
+    config : TrainConfig
+
+    Returns
+    -------
+    CropRule
+    """
     if config.from_model:
         return read_card(find_model(config.from_model).path).crop
     side = config.side_px or entry_of(config.arch).input.side
@@ -197,7 +216,12 @@ def _dropout_argument(entry: Entry, dropout: float | None) -> dict[str, float]:
 
 @torch.no_grad()
 def check_network(start: Start) -> None:
-    """Run one crop through, so that a size or a head that does not fit is reported before the epochs."""
+    """Run one crop through a network, so that a size or a head that does not fit is reported before the epochs.
+
+    Parameters
+    ----------
+    start : Start
+    """
     side = start.rule.side_px
     start.net.eval()
     try:
@@ -209,7 +233,12 @@ def check_network(start: Start) -> None:
 
 
 def load_file_weights(start: Start, path: Path) -> None:
-    """Fill a network from a safetensors file; what does not fit (its head) is left as it is.
+    """Fill a network from a safetensors file; what does not fit, such as its head, stays as it is.
+
+    Parameters
+    ----------
+    start : Start
+    path : Path
 
     Raises
     ------
@@ -288,6 +317,15 @@ def _from_model(config: TrainConfig, classes: Sequence[str]) -> Start:
 
 def widen(net: nn.Module, old: dict[str, torch.Tensor], n_old: int, name: str) -> None:
     """Give a network the weights of one with fewer classes; rows of new classes stay as they are.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    old : dict of str to torch.Tensor
+        Weights of the model with fewer classes.
+    n_old : int
+        Classes of the model before.
+    name : str
 
     Raises
     ------

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 
 def make_optimiser(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD over all parameters; vectors (biases, normalisations) do not decay."""
+    """Make AdamW or SGD for all parameters; vectors (biases, normalisations) do not decay.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    config : TrainConfig
+
+    Returns
+    -------
+    torch.optim.Optimizer
+    """
     matrices = [parameter for parameter in net.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in net.parameters() if parameter.ndim <= 1]
     groups = [
@@ -35,7 +45,18 @@ def make_optimiser(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
 def make_schedule(
     optimiser: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate over all steps of a training."""
+    """Make the learning rate over all steps of a training.
+
+    Parameters
+    ----------
+    optimiser : torch.optim.Optimizer
+    config : TrainConfig
+    steps_per_epoch : int
+
+    Returns
+    -------
+    torch.optim.lr_scheduler.LRScheduler
+    """
     total = max(2, config.epochs * steps_per_epoch)
     if config.schedule == "onecycle":
         return torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total)
@@ -53,7 +74,7 @@ def _share_of_rate(step: int, total: int, warm: int, cosine: bool) -> float:
 
 
 def set_trainable(net: nn.Module, entry: Entry, config: TrainConfig, epoch: int) -> int:
-    """Freeze and unfreeze for an epoch; return how many stages, from the head on, are trained.
+    """Freeze and unfreeze stages for an epoch.
 
     Parameters
     ----------
@@ -62,6 +83,11 @@ def set_trainable(net: nn.Module, entry: Entry, config: TrainConfig, epoch: int)
     config : TrainConfig
     epoch : int
         From 0.
+
+    Returns
+    -------
+    int
+        Stages, from the head on, that are trained.
     """
     stages = unfreezing_stages(entry, net)
     if config.freeze == "none":
@@ -78,7 +104,12 @@ def set_trainable(net: nn.Module, entry: Entry, config: TrainConfig, epoch: int)
 
 
 def set_modes(net: nn.Module) -> None:
-    """Training mode, but frozen normalisations keep their statistics."""
+    """Set the training mode; frozen normalisations keep their statistics.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    """
     net.train()
     for module in net.modules():
         own = list(module.parameters(recurse=False))
@@ -87,7 +118,17 @@ def set_modes(net: nn.Module) -> None:
 
 
 def make_average(net: nn.Module, decay: float) -> AveragedModel:
-    """Moving average of all weights and statistics; it follows closely at first."""
+    """Make the moving average of all weights and statistics; it follows closely at first.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    decay : float
+
+    Returns
+    -------
+    AveragedModel
+    """
 
     def follow(means: Any, values: Any, count: Any) -> None:
         # A short training would otherwise end with an average that is mostly its start.

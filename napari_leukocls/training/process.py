@@ -79,9 +79,13 @@ class TrainProcess:
             self._threads.append(thread)
 
     def poll(self) -> list[TrainEvent]:
-        """What has happened since the last call; never waits.
+        """Return what has happened since the last call; never waits.
 
         A process that ended without saying why is reported as ``failed``, once.
+
+        Returns
+        -------
+        list of TrainEvent
         """
         over = self._process is not None and not self.running
         if over:
@@ -165,7 +169,13 @@ def _event(line: str) -> TrainEvent:
 
 
 def listen(cancel: Any, stream: Any) -> None:
-    """Read commands from a stream until it ends; ``stop`` cancels. An end of the stream stops nothing."""
+    """Read commands from a stream until it ends; ``stop`` cancels. An end of the stream stops nothing.
+
+    Parameters
+    ----------
+    cancel : CancelToken
+    stream : iterable of str
+    """
     for line in stream:
         if line.strip() == STOP:
             cancel.cancel()

@@ -36,7 +36,19 @@ METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "kappa")
 def fold_parts(
     units: np.ndarray, labels: np.ndarray, config: TrainConfig
 ) -> Generator[np.ndarray, None, None]:
-    """Parts (N,) of each repeat: folds in turn, or shuffles of whole units."""
+    """Choose the parts of each repeat: folds in turn, or shuffles of whole units.
+
+    Parameters
+    ----------
+    units : numpy.ndarray, (N,), int
+    labels : numpy.ndarray, (N,), int
+    config : TrainConfig
+
+    Yields
+    ------
+    numpy.ndarray, (N,), int
+        Part of each crop.
+    """
     if config.protocol == "kfold":
         fold = assign(units, labels, [1 / config.folds] * config.folds, np.random.default_rng(config.seed))
         share = config.validation_share / (1 - 1 / config.folds)
@@ -56,7 +68,19 @@ def fold_parts(
 def repeated(
     config: TrainConfig, dataset: Dataset, crops: CutCrops, backend: Backend, cancel: CancelToken
 ) -> Generator[TrainEvent, None, dict[str, Any]]:
-    """Train and test over all repeats; write ``repeats.csv`` beside the model, one row a repeat.
+    """Train and test over all repeats; write ``repeats.csv`` beside the model, one row for each repeat.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    dataset : Dataset
+    crops : CutCrops
+    backend : Backend
+    cancel : CancelToken
+
+    Yields
+    ------
+    TrainEvent
 
     Returns
     -------
@@ -139,7 +163,17 @@ def _cpu() -> Any:
 
 
 def scores(truth: np.ndarray, guess: np.ndarray) -> dict[str, float]:
-    """The metrics of one repeat; macro-F1 is over the classes that occur in its test part."""
+    """Return the metrics of one repeat; macro-F1 is over the classes that occur in its test part.
+
+    Parameters
+    ----------
+    truth : numpy.ndarray, (N,), int
+    guess : numpy.ndarray, (N,), int
+
+    Returns
+    -------
+    dict of str to float
+    """
     there = np.unique(truth)
     recalls = metrics.recall_score(truth, guess, labels=there, average="macro", zero_division=0)
     return {

@@ -39,12 +39,34 @@ class Split:
     record: dict[str, Any] = field(default_factory=dict)
 
     def rows(self, name: str) -> np.ndarray:
-        """Rows of a part."""
+        """Return the rows of a part.
+
+        Parameters
+        ----------
+        name : str
+            One of `PARTS`.
+
+        Returns
+        -------
+        numpy.ndarray, int
+        """
         return np.flatnonzero(self.part == PARTS.index(name))
 
 
 def owners(dataset: Dataset, group_by: str) -> tuple[list[str], str]:
-    """Patient or slide of each crop ("" where it has none), and by which of the two crops are grouped."""
+    """Return the patient or slide of each crop, and by which of the two crops are grouped.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    group_by : str
+
+    Returns
+    -------
+    names : list of str
+        "" if a crop has neither.
+    group : str
+    """
     crops = dataset.crops
     if group_by == "auto":
         group_by = (
@@ -66,14 +88,35 @@ def owners(dataset: Dataset, group_by: str) -> tuple[list[str], str]:
 
 
 def units_of(dataset: Dataset, group_by: str, near: bool) -> np.ndarray:
-    """Number the units (N,) that must not be parted: one owner's crops, and equal or look-alike pictures."""
+    """Number the units that stay in one part: the crops of a patient or slide, and pictures that look the same.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    group_by : str
+    near : bool
+        Whether to compare the pictures.
+
+    Returns
+    -------
+    numpy.ndarray, (N,), int
+    """
     pictures = same_pictures(dataset.hashes, dataset.thumbs, near)
     names, _ = owners(dataset, group_by)
     return join(pictures, chain_pairs(names))
 
 
 def chain_pairs(names: Sequence[str]) -> np.ndarray:
-    """Pairs (P, 2) of rows that tie the rows of each name together; empty names tie nothing."""
+    """Return pairs of rows that join the rows of each name; empty names join nothing.
+
+    Parameters
+    ----------
+    names : sequence of str
+
+    Returns
+    -------
+    numpy.ndarray, (P, 2), int
+    """
     last: dict[str, int] = {}
     pairs = []
     for row, name in enumerate(names):
@@ -139,6 +182,14 @@ def make_split(
     seed : int, optional
         By default the configuration's.
 
+    Yields
+    ------
+    TrainEvent
+
+    Returns
+    -------
+    Split
+
     Raises
     ------
     InputError
@@ -171,7 +222,16 @@ def make_split(
 
 
 def given_part(dataset: Dataset) -> np.ndarray:
-    """Part (N,) that the table gives each crop; `InputError` where it gives none, or another word."""
+    """Return the part that the table gives each crop.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    numpy.ndarray, (N,), int
+    """
     part = []
     for crop in dataset.crops:
         name = part_named(crop.split, crop.file)
@@ -211,7 +271,18 @@ def _given_split(
 
 
 def crossing_owners(dataset: Dataset, split: Split) -> list[str]:
-    """Patients, and slides of crops without one, that are in more than one part; sorted."""
+    """Return the patients, and the slides of crops without one, that are in more than one part.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    split : Split
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
     parts_of: dict[str, set[int]] = {}
     for crop, part in zip(dataset.crops, split.part, strict=True):
         owner = f"patient {crop.patient}" if crop.patient else f"slide {crop.slide}" if crop.slide else ""
@@ -252,6 +323,16 @@ def _say(
 
 
 def digest_of(dataset: Dataset, rows: np.ndarray) -> str:
-    """SHA-256 of the sorted hashes of some files: what names a part in the card."""
+    """Return the SHA-256 of the sorted hashes of some files, which names a part in the card.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    rows : numpy.ndarray, int
+
+    Returns
+    -------
+    str
+    """
     names = "\n".join(sorted(dataset.hashes[row] for row in rows))
     return sha256_of(names.encode())

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from napari_leukocls.training.network import Start
     from napari_leukocls.training.split import Split
 
+#: Crops by which folded normalisations are given their statistics.
+UNFOLD_CROPS = 256
+
 
 @dataclass
 class Progress:
@@ -111,9 +114,17 @@ class Fit:
     def run(self, cancel: CancelToken) -> Generator[TrainEvent, None, Progress]:
         """Train to the end, or until stopped; the network then holds the best weights.
 
+        Parameters
+        ----------
+        cancel : CancelToken
+
         Yields
         ------
         TrainEvent
+
+        Returns
+        -------
+        Progress
         """
         torch.manual_seed(self.seed)
         yield from self._resume()
@@ -290,10 +301,6 @@ class Fit:
         yield TrainEvent("log", {"message": message})
 
 
-#: Crops by which folded normalisations are given their statistics.
-UNFOLD_CROPS = 256
-
-
 def fit_split(
     config: TrainConfig,
     start: Start,
@@ -343,7 +350,16 @@ def fit_split(
 
 
 def normalisation_of(start: Start) -> Any:
-    """How crops become this network's input."""
+    """Return how crops become the input of a network.
+
+    Parameters
+    ----------
+    start : Start
+
+    Returns
+    -------
+    Normalisation
+    """
     outside = 235.0 if start.rule.white is None else start.rule.white
     return Normalisation(start.mean, start.std, outside / 255)
 
@@ -356,7 +372,18 @@ def _unfold(start: Start, material: Any) -> None:
 
 
 def fingerprint(config: TrainConfig, start: Start, split: Split) -> dict[str, Any]:
-    """What a checkpoint must agree with to be gone on from."""
+    """Return what a checkpoint must agree with to be continued.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    start : Start
+    split : Split
+
+    Returns
+    -------
+    dict
+    """
     return {
         **config.model_dump(mode="json"),
         "architecture": start.entry.name,
