@@ -45,6 +45,10 @@ def original_text(value: str) -> str:
     ----------
     value : str
         A text cell of a CSV.
+
+    Returns
+    -------
+    str
     """
     return value[1:] if value.startswith("'") and value[1:].startswith(_FORMULA_SIGNS) else value
 

@@ -273,7 +273,7 @@ def _review_error(url: URL, error: BaseException) -> ReviewError:
         ("malformed", "it is damaged; restore a copy, or name another file"),
         ("readonly", "it cannot be written to; ask for permission or name another file"),
         ("unable to open", "it cannot be opened; check its folder and your permissions"),
-        ("never changed or deleted", "its history cannot be changed, only continued"),
+        ("never changed or deleted", "its history can only be added to, not changed"),
         ("lock timeout", "another computer is writing to it; try again in a moment"),
         ("connection", "the server does not answer; check that it runs and that the URL is right"),
     )
