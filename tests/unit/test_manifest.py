@@ -110,7 +110,9 @@ def test_another_file_than_the_smear_is_refused(server: Path, smear: bytes) -> N
 def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing listens there.
     monkeypatch.setenv(download.BASE_URL_VARIABLE, "http://127.0.0.1:9")
-    with pytest.raises(InputError, match="cannot be reached .* by hand; .* synthetic samples need no network"):
+    with pytest.raises(
+        InputError, match="cannot be reached .* by hand; .* synthetic samples need no network"
+    ):
         _sample_data.open_monocyte()
     monkeypatch.setenv(download.BASE_URL_VARIABLE, "file:///etc")
     with pytest.raises(InputError, match="not a safe address"):
