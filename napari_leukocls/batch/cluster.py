@@ -18,15 +18,29 @@ _ANSWER = 15
 
 
 def on_cluster(jobs: Sequence[Job], address: str, cancel: CancelToken) -> Iterator[SlideDone]:
-    """Do slides on a Dask cluster; what a worker that dies had under way is done by another.
+    """Analyse slides on a Dask cluster; if a worker ends unexpectedly, another one takes over its slides.
 
-    Inputs and the output folder are paths that all workers see.
+    Parameters
+    ----------
+    jobs : sequence of Job
+        Inputs and the output folder are paths that all workers can read.
+    address : str
+        Of the Dask scheduler.
+    cancel : CancelToken
+
+    Yields
+    ------
+    SlideDone
+        In the order in which they are finished.
 
     Raises
     ------
+    ArgumentError
+        If no scheduler answers.
+    DeviceError
+        If the scheduler is lost, or a worker lacks a package.
     LeukoclsError
-        As `napari_leukocls.batch.worker.do_job`; `ArgumentError` where no scheduler answers, `DeviceError`
-        where it is lost.
+        As `napari_leukocls.batch.worker.do_job`.
     """
     with _connected(address) as client:
         pool = client.get_executor(pure=False)

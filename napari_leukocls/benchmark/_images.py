@@ -72,7 +72,18 @@ def _save(pixels: np.ndarray, file: Path) -> Path:
 
 
 def small_field(engine: Engine, repeats: int) -> dict[str, Any]:
-    """A 640 x 480 file analysed, scale included, and all outputs written; models loaded before."""
+    """Analyse a file of 640 x 480, with its scale, and write all outputs; the models are loaded before.
+
+    Parameters
+    ----------
+    engine : Engine
+    repeats : int
+
+    Returns
+    -------
+    dict
+        Median seconds of reading with analysis, and of writing.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = _save(_render(480, 640), Path(folder) / "field.png")
         times: dict[str, list[float]] = {"read_and_analyse_s": [], "write_s": []}
@@ -90,14 +101,35 @@ def small_field(engine: Engine, repeats: int) -> dict[str, Any]:
 
 
 def leukocyte_crops(engine: Engine, count: int) -> np.ndarray:
-    """Crops (count, side, side, 3) of the leukocytes of a bundled smear, again from the first where they end."""
+    """Cut crops of the leukocytes of a bundled smear; if there are too few, they are repeated.
+
+    Parameters
+    ----------
+    engine : Engine
+    count : int
+
+    Returns
+    -------
+    numpy.ndarray, (count, side, side, 3), uint8
+    """
     result = drain(iter_analyze(read_image(next(iter(sample_smears().values()))), engine))
     rows = surest_cells(result.cells, count, engine.classifier.classes)
     return crops_of(result, engine.classifier, rows)[np.arange(count) % len(rows)]
 
 
 def sizes(engine: Engine, quick: bool) -> dict[str, Any]:
-    """Seconds a megapixel for one content laid side by side, at a known scale, outputs left out."""
+    """Measure seconds per megapixel of one field repeated side by side, at a known scale, without outputs.
+
+    Parameters
+    ----------
+    engine : Engine
+    quick : bool
+        Only the first layout.
+
+    Returns
+    -------
+    dict
+    """
     field = _render(1024, 1024)
     layouts = LAYOUTS[:1] if quick else LAYOUTS
     figures: dict[str, Any] = {}
@@ -141,7 +173,17 @@ def large_smear() -> dict[str, Any]:
 
 
 def help_time(repeats: int) -> dict[str, Any]:
-    """The command's own start."""
+    """Measure the start of the command.
+
+    Parameters
+    ----------
+    repeats : int
+
+    Returns
+    -------
+    dict
+        Median seconds.
+    """
     command = [*COMMAND, "--help"]
     times = take_turns({"help": lambda: subprocess.run(command, check=True, capture_output=True)}, repeats)
     return {"command_s": times["help"]}

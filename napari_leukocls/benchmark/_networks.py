@@ -33,7 +33,18 @@ OTHER_IMAGES = 16
 
 
 def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
-    """The compact network against cpsam_v2's architecture with random weights, on 256 px tiles."""
+    """Time the compact network against the architecture of cpsam_v2 with random weights, on 256 px tiles.
+
+    Parameters
+    ----------
+    engine : Engine
+    quick : bool
+        Fewer repeats.
+
+    Returns
+    -------
+    dict
+    """
     compact = engine.compact.net
     batch = engine.compact.batch_size
     megapixels = TILE**2 / 1e6
@@ -75,9 +86,19 @@ def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
 
 
 def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
-    """The classifier as analysis runs it, at its best batch, against EfficientNet-B0 one image at a time.
+    """Time the classifier at its best batch size against EfficientNet-B0 with one image at a time.
 
-    On leukocytes of a bundled smear.
+    The classifier runs as in an analysis, on leukocytes of a bundled smear.
+
+    Parameters
+    ----------
+    engine : Engine
+    quick : bool
+        Fewer repeats.
+
+    Returns
+    -------
+    dict
     """
     classifier = engine.classifier
     crops = leukocyte_crops(engine, max(BATCHES))

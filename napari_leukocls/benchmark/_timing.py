@@ -20,12 +20,31 @@ MATMUL_GFLOP = 2 * MATMUL_SIDE**3 / 1e9
 
 
 def left_out(reason: str) -> dict[str, Any]:
-    """Stand in for figures that were not measured."""
+    """Return what takes the place of figures that were not measured.
+
+    Parameters
+    ----------
+    reason : str
+
+    Returns
+    -------
+    dict
+    """
     return {"left_out": reason}
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Run work once."""
+    """Run a piece of work once, and measure its time.
+
+    Parameters
+    ----------
+    work : callable
+
+    Returns
+    -------
+    float
+        Seconds.
+    """
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -34,7 +53,21 @@ def seconds_of(work: Callable[[], object]) -> float:
 def take_turns(
     works: Mapping[str, Callable[[], object]], repeats: int, warm: bool = True
 ) -> dict[str, float]:
-    """Median seconds of each work; in every round each runs once."""
+    """Measure several pieces of work in turns: in every round, each runs once.
+
+    Parameters
+    ----------
+    works : mapping of str to callable
+    repeats : int
+        Number of rounds.
+    warm : bool
+        Run each once before the first round.
+
+    Returns
+    -------
+    dict of str to float
+        Median seconds of each.
+    """
     for work in works.values() if warm else ():
         work()
     rounds: dict[str, list[float]] = {name: [] for name in works}
@@ -51,19 +84,55 @@ def matmul() -> Callable[[], object]:
 
 
 def share_of_matmul(gflop: float, seconds: float, matmul_seconds: float) -> float:
-    """How much of the matrix product's rate, measured in the same turns, a network reaches."""
+    """Compare the rate of a network with that of the matrix product, measured in the same turns.
+
+    Parameters
+    ----------
+    gflop : float
+        Operations of the network, 10^9.
+    seconds : float
+        Of the network.
+    matmul_seconds : float
+        Of the matrix product.
+
+    Returns
+    -------
+    float
+        Rate of the network as a share of the rate of the matrix product.
+    """
     return (gflop / seconds) / (MATMUL_GFLOP / matmul_seconds)
 
 
 def gflop_of(net: nn.Module, *inputs: Any) -> float:
-    """Floating-point operations (10^9, two a multiplication with addition) of one call."""
+    """Count the floating-point operations of one call; a multiplication with addition counts as two.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    *inputs
+        Of the call.
+
+    Returns
+    -------
+    float
+        10^9 operations.
+    """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(*inputs)
     return counter.get_total_flops() / 1e9
 
 
 def parameters_of(net: nn.Module) -> int:
-    """Count the parameters of a network."""
+    """Count the parameters of a network.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+
+    Returns
+    -------
+    int
+    """
     return sum(parameter.numel() for parameter in net.parameters())
 
 

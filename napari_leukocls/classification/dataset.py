@@ -420,7 +420,17 @@ def _training_data(model: Path) -> Path | None:
 
 
 def crop_cells(crop: LabelledCrop) -> dict[str, str]:
-    """Return a crop's row of a table of labelled crops: text by name of column, with whole paths."""
+    """Return a crop's row of a table of labelled crops.
+
+    Parameters
+    ----------
+    crop : LabelledCrop
+
+    Returns
+    -------
+    dict of str to str
+        Text by name of column; paths are absolute.
+    """
     return {
         "file": str(crop.path.resolve()),
         "class": crop.class_name,

@@ -13,7 +13,19 @@ from napari_leukocls.scheme import Scheme
 
 
 def count_warnings(cells: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
-    """Say where there is no cell, or no leukocyte, in a result."""
+    """Warn if a result has no cell, or no leukocyte.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+    counts : pandas.DataFrame
+        Columns as in ``counts.csv``.
+
+    Returns
+    -------
+    list of str
+    """
     if len(cells) == 0:
         return ["no cell was found: check that this is a stained smear in focus."]
     if int(counts.loc[counts["in_differential"], "count"].sum()) == 0:

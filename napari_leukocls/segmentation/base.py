@@ -48,4 +48,15 @@ class Segmenter(Protocol):
         """SHA-256 of the weights, or None where there are none."""
 
     def segment(self, pixels: np.ndarray, diameter_px: float) -> Steps[Outlines]:
-        """Outline the cells of ``pixels`` (H, W, 3) uint8 whose red cells are ``diameter_px`` across."""
+        """Outline the cells of a field.
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray, (H, W, 3), uint8
+        diameter_px : float
+            Diameter of a red cell, pixels.
+
+        Returns
+        -------
+        Outlines
+        """

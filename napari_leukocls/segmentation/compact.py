@@ -89,7 +89,21 @@ class CompactSegmenter:
         return self._on_cpu
 
     def maps(self, image: np.ndarray, batch_size: int, device: str) -> Maps:
-        """Run the network in overlapping tiles on absorbance (h, w, 3) at the network's scale."""
+        """Run the network in overlapping tiles.
+
+        Parameters
+        ----------
+        image : numpy.ndarray, (h, w, 3), float32
+            Absorbance at the network's scale.
+        batch_size : int
+            Tiles at a time.
+        device : str
+            A torch device.
+
+        Returns
+        -------
+        Maps
+        """
         # A small field needs no whole tile: less padding, less time.
         side = min(TILE, 16 * int(np.ceil(max(image.shape[:2]) / 16)))
         net = self._network(device)
@@ -97,7 +111,19 @@ class CompactSegmenter:
         return Maps(flow=output[:2], cell=output[2], kind=output[3:])
 
     def masks(self, maps: Maps, device: str) -> np.ndarray:
-        """Run cellpose's dynamics: (h, w) int32 labels at the network's scale."""
+        """Run cellpose's dynamics.
+
+        Parameters
+        ----------
+        maps : Maps
+        device : str
+            A torch device.
+
+        Returns
+        -------
+        numpy.ndarray, (h, w), int32
+            Labels at the network's scale.
+        """
         if min(maps.cell.shape) < 2:
             # The dynamics divide by the side less one.
             return np.zeros(maps.cell.shape, np.int32)

@@ -38,7 +38,16 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if n_in == n_out else _conv_bn(n_in, n_out, kernel=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, n_in, h, w) to (B, n_out, h, w)."""
+        """Apply the block.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (B, n_in, h, w)
+
+        Returns
+        -------
+        torch.Tensor, (B, n_out, h, w)
+        """
         y = self.second(torch.relu(self.first(x)))
         return torch.relu(y + self.shortcut(x))
 
@@ -79,7 +88,17 @@ class CompactNet(nn.Module):
         return self.head.weight.dtype
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (B, 3, H, W) to flows, cell probability and class map (B, 7, H, W), and a style."""
+        """Compute flows, cell probability and class map, and a style.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (B, 3, H, W)
+
+        Returns
+        -------
+        output : torch.Tensor, (B, 7, H, W)
+        style : torch.Tensor
+        """
         y = torch.relu(self.stem(x))
         skips = []
         for level, block in enumerate(self.encoder):
@@ -96,7 +115,18 @@ class CompactNet(nn.Module):
 
 
 def fold_batch_norm(net: CompactNet) -> CompactNet:
-    """Fold every batch normalisation into the convolution before it (in place); for inference only."""
+    """Fold every batch normalisation into the convolution before it; for inference only.
+
+    Parameters
+    ----------
+    net : CompactNet
+        It is changed in place.
+
+    Returns
+    -------
+    CompactNet
+        The same network.
+    """
     for module in net.modules():
         if isinstance(module, nn.Sequential) and len(module) == 2 and isinstance(module[1], nn.BatchNorm2d):
             conv, norm = module

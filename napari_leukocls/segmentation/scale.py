@@ -138,7 +138,19 @@ def _measured(compact: CompactSegmenter, pixels: np.ndarray, expected: float) ->
 
 
 def steady_diameter(image: SmearImage, scale: Scale) -> float:
-    """Return the red cell's diameter (pixels) to outline a field by: a measured one is rounded to a steady one."""
+    """Return the diameter of a red cell with which a field is segmented.
+
+    Parameters
+    ----------
+    image : SmearImage
+    scale : Scale
+        If it was measured on the red cells, its diameter is rounded to one of a fixed series.
+
+    Returns
+    -------
+    float
+        Pixels.
+    """
     if scale.source != "red_cell_ruler":
         return scale.red_cell_diameter_px
     return working_diameter(scale.red_cell_diameter_px, image.pixels.shape[:2])
@@ -204,7 +216,16 @@ def _middle_mean(values: np.ndarray, share: float) -> float:
 
 
 def read_ruler(outlines: Outlines) -> Reading:
-    """Measure the red cells of outlined fields."""
+    """Measure the red cells of outlined fields.
+
+    Parameters
+    ----------
+    outlines : Outlines
+
+    Returns
+    -------
+    Reading
+    """
     return _reading(red_cell_diameters(outlines), 1.0)
 
 
@@ -254,9 +275,18 @@ def _without_pallor(stained: np.ndarray) -> np.ndarray:
 
 
 def guess_diameter(pixels: np.ndarray) -> float | None:
-    """Guess the diameter (pixels) from the width of what is stained; None where nothing is.
+    """Guess the diameter of a red cell from the width of the stained objects.
 
-    Heaps make it too large and pallor too small, by less than the network bears.
+    Groups of cells make it too large, and central pallor too small, but not by more than the network tolerates.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+
+    Returns
+    -------
+    float or None
+        Pixels; None if nothing is stained.
     """
     factor = min(1.0, GUESS_SIDE / max(pixels.shape[:2]))
     small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
@@ -373,7 +403,18 @@ def estimate_diameter(segmenter: CompactSegmenter, images: Sequence[np.ndarray])
 
 
 def scale_of(reading: Reading, fallback_px: float) -> Scale:
-    """Turn a reading into a `Scale`; without red cells `fallback_px` stands in and is marked unsure."""
+    """Make a `Scale` of a reading.
+
+    Parameters
+    ----------
+    reading : Reading
+    fallback_px : float
+        Diameter that is used, and marked as not sure, if there are no red cells.
+
+    Returns
+    -------
+    Scale
+    """
     if reading.n_cells == 0:
         return Scale(RED_CELL_UM / fallback_px, fallback_px, "unknown", 0, 1.0, sure=False)
     sure = reading.n_cells >= MIN_RED_CELLS and reading.spread <= MAX_SPREAD

@@ -77,7 +77,18 @@ class Assembly:
         )  # type: ignore[return-value]
 
     def read(self, pixels: np.ndarray, block: Block) -> np.ndarray:
-        """Return a block's window of `pixels` at the network's scale, (h, w, 3) uint8."""
+        """Read the window of a block at the network's scale.
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray, (H, W, 3), uint8
+            The whole image.
+        block : Block
+
+        Returns
+        -------
+        numpy.ndarray, (h, w, 3), uint8
+        """
         window = pixels[self._full_window(block)]
         height, width = (part.stop - part.start for part in block.window)
         method = cv2.INTER_AREA if self.factor < 1 else cv2.INTER_LINEAR
@@ -135,7 +146,16 @@ class Assembly:
             self._glass.append(np.median(window[empty], axis=0))
 
     def vote(self, block: Block, labels: np.ndarray, kind_logits: np.ndarray) -> None:
-        """Add a block's class map to the votes on cells of a full-resolution label image (H, W)."""
+        """Add the class map of a block to the votes on its cells.
+
+        Parameters
+        ----------
+        block : Block
+        labels : numpy.ndarray, (H, W), int
+            Of the whole image, at full resolution.
+        kind_logits : numpy.ndarray, (4, h, w)
+            Class map of the block.
+        """
         height, width = (part.stop - part.start for part in block.window)
         small = cv2.resize(
             np.ascontiguousarray(labels[self._full_window(block)]).astype(np.float32),
@@ -156,7 +176,17 @@ class Assembly:
         self._sums[:, 4] += np.bincount(flat, minlength=length)
 
     def votes(self, count: int) -> np.ndarray:
-        """Return the mean votes (N, 4) collected by `vote`."""
+        """Return the mean votes that `vote` collected.
+
+        Parameters
+        ----------
+        count : int
+            Number of cells, N.
+
+        Returns
+        -------
+        numpy.ndarray, (N, 4), float32
+        """
         sums = np.zeros((count + 1, 5))
         sums[: len(self._sums)] = self._sums[: count + 1]
         return (sums[1:, :4] / np.maximum(sums[1:, 4:], 1)).astype(np.float32)
