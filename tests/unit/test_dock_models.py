@@ -303,7 +303,7 @@ def test_a_batch_shows_what_is_at_work_and_what_failed(tmp_path: Path) -> None:
         ("failed", 0, "broken"),
         ("done", 2, ""),
     ]
-    with pytest.raises(InputError, match="holds no image"):
+    with pytest.raises(InputError, match="contains no image"):
         (tmp_path / "empty").mkdir()
         batch_model.find_slides(tmp_path / "empty")
 

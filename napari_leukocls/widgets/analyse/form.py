@@ -143,7 +143,7 @@ class AnalyseForm(QWidget):
 
     @staticmethod
     def _is_smear(layer: Any) -> bool:
-        # What a dock has drawn over a smear is no smear.
+        # Layers that a dock added, such as heatmaps, are not smears.
         return isinstance(layer, Image) and "leukocls_overlay" not in layer.metadata
 
     def _follow_active(self, event: Any) -> None:
@@ -225,7 +225,7 @@ class AnalyseForm(QWidget):
             return region_in_box(box_in_view(layer), image_shape(layer))
         if isinstance(chosen, tuple):
             if chosen[1] not in self._viewer.layers:
-                raise InputError(f"the Shapes layer '{chosen[1]}' is gone: choose another region.")
+                raise InputError(f"the Shapes layer '{chosen[1]}' was removed: choose another region.")
             shapes = closed_shapes(layer, self._viewer.layers[chosen[1]])
             return region_in_polygons(shapes, image_shape(layer))
         return None

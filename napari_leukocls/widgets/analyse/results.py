@@ -199,8 +199,8 @@ class Chart(QWidget):
         """
         self._rows = [row for row in rows if row.percent is not None]
         self.setVisible(bool(self._rows))
-        said = ", ".join(f"{row.display} {row.percent:.0f} %" for row in self._rows)
-        self.setAccessibleDescription(said)
+        text = ", ".join(f"{row.display} {row.percent:.0f} %" for row in self._rows)
+        self.setAccessibleDescription(text)
         self.updateGeometry()
         self.update()
 
@@ -233,8 +233,8 @@ class Chart(QWidget):
         top = max((row.high or 0 for row in self._rows), default=100)
         top = min(100.0, 10.0 * (int(top / 10) + 1))
         self._axis(painter, ink, left, width, top)
-        for place, row in enumerate(self._rows):
-            self._bar(painter, ink, row, QRectF(left, place * self._line(), width, self._line()), top)
+        for i, row in enumerate(self._rows):
+            self._bar(painter, ink, row, QRectF(left, i * self._line(), width, self._line()), top)
         painter.end()
 
     def _axis(self, painter: QPainter, ink: QColor, left: float, width: float, top: float) -> None:
@@ -261,7 +261,7 @@ class Chart(QWidget):
             (row.percent or 0) * scale,
             line.height() * 0.64,
         )
-        # A frame, since some colours are near the ground's.
+        # With a frame, since some colours are close to the background's.
         painter.setPen(QPen(ink, 0.8))
         painter.setBrush(QColor(row.colour))
         painter.drawRect(body)

@@ -79,10 +79,10 @@ def find_slides(folder: Path) -> tuple[SlideInput, ...]:
     from napari_leukocls.io.inputs import expand_inputs
 
     if not folder.is_dir():
-        raise InputError(f"'{folder}' is no folder: choose the folder that holds the slides.")
+        raise InputError(f"'{folder}' is not a folder: choose the folder that contains the slides.")
     slides = tuple(expand_inputs([folder]))
     if not any(slide.fields and slide.fields[0] != folder for slide in slides):
-        raise InputError(f"'{folder}' holds no image: choose the folder that holds the slides.")
+        raise InputError(f"'{folder}' contains no image: choose the folder that contains the slides.")
     return slides
 
 
@@ -121,7 +121,7 @@ def fill_numbers(rows: list[Row], out: Path) -> None:
         with open(out / "summary.csv", encoding="utf-8", newline="") as stream:
             found = {row["slide_id"]: row for row in csv.DictReader(stream)}
     except (OSError, KeyError, csv.Error):
-        # Not written yet; the numbers come with the end of the run.
+        # Not written yet; the numbers follow at the end of the run.
         return
     for row in rows:
         if row.state == DONE and row.slide_id in found:
@@ -295,6 +295,6 @@ def opened(session: Session, folder: Path, cancel: CancelToken) -> Generator[Pro
     try:
         config = make_config(**settings)
     except ArgumentError:
-        # An older run may have been given a size that is refused now; the result has its scale already.
+        # An older run may have a size that is refused now; the result contains its scale.
         config = make_config(**settings | {"diameter_px": None, "pixel_size_um": None})
     return restored(session, result, key, config)

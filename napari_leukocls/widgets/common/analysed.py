@@ -39,7 +39,6 @@ class Analysed:
     key: str
     config: AnalyzeConfig
     restored: int
-    #: The very result that the store was given: it cuts pictures of cells out of it while it is in memory.
     added: FieldResult
 
 
@@ -120,7 +119,7 @@ def edited(
     yield Progress("edit", 0, 1)
     with session.networks:
         cancel.check()
-        # The classifier of the result, though another may be active by now.
+        # Use the classifier of the result, although another may be active now.
         config = slide.config.model_copy(update={"classifier": slide.result.run["classifier"]["name"]})
         engine = session.engine(config)
         result = remeasure(slide.added, labels, edit, engine)

@@ -29,15 +29,15 @@ from napari_leukocls.widgets.common.texts import Canvas as Texts
 if TYPE_CHECKING:
     from napari.layers import Image
 
-#: Milliseconds after the last stroke until the outlines are looked at.
+#: Milliseconds between the last stroke and the comparison of the outlines.
 EDIT_PAUSE_MS = 400
-#: Pixels of the largest image whose cells are outlined rather than filled, unless that is asked for.
+#: Pixels of the largest image whose cells are outlined by default; in larger images they are filled.
 MOST_OUTLINED = 4_000_000
-#: Diameter of a ring in those of its cell.
+#: Diameter of a ring relative to its cell.
 _WIDER = 1.5
-#: Pixels of a canvas of ordinary size; zoom is in these.
+#: Width of a canvas of usual size, pixels of the screen.
 CANVAS_PX = 600
-#: The window shows this many red-cell diameters across after a jump.
+#: Width of the view after a jump, red-cell diameters.
 JUMP_WIDTH_CELLS = 14
 
 
@@ -62,7 +62,7 @@ def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]
     if ring is None or ring not in viewer.layers:
         if not rows:
             return None
-        # What the person works in stays the active layer.
+        # The active layer stays the same.
         active = viewer.layers.selection.active
         ring = viewer.add_points(
             centres,
@@ -164,7 +164,7 @@ class Canvas(QObject):
         self._slide: SlideModel | None = None
         self._filter: tuple[str | None, bool] = (None, False)
         self._filled = False
-        #: What the layer is coloured by: itself, cells, their classes, and those that are shown.
+        #: State at the last colouring: layer, cells, their classes, and the cells shown.
         self._coloured: tuple[Any, ...] = ()
         self._blind = False
         self._jumps = Jumps()
@@ -175,7 +175,7 @@ class Canvas(QObject):
         self._pause = QTimer(self)
         self._pause.setSingleShot(True)
         self._pause.setInterval(EDIT_PAUSE_MS)
-        self._pause.timeout.connect(self._look_at_edit)
+        self._pause.timeout.connect(self._compare_outlines)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._recolour)
@@ -225,7 +225,7 @@ class Canvas(QObject):
                 self._listen(layer)
                 return layer
         ((data, options, _),) = result_layers(result, image.name, self._session.scheme, **placement_of(image))
-        # napari draws outlines anew over the whole image with every change of colour.
+        # napari computes outlines again for the whole image after every change of colour.
         self._filled = self._filled or result.labels.size > MOST_OUTLINED
         options |= {"opacity": 0.5 if self._filled else 0.9}
         layer = viewer.add_labels(data, **options)
@@ -262,7 +262,7 @@ class Canvas(QObject):
             update_features(layer, slide.result)
         finally:
             self._ours = False
-        # A large image takes a moment to be coloured: not within a key press.
+        # Colouring a large image takes some time, so it does not happen during a key press.
         self._later.start()
 
     def _recolour(self) -> None:
@@ -328,7 +328,7 @@ class Canvas(QObject):
             self._blind = hidden
             if self.layer is not None:
                 self.layer.visible = not hidden
-                # The status bar speaks for the active layer, and it says the classes.
+                # The status bar shows the class of the active layer's cells.
                 viewer = self._viewer()
                 if viewer is not None:
                     viewer.layers.selection.active = self.image if hidden else self.layer
@@ -339,7 +339,7 @@ class Canvas(QObject):
         if not self._ours:
             self._pause.start()
 
-    def _look_at_edit(self) -> None:
+    def _compare_outlines(self) -> None:
         layer, slide = self.layer, self._slide
         if layer is None or slide is None or layer.data.shape != slide.result.labels.shape:
             return
@@ -362,7 +362,7 @@ class Canvas(QObject):
         slide, before, analysed, count = found
         result = analysed.result
         if slide.result is not before:
-            # The slide was corrected meanwhile: measure again over what it is now.
+            # The slide was corrected in the meantime: measure again with the corrections.
             self._pause.start()
             return
         layer = self.layer
@@ -375,7 +375,7 @@ class Canvas(QObject):
         finally:
             self._ours = False
         self._later.start()
-        # The layer's own pixels stay as the person left them; listeners learn of the rest.
+        # The pixels of the layer stay as the person edited them; the docks update the rest.
         slide.changed.disconnect(self._on_changed)
         slide.changed.emit()
         slide.changed.connect(self._on_changed)

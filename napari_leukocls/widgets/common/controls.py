@@ -242,7 +242,7 @@ class Scrolling(QScrollArea):
 
     def minimumSizeHint(self) -> QSize:
         """Return a width that shows the narrowest contents."""
-        # The same before and after there is something to show, so that nothing jumps or is cut off.
+        # The same width with and without contents, so that nothing moves or is cut off.
         least = self.fontMetrics().averageCharWidth() * NARROWEST_CHARS
         inside = max(self.widget().minimumSizeHint().width(), least)
         bar = self.verticalScrollBar().sizeHint().width()

@@ -83,7 +83,7 @@ def keep_triton_out() -> bool:
         return False
     if "libLLVM" not in loaded:
         return False
-    # None in sys.modules is Python's own way to say that a module must not be imported.
+    # With None in sys.modules, Python raises ImportError for this module.
     sys.modules["triton"] = None  # type: ignore[assignment]
     log.info("triton is left out: it cannot live beside Mesa's LLVM.")
     return True
@@ -111,7 +111,7 @@ def guarded(steps: Steps[T]) -> Steps[T]:
     LeukoclsError
         If the work fails.
     """
-    # Whatever the work is, it may be the first to import torch.
+    # This work may be the first that imports torch.
     keep_triton_out()
     try:
         return (yield from steps)
@@ -121,10 +121,10 @@ def guarded(steps: Steps[T]) -> Steps[T]:
         raise LeukoclsError(
             f"{error.strerror or error}: check the disk and the folder, then try again."
         ) from error
-    except Exception as error:  # every other error is a fault, and the dock must say so
+    except Exception as error:  # every other error is a fault of the program, and the dock must show it
         log.exception("a job of a dock failed")
         raise LeukoclsError(
-            f"{type(error).__name__}: {error}; this is a fault of the program: report it with the image."
+            f"{type(error).__name__}: {error}; this is a fault of the program: please report it with the image."
         ) from error
 
 
@@ -183,7 +183,7 @@ class Job(QObject):
         self._token: CancelToken | None = None
         self._bar: Any = None
         self._clock = Clock({"work": 1.0})
-        #: Stage and time of the step that was told last.
+        #: Stage and time of the step that was shown last.
         self._shown = ("", 0.0)
 
     @property
@@ -239,7 +239,7 @@ class Job(QObject):
         if token is not self._token:
             return
         share = self._clock.at(step)
-        # Every step told is a window drawn anew: a few a second are enough.
+        # Each step redraws the window: a few steps per second are enough.
         now = monotonic()
         if step.stage == self._shown[0] and now - self._shown[1] < SHOW_EVERY_S:
             return

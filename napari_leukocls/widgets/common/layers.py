@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 LayerData = tuple[Any, dict[str, Any], str]
 
-#: Where a labels layer keeps the result that it shows.
+#: Key of the result in the metadata of a labels layer.
 METADATA_KEY = "leukocls"
-#: Colours of single labels are kept in a table of this many entries at most, which is napari's limit.
+#: Largest label with a colour of its own; a limit of napari.
 MAX_COLOURED = 65_000
-#: Larger images are not copied into memory whole.
+#: Pixels of the largest image that is copied into memory.
 MAX_WINDOW_PIXELS = 100_000_000
 _UNKNOWN = (0.5, 0.5, 0.5, 1.0)
 
@@ -65,7 +65,7 @@ def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
     )
     shown.index = pd.Index(cells["cell_id"].to_numpy(), name="index")
     features = shown.reindex(range(top + 1)).reset_index()
-    # None, not NaN: what is empty is left out of the status bar.
+    # None and not NaN: the status bar does not show None.
     for name in ("class", "review", "corrected"):
         features[name] = features[name].astype(object).where(features[name].notna(), None)
     return features
@@ -257,7 +257,7 @@ def smear_of(layer: Image) -> SmearImage:
         )
     source = str(layer.metadata.get("source") or layer.source.path or layer.name)
     notes = tuple(layer.metadata.get("notes", ()))
-    # The copy is made there.
+    # This function makes the copy.
     return array_to_smear(
         np.asarray(data), safe_id(layer.name), source=source, um_per_px=pixel_size_um(layer), notes=notes
     )

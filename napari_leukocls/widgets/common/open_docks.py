@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QDockWidget, QWidget
 from napari_leukocls import widgets
 from napari_leukocls.widgets.common.session import real_viewer
 
-#: As the entries of `Plugins > Leukocls` title their docks, so that both open the same one.
+#: Same titles as for the entries of `Plugins > Leukocls`, so that both open the same dock.
 TITLE = "{name} (Leukocls)"
 DOCKS = ("Analyse", "Review", "Explain")
 
@@ -23,7 +23,7 @@ def open_workplace(viewer: Viewer) -> None:
     first, *others = (_dock(real_viewer(viewer), name) for name in DOCKS)
     window = first.window()
     for dock in others:
-        # The window that holds the docks is Qt's own kind; older and newer napari alike.
+        # The window is a QMainWindow in all versions of napari.
         window.tabifyDockWidget(first, dock)
     first.raise_()
 

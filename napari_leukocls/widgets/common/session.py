@@ -45,12 +45,12 @@ class Session:
         self.of_layer: WeakKeyDictionary[Any, SlideModel] = WeakKeyDictionary()
         self.current: SlideModel | None = None
         self.reviewer = preferences.reviewer()
-        #: Whether a second reader works, who must not see what others and the model say.
+        #: Whether a blind second read is open, which hides the classes.
         self.blind = False
-        #: The training that runs, or ran last.
+        #: The training that runs or ran last.
         self.training: TrainingRun | None = None
         self.scheme: Scheme = default_scheme()
-        #: One piece of work with the networks at a time.
+        #: Held by the thread that uses the networks: only one may at a time.
         self.networks = threading.Lock()
         self._store: Any = None
         self._store_lock = threading.Lock()
@@ -181,5 +181,5 @@ def _card(entry: ModelEntry) -> dict[str, Any]:
     try:
         return entry.card()
     except ModelError:
-        # A damaged model is not offered; `leukocls models list` says what is wrong with it.
+        # A damaged model is left out; `leukocls models list` shows what is wrong with it.
         return {}

@@ -16,7 +16,7 @@ from napari_leukocls.types import FieldResult
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Half width of the limits that "count N more" aims at.
+#: Half width of the limits for which "count N more" is computed.
 AIM = 0.03
 
 
@@ -77,7 +77,7 @@ class SlideModel:
         self.config = config
         self.scheme = scheme or default_scheme()
         self.selection: tuple[int, ...] = ()
-        #: What the review store was given; see `widgets.common.analysed.Analysed`.
+        #: The result as it was given to the review store; see `widgets.common.analysed.Analysed`.
         self.added: FieldResult = result
 
     @property
@@ -145,10 +145,10 @@ class SlideModel:
         pandas.Series or None
             None if there is no such cell.
         """
-        place = np.searchsorted(self.cells["cell_id"].to_numpy(), cell_id)
-        if place >= len(self.cells) or self.cells["cell_id"].iat[place] != cell_id:
+        i = np.searchsorted(self.cells["cell_id"].to_numpy(), cell_id)
+        if i >= len(self.cells) or self.cells["cell_id"].iat[i] != cell_id:
             return None
-        return self.cells.iloc[place]
+        return self.cells.iloc[i]
 
     @property
     def waiting(self) -> np.ndarray:

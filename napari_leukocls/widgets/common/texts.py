@@ -224,7 +224,7 @@ class Review:
         "There is nothing to undo. Corrections from before the last analysis cannot be undone: assign the class again."
     )
     NOTHING_TO_REDO = _("There is nothing to redo.")
-    SECTION = _("{display}: {place} of {n}")
+    SECTION = _("{display}: {i} of {n}")
     SECTION_NAME = _("Class at the top of the gallery")
     NAME_FIRST = _("Enter your name at 'Reviewer' first: it is stored with every correction.")
     READER_FIRST = _("Enter the second reader's name first.")

@@ -31,9 +31,9 @@ from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Canvas, Common, Explain
 from napari_leukocls.widgets.explain.model import TOP, Answer, Question, answer, heat_over, methods
 
-#: Milliseconds that a cell must stay chosen before it is explained.
+#: Milliseconds between the selection of a cell and its explanation.
 PAUSE_MS = 150
-#: Nothing where the map is low, so that the cell stays visible; red where it is high.
+#: Transparent where the map is low, so that the cell stays visible; red where it is high.
 HEAT = Colormap([[1, 0.85, 0, 0], [1, 0.6, 0, 0.3], [1, 0.3, 0, 0.6], [1, 0, 0, 0.85]], name="leukocls heat")
 _BADGE_COLOURS = {
     "trusted": ("#1a7f37", "#ffffff"),
@@ -238,9 +238,9 @@ class ExplainDock(Dock, Scrolling):
             share = 100 * found.probabilities[name]
             text = Explain.WHY if picture is self.pictures[0] else Explain.WHY_NOT_SHARE
             caption.setText(text.format(display=display, percent=share))
-        ground, ink = _BADGE_COLOURS[found.state]
+        background, ink = _BADGE_COLOURS[found.state]
         text = html.escape(Explain.BADGES[found.state])
-        self.badge.setText(f'<span style="background:{ground}; color:{ink};">&nbsp;{text}&nbsp;</span>')
+        self.badge.setText(f'<span style="background:{background}; color:{ink};">&nbsp;{text}&nbsp;</span>')
         self.badge.setToolTip(found.figures)
         self.figures.setText(found.figures)
         top = [

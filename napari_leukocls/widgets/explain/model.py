@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_leukocls.widgets.common.session import Session
     from napari_leukocls.widgets.common.slide_model import SlideModel
 
-#: Classes whose probability is told.
+#: Number of classes whose probability is shown.
 TOP = 4
 
 
@@ -128,13 +128,13 @@ def answer(
         rows = rows_of(slide.result, [question.cell_id])
         crops = crops_of(slide.result, classifier, rows)
         probabilities = classifier.predict(crops).probabilities[0]
-        order = [classifier.classes[place] for place in np.argsort(-probabilities)]
+        order = [classifier.classes[i] for i in np.argsort(-probabilities)]
         target, other = _asked(question, order)
         method = cam.method_named(question.method) if question.method else cam.default_method(classifier.card)
         yield Progress("explain", 1, 2)
         cancel.check()
-        places = [classifier.classes.index(one) for one in (target, other)]
-        maps = cam.heatmaps(classifier, np.repeat(crops, 2, axis=0), places, method)
+        targets = [classifier.classes.index(one) for one in (target, other)]
+        maps = cam.heatmaps(classifier, np.repeat(crops, 2, axis=0), targets, method)
         cancel.check()
         words = morphology.words(morphology.describe(classifier, crops)[0])
     state, figures = badge(classifier.card, method)
@@ -163,7 +163,9 @@ def _asked(question: Question, order: list[str]) -> tuple[str, str]:
     """Classes to explain: as asked, else the best; beside it as asked, else the best of the others."""
     for name in (question.target, question.why_not):
         if name is not None and name not in order:
-            raise ArgumentError(f"the model of this slide knows no {name}: choose one of {', '.join(order)}.")
+            raise ArgumentError(
+                f"the model of this slide has no class {name}: choose one of {', '.join(order)}."
+            )
     target = question.target or order[0]
     beside = question.why_not or next((name for name in order if name != target), target)
     return target, beside

@@ -106,12 +106,12 @@ class ClassButtons(QWidget):
             if old is not None:
                 old.deleteLater()
         self.buttons = {}
-        for place, name in enumerate(names):
+        for i, name in enumerate(names):
             button = ClassButton(scheme[name])
             button.clicked.connect(self._give(name))
             button.dropped.connect(self._take(name))
             self.buttons[name] = button
-            self._grid.addWidget(button, place // _COLUMNS, place % _COLUMNS)
+            self._grid.addWidget(button, i // _COLUMNS, i % _COLUMNS)
         more = named(QPushButton(Review.MORE), Review.MORE, Review.MORE_TIP)
         more.setAutoDefault(False)
         more.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -120,9 +120,9 @@ class ClassButtons(QWidget):
             if entry.name not in names:
                 menu.addAction(f"{entry.key}  {entry.display}", self._give(entry.name))
         more.setMenu(menu)
-        place = len(names)
-        span = _COLUMNS - place % _COLUMNS
-        self._grid.addWidget(more, place // _COLUMNS, place % _COLUMNS, 1, span)
+        i = len(names)
+        span = _COLUMNS - i % _COLUMNS
+        self._grid.addWidget(more, i // _COLUMNS, i % _COLUMNS, 1, span)
 
     def _give(self, name: str) -> Callable[[], None]:
         return lambda *_: self.given.emit(name)

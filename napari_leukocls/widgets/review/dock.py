@@ -105,7 +105,7 @@ class SectionLine(QLabel):
         super().__init__()
         self._gallery = gallery
         self._name_of = name_of
-        #: Row at which each section begins, and how many cells it has.
+        #: Index of the first cell of each class, and the number of its cells.
         self._sections: dict[str, tuple[int, int]] = {}
         self.setAccessibleName(Review.SECTION_NAME)
         gallery.cells.modelReset.connect(self._count)
@@ -130,7 +130,7 @@ class SectionLine(QLabel):
         row = at.row() if at.isValid() else 0
         name = self._name_of(self._gallery.cells.ids[row])
         start, n = self._sections[name]
-        self.setText(Review.SECTION.format(display=name, place=row - start + 1, n=n))
+        self.setText(Review.SECTION.format(display=name, i=row - start + 1, n=n))
 
 
 class ReviewDock(Dock, QWidget):
@@ -171,8 +171,8 @@ class ReviewDock(Dock, QWidget):
     def _lay_out(self) -> None:
         actions = QGridLayout()
         actions.setSpacing(2)
-        for place, one in enumerate((self.confirm, self.undo, self.redo, self.back)):
-            actions.addWidget(one, 0, place)
+        for i, one in enumerate((self.confirm, self.undo, self.redo, self.back)):
+            actions.addWidget(one, 0, i)
         column = QVBoxLayout(self)
         column.addWidget(self.head)
         column.addWidget(self.section)
@@ -332,10 +332,10 @@ class ReviewDock(Dock, QWidget):
             return
         display = model.slide.scheme[name].display
         if len(ids) == 1:
-            said = Review.CORRECTED_ONE.format(id=ids[0], display=display)
+            done = Review.CORRECTED_ONE.format(id=ids[0], display=display)
         else:
-            said = Review.CORRECTED.format(n=len(ids), display=display)
-        self._do(lambda: model.correct(ids, name), ids, said)
+            done = Review.CORRECTED.format(n=len(ids), display=display)
+        self._do(lambda: model.correct(ids, name), ids, done)
 
     def _confirm(self) -> None:
         model, ids = self._model, self.gallery.selected_ids()
@@ -344,7 +344,7 @@ class ReviewDock(Dock, QWidget):
             return
         self._do(lambda: model.confirm(ids), ids, plural(Review.CONFIRMED, len(ids)))
 
-    def _do(self, action: Callable[[], Any], ids: list[int], said: str) -> None:
+    def _do(self, action: Callable[[], Any], ids: list[int], done: str) -> None:
         """Do something to cells, say so, and choose the next one."""
         self._session.set_reviewer(self.reviewer.text())
         following = self.gallery.next_after(ids)
@@ -356,7 +356,7 @@ class ReviewDock(Dock, QWidget):
             return
         finally:
             self._acting = False
-        self.message.tell(said)
+        self.message.tell(done)
         self._refresh([] if following is None else [following])
         self.gallery.setFocus()
 
@@ -366,7 +366,7 @@ class ReviewDock(Dock, QWidget):
     def _redo(self) -> None:
         self._step("redo", Review.REDONE, Review.NOTHING_TO_REDO)
 
-    def _step(self, name: str, said: str, nothing: str) -> None:
+    def _step(self, name: str, done: str, nothing: str) -> None:
         if self._model is None:
             return
         self._session.set_reviewer(self.reviewer.text())
@@ -375,7 +375,7 @@ class ReviewDock(Dock, QWidget):
         except LeukoclsError as error:
             self.message.warn(str(error))
             return
-        self.message.tell(said if cells else nothing)
+        self.message.tell(done if cells else nothing)
         self._refresh(cells or self.gallery.selected_ids())
 
     # Goal, second read, signature ----------------------------------------------------------------------
@@ -406,10 +406,10 @@ class ReviewDock(Dock, QWidget):
     def _try(self, action: Callable[[], Any]) -> bool:
         """Do something that may be refused; whether it was done."""
         try:
-            said = action()
+            message = action()
         except LeukoclsError as error:
             self.message.warn(str(error))
             return False
-        self.message.tell(said or "")
+        self.message.tell(message or "")
         self._refresh([])
         return True

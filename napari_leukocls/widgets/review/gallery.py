@@ -27,11 +27,11 @@ from napari_leukocls.widgets.common.controls import named
 from napari_leukocls.widgets.common.texts import Review
 from napari_leukocls.widgets.review.model import Tile
 
-#: Type of what is dragged from the gallery: ids of cells, separated by commas.
+#: Type of data that is dragged from the gallery: numbers of cells, separated by commas.
 CELLS_MIME = "application/x-leukocls-cells"
-#: Side of what a tile shows, micrometres: a large monocyte and a little of its neighbours.
+#: Width of the image of a cell, micrometres: a large monocyte and its surroundings.
 TILE_UM = 22.0
-#: Tiles kept as pictures.
+#: Largest number of images of cells in memory.
 MOST_PIXMAPS = 2000
 
 
@@ -261,20 +261,20 @@ class TilePainter(QStyledItemDelegate):
         if tile is None:
             return
         side = self._pictures.side
-        place = QRect(option.rect.left() + 4, option.rect.top() + 4, side, side)
+        frame = QRect(option.rect.left() + 4, option.rect.top() + 4, side, side)
         chosen = bool(option.state & QStyle.StateFlag.State_Selected)
         if chosen:
             painter.fillRect(option.rect, option.palette.color(QPalette.ColorRole.Highlight))
         picture = self._pictures.get(cell)
         if picture is not None:
-            painter.drawPixmap(place.topLeft(), picture)
+            painter.drawPixmap(frame.topLeft(), picture)
         style = Qt.PenStyle.DashLine if tile.waiting else Qt.PenStyle.SolidLine
         painter.setPen(QPen(QColor(tile.colour), 3, style))
-        painter.drawRect(place)
+        painter.drawRect(frame)
         if option.state & QStyle.StateFlag.State_HasFocus:
             painter.setPen(QPen(option.palette.color(QPalette.ColorRole.Text), 1, Qt.PenStyle.DotLine))
             painter.drawRect(option.rect.adjusted(0, 0, -1, -1))
-        text = QRect(option.rect.left(), place.bottom() + 3, option.rect.width(), self._caption)
+        text = QRect(option.rect.left(), frame.bottom() + 3, option.rect.width(), self._caption)
         role = QPalette.ColorRole.HighlightedText if chosen else QPalette.ColorRole.Text
         painter.setPen(option.palette.color(role))
         painter.drawText(text, int(Qt.AlignmentFlag.AlignCenter), tile.caption)

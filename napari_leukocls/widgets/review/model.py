@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from napari_leukocls.widgets.common.slide_model import SlideModel
 
 
-#: Groups that are no class.
+#: Groups that are not one class.
 WAITING, NUCLEATED, UNLIKE = ":waiting", ":nucleated", ":unlike"
 #: Orders of the gallery.
 BY_DOUBT, BY_SIZE, BY_PLACE = "doubt", "size", "place"
-#: Classes that a person can give beside the model's.
+#: Classes that a person can assign in addition to those of the model.
 ALWAYS = ("artefact", "not_classed")
 _NOT_REVIEWED = ("red_cell", "platelet")
 
@@ -75,12 +75,12 @@ class Tiles:
         Tile or None
             None if there is no such cell.
         """
-        said = self._all().get(cell_id)
-        if said is None:
+        values = self._all().get(cell_id)
+        if values is None:
             return None
         if blind:
             return Tile("", "", "#888888", False, False)
-        name, probability, review, correction = said
+        name, probability, review, correction = values
         entry = self._slide.scheme[name]
         corrected = bool(correction)
         waiting = review and not corrected
@@ -194,14 +194,14 @@ class ReviewModel:
         if sort == BY_SIZE:
             key = -part["area_px"].to_numpy(float)
         elif sort == BY_PLACE:
-            # In rows, as a person reads a page.
+            # Row by row, from left to right.
             line = max(1.0, self.slide.result.segmentation.scale.red_cell_diameter_px)
             key = np.floor(part["centroid_y"].to_numpy() / line) * 1e6 + part["centroid_x"].to_numpy()
         else:
             settled = ~self.slide.waiting[rows]
             key = settled * 10.0 + part["probability"].fillna(0).to_numpy(float)
-        place = {name: i for i, name in enumerate(self.slide.scheme.names)}
-        first = [place.get(name, 99) for name in part["class"]] if by_class else np.zeros(len(part))
+        rank = {name: i for i, name in enumerate(self.slide.scheme.names)}
+        first = [rank.get(name, 99) for name in part["class"]] if by_class else np.zeros(len(part))
         return part["cell_id"].to_numpy()[np.lexsort([key, first])]
 
     def _offered(self) -> list[int]:
@@ -340,7 +340,7 @@ class ReviewModel:
 
     def refresh(self) -> None:
         """Apply the corrections of the review store to the slide."""
-        # Over the table as the classifier left it: an undone correction leaves nothing behind.
+        # Applied to the table of the classifier, so that nothing of an undone correction remains.
         self.slide.with_cells(self.session.store.apply(self.slide.key, self.slide.added.cells))
         self.changed.emit()
 

@@ -96,8 +96,8 @@ class Curves(QWidget):
         faint.setAlpha(90)
         painter.setPen(QPen(faint, 1))
         painter.drawRect(area)
-        for place, (name, one) in enumerate(zip(self._names, self._lines, strict=True)):
-            colour = QColor(_COLOURS[place % len(_COLOURS)])
+        for number, (name, one) in enumerate(zip(self._names, self._lines, strict=True)):
+            colour = QColor(_COLOURS[number % len(_COLOURS)])
             painter.setPen(QPen(colour, 2))
             step = area.width() / max(1, self._epochs - 1)
             points = [
@@ -108,5 +108,5 @@ class Curves(QWidget):
             painter.drawPolyline(QPolygonF(points))
             for point in points:
                 painter.drawEllipse(point, 2, 2)
-            painter.drawText(QRectF(area.left() + place * char * 11, line * 1.1, char * 12, line), 0, name)
+            painter.drawText(QRectF(area.left() + number * char * 11, line * 1.1, char * 12, line), 0, name)
         painter.end()

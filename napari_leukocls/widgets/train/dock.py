@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.events import TrainEvent
 
-#: Milliseconds between two looks at the training process.
+#: Milliseconds between two readings of the training's events.
 POLL_MS = 150
 
 
@@ -64,7 +64,7 @@ class TrainDock(Dock, Scrolling):
         self._run: TrainingRun | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(POLL_MS)
-        # When the layout has taken the results in, and not before, there is a place to scroll to.
+        # The dock can scroll to the results only after the layout has been updated.
         self._shown = QTimer(self)
         self._shown.setSingleShot(True)
         self._shown.timeout.connect(self._scroll_to_results)
@@ -204,7 +204,7 @@ class TrainDock(Dock, Scrolling):
         self.log.clear()
         self.bar.show()
         self.log_fold.show()
-        # Recipes that fit the last layer alone have no epochs, and so no curves.
+        # Recipes that train only the last layer have no epochs, and therefore no curves.
         self.loss.hide()
         self.score.hide()
         self.loss.clear(training.config.epochs)

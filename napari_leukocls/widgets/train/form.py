@@ -32,7 +32,7 @@ from napari_leukocls.widgets.common.session import Session, classifiers
 from napari_leukocls.widgets.common.texts import Train, plural
 from napari_leukocls.widgets.train.model import Sources, class_counts, listed, new_folder
 
-#: Settings with a control of their own, or that the dock sets itself.
+#: Settings with a control of their own, and settings that the dock sets.
 PLAIN = {"version", "preset", "data", "corrections", "out", "name", "arch", "from_model", "epochs", "minutes"}
 _MODEL, _ARCH, _RECIPE = "model", "arch", "recipe"
 
@@ -180,9 +180,9 @@ class DataForm(QWidget):
             self.problem.emit(str(error))
             counts = {}
         scheme = self._session.scheme
-        said = [f"{scheme[name].display if name in scheme else name} {n}" for name, n in counts.items()]
+        parts = [f"{scheme[name].display if name in scheme else name} {n}" for name, n in counts.items()]
         total = sum(counts.values())
-        text = plural(Train.COUNTS, total, counts=", ".join(said)) if total else Train.NO_DATA
+        text = plural(Train.COUNTS, total, counts=", ".join(parts)) if total else Train.NO_DATA
         self.counts.setText(text)
         self.changed.emit()
 
@@ -225,9 +225,9 @@ class SettingsForm(QWidget):
 
         self.model = combo(Train.MODEL, Train.MODEL_TIP)
         self.preset = combo(Train.PRESET, Train.PRESET_TIP, [(name, name) for name in preset_names()])
-        for place in range(self.preset.count()):
-            tip = preset_summary(self.preset.itemData(place))
-            self.preset.setItemData(place, tip, Qt.ItemDataRole.ToolTipRole)
+        for i in range(self.preset.count()):
+            tip = preset_summary(self.preset.itemData(i))
+            self.preset.setItemData(i, tip, Qt.ItemDataRole.ToolTipRole)
         self.preset.setCurrentIndex(max(0, self.preset.findData("quick")))
         self.name = named(QLineEdit(), Train.NAME, Train.NAME_TIP)
         self.name.setPlaceholderText(Train.NAME_HINT)
@@ -268,7 +268,7 @@ class SettingsForm(QWidget):
         if not opened or self._settings:
             return
         lines = form()
-        # Some names are long: their controls go under them where the dock is narrow.
+        # Some names are long: in a narrow dock their controls are placed below them.
         lines.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         for setting in advanced_settings():
             tip = setting.help or setting.name

@@ -170,12 +170,12 @@ class ResultsPage(QWidget):
         self.reliability = Folded(Train.RELIABILITY, Train.RELIABILITY)
         self._shown: dict[tuple[str, int], Figure] = {}
         for what, fold in (("confusion_matrix_normalised", self.figures), ("reliability", self.reliability)):
-            for place in (0, 1):
-                caption = label(Train.NEW if place == 0 else Train.CURRENT, small=True)
+            for i in (0, 1):
+                caption = label(Train.NEW if i == 0 else Train.CURRENT, small=True)
                 figure = Figure()
                 fold.body.addWidget(caption)
                 fold.body.addWidget(figure)
-                self._shown[what, place] = figure
+                self._shown[what, i] = figure
         self.promote_button = button(Train.PROMOTE, Train.PROMOTE_TIP, self.promote.emit)
         self.keep_button = button(Train.KEEP, Train.KEEP_TIP, self.keep.emit)
         self.report = button(Train.REPORT, Train.REPORT_TIP, self._open_report)
@@ -214,10 +214,10 @@ class ResultsPage(QWidget):
 
     def _show_measured(self, found: Results) -> None:
         self._fill_recall(found)
-        for (what, place), figure in self._shown.items():
-            which = Train.NEW if place == 0 else Train.CURRENT
+        for (what, i), figure in self._shown.items():
+            which = Train.NEW if i == 0 else Train.CURRENT
             name = Train.FIGURE.format(what=what.replace("_", " "), which=which)
-            figure.show_file(found.reports[place] / f"{what}.png", name)
+            figure.show_file(found.reports[i] / f"{what}.png", name)
 
     def _fill_recall(self, found: Results) -> None:
         verdicts = {row.name: row for row in found.decision.classes} if found.decision is not None else {}
