@@ -30,7 +30,7 @@ from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.texts import Common, Stages
 
 #: Width of the narrowest dock, in characters.
-NARROWEST_CHARS = 54
+NARROWEST_CHARS = 58
 
 
 def named(control: Any, name: str, tip: str) -> Any:

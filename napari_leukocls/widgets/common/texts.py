@@ -158,14 +158,14 @@ class Analyse:
     )
     PER_100 = _("{n:.1f} per 100")
     MORE_TIP = (
-        _("Count {n} more leukocyte for limits of ± 3 %"),
-        _("Count {n} more leukocytes for limits of ± 3 %"),
+        _("Count {n} more leukocyte for limits of ± 3 %"),
+        _("Count {n} more leukocytes for limits of ± 3 %"),
     )
     MORE = (
-        _("Count {n} more leukocyte for limits of ± 3 % in every class."),
-        _("Count {n} more leukocytes for limits of ± 3 % in every class."),
+        _("Count {n} more leukocyte for limits of ± 3 % in every class."),
+        _("Count {n} more leukocytes for limits of ± 3 % in every class."),
     )
-    ENOUGH = _("The limits are within ± 3 % in every class.")
+    ENOUGH = _("The limits are within ± 3 % in every class.")
     NOTHING = _("No leukocyte is counted yet.")
     TABLE_NAME = _("Counts of the classes")
     CHART_NAME = _("Chart of the differential")
@@ -208,6 +208,8 @@ class Review:
     )
     TILE_TIP = _("Cell {id}: {what}")
     CLASS_BUTTON = _("{key}  {short}")
+    #: Texts on buttons of classes whose short name is a sign.
+    CLASS_SHORT = {"not_classed": _("none")}
     CLASS_TIP = _("{display}: assign this class to the selected cells (key {key}), or drop cells here")
     MORE = _("More classes")
     MORE_TIP = _("All other classes with their keys")
@@ -279,10 +281,10 @@ class Explain:
     BLIND = _("No cell is explained during a blind second read.")
     TARGET = _("Explain class")
     TARGET_TIP = _("The class that the heatmap in the smear explains")
-    BEST = _("most probable class")
+    BEST = _("most probable")
     WHY_NOT = _("Why not")
     WHY_NOT_TIP = _("A second class, with the heatmap of what supports it")
-    SECOND_BEST = _("second most probable class")
+    SECOND_BEST = _("second most probable")
     METHOD = _("Method")
     METHOD_TIP = _("How the heatmap is computed. Score-CAM takes several seconds")
     OWN_METHOD = _("method of the model")

@@ -32,7 +32,9 @@ class ClassButton(QPushButton):
         self.class_name = entry.name
         tip = Review.CLASS_TIP.format(display=entry.display, key=entry.key or "–")
         named(self, f"Class {entry.display}", tip)
-        self.setText(Review.CLASS_BUTTON.format(key=entry.key, short=entry.short))
+        self.setText(
+            Review.CLASS_BUTTON.format(key=entry.key, short=Review.CLASS_SHORT.get(entry.name, entry.short))
+        )
         ink = self.palette().color(QPalette.ColorRole.WindowText)
         side = round(self.fontMetrics().height() * 0.8)
         self.setIcon(QIcon(swatch(entry.colour, QColor(ink), side)))
