@@ -163,7 +163,19 @@ STYLES: dict[str, LeukocyteStyle] = {
 
 
 def leukocyte_outline(rng: np.random.Generator, name: str) -> np.ndarray:
-    """Radii, (256,) micrometres, of a cell of the named class before its neighbours press on it."""
+    """Draw the outline of a leukocyte before its neighbours press on it.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    name : str
+        Class of the cell.
+
+    Returns
+    -------
+    numpy.ndarray, (256,)
+        Radii, um.
+    """
     style = STYLES[name]
     outline = wavy_outline(rng, style.roughness * rng.lognormal(0, 0.45), modes=6)
     if style.ragged:

@@ -30,7 +30,21 @@ def _arc(rng: np.random.Generator, n: int, radius: float, sweep: float) -> np.nd
 
 
 def segmented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """Two to five lobes joined by strands, in a cell of radius `r`."""
+    """Two to five lobes joined by strands.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch : Patch
+        The pixels around the cell.
+    r : float
+        Radius of the cell, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     n = int(rng.choice([2, 3, 4, 5], p=[0.18, 0.42, 0.3, 0.1]))
     size = r * {2: 0.37, 3: 0.33, 4: 0.29, 5: 0.255}[n]
     centres = _arc(rng, n, r * 0.46, rng.uniform(0.75, 1.25) * {2: 2.6, 3: 3.3, 4: 4.2, 5: 5.0}[n])
@@ -39,7 +53,21 @@ def segmented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def bilobed(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """Two, seldom three, plump lobes to one side, as eosinophils and basophils have."""
+    """Two, rarely three, thick lobes on one side, as eosinophils and basophils have.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch : Patch
+        The pixels around the cell.
+    r : float
+        Radius of the cell, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     n = 2 if rng.random() < 0.8 else 3
     centres = _arc(rng, n, r * 0.47, rng.uniform(1.7, 2.6))
     centres += rng.normal(0, 0.06 * r, 2)
@@ -47,7 +75,21 @@ def bilobed(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def band(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """A curved band of even width, a C, a U or an S."""
+    """A curved band of even width: a C, a U or an S.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch : Patch
+        The pixels around the cell.
+    r : float
+        Radius of the cell, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     n = 9
     t = np.linspace(-1, 1, n)
     sweep = rng.uniform(2.2, 4.2)
@@ -72,7 +114,21 @@ def band(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def kidney(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """A large folded nucleus with a notch: kidney, horseshoe or clover."""
+    """A large folded nucleus with a notch: kidney, horseshoe or clover.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch : Patch
+        The pixels around the cell.
+    r : float
+        Radius of the cell, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     a, b = r * rng.uniform(0.68, 0.85), r * rng.uniform(0.5, 0.68)
     angle = rng.uniform(0, 2 * np.pi)
     cy, cx = rng.normal(0, 0.12 * r, 2)
@@ -93,7 +149,21 @@ def kidney(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def indented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """The large, eccentric, round to bean-shaped nucleus of an immature granulocyte."""
+    """The large, eccentric, round to bean-shaped nucleus of an immature granulocyte.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch : Patch
+        The pixels around the cell.
+    r : float
+        Radius of the cell, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     a, b = r * rng.uniform(0.62, 0.78), r * rng.uniform(0.5, 0.66)
     angle, side = rng.uniform(0, 2 * np.pi, 2)
     off = rng.uniform(0.12, 0.32) * r
@@ -114,7 +184,21 @@ def indented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def round_large(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """The nucleus of a lymphocyte: it fills nearly all of the cell, sometimes with a dent."""
+    """The nucleus of a lymphocyte: it fills nearly all of the cell, sometimes with a dent.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch : Patch
+        The pixels around the cell.
+    r : float
+        Radius of the cell, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     fill = rng.choice([rng.uniform(0.86, 0.95), rng.uniform(0.78, 0.86)], p=[0.7, 0.3])
     ratio = rng.uniform(1.0, 1.18)
     angle, side = rng.uniform(0, 2 * np.pi, 2)
@@ -129,7 +213,21 @@ def round_large(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def round_small(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """The small round nucleus of an erythroblast, central or to one side."""
+    """The small round nucleus of an erythroblast, central or to one side.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch : Patch
+        The pixels around the cell.
+    r : float
+        Radius of the cell, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     fill = rng.uniform(0.5, 0.72)
     side = rng.uniform(0, 2 * np.pi)
     off = rng.uniform(0, 0.9) * (1 - fill) * r
@@ -145,5 +243,19 @@ def round_small(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def smear_all(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """A burst nucleus: nothing but a smudge as large as its outline."""
+    """A burst nucleus: a smudge as large as the outline of the cell.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    patch : Patch
+        The pixels around the cell.
+    r : float
+        Radius of the cell, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     return -patch.depth + 0.1 * r * rng.uniform(0, 1)

@@ -136,5 +136,15 @@ def take_picture(rng: np.random.Generator, density: np.ndarray, recipe: SmearRec
 
 
 def compress(pixels: np.ndarray, camera: CameraRecipe) -> np.ndarray:
-    """Pass `pixels` (H, W, 3) through the recipe's JPEG quality, if it has one."""
+    """Compress pixels as JPEG and decode them again, if the recipe has a JPEG quality.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+    camera : CameraRecipe
+
+    Returns
+    -------
+    numpy.ndarray, (H, W, 3), uint8
+    """
     return pixels if camera.jpeg_quality is None else _jpeg(pixels, camera.jpeg_quality)

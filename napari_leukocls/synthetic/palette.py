@@ -89,7 +89,17 @@ def random_stain_vectors(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def random_camera_colours(rng: np.random.Generator) -> Colour:
-    """Draw the colour of empty glass, RGB 0-255."""
+    """Draw the colour of empty glass.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    tuple of 3 float
+        RGB, 0-255.
+    """
     glass = _mix(rng, GLASS) * rng.choice(
         [rng.uniform(0.85, 1.04), rng.uniform(0.6, 0.85)], p=[0.75, 0.25]
     ) + rng.normal(0, 5, 3)

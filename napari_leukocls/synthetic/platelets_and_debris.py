@@ -10,7 +10,17 @@ from napari_leukocls.synthetic.shapes import ANGLES, Textures, make_patch, stret
 
 
 def platelet_outline(rng: np.random.Generator) -> np.ndarray:
-    """Radii, (256,) micrometres, of a platelet: 1.5-4 um across, seldom a giant one."""
+    """Draw the outline of a platelet: 1.5-4 um across, rarely a giant one.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    numpy.ndarray, (256,)
+        Radii, um.
+    """
     outline = wavy_outline(rng, rng.uniform(0.03, 0.1), modes=7, decay=0.8)
     if rng.random() < 0.25:
         fringe = np.fft.rfft(rng.standard_normal(len(ANGLES)))
@@ -67,7 +77,20 @@ def draw_platelet(
 def draw_speck(
     rng: np.random.Generator, textures: Textures, height: int, width: int, um_per_px: float
 ) -> Drawing:
-    """Draw something that is not a cell, anywhere in the field."""
+    """Draw an object that is not a cell, at a random position of the field.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    textures : Textures
+    height, width : int
+        Of the field, pixels.
+    um_per_px : float
+
+    Returns
+    -------
+    Drawing
+    """
     kind = rng.choice(["precipitate", "dust", "grain", "stain cloud"], p=[0.35, 0.25, 0.25, 0.15])
     centre = (rng.uniform(0, height), rng.uniform(0, width))
     size = {
@@ -102,7 +125,15 @@ def draw_speck(
 
 
 def add_scale_bar(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float) -> None:
-    """Burn a scale bar with ticks into a corner of `pixels`, in place."""
+    """Draw a scale bar with ticks into a corner of a picture.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    pixels : numpy.ndarray, (H, W, 3), uint8
+        Changed in place.
+    um_per_px : float
+    """
     height, width = pixels.shape[:2]
     choices = [um for um in (2, 5, 10, 20, 50, 100) if 0.08 * width < um / um_per_px < 0.4 * width]
     if not choices:
@@ -119,7 +150,15 @@ def add_scale_bar(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float
 
 
 def add_arrow(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float) -> None:
-    """Burn a coloured pointer into `pixels`, in place, as teaching pictures have."""
+    """Draw a coloured arrow into a picture, as teaching pictures have.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    pixels : numpy.ndarray, (H, W, 3), uint8
+        Changed in place.
+    um_per_px : float
+    """
     height, width = pixels.shape[:2]
     tip_y, tip_x = rng.uniform(0, 1, 2) * (height, width)
     angle, length, thick = (
@@ -140,7 +179,17 @@ def add_arrow(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float) ->
 def add_specks(
     rng: np.random.Generator, textures: Textures, canvas: Canvas, count: int, um_per_px: float
 ) -> None:
-    """Lay `count` specks on the canvas; they own no pixels."""
+    """Draw specks on the canvas. They are not labelled.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    textures : Textures
+    canvas : Canvas
+    count : int
+        Number of specks.
+    um_per_px : float
+    """
     height, width = canvas.labels.shape
     for _ in range(count):
         canvas.lay(draw_speck(rng, textures, height, width, um_per_px))

@@ -28,7 +28,17 @@ SHAPES = {
 
 
 def choose_shape(rng: np.random.Generator, recipe: RedCellRecipe) -> str:
-    """Draw the shape of one red cell."""
+    """Draw the shape of one red cell.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    recipe : RedCellRecipe
+
+    Returns
+    -------
+    str
+    """
     if rng.random() < recipe.polychromasia:
         return "polychromatic"
     if rng.random() >= recipe.poikilocytosis:
@@ -38,7 +48,20 @@ def choose_shape(rng: np.random.Generator, recipe: RedCellRecipe) -> str:
 
 
 def red_cell_outline(rng: np.random.Generator, shape: str, diameter_um: float) -> np.ndarray:
-    """Radii, (256,) micrometres, of a red cell of the given shape before its neighbours press on it."""
+    """Draw the outline of a red cell before its neighbours press on it.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : str
+        As `choose_shape` returns it.
+    diameter_um : float
+
+    Returns
+    -------
+    numpy.ndarray, (256,)
+        Radii, um.
+    """
     angle = rng.uniform(0, 2 * np.pi)
     outline = wavy_outline(rng, rng.uniform(0.015, 0.05), modes=5)
     ratio = 1 + abs(rng.normal(0, 0.09))

@@ -39,14 +39,42 @@ def wavy_outline(
 
 
 def stretch_outline(radius: np.ndarray, ratio: float, angle: float) -> np.ndarray:
-    """Make an outline elliptic: long axis over short axis is `ratio`, the area stays."""
+    """Make an outline elliptic; its area stays the same.
+
+    Parameters
+    ----------
+    radius : numpy.ndarray, (256,)
+    ratio : float
+        Long axis over short axis.
+    angle : float
+        Of the long axis, radians.
+
+    Returns
+    -------
+    numpy.ndarray, (256,)
+    """
     turned = ANGLES - angle
     ellipse = 1 / np.sqrt((np.cos(turned) / ratio) ** 2 + np.sin(turned) ** 2)
     return radius * ellipse / np.sqrt(ratio)
 
 
 def flatten_outline(radius: np.ndarray, angle: float, distance: float, softness: float = 0.08) -> np.ndarray:
-    """Press an outline against a wall at `distance` (same unit) in the direction `angle`."""
+    """Press an outline against a straight wall.
+
+    Parameters
+    ----------
+    radius : numpy.ndarray, (256,)
+    angle : float
+        Direction of the wall, radians.
+    distance : float
+        Of the wall from the centre, in the unit of `radius`.
+    softness : float
+        Radius of the corners as a share of the mean radius.
+
+    Returns
+    -------
+    numpy.ndarray, (256,)
+    """
     facing = np.cos(ANGLES - angle)
     wall = np.where(facing > 0.05, distance / np.maximum(facing, 0.05), np.inf)
     k = softness * float(radius.mean())
@@ -124,7 +152,23 @@ def make_patch(
 
 
 def ellipse_field(patch: Patch, cy: float, cx: float, a: float, b: float, angle: float) -> np.ndarray:
-    """Signed distance (approximate, micrometres, negative inside) to an ellipse."""
+    """Compute the approximate signed distance to an ellipse.
+
+    Parameters
+    ----------
+    patch : Patch
+    cy, cx : float
+        Centre, um.
+    a, b : float
+        Half axes, um.
+    angle : float
+        Of the axis `a`, radians.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     dy, dx = patch.y - cy, patch.x - cx
     u = (dx * np.cos(angle) + dy * np.sin(angle)) / a
     v = (-dx * np.sin(angle) + dy * np.cos(angle)) / b
@@ -134,7 +178,21 @@ def ellipse_field(patch: Patch, cy: float, cx: float, a: float, b: float, angle:
 def capsule_field(
     patch: Patch, start: tuple[float, float], end: tuple[float, float], radius: float
 ) -> np.ndarray:
-    """Signed distance (micrometres, negative inside) to a thick line from `start` to `end`, (y, x)."""
+    """Compute the signed distance to a thick line with round ends.
+
+    Parameters
+    ----------
+    patch : Patch
+    start, end : tuple of float
+        Ends (y, x), um.
+    radius : float
+        Half of the thickness, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    """
     ey, ex = end[0] - start[0], end[1] - start[1]
     dy, dx = patch.y - start[0], patch.x - start[1]
     along = np.clip((dy * ey + dx * ex) / max(ey * ey + ex * ex, 1e-6), 0, 1)
@@ -142,13 +200,36 @@ def capsule_field(
 
 
 def smooth_union(fields: list[np.ndarray], k: float = 0.25) -> np.ndarray:
-    """Join signed distances with a rounded seam of about `k` micrometres."""
+    """Join signed distances with a rounded seam.
+
+    Parameters
+    ----------
+    fields : list of numpy.ndarray, (h, w)
+    k : float
+        Width of the seam, um.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+    """
     total = sum(np.exp(np.clip(-field / k, -40, 40)) for field in fields)
     return np.asarray(-k * np.log(total))
 
 
 def soft_mask(field: np.ndarray, um_per_px: float) -> np.ndarray:
-    """Turn a signed distance (negative inside) into 0..1 with a one-pixel edge."""
+    """Turn a signed distance into a mask with an edge of one pixel.
+
+    Parameters
+    ----------
+    field : numpy.ndarray, (h, w)
+        Signed distance, um, negative inside.
+    um_per_px : float
+
+    Returns
+    -------
+    numpy.ndarray, (h, w)
+        0 outside, 1 inside.
+    """
     return np.asarray(np.clip(0.5 - field / um_per_px, 0, 1))
 
 
@@ -177,7 +258,21 @@ class Textures:
             self._fields[name] = (noise / max(float(noise.std()), 1e-9)).astype(np.float32)
 
     def cut(self, name: str, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        """Take a window of the named grain at a random place; mean 0, standard deviation 1."""
+        """Take a window of a texture at a random position.
+
+        Parameters
+        ----------
+        name : str
+            Of the texture.
+        shape : tuple of int
+            Height and width, pixels.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        numpy.ndarray, (h, w)
+            Mean 0, standard deviation 1.
+        """
         field = self._fields[name]
         y, x = rng.integers(0, field.shape[0], 2)
         rows = (np.arange(shape[0]) + y) % field.shape[0]
