@@ -218,13 +218,16 @@ def mix(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Blend each image with another (mixup), or put a part of another into it (cutmix).
 
-    Where both are asked for, each batch takes one of them at random.
+    If the settings ask for both, each batch takes one of them at random.
 
     Parameters
     ----------
     images : torch.Tensor, (B, 3, S, S)
     targets : torch.Tensor, (B, C)
         Probabilities.
+    config : TrainConfig
+    generator : torch.Generator
+        Of the random numbers.
 
     Returns
     -------

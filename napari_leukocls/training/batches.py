@@ -103,7 +103,7 @@ def to_unit(crops: np.ndarray, device: torch.device) -> torch.Tensor:
 def epoch_rows(
     rows: np.ndarray, labels: np.ndarray, config: TrainConfig, seed: int, epoch: int
 ) -> list[np.ndarray]:
-    """Rows of each step of an epoch, a function of the seed and the epoch alone.
+    """Choose the rows of each step of an epoch; they depend only on the seed and the epoch.
 
     Parameters
     ----------
@@ -111,6 +111,10 @@ def epoch_rows(
         Of the training part.
     labels : numpy.ndarray
         Class of every crop.
+    config : TrainConfig
+    seed : int
+    epoch : int
+        From 0.
 
     Returns
     -------

@@ -206,11 +206,21 @@ class TrainConfig(BaseModel):
 
 
 def make_checked(**options: Any) -> TrainConfig:
-    """Build a `TrainConfig`, with a one-line `ArgumentError` where an option is wrong.
+    """Build a `TrainConfig`.
+
+    Parameters
+    ----------
+    **options
+        Its fields.
 
     Returns
     -------
     TrainConfig
+
+    Raises
+    ------
+    ArgumentError
+        If an option is wrong, in one line.
     """
     try:
         return TrainConfig(**options)

@@ -316,8 +316,20 @@ def fit_split(
 
     Parameters
     ----------
+    config : TrainConfig
+    start : Start
+    dataset : Dataset
+    crops : CutCrops
+    split : Split
+    backend : Backend
+    cancel : CancelToken
+    seed : int
     keep : bool
-        Whether checkpoints are written, and one that is there is gone on from.
+        Write checkpoints, and continue from one if it exists.
+
+    Yields
+    ------
+    TrainEvent
 
     Returns
     -------

@@ -92,18 +92,42 @@ class Results:
 
 
 def listed(session: Session) -> Generator[Progress, None, list[tuple[str, str, int]]]:
-    """List the slides of the review store that have corrections: key, name, how many."""
+    """List the slides of the review store that have corrections.
+
+    Parameters
+    ----------
+    session : Session
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    list of tuple
+        Key, name, and number of corrections of each slide.
+    """
     yield Progress("read", 0, 1)
     return [(row.key, row.slide_id, row.n_corrections) for row in session.store.slides() if row.n_corrections]
 
 
 def class_counts(session: Session, sources: Sources) -> dict[str, int]:
-    """Labelled crops of each class, most first.
+    """Count the labelled crops of each class.
+
+    Parameters
+    ----------
+    session : Session
+    sources : Sources
+
+    Returns
+    -------
+    dict of str to int
+        The most frequent class first.
 
     Raises
     ------
     InputError
-        Where a folder or a CSV is none of labelled crops.
+        If a folder or a CSV has no labelled crops.
     """
     from napari_leukocls.classification.dataset import list_crops
 
@@ -116,7 +140,18 @@ def class_counts(session: Session, sources: Sources) -> dict[str, int]:
 
 
 def new_folder(name: str) -> Path:
-    """Return a folder for a training, with its time in the name."""
+    """Choose a folder for a training; the time is part of its name.
+
+    Parameters
+    ----------
+    name : str
+        Of the model; may be empty.
+
+    Returns
+    -------
+    Path
+        It does not exist yet.
+    """
     return user_data_dir() / "trainings" / f"{name or 'training'}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
@@ -191,7 +226,26 @@ def with_test_part(session: Session, data: Path, folder: Path) -> Path:
 
 
 def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, None, Preview]:
-    """Read the data, look for what is wrong with it, and split it as the training will."""
+    """Read the data, check it, and split it as the training will do.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    cancel : CancelToken
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Preview
+
+    Raises
+    ------
+    InputError
+        If the data cannot be used for a training.
+    """
     from napari_leukocls.models.card import read_card
     from napari_leukocls.training.data import gather
     from napari_leukocls.training.split import make_split
@@ -227,10 +281,23 @@ def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, Non
 def test_part(model: Path, data: str | Path, session: Session) -> Path:
     """Write the table of the crops that a training kept for its test.
 
+    Parameters
+    ----------
+    model : Path
+        Folder of the new model.
+    data : path-like
+        Of the training.
+    session : Session
+
+    Returns
+    -------
+    Path
+        Of the table.
+
     Raises
     ------
     InputError
-        Where it kept none.
+        If the training kept none.
     """
     from napari_leukocls.classification.dataset import list_crops, write_crop_table
     from napari_leukocls.models.provenance import SPLIT_NAME, read_split
@@ -245,7 +312,25 @@ def test_part(model: Path, data: str | Path, session: Session) -> Path:
 def results(
     session: Session, model: Path, config: TrainConfig, cancel: CancelToken
 ) -> Generator[Progress, None, Results]:
-    """Measure the new and the current model on the test part, and ask the gate."""
+    """Measure the new and the current model on the test part, and ask the promotion gate.
+
+    Parameters
+    ----------
+    session : Session
+    model : Path
+        Folder of the new model.
+    config : TrainConfig
+        Of the training.
+    cancel : CancelToken
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Results
+    """
     from napari_leukocls.evaluation.predict import assess
     from napari_leukocls.evaluation.promote import iter_decide
     from napari_leukocls.evaluation.report import write_evaluation
@@ -272,7 +357,22 @@ def results(
 
 
 def promoted(found: Results, device: str, cancel: CancelToken) -> Generator[Progress, None, Promotion]:
-    """Ask the gate again, write what it says, and on yes make the new model the active one."""
+    """Ask the promotion gate again, write its answer, and if it is yes, make the new model the active one.
+
+    Parameters
+    ----------
+    found : Results
+    device : str
+    cancel : CancelToken
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Promotion
+    """
     from napari_leukocls.evaluation.promote import promote
 
     yield Progress("promote", 0, 1)
@@ -280,7 +380,17 @@ def promoted(found: Results, device: str, cancel: CancelToken) -> Generator[Prog
 
 
 def keep(found: Results) -> str:
-    """Copy the new model into the user's models without making it the active one; its name."""
+    """Copy the new model into the user's models; the active model stays the same.
+
+    Parameters
+    ----------
+    found : Results
+
+    Returns
+    -------
+    str
+        Name of the copy.
+    """
     from napari_leukocls.models.install import install_folder
     from napari_leukocls.models.registry import list_models
 
