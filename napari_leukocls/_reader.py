@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.array
+import pandas as pd
 
 from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.io.slides.base import LazyPixels
@@ -134,6 +135,8 @@ def _labels_layer(folder: Path) -> LayerData:
     top = int(cells["cell_id"].max()) if len(cells) else 0
     features = cells.set_index("cell_id").reindex(range(top + 1)).reset_index(names="index")
     # None, not "": napari's status bar leaves out what is None.
-    for name in features.select_dtypes(include="object").columns:
-        features[name] = features[name].where(features[name].notna() & (features[name] != ""), None)
+    for name in features:
+        if not pd.api.types.is_numeric_dtype(features[name]):
+            column = features[name].astype(object)
+            features[name] = column.where(column.notna() & (column != ""), None)
     return labels, {"name": f"{folder.name} cells", "features": features, "opacity": 0.5}, "labels"

@@ -121,7 +121,7 @@ def write_whole_slide(
         heatmaps = report_heatmaps(outlined, engine, engine.config.heatmaps)
         report = render_report(outlined, scheme, overlay, heatmaps)
         if engine.config.formats:
-            result = replace(outlined, cells=read_cells(folder).assign(slide_id=slide_id))
+            result = replace(outlined, cells=read_cells(folder))
         write_files(result, folder, report, overlay, [] if finish is None else [finish])
     return list(result.warnings)
 

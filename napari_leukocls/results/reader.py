@@ -14,6 +14,7 @@ import tifffile
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.labels import LabelReader
+from napari_leukocls.io.serialise import original_text
 from napari_leukocls.measurement.differential import differential
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import even_out
@@ -184,7 +185,14 @@ def read_cells(folder: str | Path) -> pd.DataFrame:
     """
     path = Path(folder)
     try:
-        cells = pd.read_csv(path / CELLS, dtype=dict.fromkeys((*_TEXTS, "field"), str))
+        # As `table_bytes` writes it: only an empty entry is no value, and names of files may be any bytes.
+        cells = pd.read_csv(
+            path / CELLS,
+            dtype=dict.fromkeys((*_TEXTS, "field"), str),
+            keep_default_na=False,
+            na_values=[""],
+            encoding_errors="surrogateescape",
+        )
         cells["cell_id"] = cells["cell_id"].astype(np.int32)
     except FileNotFoundError as error:
         raise _missing(path, error) from error
@@ -196,7 +204,7 @@ def read_cells(folder: str | Path) -> pd.DataFrame:
         raise _unreadable(path, error) from error
     for name in (*_TEXTS, "field"):
         if name in cells:
-            cells[name] = cells[name].fillna("").astype(object)
+            cells[name] = cells[name].fillna("").map(original_text).astype(object)
     return cells
 
 

@@ -22,6 +22,7 @@ from napari_leukocls.errors import ArgumentError, Cancelled
 from napari_leukocls.io.inputs import SlideInput, expand_inputs
 from napari_leukocls.paths import bundled_dir, sample_smear
 from napari_leukocls.progress import CancelToken, Progress
+from napari_leukocls.results.reader import read_slide
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("cells.csv", "counts.csv")
@@ -126,6 +127,11 @@ def test_fields_of_one_slide_are_resumed_as_one(fields: Path, config: AnalyzeCon
     assert "2 fields, counted together" in page
     run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert set(run["scale"]) == {"field 0", "field 1"}
+    slide_result = read_slide(folder)
+    assert (slide_result.slide_id, slide_result.um_per_px) == ("S1", 0.16)
+    assert len(slide_result.cells) == first[0].n_cells and set(slide_result.cells["field"]) == set(
+        run["scale"]
+    )
     # That there is no leukocyte is said once, of the slide.
     assert [one for one in first[0].warnings if "percentages are empty" in one] == [
         "no settled leukocyte was found: percentages are empty."

@@ -25,6 +25,7 @@ from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.io.slides.base import LazyPixels
 from napari_leukocls.paths import sample_smear
 from napari_leukocls.progress import drain
+from napari_leukocls.results.reader import read_result, read_slide
 
 APERIO = "Aperio Image Library v12\r\n{1}x{0} [0,0 {1}x{0}] (256x256) JPEG/RGB Q=90|AppMag = 40|MPP = 0.16"
 
@@ -260,6 +261,13 @@ def test_napari_opens_a_slide_and_its_labels_in_levels(
     assert kind == "labels" and np.array_equal(np.asarray(levels[0]), full)
     assert np.array_equal(np.asarray(levels[1]), full[::2, ::2])
     assert len(settings["features"]) == full.max() + 1
+    slide = read_slide(tmp_path / "out" / "s")
+    assert (slide.slide_id, slide.um_per_px) == ("s", pytest.approx(0.16))
+    assert len(slide.cells) == full.max() and "size_px" in slide.run["slide"]
+    written = pd.read_csv(tmp_path / "out" / "s" / "counts.csv")
+    assert list(slide.counts["count"]) == list(written["count"])
+    with pytest.raises(InputError, match="whole slide: open its labels.tif"):
+        read_result(tmp_path / "out" / "s")
 
 
 def test_the_api_reads_a_small_slide_at_once_and_says_where_large_ones_go(

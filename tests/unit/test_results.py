@@ -26,6 +26,7 @@ from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import differential
 from napari_leukocls.results.overlay import draw_overlay, paint_outlines
+from napari_leukocls.results.reader import read_cells
 from napari_leukocls.results.summary import summary_row, write_failures, write_summary
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.scheme import default_scheme
@@ -347,6 +348,17 @@ def test_results_with_a_deleted_cell_open_in_napari(tmp_path: Path) -> None:
         assert features.loc[3, "class"] is None, "the free id has an empty row"
         known = features.set_index("index").loc[result.cells["cell_id"], "class"]
         assert list(known) == list(result.cells["class"])
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "=1+1", "caf\udce9"])
+def test_texts_are_read_as_they_were_written(name: str, tmp_path: Path) -> None:
+    cells = smear(name).cells.assign(reviewer=name, review_reason="")
+    folder = write_result(replace(smear(name), cells=cells), tmp_path)["folder"]
+    again = read_cells(folder)
+    for column in ("slide_id", "class", "reviewer", "review_reason", "predicted_class", "corrected_class"):
+        assert list(again[column]) == list(cells[column]), column
+    for column in ("cell_id", "needs_review", "bbox_y0", "area_px"):
+        assert list(again[column]) == list(cells[column]), column
 
 
 def test_cells_that_do_not_fit_the_labels_are_refused(tmp_path: Path) -> None:
