@@ -1,4 +1,4 @@
-"""What is known of a slide of a batch: what there is to do, and how it ended."""
+"""A slide of a batch: the job before it is analysed, and the outcome after."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class Job:
     Attributes
     ----------
     slide : SlideInput
-        As the user named it, which results quote.
+        With the paths as the user gave them, which the results quote.
     base : pathlib.Path
-        What names of fields that are not absolute start from.
+        Folder that relative paths of fields start from.
     out_dir : pathlib.Path
         Folder of the run, absolute.
     config : AnalyzeConfig
     models : mapping of str to str or None
-        Role of a model to the SHA-256 of its card and weights, as the run began.
+        Role of a model to the SHA-256 of its card and weights, when the run started.
     version : str
-        Of the program that began the run.
+        Version of the program that started the run.
     resume : bool
-        Leave it where it is done already.
+        Whether to keep an earlier result of the same job.
     threads : int or None
-        That the networks may take; None leaves it to them.
+        Threads of the networks; None leaves the number to them.
     """
 
     slide: SlideInput

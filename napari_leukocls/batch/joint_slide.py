@@ -52,17 +52,23 @@ def write_joint_slide(
     ----------
     slide : SlideInput
     paths : sequence of Path
-        Where its fields are read.
+        Files of the fields.
     out_dir : Path
     engine : Engine
-    progress, cancel : optional
+    progress : callable or None
+    cancel : CancelToken or None
     finish : callable
-        Called with the joint result and the folder before that gets its name.
+        Called with the joint `SlideResult` and the folder before the folder gets its name.
 
     Returns
     -------
     list of str
         Warnings, each with its field.
+
+    Raises
+    ------
+    LeukoclsError
+        If a field cannot be read, or the folder cannot be written.
     """
     started = time.perf_counter()
     fields = expand_inputs(paths)

@@ -1,7 +1,7 @@
-"""What makes two analyses of a slide the same, and how a finished one is known again.
+"""The receipt by which a finished slide is recognised, so that it is not analysed again.
 
-The receipt lies in the slide's own ``run.json``, which appears with the rest of the folder at once: there
-is no list beside the folders that could say something else than they do.
+The receipt is in the slide's own ``run.json``, which appears together with the rest of the folder. There is no separate
+list that could disagree with the folders.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def model_hashes(config: AnalyzeConfig) -> dict[str, str | None]:
 
 def _foreign_segmenter(name: str) -> str | None:
     path = foreign_weights(name)
-    # A name that leads nowhere is met, with advice, where the segmenter is loaded.
+    # If there is no such file, loading the segmenter raises an error with advice.
     return _hash_of(path) if path.is_file() else None
 
 
@@ -153,7 +153,7 @@ def finished(job: Job, content: str, seconds: float = 0.0) -> SlideDone | None:
         row = {**receipt["row"], "source": job.slide.source}
         return success(row, tuple(run["warnings"]), seconds, resumed=True) if whole else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        # No receipt that can be read is no receipt: the slide is done again.
+        # Without a readable receipt the slide is analysed again.
         return None
 
 

@@ -1,4 +1,4 @@
-"""A whole slide, tile by tile."""
+"""A whole slide, analysed tile by tile and written to its folder."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ from napari_leukocls.types import FieldResult, Segmentation, SlideResult, SmearI
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Pixel size that is assumed to choose the fields in which the true one is measured, micrometres.
+#: Pixel size that is assumed until it is measured, micrometres: it serves to choose the fields to measure in.
 GUESS_UM = 0.15
-#: Fields that the ruler is laid on, and their side, pixels.
+#: Number of fields in which red cells are measured, and their side, pixels.
 RULER_FIELDS = 4
 RULER_SIDE = 1280
 
@@ -83,10 +83,11 @@ def write_whole_slide(
     ----------
     path : Path
     slide_id, source : str
-        What the results quote.
+        Name and origin, as the results state them.
     out_dir : Path
     engine : Engine
-    progress, cancel : optional
+    progress : callable, optional
+    cancel : CancelToken, optional
     finish : callable, optional
         Called with the result and the folder before the folder gets its name. The `cells` have the columns `KEPT`.
         If further formats are asked for, `cells` has all columns and the result is a `FieldResult`.
@@ -141,7 +142,7 @@ def _with_outlines(job: SlideJob, result: SlideResult, folder: Path) -> FieldRes
 def _survey(
     slide: SlideImage, slide_id: str, engine: Engine, labels: LabelStore
 ) -> tuple[SlideJob, list[str]]:
-    """Read the scale, and look over the slide."""
+    """Read the scale, and survey the slide."""
     pixels: Any = LazyPixels(slide)
     image = SmearImage(pixels, slide_id, slide.source, slide.um_per_px, slide.notes)
     scale, warnings = find_scale(image, engine.config, engine.compact, lambda: ruler_fields(slide))
@@ -167,7 +168,7 @@ def ruler_fields(slide: SlideImage) -> list[np.ndarray]:
         places = np.argwhere(view.coverage > 0)
     if len(places) == 0:
         return [slide.read(0, RULER_SIDE, 0, RULER_SIDE)]
-    # As many cells as lie free: those beside half-empty glass.
+    # Parts that are nearly half covered have many cells that do not touch.
     order = np.argsort(np.abs(view.coverage[tuple(places.T)] - 0.4), kind="stable")[: 3 * RULER_FIELDS]
     fields = []
     for row, column in places[order]:
@@ -204,7 +205,7 @@ def _analyse(
     Returns
     -------
     sharp : numpy.ndarray, (R, C)
-        Sharpness of each part that was looked at; else nan.
+        Sharpness of each part that was measured; else nan.
     kept : list of pandas.DataFrame
         Columns `KEPT` of each tile's cells.
     """
@@ -264,7 +265,7 @@ def _no_cells(job: SlideJob) -> pd.DataFrame:
 
 
 def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seconds: float) -> SlideResult:
-    """Count, and say what was skipped."""
+    """Count the cells, and warn of parts that were skipped."""
     slide, engine = job.slide, job.engine
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=job.slide_id)
@@ -286,7 +287,7 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
 
 
 def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFrame:
-    """One row a part of the slide: where it is, what it is like, and its settled cells by class."""
+    """Table of the parts: box, state, stain, sharpness, and the counted cells by class."""
     cells, view = result.cells, job.survey
     cells = cells[settled(cells)]
     middle_y = (cells["bbox_y0"].to_numpy() + cells["bbox_y1"].to_numpy() - 1) / 2

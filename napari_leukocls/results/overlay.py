@@ -24,7 +24,7 @@ _BAR_LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 _UNKNOWN = (128, 128, 128)
 
-#: More names than this would cover the picture.
+#: More names would cover the picture.
 _MAX_NAMES = 400
 
 
