@@ -179,11 +179,11 @@ def _link_faults(row: Any, last: Head) -> list[str]:
 def _end_faults(connection: Connection, last: Head) -> list[str]:
     row = connection.execute(sa.select(audit_head.c.seq, audit_head.c.hash)).first()
     if row is None:
-        return ["the record of where the log ends is gone."]
+        return ["the record of the end of the log is missing."]
     if row.seq > last.seq:
         return [f"the log ends at entry {last.seq}, but went on to {row.seq}: its end was cut off."]
     if (row.seq, row.hash) != (last.seq, last.hash):
-        return [f"the log ends otherwise than was recorded: entry {last.seq} was added or changed by hand."]
+        return [f"the end of the log differs from its record: entry {last.seq} was added or changed by hand."]
     return []
 
 
@@ -193,7 +193,7 @@ def _anchor_faults(anchors: list[Head], hashes: dict[int, str], last: Head) -> l
         if head.seq > last.seq:
             faults.append(f"the log ended at entry {head.seq} before and ends at {last.seq} now: it was cut.")
         elif hashes.get(head.seq) != head.hash:
-            faults.append(f"entry {head.seq} is not the one that was noted: the log was written anew.")
+            faults.append(f"entry {head.seq} is not the one that was noted: the log was written again.")
     return faults
 
 

@@ -254,7 +254,7 @@ def _stored(row: dict[str, Any]) -> StoredCrop:
 
 
 def _colour(text: str | None) -> tuple[float, float, float] | None:
-    """Three numbers of a column; NaN for what was looked for and not found, None for what was never stored."""
+    """The three numbers of a colour; NaN if it could not be measured, None if it was never stored."""
     if text is None:
         return None
     red, green, blue = (

@@ -56,7 +56,7 @@ analyses = Table(
     Column("cells_digest", String(64), nullable=False),  # of the rows in `cells` as they were written
     Column("um_per_px", Double),
     Column("glass", Text, nullable=False),
-    # JSON; null where too few red cells were measured, no value in analyses stored before revision 0002
+    # JSON; null if too few red cells were measured; no value in analyses stored before revision 0002
     Column("red_cell_density", Text),
     Column("classes", Text, nullable=False),
     Column("segmenter", Text, nullable=False),

@@ -100,7 +100,7 @@ TAMPERING: dict[str, tuple[Callable[[int], list[str]], str]] = {
         ],
         "it was cut",
     ),
-    "the record of the end deleted": (lambda n: ["DELETE FROM audit_head"], "where the log ends is gone"),
+    "the record of the end deleted": (lambda n: ["DELETE FROM audit_head"], "end of the log is missing"),
     "the whole log deleted": (lambda n: ["DELETE FROM audit", "DELETE FROM audit_head"], "it was cut"),
     "a correction changed": (
         lambda n: ["UPDATE corrections SET to_class = 'blast' WHERE id = 1"],
