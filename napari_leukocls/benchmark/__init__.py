@@ -1,7 +1,7 @@
-"""Speed and memory on this machine: medians, and ratios of things measured one after the other in one run.
+"""Speed and memory on this machine: medians, and ratios of times that were measured in the same run.
 
-Seconds differ from machine to machine and from hour to hour; the ratios hold. What is compared takes turns,
-so that a neighbour on the machine slows both.
+Seconds depend on the machine and on its other load; ratios hardly do. The functions that are compared are called in
+turns, so that other load slows all of them equally.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def measure(quick: bool = False) -> dict[str, Any]:
-    """Measure the engine on the CPU with the threads that torch uses here.
+    """Measure the engine on the CPU, with the number of threads that torch uses on this machine.
 
     Parameters
     ----------
@@ -22,15 +22,15 @@ def measure(quick: bool = False) -> dict[str, Any]:
     Returns
     -------
     dict
-        Nested; the names of figures end in their units. Left out are figures that this machine cannot give,
-        with a reason in their place.
+        Nested; the names of figures end in their units. Instead of figures that cannot be measured on this
+        machine there is a reason.
 
     Raises
     ------
     ModelError
-        Where a model is missing.
+        If a model is missing.
     DeviceError
-        Where the analysis of the large smear fails.
+        If the analysis of the large smear fails.
     """
     from napari_leukocls.analysis.engine import load_engine
     from napari_leukocls.benchmark._images import help_time, large_smear, sizes, small_field

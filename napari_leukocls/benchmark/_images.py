@@ -1,4 +1,4 @@
-"""Whole analyses: a field, a large smear, images of growing size, and the command's own start."""
+"""Whole analyses: a field, a large smear, images of increasing size, and the start of the command."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from napari_leukocls.types import SmearImage
 if TYPE_CHECKING:
     from napari_leukocls.analysis.engine import Engine
 
-#: Of the rendered fields: red cells are 47 px across.
+#: Pixel size of the rendered fields: red cells have a diameter of 47 px.
 UM_PER_PX = 0.16
-#: Rows and columns of a 1024 x 1024 field side by side: 4, 12 and 48 megapixels, set against one
-#: alone.
+#: Rows and columns of copies of a 1024 x 1024 field: 4, 12 and 48 megapixels, which are compared with one field.
 LAYOUTS = ((2, 2), (3, 4), (6, 8))
+#: The command, run by this Python.
 COMMAND = (sys.executable, "-m", "napari_leukocls")
 
-#: Runs a command and tells its time and its own peak of memory. A process of its own, because Linux counts
-#: what the parent holds at the fork as the child's.
+#: Runs a command and prints its time and its peak memory. It runs in a separate process, because Linux counts the
+#: memory of the parent at the fork as the child's.
 _WATCH = """
 import json, os, subprocess, sys, time
 start = time.perf_counter()
@@ -50,7 +50,7 @@ print(json.dumps([time.perf_counter() - start, usage.ru_maxrss * unit, os.waitst
 
 
 def _render(height: int, width: int) -> np.ndarray:
-    """A field with as many cells to the area, whatever its size."""
+    """A field with the same number of cells per area for any size."""
     area = height * width * UM_PER_PX**2
     recipe = SmearRecipe(
         height=height,
@@ -72,17 +72,18 @@ def _save(pixels: np.ndarray, file: Path) -> Path:
 
 
 def small_field(engine: Engine, repeats: int) -> dict[str, Any]:
-    """Analyse a file of 640 x 480, with its scale, and write all outputs; the models are loaded before.
+    """Time the analysis of a 640 x 480 file, with its scale estimated, and the writing of all outputs.
 
     Parameters
     ----------
     engine : Engine
+        Its models are loaded.
     repeats : int
 
     Returns
     -------
     dict
-        Median seconds of reading with analysis, and of writing.
+        Number of cells, and median seconds of the parts and of the whole.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = _save(_render(480, 640), Path(folder) / "field.png")
@@ -101,7 +102,7 @@ def small_field(engine: Engine, repeats: int) -> dict[str, Any]:
 
 
 def leukocyte_crops(engine: Engine, count: int) -> np.ndarray:
-    """Cut crops of the leukocytes of a bundled smear; if there are too few, they are repeated.
+    """Cut crops of the leukocytes of a sample smear; they are repeated if there are fewer than asked for.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def leukocyte_crops(engine: Engine, count: int) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray, (count, side, side, 3), uint8
+    numpy.ndarray, (count, side_px, side_px, 3), uint8
     """
     result = drain(iter_analyze(read_image(next(iter(sample_smears().values()))), engine))
     rows = surest_cells(result.cells, count, engine.classifier.classes)
@@ -118,17 +119,18 @@ def leukocyte_crops(engine: Engine, count: int) -> np.ndarray:
 
 
 def sizes(engine: Engine, quick: bool) -> dict[str, Any]:
-    """Measure seconds per megapixel of one field repeated side by side, at a known scale, without outputs.
+    """Time images of increasing size with the same content, at a known scale, without writing outputs.
 
     Parameters
     ----------
     engine : Engine
     quick : bool
-        Only the first layout.
+        Only the smallest size.
 
     Returns
     -------
     dict
+        Seconds per megapixel of each size, and their ratios.
     """
     field = _render(1024, 1024)
     layouts = LAYOUTS[:1] if quick else LAYOUTS
@@ -140,7 +142,7 @@ def sizes(engine: Engine, quick: bool) -> dict[str, Any]:
         tiled = np.tile(field, (rows, columns, 1))
         work = _analysis(SmearImage(tiled, "field", "rendered", UM_PER_PX), engine)
         count = rows * columns
-        # The small image runs before and after the large one, so that a slow minute does not look like size.
+        # The small image runs before and after the large one, so that other load does not appear as an effect of size.
         before = [seconds_of(one) for _ in range(3)]
         times = [seconds_of(work) for _ in range(max(1, (4 if quick else 12) // count))]
         reference = statistics.median(before + [seconds_of(one) for _ in range(3)])
@@ -157,7 +159,17 @@ def _analysis(image: SmearImage, engine: Engine) -> Callable[[], object]:
 
 
 def large_smear() -> dict[str, Any]:
-    """The command on a 4096 x 3072 file, from its start to its end."""
+    """Time the command on a 4096 x 3072 file, from its start to its end, and measure its peak memory.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DeviceError
+        If the analysis fails.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = _save(_render(3072, 4096), Path(folder) / "smear.png")
         options = ["--out", str(Path(folder) / "out"), "--device", "cpu"]
@@ -167,13 +179,13 @@ def large_smear() -> dict[str, Any]:
         watched = subprocess.run([sys.executable, "-c", _WATCH, *command], check=True, capture_output=True)
         seconds, peak, status = json.loads(watched.stdout)
     if status:
-        said = watched.stderr.decode(errors="replace").strip().splitlines()
-        raise DeviceError(f"the analysis of a 4096 x 3072 smear failed: {said[-1] if said else status}")
+        lines = watched.stderr.decode(errors="replace").strip().splitlines()
+        raise DeviceError(f"the analysis of a 4096 x 3072 smear failed: {lines[-1] if lines else status}")
     return {"command_s": seconds, "peak_memory_gb": peak / 1e9}
 
 
 def help_time(repeats: int) -> dict[str, Any]:
-    """Measure the start of the command.
+    """Time ``leukocls --help``.
 
     Parameters
     ----------

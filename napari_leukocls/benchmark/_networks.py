@@ -1,4 +1,4 @@
-"""The networks: how fast they are against others, and against what the machine can compute."""
+"""Speed of the networks, compared with other networks and with the speed of a matrix product on this machine."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from napari_leukocls.segmentation.compact_net import TILE
 if TYPE_CHECKING:
     from napari_leukocls.analysis.engine import Engine
 
-#: Memory (bytes) below which cellpose's network, 1.2 GB of weights and as much again, is not built.
+#: Free memory (bytes) that is needed to build cellpose's network: twice its 1.2 GB of weights, and a reserve.
 ROOM_FOR_CPSAM = 4_000_000_000
+#: Batch sizes of the classifier.
 BATCHES = (8, 16, 32, 64)
-
-#: One after the other in a turn, since the first after other work finds cold caches.
+#: Images in one turn of the network that is compared: the first image of a turn is slower, since caches are cold.
 OTHER_IMAGES = 16
 
 
 def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
-    """Time the compact network against the architecture of cpsam_v2 with random weights, on 256 px tiles.
+    """Compare the compact network with cpsam_v2's architecture (with random weights) on 256 px tiles.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
         def run_cpsam() -> None:
             cpsam(tile)
 
-        # It takes seconds a tile, so that warming up changes nothing.
+        # It takes seconds for a tile, so that no warm-up is needed.
         turns = {"compact": run_compact, "cpsam": run_cpsam, "matmul": product}
         times = take_turns(turns, 1 if quick else 3, warm=False)
         figures["cpsam_s_per_megapixel"] = times["cpsam"] / megapixels
@@ -86,9 +86,9 @@ def segmenters(engine: Engine, quick: bool) -> dict[str, Any]:
 
 
 def classifiers(engine: Engine, quick: bool) -> dict[str, Any]:
-    """Time the classifier at its best batch size against EfficientNet-B0 with one image at a time.
+    """Compare the classifier at its fastest batch size with EfficientNet-B0 at batch size 1.
 
-    The classifier runs as in an analysis, on leukocytes of a bundled smear.
+    The classifier runs as in an analysis, on leukocytes of a sample smear.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Timing: medians, things that are compared taking turns, and counted operations."""
+"""Timing: medians of functions that are called in turns, and counts of operations."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 if TYPE_CHECKING:
     from torch import nn
 
+#: Rows and columns of the matrices of the product that machines are compared by.
 MATMUL_SIDE = 2048
-
+#: Floating-point operations (10^9) of this product.
 MATMUL_GFLOP = 2 * MATMUL_SIDE**3 / 1e9
 
 
 def left_out(reason: str) -> dict[str, Any]:
-    """Return what takes the place of figures that were not measured.
+    """Stand in for figures that were not measured.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def left_out(reason: str) -> dict[str, Any]:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Run a piece of work once, and measure its time.
+    """Time one call of a function.
 
     Parameters
     ----------
@@ -53,15 +54,15 @@ def seconds_of(work: Callable[[], object]) -> float:
 def take_turns(
     works: Mapping[str, Callable[[], object]], repeats: int, warm: bool = True
 ) -> dict[str, float]:
-    """Measure several pieces of work in turns: in every round, each runs once.
+    """Time functions that are called in turns, once each in every round.
 
     Parameters
     ----------
     works : mapping of str to callable
     repeats : int
-        Number of rounds.
+        Rounds.
     warm : bool
-        Run each once before the first round.
+        Whether each function is called once before.
 
     Returns
     -------
@@ -78,27 +79,24 @@ def take_turns(
 
 
 def matmul() -> Callable[[], object]:
-    """Return the product of two float32 matrices, `MATMUL_GFLOP` operations, as work to time."""
+    """Return a function that multiplies two float32 matrices, which takes `MATMUL_GFLOP` operations."""
     one, other = torch.randn(MATMUL_SIDE, MATMUL_SIDE), torch.randn(MATMUL_SIDE, MATMUL_SIDE)
     return lambda: torch.mm(one, other)
 
 
 def share_of_matmul(gflop: float, seconds: float, matmul_seconds: float) -> float:
-    """Compare the rate of a network with that of the matrix product, measured in the same turns.
+    """Compute the speed of a network divided by the speed of the matrix product in the same run.
 
     Parameters
     ----------
     gflop : float
-        Operations of the network, 10^9.
-    seconds : float
-        Of the network.
-    matmul_seconds : float
-        Of the matrix product.
+        Operations (10^9) of the network.
+    seconds, matmul_seconds : float
+        Of the network, and of `matmul`.
 
     Returns
     -------
     float
-        Rate of the network as a share of the rate of the matrix product.
     """
     return (gflop / seconds) / (MATMUL_GFLOP / matmul_seconds)
 
@@ -110,7 +108,7 @@ def gflop_of(net: nn.Module, *inputs: Any) -> float:
     ----------
     net : torch.nn.Module
     *inputs
-        Of the call.
+        Of the network.
 
     Returns
     -------
@@ -119,7 +117,7 @@ def gflop_of(net: nn.Module, *inputs: Any) -> float:
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(*inputs)
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def parameters_of(net: nn.Module) -> int:
@@ -137,7 +135,7 @@ def parameters_of(net: nn.Module) -> int:
 
 
 def free_memory() -> float:
-    """Bytes that programs can still take; infinite where the system does not say."""
+    """Return the memory that programs can still allocate, bytes; infinite if the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

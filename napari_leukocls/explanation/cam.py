@@ -1,4 +1,4 @@
-"""Heatmaps of crops, put back on the smear."""
+"""Heatmaps of crops, and their positions on the smear."""
 
 from __future__ import annotations
 
@@ -31,17 +31,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Methods that take seconds a cell.
+#: Methods that need seconds for each cell.
 SLOW = ("scorecam",)
+#: Copies of networks that heatmaps are read from, of each classifier.
 _READERS: WeakKeyDictionary[Classifier, dict[tuple[Any, str], CamNetwork]] = WeakKeyDictionary()
 
 
 def method_named(name: str) -> str:
-    """Return the one of `METHODS` that is meant ("Grad-CAM" is ``gradcam``).
+    """Find the method of `METHODS` for a name as users write it ("Grad-CAM" is ``gradcam``).
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
 
     Raises
     ------
     ArgumentError
+        If there is no such method.
     """
     short = name.lower().replace("-", "").replace("_", "").replace(" ", "").replace("plusplus", "++")
     if short in METHODS:
@@ -52,14 +62,23 @@ def method_named(name: str) -> str:
 
 
 def default_method(card: ModelCard) -> str:
-    """Return the method that a model's card asks for, else Grad-CAM."""
+    """Return the heatmap method that a model's card names, else Grad-CAM.
+
+    Parameters
+    ----------
+    card : ModelCard
+
+    Returns
+    -------
+    str
+    """
     return own_method(card)
 
 
 def target_layers(
     card: ModelCard, net: nn.Module, layer: str | Sequence[str] | None = None
 ) -> tuple[list[str], Callable[[torch.Tensor], torch.Tensor] | None]:
-    """Find the layers that heatmaps are made of: those asked for, the card's, else the architecture's.
+    """Find the layers that heatmaps are made from: those that are given, else the card's, else the architecture's.
 
     Parameters
     ----------
@@ -68,7 +87,7 @@ def target_layers(
     net : torch.nn.Module
         Of that card.
     layer : str or sequence of str, optional
-        Dotted names.
+        Dotted names of other layers.
 
     Returns
     -------
@@ -79,7 +98,7 @@ def target_layers(
     Raises
     ------
     ModelError
-        Where no layer is named, or the network has none of that name.
+        If the architecture has no suitable layer, or the network has no layer of the given name.
     """
     known = entry(card.architecture)
     stated = card.gradcam or GradCam()
@@ -87,19 +106,17 @@ def target_layers(
     if wanted:
         reshape = "auto" if layer else stated.reshape or "auto"
         found = [wanted] if isinstance(wanted, str) else list(wanted)
-        places = {name for name, _ in net.named_modules()}
-        missing = [name for name in found if name not in places]
+        existing = {name for name, _ in net.named_modules()}
+        missing = [name for name in found if name not in existing]
         if missing:
-            raise ModelError(
-                f"{card.name} has no layer '{missing[0]}' to make heatmaps of: name one that it has."
-            )
+            raise ModelError(f"{card.name} has no layer '{missing[0]}': name one that it has.")
         return found, cam_reshape(replace(known, cam_reshape=reshape))
     names = {module: name for name, module in net.named_modules()}
     try:
         return [names[cam_layer(known, net)]], cam_reshape(known)
     except (ModelError, AttributeError, KeyError, IndexError, TypeError) as error:
         raise ModelError(
-            f"{card.architecture} has no layer with places that could be found, so that heatmaps cannot be "
+            f"no layer of {card.architecture} with a height and width was found, so that heatmaps cannot be "
             "drawn: name one in the model's card under gradcam."
         ) from error
 
@@ -107,13 +124,31 @@ def target_layers(
 def reader(
     classifier: Classifier, layer: str | Sequence[str] | None = None, device: str | None = None
 ) -> CamNetwork:
-    """Return the copy of a classifier's network that heatmaps are read from; made once, then kept."""
-    place = device or classifier.device
+    """Return the copy of a classifier's network that heatmaps are read from; it is made once and kept.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    layer : str or sequence of str, optional
+        Dotted names of other layers than the card's.
+    device : str, optional
+        By default the classifier's.
+
+    Returns
+    -------
+    CamNetwork
+
+    Raises
+    ------
+    ModelError
+        If the network has no such layer.
+    """
+    device = device or classifier.device
     kept = _READERS.setdefault(classifier, {})
-    key = (layer if isinstance(layer, str) else tuple(layer or ()), place)
+    key = (layer if isinstance(layer, str) else tuple(layer or ()), device)
     if key not in kept:
         names, reshape = target_layers(classifier.card, classifier.net, layer)
-        kept[key] = CamNetwork(classifier.net, names, reshape, place)
+        kept[key] = CamNetwork(classifier.net, names, reshape, device)
     return kept[key]
 
 
@@ -134,14 +169,14 @@ def iter_heatmaps(
     crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
         Cut by the card's rule.
     targets : int or array of int, (N,), optional
-        Place of the class in question among the classifier's; by default each crop's best class.
+        Column of the class that is explained; by default each crop's predicted class.
     method : str, optional
         One of `METHODS`; by default the card's own.
     batch_size : int
     layer : str or sequence of str, optional
         Dotted names of other layers than the card's; the maps of several are averaged.
     warn : callable
-        Told in one line where memory ran out.
+        Called with one line when memory runs out.
 
     Yields
     ------
@@ -151,14 +186,14 @@ def iter_heatmaps(
     Returns
     -------
     numpy.ndarray, (N, side_px, side_px), float32
-        0 to 1; all nought where nothing speaks for the class.
+        0 to 1; all zero where there is no evidence for the class.
 
     Raises
     ------
     ArgumentError
-        For a method or a class that there is not.
+        If the method or a class does not exist.
     ModelError
-        Where the model has no layer with places.
+        If the model has no layer with a height and width.
     """
     named = default_method(classifier.card) if method is None else method_named(method)
     chosen = _targets(classifier, len(crops), targets)
@@ -188,7 +223,24 @@ def heatmaps(
     batch_size: int = 32,
     layer: str | Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Do what `iter_heatmaps` does, in one go."""
+    """Do the same as `iter_heatmaps`, without progress.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    crops, targets, method, batch_size, layer
+        As for `iter_heatmaps`.
+
+    Returns
+    -------
+    numpy.ndarray, (N, side_px, side_px), float32
+        0 to 1.
+
+    Raises
+    ------
+    ArgumentError, ModelError
+        As `iter_heatmaps`.
+    """
     return drain(iter_heatmaps(classifier, crops, targets, method, batch_size, layer))
 
 
@@ -201,7 +253,7 @@ def _targets(
     if given.ndim == 0:
         given = np.full(count, given)
     if given.shape != (count,) or not np.issubdtype(given.dtype, np.integer):
-        raise ArgumentError(f"heatmaps of {count} crops need one class each, as whole numbers.")
+        raise ArgumentError(f"heatmaps of {count} crops need one class each, as integers.")
     if count and (given.min() < 0 or given.max() >= len(classifier.classes)):
         raise ArgumentError(
             f"classes are numbered 0 to {len(classifier.classes) - 1} in {classifier.card.name}: "
@@ -217,11 +269,11 @@ class Window:
     Attributes
     ----------
     y, x : float
-        Its middle, pixels of the smear.
+        Its centre, pixels of the smear.
     side : float
-        Its side, pixels of the smear.
+        Its width and height, pixels of the smear.
     cell_id : int
-        Value of its cell in the label image; 0 for none.
+        Of its cell in the label image; 0 for none.
     """
 
     y: float
@@ -231,7 +283,7 @@ class Window:
 
 
 def cell_windows(cells: pd.DataFrame, um_per_px: float, rule: CropRule) -> list[Window]:
-    """Return where the crops of cells were cut, from their rows in ``cells.csv``.
+    """Find where the crops of cells were cut, from their rows in ``cells.csv``.
 
     Parameters
     ----------
@@ -239,6 +291,10 @@ def cell_windows(cells: pd.DataFrame, um_per_px: float, rule: CropRule) -> list[
     um_per_px : float
         Of the smear.
     rule : CropRule
+
+    Returns
+    -------
+    list of Window
     """
     side = rule.side_um / um_per_px
     rows = cells[["cell_id", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]].itertuples(index=False)
@@ -252,7 +308,7 @@ def compose(
     mask: np.ndarray | None = None,
     how: str = "max",
 ) -> np.ndarray:
-    """Put the heatmaps of cells at their places on the smear.
+    """Put the heatmaps of cells at the positions of their crops on the smear.
 
     Parameters
     ----------
@@ -261,17 +317,22 @@ def compose(
     heatmaps : numpy.ndarray, (N, h, w)
     windows : sequence of Window, length N
     mask : numpy.ndarray, (H, W), optional
-        Label image: each map is kept within its own cell; or bool: all are kept within it.
+        A label image limits each map to its own cell; a boolean mask limits all maps.
     how : {"max", "mean"}
-        What counts where windows overlap.
+        How overlapping maps are combined.
 
     Returns
     -------
     numpy.ndarray, (H, W), float32
-        Nought where there is no map.
+        Zero where there is no map.
+
+    Raises
+    ------
+    ArgumentError
+        If `how` is neither.
     """
     if how not in ("max", "mean"):
-        raise ArgumentError(f"overlapping heatmaps are joined by max or mean, not '{how}'.")
+        raise ArgumentError(f"overlapping heatmaps are combined by max or mean, not '{how}'.")
     out = np.zeros(shape, np.float32)
     count = np.zeros(shape if how == "mean" else (0, 0), np.uint16)
     for one, window in zip(heatmaps, windows, strict=True):

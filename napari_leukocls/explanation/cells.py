@@ -1,4 +1,4 @@
-"""Heatmaps of the cells of an analysed smear: for the layer on the canvas, and for the report."""
+"""Heatmaps of the cells of an analysed smear, for the canvas and for the report."""
 
 from __future__ import annotations
 
@@ -26,12 +26,21 @@ _BOX = ["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
 
 
 def rows_of(result: FieldResult, cell_ids: Iterable[int]) -> pd.DataFrame:
-    """Return the rows of cells, in the order asked for.
+    """Return the rows of cells, in the given order.
+
+    Parameters
+    ----------
+    result : FieldResult
+    cell_ids : iterable of int
+
+    Returns
+    -------
+    pandas.DataFrame
 
     Raises
     ------
     ArgumentError
-        Where there is no such cell.
+        If a cell does not exist.
     """
     table = result.cells.set_index("cell_id", drop=False)
     wanted = list(cell_ids)
@@ -42,7 +51,7 @@ def rows_of(result: FieldResult, cell_ids: Iterable[int]) -> pd.DataFrame:
 
 
 def crops_of(result: FieldResult, classifier: Classifier, rows: pd.DataFrame) -> np.ndarray:
-    """Cut the crops (N, side_px, side_px, 3) of cells as analysis cut them.
+    """Cut the crops of cells exactly as the analysis cuts them.
 
     Parameters
     ----------
@@ -50,6 +59,10 @@ def crops_of(result: FieldResult, classifier: Classifier, rows: pd.DataFrame) ->
     classifier : Classifier
     rows : pandas.DataFrame
         Of ``result.cells``.
+
+    Returns
+    -------
+    numpy.ndarray, (N, side_px, side_px, 3), uint8
 
     Returns
     -------
@@ -69,12 +82,24 @@ def crops_of(result: FieldResult, classifier: Classifier, rows: pd.DataFrame) ->
 
 
 def targets_of(classifier: Classifier, names: Sequence[str], crops: np.ndarray) -> np.ndarray:
-    """Places of classes among the classifier's; for one that it does not know, its own best class."""
-    places = np.array([classifier.classes.index(n) if n in classifier.classes else -1 for n in names], int)
-    unknown = np.flatnonzero(places < 0)
+    """Return the columns of classes in the classifier's probabilities.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    names : sequence of str, length N
+    crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+
+    Returns
+    -------
+    numpy.ndarray, (N,), int
+        For a class that the classifier does not know, the class that it predicts for the crop.
+    """
+    targets = np.array([classifier.classes.index(n) if n in classifier.classes else -1 for n in names], int)
+    unknown = np.flatnonzero(targets < 0)
     if len(unknown):
-        places[unknown] = classifier.predict(crops[unknown]).probabilities.argmax(axis=1)
-    return places
+        targets[unknown] = classifier.predict(crops[unknown]).probabilities.argmax(axis=1)
+    return targets
 
 
 def iter_smear_heatmap(
@@ -86,7 +111,7 @@ def iter_smear_heatmap(
     masked: bool = False,
     how: str = "max",
 ) -> Steps[np.ndarray]:
-    """Draw the heatmaps of cells and put them at their places on the smear.
+    """Draw the heatmaps of cells and put them at their positions on the smear.
 
     Parameters
     ----------
@@ -94,13 +119,13 @@ def iter_smear_heatmap(
     classifier : Classifier
     cell_ids : iterable of int
     target : str, optional
-        Class that is asked about; by default each cell's own predicted class.
+        Class that is explained; by default each cell's predicted class.
     method : str, optional
         One of `napari_leukocls.explanation.cam.METHODS`; by default the card's own.
     masked : bool
-        Whether each map is kept within its cell's outline.
+        Whether each map is limited to the outline of its cell.
     how : {"max", "mean"}
-        What counts where crops overlap.
+        How overlapping maps are combined.
 
     Yields
     ------
@@ -115,7 +140,7 @@ def iter_smear_heatmap(
     Raises
     ------
     ArgumentError
-        For a cell, a class or a method that there is not.
+        If a cell, the class or the method does not exist.
     """
     rows = rows_of(result, cell_ids)
     if target is not None and target not in classifier.classes:
@@ -124,8 +149,8 @@ def iter_smear_heatmap(
         )
     crops = crops_of(result, classifier, rows)
     names = [target or str(name) for name in rows["predicted_class"]]
-    places = targets_of(classifier, names, crops)
-    maps = yield from cam.iter_heatmaps(classifier, crops, places, method)
+    targets = targets_of(classifier, names, crops)
+    maps = yield from cam.iter_heatmaps(classifier, crops, targets, method)
     windows = cam.cell_windows(rows, result.um_per_px, classifier.card.crop)
     return cam.compose(result.labels.shape[:2], maps, windows, result.labels if masked else None, how)
 
@@ -139,7 +164,25 @@ def smear_heatmap(
     masked: bool = False,
     how: str = "max",
 ) -> np.ndarray:
-    """Do what `iter_smear_heatmap` does, in one go."""
+    """Do the same as `iter_smear_heatmap`, without progress.
+
+    Parameters
+    ----------
+    result : FieldResult
+    classifier : Classifier
+    cell_ids, target, method, masked, how
+        As for `iter_smear_heatmap`.
+
+    Returns
+    -------
+    numpy.ndarray, (H, W), float32
+        0 to 1.
+
+    Raises
+    ------
+    ArgumentError
+        As `iter_smear_heatmap`.
+    """
     return drain(iter_smear_heatmap(result, classifier, cell_ids, target, method, masked, how))
 
 
@@ -150,33 +193,66 @@ def explained_cells(
     method: str | None = None,
     folder: Any = None,
 ) -> list[Explained]:
-    """Return the cells of a table with heatmaps of their predicted classes, and morphology in words."""
+    """Return cells with the heatmaps of their predicted classes, and their morphology in words.
+
+    Parameters
+    ----------
+    result : FieldResult
+    classifier : Classifier
+    rows : pandas.DataFrame
+        Of ``result.cells``.
+    method : str, optional
+        One of `napari_leukocls.explanation.cam.METHODS`; by default the card's own.
+    labels : array-like, (H, W), optional
+        Where the result does not hold the labels, as for a whole slide.
+    folder : Path, optional
+        Of the model, for its morphology.
+
+    Returns
+    -------
+    list of Explained
+        In the order of the rows.
+    """
     crops = crops_of(result, classifier, rows)
     names = [str(name) for name in rows[_predicted(rows)]]
-    places = targets_of(classifier, names, crops)
-    maps = cam.heatmaps(classifier, crops, places, method)
-    told = morphology.describe(classifier, crops, folder)
+    targets = targets_of(classifier, names, crops)
+    maps = cam.heatmaps(classifier, crops, targets, method)
+    descriptions = morphology.describe(classifier, crops, folder)
     rule, um_per_px = classifier.card.crop, result.um_per_px
     return [
         Explained(
             name=f"cell {int(row['cell_id'])}",
             crop=crop,
             heatmap=heat,
-            class_name=classifier.classes[place],
-            probability=float(row.get(f"prob_{classifier.classes[place]}", row["probability"])),
+            class_name=classifier.classes[i],
+            probability=float(row.get(f"prob_{classifier.classes[i]}", row["probability"])),
             mask=mask_in_crop(
                 result.labels, int(row["cell_id"]), [row[side] for side in _BOX], um_per_px, rule
             ),
-            words=morphology.words(said),
+            words=morphology.words(description),
         )
-        for row, crop, heat, place, said in zip(
-            rows.to_dict("records"), crops, maps, places, told, strict=True
+        for row, crop, heat, i, description in zip(
+            rows.to_dict("records"), crops, maps, targets, descriptions, strict=True
         )
     ]
 
 
 def surest_cells(cells: pd.DataFrame, per_class: int, classes: Sequence[str]) -> pd.DataFrame:
-    """Return up to so many rows of each leukocyte class, surest first."""
+    """Return the most probable cells of each leukocyte class.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+    per_class : int
+        Largest number of cells of each class.
+    classes : sequence of str
+        Of the classifier.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By class, most probable first.
+    """
     scheme = default_scheme()
     shown = [name for name in classes if name in scheme and scheme[name].kind in ("leukocyte", "nucleated")]
     column = _predicted(cells)
@@ -186,19 +262,19 @@ def surest_cells(cells: pd.DataFrame, per_class: int, classes: Sequence[str]) ->
 
 
 def _predicted(cells: pd.DataFrame) -> str:
-    """Column of the predicted class; few columns are kept of a whole slide, before anything is corrected."""
+    """Name of the column of the predicted class: whole slides keep ``class`` alone."""
     return "predicted_class" if "predicted_class" in cells else "class"
 
 
 def report_cells(result: FieldResult, classifier: Classifier, per_class: int) -> list[dict[str, Any]]:
-    """Return the heatmaps of a report: so many cells of each leukocyte class that was found, surest first.
+    """Return the heatmaps for a report: the most probable cells of each leukocyte class.
 
     Parameters
     ----------
     result : FieldResult
     classifier : Classifier
     per_class : int
-        0 for none.
+        Largest number of cells of each class.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""Checks of heatmaps against what the model does: energy in the cell, deletion, insertion, occlusion.
+"""Checks whether heatmaps agree with the model: energy in the cell, deletion, insertion, occlusion.
 
-Each takes heatmaps, from whatever explainer, and hides or shows what they point at.
+They accept heatmaps of any method, and hide or show the regions that the maps mark.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def energy_in_cell(heatmaps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Share of each map's mass that lies in the cell.
+    """Share of the sum of each map that lies in the cell.
 
     Parameters
     ----------
@@ -41,19 +41,31 @@ def energy_in_cell(heatmaps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, (N,)
-        nan where a map is nought, or a mask empty.
+        NaN where a map is all zero, or a mask is empty.
 
     References
     ----------
-    Wang et al.: Score-CAM (energy-based pointing game). CVPR workshops 2020.
+    Wang et al. (2020). Score-CAM: score-weighted visual explanations for convolutional neural networks
+    (energy-based pointing game). CVPR workshops.
     """
     total = heatmaps.sum(axis=(1, 2), dtype=np.float64) * masks.any(axis=(1, 2))
     inside = (heatmaps * masks).sum(axis=(1, 2), dtype=np.float64)
-    return np.divide(inside, total, out=np.full(len(heatmaps), np.nan), where=total > 0)
+    share: np.ndarray = np.divide(inside, total, out=np.full(len(heatmaps), np.nan), where=total > 0)
+    return share
 
 
 def interval(differences: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a mean, by Student's t."""
+    """95 % confidence interval of a mean, by Student's t.
+
+    Parameters
+    ----------
+    differences : numpy.ndarray, (N,)
+
+    Returns
+    -------
+    low, high : float
+        Infinite for fewer than two values.
+    """
     n = len(differences)
     if n < 2:
         return (float("-inf"), float("inf"))
@@ -62,7 +74,18 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
 
 
 def occlusion_figures(found: Occlusion) -> dict[str, Any]:
-    """Ratio of the mean drops; where random regions do nothing, the difference's interval decides instead."""
+    """Summarise an occlusion check.
+
+    Parameters
+    ----------
+    found : Occlusion
+
+    Returns
+    -------
+    dict
+        Mean drops and their ratio; ``passed`` where the ratio is above 1. Where random regions cause no drop there
+        is no ratio, and the check is passed where the interval of the difference is above 0.
+    """
     mean, by_chance = float(found.drop.mean()), float(found.random_drop.mean())
     low, high = interval(found.drop - found.random_drop.mean(axis=1))
     ratio = mean / by_chance if by_chance > NIL else None
@@ -77,7 +100,19 @@ def occlusion_figures(found: Occlusion) -> dict[str, Any]:
 
 
 def auc_figures(auc: np.ndarray, random_auc: np.ndarray, lower_is_better: bool) -> dict[str, Any]:
-    """Mean AUC against that of random maps; passes where the paired difference's interval says better."""
+    """Compare the mean AUC of a deletion or insertion curve with that of random maps.
+
+    Parameters
+    ----------
+    auc, random_auc : numpy.ndarray, (N,)
+    lower_is_better : bool
+        True for deletion.
+
+    Returns
+    -------
+    dict
+        ``passed`` where the interval of the paired gain is above 0.
+    """
     gain = random_auc - auc if lower_is_better else auc - random_auc
     low, high = interval(gain)
     return {
@@ -96,7 +131,7 @@ def iter_check_cells(
     masks: np.ndarray | None = None,
     seed: int = 0,
 ) -> Steps[tuple[dict[str, Any], dict[str, np.ndarray]]]:
-    """Run all checks of single cells' maps.
+    """Run the checks of the maps of single cells.
 
     Parameters
     ----------
@@ -115,9 +150,9 @@ def iter_check_cells(
     Returns
     -------
     figures : dict
-        As a card holds them, without the randomisation.
+        As a card holds them, without the randomisation check.
     per_cell : dict of numpy.ndarray, (N,)
-        Columns of ``explanations.csv``; nan where a map is nought.
+        Columns of ``explanations.csv``; NaN where a map is all zero.
     """
     shown = heatmaps.reshape(len(heatmaps), -1).max(axis=1, initial=0) > 0
     names = [f"occlusion_{part}_{fill}" for fill in FILLS for part in ("drop", "random_drop")]
@@ -133,17 +168,17 @@ def iter_check_cells(
     if not shown.any():
         return figures, per_cell
     crops, maps, targets = crops[shown], heatmaps[shown], targets[shown]
-    blind = random_maps(len(maps), maps.shape[1:], seed)
+    by_random = random_maps(len(maps), maps.shape[1:], seed)
     total = 2 + len(FILLS)
-    for place, (name, curve) in enumerate((("deletion", deletion_curve), ("insertion", insertion_curve))):
-        yield Progress("check", place, total)
+    for i, (name, curve) in enumerate((("deletion", deletion_curve), ("insertion", insertion_curve))):
+        yield Progress("check", i, total)
         auc = area_under(curve(classifier, crops, maps, targets))
-        by_chance = area_under(curve(classifier, crops, blind, targets))
+        by_chance = area_under(curve(classifier, crops, by_random, targets))
         figures[name] = auc_figures(auc, by_chance, name == "deletion")
         per_cell[f"{name}_auc"][shown] = auc
     figures["occlusion"] = {}
-    for place, fill in enumerate(FILLS):
-        yield Progress("check", 2 + place, total)
+    for i, fill in enumerate(FILLS):
+        yield Progress("check", 2 + i, total)
         found = occlusion(classifier, crops, maps, targets, fill, seed=seed)
         figures["occlusion"][fill] = occlusion_figures(found)
         per_cell[f"occlusion_drop_{fill}"][shown] = found.drop
@@ -161,7 +196,7 @@ def check_model(
     max_randomised: int = 32,
     seed: int = 0,
 ) -> Steps[tuple[dict[str, Any], dict[str, np.ndarray]]]:
-    """Run all checks of a model's maps: those of single cells, and the randomisation.
+    """Run all checks of a model's maps: those of single cells, and the randomisation check.
 
     Parameters
     ----------
@@ -172,9 +207,9 @@ def check_model(
     masks : sequence of numpy.ndarray, (side_px, side_px), bool, or None, optional
         Of the cells, where they are known.
     maps : numpy.ndarray, (N, side_px, side_px), optional
-        Drawn before.
+        The heatmaps, if they have been drawn already.
     max_randomised : int
-        Crops that random networks are shown, taken evenly from all.
+        Largest number of crops for the randomisation check, taken evenly from all.
     seed : int
 
     Yields
@@ -184,7 +219,7 @@ def check_model(
     Returns
     -------
     figures : dict
-        As a card holds them; ``state`` is the word for them.
+        As a card holds them, with ``state``.
     per_cell : dict of numpy.ndarray, (N,)
     """
     drawn = cam.heatmaps(classifier, crops, targets, method) if maps is None else maps

@@ -1,7 +1,7 @@
-"""Morphology in words: the attributes of WBCAtt, read from the features that a classifier decides by.
+"""Morphology in words: the attributes of WBCAtt, from the features of a classifier.
 
 A small linear head lies beside the classifier's weights (``morphology.safetensors`` and ``morphology.json``).
-It describes; it never decides the class.
+It describes cells and has no influence on their class.
 
 References
 ----------
@@ -30,16 +30,37 @@ from napari_leukocls.progress import drain
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
 
+#: Files beside the weights of a classifier.
 WEIGHTS_NAME = "morphology.safetensors"
-
 CARD_NAME = "morphology.json"
-
 FORMAT_VERSION = 1
 
 #: Probability below which a value is written with a question mark.
 DOUBTFUL = 0.7
-#: What is said of one cell: attribute to (value, probability).
+#: The morphology of one cell: attribute to (value, probability).
 Description = dict[str, tuple[str, float]]
+
+#: Parts of a description: subject, and its attributes.
+_PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("nucleus", ("nucleus_shape",)),
+    ("chromatin", ("chromatin_density",)),
+    ("granules", ("granularity", "granule_type", "granule_colour")),
+    ("cytoplasm", ("cytoplasm_colour", "cytoplasm_texture", "cytoplasm_vacuole")),
+    ("cell", ("cell_size", "cell_shape")),
+    ("nucleus to cytoplasm", ("nuclear_cytoplasmic_ratio",)),
+)
+#: Words for (attribute, value) where the value itself is not used; an empty text is left out.
+_TEXTS = {
+    ("chromatin_density", "densely"): "dense",
+    ("chromatin_density", "loosely"): "loose",
+    ("cytoplasm_vacuole", "yes"): "with vacuoles",
+    ("cytoplasm_vacuole", "no"): "no vacuoles",
+    ("granularity", "yes"): "",
+    ("granularity", "no"): "none",
+    ("granule_type", "nil"): "",
+    ("granule_colour", "nil"): "",
+    ("cell_size", "big"): "large",
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +87,17 @@ class Head:
     weights_sha256: str
 
     def describe(self, features: np.ndarray) -> list[Description]:
-        """Return the likeliest value of each attribute, and its probability, from features (N, D)."""
+        """Find the most probable value of each attribute.
+
+        Parameters
+        ----------
+        features : numpy.ndarray, (N, D)
+
+        Returns
+        -------
+        list of dict
+            One a cell: attribute to (value, probability).
+        """
         logits = features.astype(np.float32) @ self.weight.T + self.bias
         rows: list[Description] = [{} for _ in logits]
         start = 0
@@ -80,12 +111,20 @@ class Head:
 
 
 def read_head(folder: Path) -> Head:
-    """Read the head that lies in a model's folder.
+    """Read the head in a model's folder.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Head
 
     Raises
     ------
     ModelError
-        Where it is damaged.
+        If it is damaged.
     """
     card, weights = folder / CARD_NAME, folder / WEIGHTS_NAME
     stamp = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in (card, weights))
@@ -118,11 +157,20 @@ def find_head(classifier: Classifier, folder: Path | None = None) -> Head | None
     ----------
     classifier : Classifier
     folder : Path, optional
-        Of the model, where it is known; by default all models that can be used by name are looked through.
+        Of the model, where it is known; by default all installed models are searched.
+
+    Returns
+    -------
+    Head or None
+
+    Raises
+    ------
+    ModelError
+        If a head is damaged.
     """
-    for place in [folder] if folder is not None else [entry.path for entry in list_models()]:
-        if (place / CARD_NAME).is_file():
-            head = read_head(place)
+    for model in [folder] if folder is not None else [entry.path for entry in list_models()]:
+        if (model / CARD_NAME).is_file():
+            head = read_head(model)
             if head.weights_sha256 == classifier.digest:
                 return head
     return None
@@ -137,64 +185,50 @@ def describe(classifier: Classifier, crops: np.ndarray, folder: Path | None = No
     crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
         Cut by the card's rule.
     folder : Path, optional
-        As `find_head` has it.
+        As for `find_head`.
 
     Returns
     -------
     list of dict
         One a crop: attribute to (value, probability). Empty where the model has no such head, or the cell
-        looks like a class whose morphology was not annotated.
+        is predicted as a class whose morphology was not annotated.
     """
     head = find_head(classifier, folder)
     if head is None or len(crops) == 0:
         return [{} for _ in crops]
     logits, features = drain(classifier.outputs(crops))
-    known = [classifier.classes[place] in head.classes for place in logits.argmax(axis=1)]
+    known = [classifier.classes[i] in head.classes for i in logits.argmax(axis=1)]
     return [row if kept else {} for row, kept in zip(head.describe(features), known, strict=True)]
 
 
-#: Parts of a sentence: what is spoken of, and the attributes that say something of it.
-_PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("nucleus", ("nucleus_shape",)),
-    ("chromatin", ("chromatin_density",)),
-    ("granules", ("granularity", "granule_type", "granule_colour")),
-    ("cytoplasm", ("cytoplasm_colour", "cytoplasm_texture", "cytoplasm_vacuole")),
-    ("cell", ("cell_size", "cell_shape")),
-    ("nucleus to cytoplasm", ("nuclear_cytoplasmic_ratio",)),
-)
-_SAID = {
-    ("chromatin_density", "densely"): "dense",
-    ("chromatin_density", "loosely"): "loose",
-    ("cytoplasm_vacuole", "yes"): "with vacuoles",
-    ("cytoplasm_vacuole", "no"): "no vacuoles",
-    ("granularity", "yes"): "",
-    ("granularity", "no"): "none",
-    ("granule_type", "nil"): "",
-    ("granule_colour", "nil"): "",
-    ("cell_size", "big"): "large",
-}
-
-
 def words(description: Mapping[str, tuple[str, float]]) -> str:
-    """Put a description in words: "nucleus: segmented, multilobed; granules: coarse, red".
+    """Put a description in words, as "nucleus: segmented, multilobed; granules: coarse, red".
 
-    Values less probable than `DOUBTFUL` have a question mark. Attributes that are not known here are named.
+    Parameters
+    ----------
+    description : mapping
+        Attribute to (value, probability).
+
+    Returns
+    -------
+    str
+        Values less probable than `DOUBTFUL` have a question mark. Attributes that are not known here are named.
     """
     parts: list[str] = []
-    told: set[str] = set()
+    used: set[str] = set()
     for subject, names in _PARTS:
-        told |= set(names)
+        used |= set(names)
         if description.get("granularity", ("", 0))[0] == "no" and subject == "granules":
             names = ("granularity",)
-        said = [_said(name, *description[name]) for name in names if name in description]
-        text = ", ".join(part for part in said if part)
+        texts = [_text(name, *description[name]) for name in names if name in description]
+        text = ", ".join(part for part in texts if part)
         if text:
             parts.append(f"{subject}: {text}")
-    rest: Sequence[Any] = [name for name in description if name not in told]
-    parts += [f"{name.replace('_', ' ')}: {_said(name, *description[name])}" for name in rest]
+    rest: Sequence[Any] = [name for name in description if name not in used]
+    parts += [f"{name.replace('_', ' ')}: {_text(name, *description[name])}" for name in rest]
     return "; ".join(parts)
 
 
-def _said(name: str, value: str, probability: float) -> str:
-    text = _SAID.get((name, value), value.replace("-", ", "))
+def _text(name: str, value: str, probability: float) -> str:
+    text = _TEXTS.get((name, value), value.replace("-", ", "))
     return f"{text}?" if text and probability < DOUBTFUL else text

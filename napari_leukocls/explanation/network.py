@@ -24,7 +24,7 @@ Reshape = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Reading:
-    """What one pass gave; lists have one array a layer.
+    """Results of one forward and backward pass; lists have one array a layer.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Reading:
 
 
 class CamNetwork:
-    """Reads layers of a copy of a network; safe to call from several threads.
+    """A copy of a network whose layers are read for heatmaps; several threads may use it.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class CamNetwork:
     layers : sequence of str
         Dotted names of the layers that are read; their maps are averaged.
     reshape : callable or None
-        Turns the layer's output to (N, C, h, w).
+        Converts the layer's output to (N, C, h, w).
     device : str
     """
 
@@ -76,9 +76,9 @@ class CamNetwork:
         ----------
         images : torch.Tensor, (N, 3, H, W)
         targets : numpy.ndarray, (N,), int, or None
-            Place of the class that each is asked about; None takes the best one.
+            Column of the class that is explained; None for the predicted class.
         method : str
-            One of `rules.CLASSES`.
+            A key of `CLASSES`.
 
         Returns
         -------
@@ -88,13 +88,13 @@ class CamNetwork:
         Raises
         ------
         ModelError
-            Where the layer has no places, or leads to no class score.
+            If the layer has no height and width, or no class score depends on it.
         """
         with self._lock:
             reading = self.read(images, targets, network.CLASSES[method][1])
             if method == "scorecam":
-                seen = self._seen_through(images, reading.targets)
-                coarse = [network.score_maps(maps, seen) for maps in reading.activations]
+                scores = self._channel_scores(images, reading.targets)
+                coarse = [network.score_maps(maps, scores) for maps in reading.activations]
             else:
                 gradients: list[Any] = [*reading.gradients] or [None] * len(reading.activations)
                 pairs = zip(reading.activations, gradients, strict=True)
@@ -102,14 +102,32 @@ class CamNetwork:
         return network.full_size(coarse, (images.shape[-2], images.shape[-1]))
 
     def read(self, images: torch.Tensor, targets: np.ndarray | None, gradients: bool) -> Reading:
-        """Run the network once; see `maps`."""
+        """Run the network once.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+        targets : numpy.ndarray, (N,), int, or None
+            Column of the class that is explained; None for the predicted class.
+        gradients : bool
+            Whether the gradients of the class scores are computed.
+
+        Returns
+        -------
+        Reading
+
+        Raises
+        ------
+        ModelError
+            If a layer does not run, has no height and width, or no class score depends on it.
+        """
         leaves: dict[str, torch.Tensor] = {}
         hooks = [
             module.register_forward_hook(partial(self._keep, leaves, name, gradients))
             for name, module in self._read.items()
         ]
         try:
-            # The first hook lets gradients begin at its layer; leaving this block puts the mode back.
+            # The first hook switches gradients on from its layer on; leaving this block switches them off again.
             with torch.no_grad():
                 logits = self._net(images.to(self.device))
                 chosen = logits.argmax(1) if targets is None else torch.as_tensor(targets, device=self.device)
@@ -121,8 +139,8 @@ class CamNetwork:
         if missing:
             raise ModelError(f"the layer {missing[0]} does not run: heatmaps cannot be drawn.")
         return Reading(
-            [self._placed(leaf.detach()) for leaf in leaves.values()],
-            [self._placed(slope) for slope in slopes],
+            [self._as_maps(leaf.detach()) for leaf in leaves.values()],
+            [self._as_maps(slope) for slope in slopes],
             logits.detach().float().cpu().numpy(),
             chosen.cpu().numpy(),
         )
@@ -133,21 +151,21 @@ class CamNetwork:
         name: str,
         gradients: bool,
         module: nn.Module,
-        args: tuple,
+        args: tuple[Any, ...],
         output: Any,
     ) -> torch.Tensor | None:
         """Keep a layer's output, and let gradients begin there; a forward hook."""
-        if name in leaves:  # a layer that runs again: its first output counts
+        if name in leaves:  # a layer that runs twice: the first output is used
             return None
         if not isinstance(output, torch.Tensor):
             raise ModelError(f"the layer {name} gives no single map: heatmaps cannot be drawn.")
         if output.requires_grad:
-            # Behind another of the layers: the way to that one stays.
+            # This layer comes after another of the layers: the graph to that one is kept.
             leaves[name] = output
             return None
         leaves[name] = output.detach().requires_grad_(gradients)
         torch.set_grad_enabled(gradients)
-        # A copy, since what follows may write into it.
+        # A copy, since the next layer may write into it.
         return leaves[name].clone()
 
     def _slopes(
@@ -162,32 +180,32 @@ class CamNetwork:
         score = logits.gather(1, chosen.long()[:, None]).sum()
         return list(torch.autograd.grad(score, leaves))
 
-    def _placed(self, output: torch.Tensor) -> np.ndarray:
+    def _as_maps(self, output: torch.Tensor) -> np.ndarray:
         """A layer's output, or its gradient, as (N, C, h, w)."""
         maps = output
         if self._reshape is not None and output.ndim > 2:
             maps = self._reshape(output)
         if maps.ndim != 4 or maps.shape[2] * maps.shape[3] < 2:
             raise ModelError(
-                f"the layer {self.layers[0]} has no places (an image gives {tuple(output.shape[1:])}): "
-                "heatmaps need one with height and width; name it in the model's card under gradcam."
+                f"the layer {self.layers[0]} has no height and width (an image gives {tuple(output.shape[1:])}): "
+                "heatmaps need a layer that has both; name one in the model's card under gradcam."
             )
         return maps.float().cpu().numpy()
 
-    def _seen_through(self, images: torch.Tensor, targets: np.ndarray) -> Callable[..., np.ndarray]:
-        """Class scores of an image that is shown through each channel's map in turn."""
+    def _channel_scores(self, images: torch.Tensor, targets: np.ndarray) -> Callable[..., np.ndarray]:
+        """Class scores of an image that is multiplied by each channel's map in turn."""
 
         @torch.no_grad()
-        def scores(place: int, maps: np.ndarray) -> np.ndarray:
-            image = images[place].to(self.device)
+        def scores(i: int, maps: np.ndarray) -> np.ndarray:
+            image = images[i].to(self.device)
             channels = torch.from_numpy(maps).to(self.device)[None]
             size = images.shape[-2:]
             large = nn.functional.interpolate(channels, size=size, mode="bilinear", align_corners=True)[0]
             low, high = large.amin((1, 2), keepdim=True), large.amax((1, 2), keepdim=True)
             large = (large - low) / (high - low + 1e-8)
             parts = [
-                self._net(image[None] * part[:, None])[:, int(targets[place])]
-                for part in large.split(network.SCORE_BATCH)
+                self._net(image[None] * part[:, None])[:, int(targets[i])]
+                for part in torch.split(large, network.SCORE_BATCH)
             ]
             return torch.cat(parts).float().cpu().numpy()
 
@@ -217,7 +235,7 @@ def _formula(method: str) -> Any:
 
 
 def coarse_maps(method: str, activations: np.ndarray, gradients: np.ndarray | None) -> np.ndarray:
-    """Weigh activations to maps.
+    """Combine activations into maps.
 
     Parameters
     ----------
@@ -230,21 +248,21 @@ def coarse_maps(method: str, activations: np.ndarray, gradients: np.ndarray | No
     Returns
     -------
     numpy.ndarray, (N, h, w)
-        May have negative values.
+        Values may be negative.
     """
-    return _formula(method).get_cam_image(None, None, None, activations, gradients, False)
+    return np.asarray(_formula(method).get_cam_image(None, None, None, activations, gradients, False))
 
 
 def score_maps(activations: np.ndarray, scores: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
-    """Weigh activations by what the network still sees through each channel: ScoreCAM.
+    """Combine activations by the class scores of the image multiplied by each channel: ScoreCAM.
 
-    pytorch-grad-cam's class prints a bar for every cell, so that its formula is repeated here.
+    The formula is repeated here because pytorch-grad-cam's class prints a progress bar for every cell.
 
     Parameters
     ----------
     activations : numpy.ndarray, (N, C, h, w)
     scores : callable
-        From a cell's place and its channels (C, h, w) to class scores (C,).
+        From a cell's i and its channels (C, h, w) to class scores (C,).
 
     Returns
     -------
@@ -252,16 +270,27 @@ def score_maps(activations: np.ndarray, scores: Callable[[int, np.ndarray], np.n
 
     References
     ----------
-    Wang et al.: Score-CAM. CVPR workshops 2020.
+    Wang et al. (2020). Score-CAM: score-weighted visual explanations for convolutional neural networks. CVPR
+    workshops.
     """
-    weights = np.stack([softmax(scores(place, maps)) for place, maps in enumerate(activations)])
-    return (weights[:, :, None, None] * activations).sum(axis=1)
+    weights = np.stack([softmax(scores(i, maps)) for i, maps in enumerate(activations)])
+    return np.asarray((weights[:, :, None, None] * activations).sum(axis=1))
 
 
 def full_size(maps: Sequence[np.ndarray], side: tuple[int, int]) -> np.ndarray:
-    """Cut maps (N, h, w) off at nought, bring them to (height, width) and 0..1, and average the layers' maps.
+    """Clip maps at 0, resize them to (height, width), scale them to 0..1, and average the maps of all layers.
 
-    A map without any evidence for its class stays nought.
+    Parameters
+    ----------
+    maps : sequence of numpy.ndarray, (N, h, w)
+        One array a layer.
+    side : (int, int)
+        Height and width.
+
+    Returns
+    -------
+    numpy.ndarray, (N, height, width)
+        A map without any evidence for its class is zero everywhere.
     """
     scaled = [np.maximum(scale_cam_image(np.maximum(one, 0), side[::-1]), 0) for one in maps]
-    return scale_cam_image(np.mean(scaled, axis=0))
+    return np.asarray(scale_cam_image(np.mean(scaled, axis=0)))

@@ -1,4 +1,4 @@
-"""What a model says of crops while parts of them are hidden or shown in the order of a heatmap."""
+"""Class probabilities of a model while parts of a crop are hidden or shown in the order of a heatmap."""
 
 from __future__ import annotations
 
@@ -15,24 +15,37 @@ from napari_leukocls.device import with_less_memory
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
 
-#: Steps in which a crop is deleted or inserted.
+#: Steps of a deletion or insertion curve.
 STEPS = 10
 #: Share of a crop's area that the occlusion check hides.
 HIDDEN_SHARE = 0.1
-#: Random regions that the hidden one is held against.
+#: Random regions that the hidden region is compared with.
 DRAWS = 10
-#: Mean drop of the probability below which hiding a random region does nothing.
+#: Mean drop of the probability below which hiding a random region counts as no effect.
 NIL = 1e-3
-#: Blur from which insertion starts, as a share of the crop's side.
+#: Standard deviation of the blur from which insertion starts, as a share of the crop's side.
 BLUR = 0.08
-#: What the occlusion check hides things with.
+#: Colours with which the occlusion check hides a region.
 FILLS = ("black", "mean_colour")
 
 
 def class_probabilities(
     classifier: Classifier, crops: np.ndarray, targets: np.ndarray, batch_size: int = 32
 ) -> np.ndarray:
-    """Calibrated probability (N,) of the given class of each crop, seen once as it is."""
+    """Calibrated probability of the given class of each crop, without mirror images or a second opinion.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+    targets : numpy.ndarray, (N,), int
+        Column of the class that is explained, of each crop.
+    batch_size : int
+
+    Returns
+    -------
+    numpy.ndarray, (N,)
+    """
     out: list[np.ndarray] = []
     start, size, device = 0, batch_size, classifier.device
 
@@ -50,7 +63,19 @@ def class_probabilities(
 
 
 def random_maps(count: int, side: tuple[int, int], seed: int) -> np.ndarray:
-    """Smooth maps (N, h, w) that know nothing: what the checks hold a model's maps against."""
+    """Draw smooth random maps, with which the maps of a model are compared.
+
+    Parameters
+    ----------
+    count : int
+    side : (int, int)
+        Height and width.
+    seed : int
+
+    Returns
+    -------
+    numpy.ndarray, (count, h, w), float32
+    """
     random = np.random.default_rng(seed)
     coarse = random.random((count, 8, 8), dtype=np.float32)
     return np.stack([cv2.resize(one, side[::-1], interpolation=cv2.INTER_CUBIC) for one in coarse])
@@ -59,8 +84,8 @@ def random_maps(count: int, side: tuple[int, int], seed: int) -> np.ndarray:
 def _ranks(heatmaps: np.ndarray, seed: int = 0) -> np.ndarray:
     """Rank of every pixel within its map (N, h, w), 0 for the largest.
 
-    Equal values, as where there is no evidence, come in the order of a random smooth map: row by row, what lies
-    at the top would count as evidence.
+    Equal values, as where there is no evidence, are ranked by a random smooth map. Ranked row by row, the top of
+    the crop would count as evidence.
     """
     flat = -heatmaps.reshape(len(heatmaps), -1)
     by_chance = random_maps(len(heatmaps), heatmaps.shape[1:], seed + 1).reshape(flat.shape)
@@ -77,7 +102,7 @@ def _blurred(crops: np.ndarray) -> np.ndarray:
 
 def _mean_colour(crops: np.ndarray) -> np.ndarray:
     """Each crop's mean colour, (N, 1, 1, 3)."""
-    return crops.mean(axis=(1, 2), keepdims=True).round().astype(np.uint8)
+    return np.asarray(crops.mean(axis=(1, 2), keepdims=True).round().astype(np.uint8))
 
 
 def deletion_curve(
@@ -95,11 +120,11 @@ def deletion_curve(
     Returns
     -------
     numpy.ndarray, (N, `STEPS` + 1)
-        From the whole crop to nothing of it.
+        From the whole crop to a crop without any pixel of it.
 
     References
     ----------
-    Petsiuk, Das, Saenko: RISE. BMVC 2018.
+    Petsiuk, Das, Saenko (2018). RISE: randomized input sampling for explanation of black-box models. BMVC.
     """
     return _curve(classifier, crops, np.broadcast_to(_mean_colour(crops), crops.shape), heatmaps, targets)
 
@@ -107,7 +132,25 @@ def deletion_curve(
 def insertion_curve(
     classifier: Classifier, crops: np.ndarray, heatmaps: np.ndarray, targets: np.ndarray
 ) -> np.ndarray:
-    """Class probability while the largest values of the map appear in a blurred crop; as `deletion_curve`."""
+    """Class probability while the pixels with the largest values of the map are inserted into the blurred crop.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    crops : numpy.ndarray, (N, h, w, 3), uint8
+    heatmaps : numpy.ndarray, (N, h, w)
+    targets : numpy.ndarray, (N,), int
+        Column of the class that is explained, of each crop.
+
+    Returns
+    -------
+    numpy.ndarray, (N, `STEPS` + 1)
+        From the blurred crop to the whole crop.
+
+    References
+    ----------
+    Petsiuk, Das, Saenko (2018). RISE: randomized input sampling for explanation of black-box models. BMVC.
+    """
     return _curve(classifier, _blurred(crops), crops, heatmaps, targets)
 
 
@@ -124,13 +167,30 @@ def _curve(
 
 
 def area_under(curve: np.ndarray) -> np.ndarray:
-    """Area (N,) under curves (N, k) whose steps go from 0 to 1."""
-    return trapezoid(curve, dx=1 / (curve.shape[1] - 1), axis=1)
+    """Area under curves whose steps go from 0 to 1.
+
+    Parameters
+    ----------
+    curve : numpy.ndarray, (N, k)
+
+    Returns
+    -------
+    numpy.ndarray, (N,)
+    """
+    return np.asarray(trapezoid(curve, dx=1 / (curve.shape[1] - 1), axis=1))
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """Drops of the class probability, (N,) with the map's top region hidden, (N, draws) with random ones."""
+    """Drops of the class probability when a region is hidden.
+
+    Attributes
+    ----------
+    drop : numpy.ndarray, (N,)
+        With the region of the map's largest values hidden.
+    random_drop : numpy.ndarray, (N, draws)
+        With random regions hidden.
+    """
 
     drop: np.ndarray
     random_drop: np.ndarray
@@ -145,7 +205,7 @@ def occlusion(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Occlusion:
-    """Hide the top region of each map, and regions of the same shape and area at random places.
+    """Hide the region of each map's largest values, and regions of the same shape at random positions.
 
     Parameters
     ----------
@@ -155,8 +215,12 @@ def occlusion(
     targets : numpy.ndarray, (N,), int
     fill : {"black", "mean_colour"}
     draws : int
-        Random regions a crop.
+        Random regions for each crop.
     seed : int
+
+    Returns
+    -------
+    Occlusion
     """
     random = np.random.default_rng(seed)
     ranks = _ranks(heatmaps)
@@ -166,7 +230,7 @@ def occlusion(
 
     def drop(regions: np.ndarray) -> np.ndarray:
         hidden = np.where(regions[..., None], colour, crops)
-        return whole - class_probabilities(classifier, hidden, targets)
+        return np.asarray(whole - class_probabilities(classifier, hidden, targets))
 
     moved = []
     for _ in range(draws):

@@ -1,8 +1,8 @@
-"""The randomisation check: heatmaps must not look like those of the same model with random weights.
+"""The randomisation check: heatmaps must differ from those of the same model with random weights.
 
 References
 ----------
-Adebayo et al.: Sanity Checks for Saliency Maps. NeurIPS 2018.
+Adebayo et al. (2018). Sanity checks for saliency maps. NeurIPS.
 """
 
 from __future__ import annotations
@@ -28,14 +28,24 @@ if TYPE_CHECKING:
 
 #: From a classifier, crops (N, h, w, 3) and classes (N,) to maps (N, h, w).
 Explainer = Callable[["Classifier", np.ndarray, np.ndarray], np.ndarray]
-#: Random networks that the whole model's maps are held against.
+#: Networks that are random as a whole, with whose maps the model's are compared.
 REPEATS = 3
-#: Crops on which a random network's normalisations are measured.
+#: Crops on which the batch normalisation statistics of a random network are measured.
 MEASURED = 64
 
 
 def fresh_network(classifier: Classifier, seed: int) -> nn.Module:
-    """Build the classifier's architecture with random weights, as its own builder draws them."""
+    """Build the classifier's architecture with new random weights.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    seed : int
+
+    Returns
+    -------
+    torch.nn.Module
+    """
     card = classifier.card
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -43,24 +53,37 @@ def fresh_network(classifier: Classifier, seed: int) -> nn.Module:
 
 
 def stages(classifier: Classifier) -> list[list[str]]:
-    """Names of the parameters of each stage, from the head to the stem."""
+    """Names of the parameters of each stage, from the head to the stem.
+
+    Parameters
+    ----------
+    classifier : Classifier
+
+    Returns
+    -------
+    list of list of str
+    """
     return unfreezing_stages(entry(classifier.card.architecture), classifier.net)
 
 
 def randomised(classifier: Classifier, names: Sequence[str], crops: np.ndarray, seed: int) -> Classifier:
     """Copy a classifier with some of its parameters drawn anew.
 
-    Batch normalisations that lose their parameters measure their statistics anew on `crops`, as those of a
-    trained network have been measured: else a deep random network would let nothing through.
+    Batch normalisations with new parameters measure their statistics again on `crops`: with the old statistics,
+    the activations of a deep random network would vanish.
 
     Parameters
     ----------
     classifier : Classifier
-        Left as it is.
+        It is not changed.
     names : sequence of str
-        Of parameters.
+        Parameters that are drawn anew.
     crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
     seed : int
+
+    Returns
+    -------
+    Classifier
     """
     net, fresh = copy.deepcopy(classifier.net), fresh_network(classifier, seed)
     own, other = dict(net.named_parameters()), dict(fresh.named_parameters())
@@ -83,17 +106,26 @@ def randomised(classifier: Classifier, names: Sequence[str], crops: np.ndarray, 
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pearson correlation and structural similarity, (N,) each, of maps (N, h, w) from 0 to 1.
+    """Pearson correlation and structural similarity of maps.
 
-    A map that is the same everywhere correlates with none.
+    Parameters
+    ----------
+    first, second : numpy.ndarray, (N, h, w)
+        0 to 1.
+
+    Returns
+    -------
+    pearson, ssim : numpy.ndarray, (N,)
+        The correlation with a constant map is 0.
     """
     a = first.reshape(len(first), -1).astype(np.float64)
     b = second.reshape(len(second), -1).astype(np.float64)
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     pearson = np.divide((a * b).sum(axis=1), size, out=np.zeros(len(a)), where=size > 1e-9)
-    alike = [structural_similarity(x, y, data_range=1.0) for x, y in zip(first, second, strict=True)]
-    return pearson, np.array(alike)
+    measure: Callable[..., float] = structural_similarity
+    ssim = [measure(x, y, data_range=1.0) for x, y in zip(first, second, strict=True)]
+    return pearson, np.array(ssim)
 
 
 def iter_randomisation(
@@ -104,14 +136,14 @@ def iter_randomisation(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> Steps[dict[str, Any]]:
-    """Hold a model's maps against those of the same model with random weights.
+    """Compare a model's maps with those of the same model with random weights.
 
     Parameters
     ----------
     classifier : Classifier
     crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
     targets : numpy.ndarray, (N,), int
-        Class in question, the same for every network.
+        Column of the class that is explained, the same for every network.
     explain : callable
         Draws the maps.
     repeats : int
@@ -126,7 +158,13 @@ def iter_randomisation(
     -------
     dict
         ``whole`` and ``cascade`` with mean |r| (``pearson``) and mean SSIM, ``limit``, ``passed``: the mean
-        |r| is below the limit for networks that are random as a whole and, on average, over the cascade.
+        |r| is below the limit for networks that are random as a whole, and on average over the cascade of
+        stages.
+
+    Raises
+    ------
+    ArgumentError
+        If there are no crops.
     """
     if len(crops) == 0:
         raise ArgumentError("the randomisation check needs crops.")
@@ -138,26 +176,26 @@ def iter_randomisation(
     whole = []
     for repeat in range(repeats):
         yield Progress("check", 1 + repeat, total)
-        whole.append(_held_against(classifier, own, crops, targets, explain, everything, seed + repeat))
+        whole.append(_similarity_to(classifier, own, crops, targets, explain, everything, seed + repeat))
     cascade: list[dict[str, Any]] = []
     for depth in range(1, len(groups) + 1):
         yield Progress("check", repeats + depth, total)
         names = [name for group in groups[:depth] for name in group]
-        r, ssim = _held_against(classifier, own, crops, targets, explain, names, seed)
+        r, ssim = _similarity_to(classifier, own, crops, targets, explain, names, seed)
         cascade.append(
             {"stages": depth, "down_to": _stage_name(groups[depth - 1]), "pearson": r, "ssim": ssim}
         )
     pearson = float(np.mean([r for r, _ in whole]))
-    on_the_way = float(np.mean([step["pearson"] for step in cascade]))
+    in_cascade = float(np.mean([step["pearson"] for step in cascade]))
     return {
         "whole": {"pearson": pearson, "ssim": float(np.mean([s for _, s in whole])), "repeats": repeats},
         "cascade": cascade,
         "limit": RANDOMISATION_LIMIT,
-        "passed": max(pearson, on_the_way) < RANDOMISATION_LIMIT,
+        "passed": max(pearson, in_cascade) < RANDOMISATION_LIMIT,
     }
 
 
-def _held_against(
+def _similarity_to(
     classifier: Classifier,
     own: np.ndarray,
     crops: np.ndarray,
@@ -167,12 +205,12 @@ def _held_against(
     seed: int,
 ) -> tuple[float, float]:
     maps = explain(randomised(classifier, names, crops, seed), crops, targets)
-    pearson, alike = similarity(own, maps)
-    return float(np.abs(pearson).mean()), float(alike.mean())
+    pearson, ssim = similarity(own, maps)
+    return float(np.abs(pearson).mean()), float(ssim.mean())
 
 
 def _stage_name(names: Sequence[str]) -> str:
-    """What the parameters of a stage have in common: the name of a part of the network."""
+    """Common part of the names of a stage's parameters: the name of a part of the network."""
     parts = [name.split(".")[:-1] for name in names]
     common = []
     for level in zip(*parts, strict=False):

@@ -25,13 +25,18 @@ from napari_leukocls.io.html import render
 from napari_leukocls.io.serialise import table_bytes, write_json
 from napari_leukocls.results.summary import write_failures
 
-#: matplotlib's colour map: stained cells are blue and purple, so that its dark end is not drawn over them.
+#: matplotlib's colour map. Stained cells are blue and purple, so that small values are drawn transparent.
 COLOUR_MAP = "turbo"
-#: How much of a crop the largest value of a map covers.
+#: Opacity of the largest value of a map over its crop.
 STRONGEST = 0.75
 #: Colour of a crop without evidence.
 _GREY = 0.5
 _MARK = (20, 20, 20)
+
+#: Cells of each class in the figure.
+PER_CLASS = 3
+#: Largest number of cells in the report.
+MAX_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Explained:
     crop : numpy.ndarray, (h, w, 3), uint8
     heatmap : numpy.ndarray, (h, w), float32
     class_name : str
-        That the heatmap is asked about.
+        That the heatmap explains.
     probability : float
         Of that class.
     mask : numpy.ndarray, (h, w), bool, or None
@@ -53,7 +58,7 @@ class Explained:
     words : str
         Morphology.
     figures : dict of str to float
-        Checks of this cell.
+        Results of the checks of this cell.
     """
 
     name: str
@@ -68,16 +73,28 @@ class Explained:
 
 @lru_cache(maxsize=1)
 def _colours() -> np.ndarray:
-    return (colormaps[COLOUR_MAP](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+    colours = colormaps[COLOUR_MAP](np.linspace(0, 1, 256))[:, :3] * 255
+    return np.asarray(colours.round().astype(np.uint8))
 
 
 def coloured(heatmap: np.ndarray) -> np.ndarray:
-    """Return a heatmap (h, w), 0 to 1, in colours: (h, w, 3) uint8."""
-    return _colours()[(np.clip(heatmap, 0, 1) * 255).round().astype(np.uint8)]
+    """Colour a heatmap.
+
+    Parameters
+    ----------
+    heatmap : numpy.ndarray, (h, w)
+        0 to 1.
+
+    Returns
+    -------
+    numpy.ndarray, (h, w, 3), uint8
+    """
+    colours: np.ndarray = _colours()[(np.clip(heatmap, 0, 1) * 255).round().astype(np.uint8)]
+    return colours
 
 
 def overlaid(crop: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """Lay a heatmap over its crop, the more the larger it is, with a line at half of its largest value.
+    """Draw a heatmap over its crop, more opaque for larger values, with a line at half of the largest value.
 
     Parameters
     ----------
@@ -92,22 +109,36 @@ def overlaid(crop: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     share = STRONGEST * np.clip(heatmap, 0, 1)[..., None]
     mixed = (crop * (1 - share) + coloured(heatmap) * share).round().astype(np.uint8)
     edges, _ = cv2.findContours((heatmap >= 0.5).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(np.ascontiguousarray(mixed), edges, -1, _MARK, 1)
+    return np.asarray(cv2.drawContours(np.ascontiguousarray(mixed), edges, -1, _MARK, 1))
 
 
 def strip(cell: Explained) -> np.ndarray:
-    """Return crop, map and overlay side by side: (h, 3 w, 3) uint8."""
+    """Draw crop, map and overlay side by side.
+
+    Parameters
+    ----------
+    cell : Explained
+
+    Returns
+    -------
+    numpy.ndarray, (h, 3 w, 3), uint8
+    """
     return np.hstack([cell.crop, coloured(cell.heatmap), overlaid(cell.crop, cell.heatmap)])
 
 
 def panel_figure(cells: Sequence[Explained], per_class: int, title: str = "") -> Figure:
-    """Draw crop, map and overlay of up to `per_class` cells a class, one row a class, surest first.
+    """Draw crop, map and overlay of cells: one row a class, most probable cell first.
 
     Parameters
     ----------
     cells : sequence of Explained
     per_class : int
+        Largest number of cells of each class.
     title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     names = sorted({cell.class_name for cell in cells})
     rows = [
@@ -123,9 +154,9 @@ def panel_figure(cells: Sequence[Explained], per_class: int, title: str = "") ->
     if title:
         figure.suptitle(title, fontsize=9)
     grid = figure.add_gridspec(max(1, len(rows)), columns)
-    for place, row in enumerate(rows):
+    for i, row in enumerate(rows):
         for number, cell in enumerate(row):
-            axes = figure.add_subplot(grid[place, number])
+            axes = figure.add_subplot(grid[i, number])
             axes.imshow(strip(cell), interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
@@ -135,21 +166,15 @@ def panel_figure(cells: Sequence[Explained], per_class: int, title: str = "") ->
                 axes.axvline(edge - 0.5, color="white", linewidth=1.5)
             if number == 0:
                 axes.set_ylabel(cell.class_name.replace("_", "\n"), fontsize=8)
-            if place == len(rows) - 1 and number == 0:
+            if i == len(rows) - 1 and number == 0:
                 axes.set_xlabel("crop  |  heatmap  |  both (line: half of the largest value)", fontsize=7)
     if rows:
         bar = figure.colorbar(
             ScalarMappable(cmap=COLOUR_MAP), ax=figure.axes, shrink=min(1.0, 2.0 / len(rows)), pad=0.01
         )
-        bar.set_label("evidence for the class, each map by itself", fontsize=7)
+        bar.set_label("evidence for the class, each map scaled by itself", fontsize=7)
         bar.ax.tick_params(labelsize=6)
     return figure
-
-
-#: Cells a class in the figure.
-PER_CLASS = 3
-#: Cells in the report.
-MAX_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -159,7 +184,7 @@ class ExplainedImage:
     Attributes
     ----------
     name : str
-        Unique; of the files.
+        Unique; names its files.
     source : str
     kind : str
         ``field`` or ``crop``.
@@ -171,7 +196,7 @@ class ExplainedImage:
     um_per_px : float
         Of `heatmap`.
     pixels : numpy.ndarray, (H, W, 3), uint8
-        What `heatmap` lies over.
+        The image under `heatmap`.
     """
 
     name: str
@@ -186,7 +211,7 @@ class ExplainedImage:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What ``leukocls explain`` found.
+    """The result of ``leukocls explain``.
 
     Attributes
     ----------
@@ -216,7 +241,16 @@ class Explanation:
 
 
 def explanations_table(explanation: Explanation) -> pd.DataFrame:
-    """``explanations.csv``: one row a cell."""
+    """Return the table of ``explanations.csv``, one row a cell.
+
+    Parameters
+    ----------
+    explanation : Explanation
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
     rows = [
         {
             "image": image.name,
@@ -238,13 +272,13 @@ def explanations_table(explanation: Explanation) -> pd.DataFrame:
 
 
 def write_explanation(explanation: Explanation, folder: Path) -> None:
-    """Fill a folder.
+    """Write an explanation into a folder.
 
     Parameters
     ----------
     explanation : Explanation
     folder : Path
-        Exists and is empty: see `napari_leukocls.io.atomic.replacing_folder`.
+        It exists and is empty: see `napari_leukocls.io.atomic.replacing_folder`.
     """
     if explanation.failures:
         write_failures(explanation.failures, folder / "failures.csv")
@@ -287,7 +321,7 @@ def _write_heatmap(image: ExplainedImage, folder: Path) -> None:
 def _page(explanation: Explanation, pictures: Mapping[str, bytes]) -> str:
     shown = explanation.cells[:MAX_SHOWN]
     names = [image.name for image in explanation.images for _ in image.cells]
-    strips = {f"cell_{place}": _png(strip(cell)) for place, cell in enumerate(shown)}
+    strips = {f"cell_{i}": _png(strip(cell)) for i, cell in enumerate(shown)}
     return render(
         "explanation",
         {**pictures, **strips},
@@ -295,8 +329,8 @@ def _page(explanation: Explanation, pictures: Mapping[str, bytes]) -> str:
         checks=explanation.checks,
         notes=explanation.notes,
         cells=[
-            {"picture": f"cell_{place}", "image": name, "cell": cell}
-            for place, (name, cell) in enumerate(zip(names, shown, strict=False))
+            {"picture": f"cell_{i}", "image": name, "cell": cell}
+            for i, (name, cell) in enumerate(zip(names, shown, strict=False))
         ],
         n_cells=len(explanation.cells),
         columns=_columns(shown),

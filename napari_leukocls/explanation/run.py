@@ -28,18 +28,19 @@ from napari_leukocls.progress import CancelToken, Progress, staged
 if TYPE_CHECKING:
     from napari_leukocls.io.inputs import SlideInput
 
-#: Cells that are checked, and of these the ones that random networks are shown.
+#: Largest number of cells that are checked, and of cells in the randomisation check.
 MAX_CHECKED = 64
 MAX_RANDOMISED = 32
 
-#: Sides, pixels, of images that may be of one cell; and of those that are where nothing tells the scale.
+#: Longest side, pixels, of an image that may show one cell; and of one that is taken for one cell where the scale
+#: is unknown.
 MAX_CROP_PX, CROP_PX = 1200, 600
 KINDS = ("auto", "field", "crop")
 
 
 @dataclass(frozen=True)
 class Given:
-    """An image to explain: its pixel size where it is known, and whether it is a field or a crop."""
+    """An image to explain, its pixel size if it is known, and whether it is a ``field`` or a ``crop``."""
 
     slide: SlideInput
     um_per_px: float | None
@@ -70,9 +71,9 @@ def iter_explain(
         Whether to run the checks, on up to `MAX_CHECKED` cells taken evenly from all.
     device : str
     um_per_px : float, optional
-        Pixel size of all images; by default the file's, else the red cells tell.
+        Pixel size of all images; by default the file's, else it is estimated from the red cells.
     kind : {"auto", "field", "crop"}
-        ``auto`` takes images of at most 40 micrometres a side for crops of one cell.
+        ``auto`` takes images of at most 40 micrometres a side as crops of one cell.
     cancel : CancelToken, optional
 
     Yields
@@ -85,7 +86,12 @@ def iter_explain(
 
     Raises
     ------
-    LeukoclsError
+    ArgumentError
+        If `kind` or the method does not exist.
+    InputError
+        If no image could be explained.
+    ModelError
+        If the model has no layer that heatmaps can be made from.
     """
     if kind not in KINDS:
         raise ArgumentError(f"an image is one of {', '.join(KINDS)}, not '{kind}'.")
@@ -95,7 +101,7 @@ def iter_explain(
         method = cam.method_named(method)
     engine = load_engine(make_config(classifier=model, device=device, pixel_size_um=um_per_px))
     chosen = method or cam.default_method(engine.classifier.card)
-    # Before any image: a model without places is refused at once.
+    # Before any image is read: a model without a layer for heatmaps is refused at once.
     facts = _facts(engine, chosen)
     given, failures, notes = _sort(expand_inputs(images), engine, um_per_px, kind)
     done = yield from _each(given, engine, chosen, entry.path, token, notes, failures)
@@ -109,12 +115,12 @@ def iter_explain(
 
 
 def _facts(engine: Engine, method: str) -> dict[str, Any]:
-    """Which model is explained and how, and whether its heatmaps were found to be worth anything.
+    """The model, the method, and the state of the checks in its card.
 
     Raises
     ------
     LeukoclsError
-        Where the model has no places that a heatmap could be of.
+        If the model has no layer that heatmaps can be made from.
     """
     card = engine.classifier.card
     layers = list(cam.reader(engine.classifier).layers)
@@ -138,11 +144,11 @@ def _each(
     notes: list[str],
     failures: list[tuple[SlideInput, str]],
 ) -> Generator[Progress, None, list[ExplainedImage]]:
-    """Explain one image after the other; what goes wrong with one is added to `failures`."""
+    """Explain one image after the other; errors are added to `failures`."""
     done: list[ExplainedImage] = []
-    for place, one in enumerate(given):
+    for i, one in enumerate(given):
         token.check()
-        yield Progress("explain", place, len(given), one.slide.slide_id)
+        yield Progress("explain", i, len(given), one.slide.slide_id)
         try:
             explain = _field if one.kind == "field" else _crop
             done.append((yield from explain(one, engine, method, folder, token, notes)))
@@ -163,7 +169,7 @@ def _run(engine: Engine, method: str, check: bool, um_per_px: float | None, kind
 def _sort(
     slides: Sequence[SlideInput], engine: Engine, um_per_px: float | None, kind: str
 ) -> tuple[list[Given], list[tuple[SlideInput, str]], list[str]]:
-    """Tell fields and crops apart, and find the scale of crops; images that cannot be read are left out."""
+    """Separate fields from crops, and find the scale of crops; images that cannot be read are left out."""
     kept: list[tuple[SlideInput, tuple[int, int], float | None]] = []
     failures: list[tuple[SlideInput, str]] = []
     for slide in slides:
@@ -205,7 +211,9 @@ def _crop(
     pixels = read_image(one.slide.fields[0], one.slide.slide_id).pixels
     cell = cut_central(pixels, one.um_per_px, engine.compact, rule)
     if not cell.found:
-        notes.append(f"{one.slide.slide_id}: no cell was outlined in the middle; the middle itself was cut.")
+        notes.append(
+            f"{one.slide.slide_id}: no cell was found at the centre; the centre of the image was cut."
+        )
     crops = cell.crop[None]
     shares = join_kinds(classifier.predict(crops), cell.kind[None]).probabilities[0]
     best = int(shares.argmax())
@@ -249,28 +257,26 @@ def _field(
 def _checked(
     images: list[ExplainedImage], engine: Engine, method: str, token: CancelToken, notes: list[str]
 ) -> Generator[Progress, None, tuple[list[ExplainedImage], dict[str, Any]]]:
-    """Check the maps; the images again, with each checked cell's figures."""
+    """Check the maps; return the images with the results of each checked cell."""
     cells = [(at, number) for at, image in enumerate(images) for number in range(len(image.cells))]
     if not cells:
         raise InputError("there is no cell to check: give images with leukocytes.")
     if len(cells) > MAX_CHECKED:
         notes.append(f"{MAX_CHECKED} of {len(cells)} cells were checked, taken evenly from all.")
-    chosen = [
-        cells[place] for place in np.linspace(0, len(cells) - 1, min(MAX_CHECKED, len(cells))).astype(int)
-    ]
-    asked = [images[at].cells[number] for at, number in chosen]
+    chosen = [cells[i] for i in np.linspace(0, len(cells) - 1, min(MAX_CHECKED, len(cells))).astype(int)]
+    checked = [images[at].cells[number] for at, number in chosen]
     classifier = engine.classifier
     steps = check_model(
         classifier,
-        np.stack([cell.crop for cell in asked]),
-        np.array([classifier.classes.index(cell.class_name) for cell in asked]),
+        np.stack([cell.crop for cell in checked]),
+        np.array([classifier.classes.index(cell.class_name) for cell in checked]),
         method,
-        [cell.mask for cell in asked],
-        maps=np.stack([cell.heatmap for cell in asked]),
+        [cell.mask for cell in checked],
+        maps=np.stack([cell.heatmap for cell in checked]),
         max_randomised=MAX_RANDOMISED,
     )
     figures, per_cell = yield from staged("check", token, steps)
-    for place, (at, number) in enumerate(chosen):
-        found = {name: float(values[place]) for name, values in per_cell.items()}
+    for i, (at, number) in enumerate(chosen):
+        found = {name: float(values[i]) for name, values in per_cell.items()}
         images[at].cells[number] = replace(images[at].cells[number], figures=found)
     return images, figures

@@ -1,4 +1,4 @@
-"""Whether a model's heatmaps can be trusted, from the checks that its card holds. No torch here."""
+"""Whether a model's heatmaps can be trusted, from the checks that its card holds. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def own_method(card: ModelCard) -> str:
 
 
 def badge(card: ModelCard, method: str | None = None) -> tuple[State, str]:
-    """Tell in one word, and in figures, whether a model's heatmaps can be trusted.
+    """State in one word, and in figures, whether a model's heatmaps can be trusted.
 
-    ``failed``: the maps are similar with random weights, so that they do not show what the model has learnt.
-    ``weak``: they depend on the model, but hiding or showing the marked region changes its probabilities no more than
-    another region does. ``trusted``: all checks are passed. ``unchecked``: the card holds no checks of this method, or
-    they belong to other weights.
+    ``failed``: the maps look alike with random weights, so that they do not show what the model learnt.
+    ``weak``: they depend on the model, but hiding or showing what they point at changes its mind no more than
+    something else does. ``trusted``: all checks are passed. ``unchecked``: the card holds no checks of this
+    method, or they belong to other weights.
 
     Parameters
     ----------
@@ -61,16 +61,17 @@ def badge(card: ModelCard, method: str | None = None) -> tuple[State, str]:
 
 
 def state_of(found: Mapping[str, Any]) -> State:
-    """Sum up the checks of one heatmap method in one word.
+    """Return the state that follows from the checks of one method.
 
     Parameters
     ----------
     found : mapping
-        Figures of the method in `napari_leukocls.models.card.ExplanationChecks`.
+        The checks, as a card holds them.
 
     Returns
     -------
     str
+        ``trusted``, ``weak`` or ``failed``; see `badge`.
     """
     if not found["randomisation"]["passed"]:
         return "failed"
@@ -82,12 +83,12 @@ def state_of(found: Mapping[str, Any]) -> State:
 
 
 def figures_text(found: Mapping[str, Any]) -> str:
-    """Write the figures of one heatmap method's checks in one line.
+    """Return the figures of one method's checks in one line.
 
     Parameters
     ----------
     found : mapping
-        Figures of the method in `napari_leukocls.models.card.ExplanationChecks`.
+        The checks, as a card holds them.
 
     Returns
     -------

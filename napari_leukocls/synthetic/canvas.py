@@ -1,4 +1,4 @@
-"""The field on which cells are laid: dye densities, and who owns which pixel."""
+"""The field on which cells are drawn: dye densities, and the label of each pixel."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ NUCLEUS, BASOPHILIA, EOSIN, HAEMOGLOBIN, AZURE, DIRT = range(len(DYES))
 
 @dataclass
 class Drawing:
-    """One cell (or speck) before it is laid on the field.
+    """One cell (or other object) before it is added to the field.
 
     Attributes
     ----------
     y0, x0 : int
         Position of its window in the field.
     dyes : dict of int to numpy.ndarray, (h, w)
-        Density of each dye that it holds.
+        Density of each of its dyes.
     coverage : numpy.ndarray, (h, w)
         0..1; the cell's mask is where it is above one half.
     displaces : float
-        Share of what lies below that it pushes aside (0 for things that overlap like glass).
+        Share of the density below that it replaces; 0 for objects that are transparent.
     """
 
     y0: int
@@ -68,12 +68,12 @@ class Canvas:
         ----------
         drawing : Drawing
         label : int
-            What its pixels are called; 0 leaves the labels alone (dirt is not a cell).
+            Label of its pixels; 0 does not change the labels (dirt is not a cell).
 
         Returns
         -------
         int
-            Pixels of its whole mask, also those outside the field.
+            Pixels of its whole mask, including those outside the field.
         """
         whole = int((drawing.coverage > 0.5).sum())
         windows = self._windows(drawing)

@@ -1,4 +1,4 @@
-"""Where the cells of a field lie, and how neighbours press each other out of shape."""
+"""Positions of the cells of a field, and deformation of cells that touch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from napari_leukocls.synthetic.recipe import SmearRecipe
 from napari_leukocls.synthetic.red_cells import choose_shape, red_cell_outline
 from napari_leukocls.synthetic.shapes import flatten_outline
 
-#: Places that are tried for each cell; the roomiest is taken if none is free.
+#: Positions that are tried for each cell; if none is free, the one with most space is used.
 N_CANDIDATES = 40
 
 
 @dataclass
 class PlacedCell:
-    """A cell that has a place: micrometres from the field's corner.
+    """A cell with its position; micrometres from the corner of the field.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class PlacedCell:
 
 
 class _Layout:
-    """Throws cells on a field one by one, each where there is room for it."""
+    """Adds cells to a field one by one, each where there is space for it."""
 
     def __init__(self, rng: np.random.Generator, recipe: SmearRecipe) -> None:
         self.rng = rng
@@ -96,7 +96,7 @@ class _Layout:
         return points[((points >= 0) & (points < (self.height, self.width))).all(1)]
 
     def roomiest(self, points: np.ndarray, radius: float, share: dict[str, float]) -> np.ndarray:
-        """The first point that keeps its distance from all cells, else the one that does so best."""
+        """The first point that is far enough from all cells, else the one with most space."""
         if len(self.cells) == 0:
             return np.asarray(points[0])
         factor = np.array([share[str(kind)] for kind in self._kind])
@@ -160,7 +160,7 @@ def _place_platelets(layout: _Layout) -> None:
 
 
 def _press(rng: np.random.Generator, cells: list[PlacedCell], squeeze: float) -> None:
-    """Flatten cells where they touch; leukocytes hardly yield, red cells do."""
+    """Flatten cells where they touch; red cells are deformed more than leukocytes."""
     if len(cells) < 2:
         return
     centres = np.array([(cell.y, cell.x) for cell in cells])
@@ -186,7 +186,7 @@ def _press(rng: np.random.Generator, cells: list[PlacedCell], squeeze: float) ->
 
 
 def lay_out(rng: np.random.Generator, recipe: SmearRecipe) -> list[PlacedCell]:
-    """Choose place, size and outline of every cell of a recipe.
+    """Choose position, size and outline of every cell of a recipe.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ NucleusField = Callable[[np.random.Generator, Patch, float], np.ndarray]
 
 @dataclass(frozen=True)
 class Granules:
-    """Granules of one kind: number per square micrometre, radius (um), dyes and where they lie."""
+    """Granules of one kind: number per square micrometre, radius (um), dyes, and density over the nucleus."""
 
     per_um2: tuple[float, float]
     radius_um: tuple[float, float]
@@ -35,7 +35,7 @@ class Granules:
 
 @dataclass(frozen=True)
 class LeukocyteStyle:
-    """How one class looks; every pair is a range from which each cell is drawn."""
+    """Appearance of one class; each pair is a range from which the value of a cell is drawn."""
 
     diameter_um: tuple[float, float]
     nucleus: NucleusField
@@ -53,10 +53,13 @@ class LeukocyteStyle:
     tail: float = 0.0
 
 
+#: Fine granules of neutrophils.
 _FINE = Granules((1.2, 3.5), (0.10, 0.17), {EOSIN: (0.1, 0.35), AZURE: (0.08, 0.3)}, 0.15)
 
+#: Azurophilic granules of immature cells.
 _AZUROPHIL = Granules((0.3, 1.4), (0.11, 0.18), {AZURE: (0.25, 0.7)}, 0.2)
 
+#: Appearance of each class.
 STYLES: dict[str, LeukocyteStyle] = {
     "segmented_neutrophil": LeukocyteStyle(
         (11.5, 14.5),
@@ -163,18 +166,18 @@ STYLES: dict[str, LeukocyteStyle] = {
 
 
 def leukocyte_outline(rng: np.random.Generator, name: str) -> np.ndarray:
-    """Draw the outline of a leukocyte before its neighbours press on it.
+    """Draw the outline of a cell, before its neighbours press on it.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     name : str
-        Class of the cell.
+        One of `LEUKOCYTE_CLASSES`.
 
     Returns
     -------
     numpy.ndarray, (256,)
-        Radii, um.
+        Radii, micrometres.
     """
     style = STYLES[name]
     outline = wavy_outline(rng, style.roughness * rng.lognormal(0, 0.45), modes=6)
@@ -187,12 +190,12 @@ def leukocyte_outline(rng: np.random.Generator, name: str) -> np.ndarray:
     if rng.random() < style.tail:
         turned = np.angle(np.exp(1j * (ANGLES - rng.uniform(0, 6.3))))
         outline = outline + rng.uniform(0.2, 0.6) * np.exp(-((turned / rng.uniform(0.2, 0.5)) ** 2))
-    # Spreading drags a few cells out of shape whatever their class.
+    # Spreading the blood deforms a few cells of every class.
     elongation = rng.uniform(1.25, 1.6) if rng.random() < 0.07 else rng.uniform(*style.elongation)
     outline = stretch_outline(outline, elongation, rng.uniform(0, np.pi))
-    # Near the outline of a circle of the drawn diameter whatever the waves.
+    # The area is that of a circle with the drawn diameter.
     outline = outline / np.sqrt(np.mean(outline**2))
-    return outline * rng.uniform(*style.diameter_um) / 2
+    return np.asarray(outline * rng.uniform(*style.diameter_um) / 2)
 
 
 def _sprinkle(rng: np.random.Generator, patch: Patch, granules: Granules, where: np.ndarray) -> np.ndarray:
@@ -203,7 +206,7 @@ def _sprinkle(rng: np.random.Generator, patch: Patch, granules: Granules, where:
     grain[hits] = rng.uniform(0.5, 1.2, int(hits.sum()))
     sigma = max(rng.uniform(*granules.radius_um) / patch.um_per_px / 1.4, 0.35)
     blurred = ndimage.gaussian_filter(grain, sigma, truncate=3)
-    # A lone granule peaks at one; heaps saturate instead of growing without bound.
+    # A single granule has a maximum of 1; the density of clusters saturates.
     return np.asarray(np.tanh(1.3 * blurred * (2 * np.pi * sigma**2)))
 
 
@@ -248,7 +251,7 @@ def _nucleus(
     # The nucleus stays within the cell.
     field = np.maximum(field, rng.uniform(0.1, 0.35) - patch.depth)
     mask = soft_mask(field, patch.um_per_px)
-    # Thinner towards its edge, but dark there: the envelope carries chromatin.
+    # Thinner towards its edge, but dark at the edge itself: there is chromatin at the envelope.
     body = 0.84 + 0.16 * np.clip(-field / 1.2, 0, 1) + 0.1 * np.exp(-(((field + 0.25) / 0.2) ** 2))
     density = rng.uniform(*style.nucleus_density) * body * _chromatin(rng, textures, style, field.shape)
     if style.nucleus is nuclei.smear_all:
@@ -288,7 +291,7 @@ def draw_leukocyte(
     field, nucleus = _nucleus(rng, textures, style, patch)
     inside = soft_mask(field, um_per_px)
     outside = patch.coverage * (1 - 0.85 * inside)
-    # The pale zone that some nuclei have round them.
+    # The pale zone around some nuclei.
     clear = 1 - style.halo * np.exp(-((np.maximum(field, 0) / 0.8) ** 2)) * rng.uniform(0, 1)
     uneven = 1 + style.cytoplasm_texture * (
         0.6 * textures.cut("mid", shape, rng)

@@ -23,7 +23,7 @@ def _lobes(
 
 
 def _arc(rng: np.random.Generator, n: int, radius: float, sweep: float) -> np.ndarray:
-    """Points (n, 2) along a wobbly arc round the cell's centre."""
+    """Points (n, 2) along an irregular arc around the cell's centre."""
     angles = rng.uniform(0, 2 * np.pi) + np.linspace(-sweep / 2, sweep / 2, n) + rng.normal(0, 0.12, n)
     radii = radius * rng.uniform(0.72, 1.12, n)
     return np.stack([radii * np.sin(angles), radii * np.cos(angles)], axis=1)
@@ -36,14 +36,13 @@ def segmented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
     ----------
     rng : numpy.random.Generator
     patch : Patch
-        The pixels around the cell.
     r : float
-        Radius of the cell, um.
+        Radius of the cell, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     n = int(rng.choice([2, 3, 4, 5], p=[0.18, 0.42, 0.3, 0.1]))
     size = r * {2: 0.37, 3: 0.33, 4: 0.29, 5: 0.255}[n]
@@ -53,20 +52,19 @@ def segmented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def bilobed(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """Two, rarely three, thick lobes on one side, as eosinophils and basophils have.
+    """Two, rarely three, plump lobes to one side, as in eosinophils and basophils.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     patch : Patch
-        The pixels around the cell.
     r : float
-        Radius of the cell, um.
+        Radius of the cell, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     n = 2 if rng.random() < 0.8 else 3
     centres = _arc(rng, n, r * 0.47, rng.uniform(1.7, 2.6))
@@ -75,20 +73,19 @@ def bilobed(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def band(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """A curved band of even width: a C, a U or an S.
+    """A curved band of even width, in the form of a C, a U or an S.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     patch : Patch
-        The pixels around the cell.
     r : float
-        Radius of the cell, um.
+        Radius of the cell, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     n = 9
     t = np.linspace(-1, 1, n)
@@ -114,20 +111,19 @@ def band(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def kidney(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """A large folded nucleus with a notch: kidney, horseshoe or clover.
+    """A large folded nucleus with one to three notches, as in monocytes.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     patch : Patch
-        The pixels around the cell.
     r : float
-        Radius of the cell, um.
+        Radius of the cell, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     a, b = r * rng.uniform(0.68, 0.85), r * rng.uniform(0.5, 0.68)
     angle = rng.uniform(0, 2 * np.pi)
@@ -155,14 +151,13 @@ def indented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
     ----------
     rng : numpy.random.Generator
     patch : Patch
-        The pixels around the cell.
     r : float
-        Radius of the cell, um.
+        Radius of the cell, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     a, b = r * rng.uniform(0.62, 0.78), r * rng.uniform(0.5, 0.66)
     angle, side = rng.uniform(0, 2 * np.pi, 2)
@@ -184,20 +179,19 @@ def indented(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def round_large(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """The nucleus of a lymphocyte: it fills nearly all of the cell, sometimes with a dent.
+    """The nucleus of a lymphocyte, which fills nearly the whole cell, sometimes with a notch.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     patch : Patch
-        The pixels around the cell.
     r : float
-        Radius of the cell, um.
+        Radius of the cell, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     fill = rng.choice([rng.uniform(0.86, 0.95), rng.uniform(0.78, 0.86)], p=[0.7, 0.3])
     ratio = rng.uniform(1.0, 1.18)
@@ -213,20 +207,19 @@ def round_large(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
 
 
 def round_small(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
-    """The small round nucleus of an erythroblast, central or to one side.
+    """The small round nucleus of an erythroblast, central or eccentric.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     patch : Patch
-        The pixels around the cell.
     r : float
-        Radius of the cell, um.
+        Radius of the cell, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     fill = rng.uniform(0.5, 0.72)
     side = rng.uniform(0, 2 * np.pi)
@@ -249,13 +242,12 @@ def smear_all(rng: np.random.Generator, patch: Patch, r: float) -> np.ndarray:
     ----------
     rng : numpy.random.Generator
     patch : Patch
-        The pixels around the cell.
     r : float
-        Radius of the cell, um.
+        Radius of the cell, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     return -patch.depth + 0.1 * r * rng.uniform(0, 1)

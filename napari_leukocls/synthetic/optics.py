@@ -1,4 +1,4 @@
-"""From dye densities to a camera's pixels: Beer-Lambert, lens, light, sensor, JPEG."""
+"""From dye densities to the pixels of a camera: Beer-Lambert law, lens, light, sensor, JPEG."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _scale_about_centre(plane: np.ndarray, shift_px: float) -> np.ndarray:
 def _through_lens(density: np.ndarray, camera: CameraRecipe, um_per_px: float) -> np.ndarray:
     """Transmission (3, H, W) after refraction, defocus and lateral colour."""
     sigma = camera.defocus_um / um_per_px
-    # A touch of the pixel's own width is always there.
+    # The width of a pixel itself always blurs a little.
     sigma = float(np.hypot(sigma, 0.45))
     transmission = np.empty_like(density)
     for channel in range(3):
@@ -80,7 +80,7 @@ def _through_lens(density: np.ndarray, camera: CameraRecipe, um_per_px: float) -
         if camera.fringe:
             wide = ndimage.gaussian_filter(plane, max(0.45 / um_per_px, 0.8), truncate=3)
             plane = plane + camera.fringe * (plane - wide)
-        # Blue is focused a little differently from red in plain lenses.
+        # Simple lenses have a slightly different focus for blue and red.
         blur = sigma * (1.0, 1.03, 1.15)[channel]
         plane = ndimage.gaussian_filter(np.power(np.float32(10), -plane), blur, truncate=3)
         transmission[channel] = _scale_about_centre(plane, camera.chromatic_px * (0.5, 0.0, -0.5)[channel])
@@ -115,10 +115,10 @@ def take_picture(rng: np.random.Generator, density: np.ndarray, recipe: SmearRec
         tint = np.asarray(recipe.stain.eosin, np.float32) + np.asarray(recipe.stain.basophilia, np.float32)
         mottle = camera.mottle * _smooth_field(rng, shape, 9.0 / recipe.um_per_px)
         mixed += mottle * (tint / tint.mean())[:, None, None]
-    seen = _through_lens(mixed, camera, recipe.um_per_px)
-    seen = (1 - camera.flare) * seen + camera.flare
+    transmission = _through_lens(mixed, camera, recipe.um_per_px)
+    transmission = (1 - camera.flare) * transmission + camera.flare
     glass = np.asarray(camera.glass, np.float32)[:, None, None]
-    picture = glass * _light(rng, camera, shape) * seen
+    picture = glass * _light(rng, camera, shape) * transmission
     if camera.sharpen:
         for channel in range(3):
             soft = ndimage.gaussian_filter(picture[channel], 1.0, truncate=3)
@@ -130,13 +130,13 @@ def take_picture(rng: np.random.Generator, density: np.ndarray, recipe: SmearRec
                 grain, (0, camera.noise_grain_px, camera.noise_grain_px), truncate=3
             )
             grain /= max(float(grain.std()), 1e-6)
-        # Photon noise grows with the root of the light; a quarter of it is read-out.
+        # Photon noise increases with the square root of the light; a quarter of the noise is read-out noise.
         picture += camera.noise * grain * (0.25 + 0.75 * np.sqrt(np.clip(picture, 0, 255) / 255))
-    return np.clip(np.moveaxis(picture, 0, -1) + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.moveaxis(picture, 0, -1) + 0.5, 0, 255).astype(np.uint8))
 
 
 def compress(pixels: np.ndarray, camera: CameraRecipe) -> np.ndarray:
-    """Compress pixels as JPEG and decode them again, if the recipe has a JPEG quality.
+    """Compress an image by JPEG and decode it, if the recipe has a JPEG quality.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""How Romanowsky stains and cameras differ from one laboratory to the next.
+"""Variation of Romanowsky stains and cameras between laboratories.
 
-Each dye is a vector of optical density in red, green and blue (Beer-Lambert: densities of what lies
-on top of each other add). The anchors were read off pictures of several laboratories; a recipe mixes them.
+Each dye is a vector of optical densities in red, green and blue. By the Beer-Lambert law, the densities of objects
+that overlap add up. The anchors were measured in images of several laboratories; a recipe mixes them.
 
 References
 ----------
@@ -17,7 +17,7 @@ import numpy as np
 
 Colour = tuple[float, float, float]
 
-#: Extremes between which a laboratory's dye lies, as density in red, green, blue per unit of dye.
+#: Vectors that are mixed for the dye of a laboratory: density in red, green, blue per unit of dye.
 ANCHORS: dict[str, tuple[Colour, ...]] = {
     "nucleus": (
         (0.78, 0.80, 0.28),
@@ -37,7 +37,7 @@ ANCHORS: dict[str, tuple[Colour, ...]] = {
     ),
     "azure": ((0.40, 0.66, 0.20), (0.20, 0.70, 0.26), (0.52, 0.60, 0.12)),
 }
-#: Colours of empty glass between which a camera's lies, RGB.
+#: Colours of empty glass that are mixed for a camera, RGB.
 GLASS: tuple[Colour, ...] = (
     (250, 248, 246),
     (252, 234, 200),
@@ -49,7 +49,7 @@ GLASS: tuple[Colour, ...] = (
     (236, 214, 226),
     (216, 212, 178),
 )
-#: How strongly each dye may take, as a range of factors.
+#: Range of the strength of each dye, as factors.
 STRENGTH = {
     "nucleus": (0.5, 1.3),
     "basophilia": (0.5, 1.4),
@@ -60,7 +60,7 @@ STRENGTH = {
 
 
 def _mix(rng: np.random.Generator, anchors: tuple[Colour, ...]) -> np.ndarray:
-    # A small concentration keeps most laboratories near one anchor, a few between two.
+    # With a small concentration, most laboratories are near one anchor and a few between two.
     weights = rng.dirichlet(np.full(len(anchors), 0.45))
     return np.asarray(weights @ np.array(anchors, dtype=float))
 
@@ -77,7 +77,7 @@ def random_stain_vectors(rng: np.random.Generator) -> dict[str, Any]:
     dict of str to tuple of float
         Fields of `StainRecipe`.
     """
-    # A film that was stained long is dark throughout; each dye then varies on its own as well.
+    # A long staining time makes all dyes darker; each dye varies by itself as well.
     overall = np.exp(rng.normal(0, 0.12))
     vectors = {}
     for dye, anchors in ANCHORS.items():
@@ -97,7 +97,7 @@ def random_camera_colours(rng: np.random.Generator) -> Colour:
 
     Returns
     -------
-    tuple of 3 float
+    tuple of float
         RGB, 0-255.
     """
     glass = _mix(rng, GLASS) * rng.choice(

@@ -1,4 +1,4 @@
-"""Platelets, and what is no cell at all: precipitate, dust, grains out of focus, burnt-in marks."""
+"""Platelets, and objects that are no cells: precipitate, dust, grains out of focus, scale bars and arrows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_leukocls.synthetic.shapes import ANGLES, Textures, make_patch, stret
 
 
 def platelet_outline(rng: np.random.Generator) -> np.ndarray:
-    """Draw the outline of a platelet: 1.5-4 um across, rarely a giant one.
+    """Draw the outline of a platelet: 1.5 to 4 um in diameter, rarely up to 6.5.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def platelet_outline(rng: np.random.Generator) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, (256,)
-        Radii, um.
+        Radii, micrometres.
     """
     outline = wavy_outline(rng, rng.uniform(0.03, 0.1), modes=7, decay=0.8)
     if rng.random() < 0.25:
@@ -31,7 +31,7 @@ def platelet_outline(rng: np.random.Generator) -> np.ndarray:
     diameter = float(np.clip(rng.lognormal(np.log(2.6), 0.26), 1.5, 4.0))
     if rng.random() < 0.04:
         diameter = rng.uniform(4.0, 6.5)
-    return np.clip(outline / np.sqrt(np.mean(outline**2)), 0.5, 1.8) * diameter / 2
+    return np.asarray(np.clip(outline / np.sqrt(np.mean(outline**2)), 0.5, 1.8) * diameter / 2)
 
 
 def draw_platelet(
@@ -77,7 +77,7 @@ def draw_platelet(
 def draw_speck(
     rng: np.random.Generator, textures: Textures, height: int, width: int, um_per_px: float
 ) -> Drawing:
-    """Draw an object that is not a cell, at a random position of the field.
+    """Draw an object that is no cell, at a random position.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def draw_speck(
         outline = stretch_outline(outline, rng.uniform(1.0, 2.4), rng.uniform(0, np.pi))
     patch = make_patch(outline, *centre, um_per_px, margin_um=2.5)
     if kind == "grain":
-        # Out of focus: a pale middle and a dark ring, as a lens shows a speck above the film.
+        # Out of focus: a pale centre and a dark ring, as of a speck above the focal plane.
         ring = np.exp(-(((patch.rho - size) / (0.35 * size)) ** 2))
         middle = np.exp(-((patch.rho / (0.7 * size)) ** 2))
         dyes = {DIRT: rng.uniform(0.05, 0.3) * ring - rng.uniform(0.0, 0.12) * middle}
@@ -125,13 +125,13 @@ def draw_speck(
 
 
 def add_scale_bar(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float) -> None:
-    """Draw a scale bar with ticks into a corner of a picture.
+    """Draw a scale bar with ticks into a corner of an image.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     pixels : numpy.ndarray, (H, W, 3), uint8
-        Changed in place.
+        It is changed.
     um_per_px : float
     """
     height, width = pixels.shape[:2]
@@ -150,13 +150,13 @@ def add_scale_bar(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float
 
 
 def add_arrow(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float) -> None:
-    """Draw a coloured arrow into a picture, as teaching pictures have.
+    """Draw a coloured arrow into an image, as in teaching material.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     pixels : numpy.ndarray, (H, W, 3), uint8
-        Changed in place.
+        It is changed.
     um_per_px : float
     """
     height, width = pixels.shape[:2]
@@ -179,15 +179,15 @@ def add_arrow(rng: np.random.Generator, pixels: np.ndarray, um_per_px: float) ->
 def add_specks(
     rng: np.random.Generator, textures: Textures, canvas: Canvas, count: int, um_per_px: float
 ) -> None:
-    """Draw specks on the canvas. They are not labelled.
+    """Add objects that are no cells to a field.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     textures : Textures
     canvas : Canvas
+        It is changed.
     count : int
-        Number of specks.
     um_per_px : float
     """
     height, width = canvas.labels.shape

@@ -1,4 +1,4 @@
-"""What a synthetic smear is to look like: validated, and enough (with a seed) to draw it again."""
+"""The recipe of a synthetic smear: validated settings which, with a seed, determine it completely."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ def choose_shape(rng: np.random.Generator, recipe: RedCellRecipe) -> str:
     Returns
     -------
     str
+        A key of `SHAPES`, ``round`` or ``polychromatic``.
     """
     if rng.random() < recipe.polychromasia:
         return "polychromatic"
@@ -48,19 +49,19 @@ def choose_shape(rng: np.random.Generator, recipe: RedCellRecipe) -> str:
 
 
 def red_cell_outline(rng: np.random.Generator, shape: str, diameter_um: float) -> np.ndarray:
-    """Draw the outline of a red cell before its neighbours press on it.
+    """Draw the outline of a red cell, before its neighbours press on it.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     shape : str
-        As `choose_shape` returns it.
+        As `choose_shape` gives it.
     diameter_um : float
 
     Returns
     -------
     numpy.ndarray, (256,)
-        Radii, um.
+        Radii, micrometres.
     """
     angle = rng.uniform(0, 2 * np.pi)
     outline = wavy_outline(rng, rng.uniform(0.015, 0.05), modes=5)

@@ -115,7 +115,7 @@ def _draw(rng: np.random.Generator, textures: Textures, cell: PlacedCell, recipe
 def _truth(
     labels: np.ndarray, placed: list[PlacedCell], whole_px: np.ndarray, um_per_px: float
 ) -> tuple[np.ndarray, tuple[SyntheticCell, ...]]:
-    """Drop what cannot be seen, number the rest 1..N, and describe each cell."""
+    """Remove cells that are not visible, number the others 1..N, and describe each cell."""
     visible = np.bincount(labels.ravel(), minlength=len(placed) + 1)
     kept = np.flatnonzero(visible >= MIN_VISIBLE_PX)
     kept = kept[kept > 0]
@@ -154,8 +154,8 @@ def render_smear(recipe: SmearRecipe, seed: int) -> SyntheticSmear:
     Returns
     -------
     SyntheticSmear
-        Holds as many cells as the recipe asks for, save those that a crowd hides altogether, and the
-        red cells that the edge of the field cuts.
+        With the cells of the recipe, except those that others cover completely, and with red cells that the
+        edge of the field cuts.
 
     References
     ----------

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.fft
 
-#: Angles at which an outline is tabulated.
+#: Number of angles at which an outline is tabulated.
 N_ANGLES = 256
+#: These angles, radians.
 ANGLES = np.linspace(0, 2 * np.pi, N_ANGLES, endpoint=False)
 
 
@@ -35,11 +36,11 @@ def wavy_outline(
     amplitude = roughness * rng.normal(0, 1, modes) / (orders - 1.0) ** decay
     phase = rng.uniform(0, 2 * np.pi, modes)
     radius = 1 + (amplitude[:, None] * np.cos(orders[:, None] * ANGLES + phase[:, None])).sum(0)
-    return np.clip(radius, 0.4, 1.8)
+    return np.asarray(np.clip(radius, 0.4, 1.8))
 
 
 def stretch_outline(radius: np.ndarray, ratio: float, angle: float) -> np.ndarray:
-    """Make an outline elliptic; its area stays the same.
+    """Make an outline elliptic without changing its area.
 
     Parameters
     ----------
@@ -55,7 +56,7 @@ def stretch_outline(radius: np.ndarray, ratio: float, angle: float) -> np.ndarra
     """
     turned = ANGLES - angle
     ellipse = 1 / np.sqrt((np.cos(turned) / ratio) ** 2 + np.sin(turned) ** 2)
-    return radius * ellipse / np.sqrt(ratio)
+    return np.asarray(radius * ellipse / np.sqrt(ratio))
 
 
 def flatten_outline(radius: np.ndarray, angle: float, distance: float, softness: float = 0.08) -> np.ndarray:
@@ -69,7 +70,7 @@ def flatten_outline(radius: np.ndarray, angle: float, distance: float, softness:
     distance : float
         Of the wall from the centre, in the unit of `radius`.
     softness : float
-        Radius of the corners as a share of the mean radius.
+        Rounding of the corners, as a share of the mean radius.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def flatten_outline(radius: np.ndarray, angle: float, distance: float, softness:
     wall = np.where(facing > 0.05, distance / np.maximum(facing, 0.05), np.inf)
     k = softness * float(radius.mean())
     # Smooth minimum, so that a pressed cell keeps rounded corners.
-    return -k * np.logaddexp(-radius / k, -np.minimum(wall, 1e3) / k)
+    return np.asarray(-k * np.logaddexp(-radius / k, -np.minimum(wall, 1e3) / k))
 
 
 @dataclass
@@ -113,13 +114,13 @@ class Patch:
     @property
     def depth(self) -> np.ndarray:
         """Distance inside the outline along the ray from the centre, micrometres; negative outside."""
-        return self.radius - self.rho
+        return np.asarray(self.radius - self.rho)
 
 
 def make_patch(
     outline_um: np.ndarray, y_px: float, x_px: float, um_per_px: float, margin_um: float = 0.6
 ) -> Patch:
-    """Lay a polar window over the pixel grid for an outline centred at (`y_px`, `x_px`).
+    """Make a polar window on the pixel grid for an outline centred at (`y_px`, `x_px`).
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def make_patch(
         Centre, pixels of the field.
     um_per_px : float
     margin_um : float
-        Room round the outline.
+        Margin around the outline, micrometres.
 
     Returns
     -------
@@ -142,9 +143,9 @@ def make_patch(
     x = ((line + (x0 - x_px)) * um_per_px)[None, :]
     y, x = np.broadcast_arrays(y.astype(np.float32), x.astype(np.float32))
     rho = np.hypot(y, x)
-    place = (np.arctan2(y, x) % (2 * np.pi)) * (N_ANGLES / (2 * np.pi))
-    low = np.floor(place).astype(np.intp)
-    share = (place - low).astype(np.float32)
+    position = (np.arctan2(y, x) % (2 * np.pi)) * (N_ANGLES / (2 * np.pi))
+    low = np.floor(position).astype(np.intp)
+    share = (position - low).astype(np.float32)
     table = outline_um.astype(np.float32)
     radius = table[low % N_ANGLES] * (1 - share) + table[(low + 1) % N_ANGLES] * share
     coverage = np.clip((radius - rho) / um_per_px + 0.5, 0, 1)
@@ -152,89 +153,91 @@ def make_patch(
 
 
 def ellipse_field(patch: Patch, cy: float, cx: float, a: float, b: float, angle: float) -> np.ndarray:
-    """Compute the approximate signed distance to an ellipse.
+    """Approximate signed distance to an ellipse.
 
     Parameters
     ----------
     patch : Patch
     cy, cx : float
-        Centre, um.
+        Centre, micrometres from the centre of the patch.
     a, b : float
-        Half axes, um.
+        Semi-axes, micrometres.
     angle : float
-        Of the axis `a`, radians.
+        Radians.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     dy, dx = patch.y - cy, patch.x - cx
     u = (dx * np.cos(angle) + dy * np.sin(angle)) / a
     v = (-dx * np.sin(angle) + dy * np.cos(angle)) / b
-    return (np.hypot(u, v) - 1) * min(a, b)
+    return np.asarray((np.hypot(u, v) - 1) * min(a, b))
 
 
 def capsule_field(
     patch: Patch, start: tuple[float, float], end: tuple[float, float], radius: float
 ) -> np.ndarray:
-    """Compute the signed distance to a thick line with round ends.
+    """Signed distance to a thick line.
 
     Parameters
     ----------
     patch : Patch
-    start, end : tuple of float
-        Ends (y, x), um.
+    start, end : (float, float)
+        y and x, micrometres from the centre of the patch.
     radius : float
-        Half of the thickness, um.
+        Half the thickness, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     """
     ey, ex = end[0] - start[0], end[1] - start[1]
     dy, dx = patch.y - start[0], patch.x - start[1]
     along = np.clip((dy * ey + dx * ex) / max(ey * ey + ex * ex, 1e-6), 0, 1)
-    return np.hypot(dy - along * ey, dx - along * ex) - radius
+    return np.asarray(np.hypot(dy - along * ey, dx - along * ex) - radius)
 
 
 def smooth_union(fields: list[np.ndarray], k: float = 0.25) -> np.ndarray:
-    """Join signed distances with a rounded seam.
+    """Join shapes with rounded seams.
 
     Parameters
     ----------
     fields : list of numpy.ndarray, (h, w)
+        Signed distances.
     k : float
-        Width of the seam, um.
+        Radius of the seams, micrometres.
 
     Returns
     -------
     numpy.ndarray, (h, w)
+        Signed distance, micrometres; negative inside.
     """
     total = sum(np.exp(np.clip(-field / k, -40, 40)) for field in fields)
     return np.asarray(-k * np.log(total))
 
 
 def soft_mask(field: np.ndarray, um_per_px: float) -> np.ndarray:
-    """Turn a signed distance into a mask with an edge of one pixel.
+    """Convert a signed distance to a mask with an edge of one pixel.
 
     Parameters
     ----------
     field : numpy.ndarray, (h, w)
-        Signed distance, um, negative inside.
+        Signed distance, micrometres; negative inside.
     um_per_px : float
 
     Returns
     -------
     numpy.ndarray, (h, w)
-        0 outside, 1 inside.
+        0 to 1.
     """
     return np.asarray(np.clip(0.5 - field / um_per_px, 0, 1))
 
 
 class Textures:
-    """Band-limited noise of several grain sizes, made once for a field and cut anew for each cell.
+    """Band-limited noise of several grain sizes, made once for a field; a window of it is cut for each cell.
 
     Parameters
     ----------
@@ -258,19 +261,19 @@ class Textures:
             self._fields[name] = (noise / max(float(noise.std()), 1e-9)).astype(np.float32)
 
     def cut(self, name: str, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        """Take a window of a texture at a random position.
+        """Cut a random window of a texture.
 
         Parameters
         ----------
         name : str
-            Of the texture.
-        shape : tuple of int
-            Height and width, pixels.
+            A key of `GRAINS`.
+        shape : (int, int)
+            Height and width.
         rng : numpy.random.Generator
 
         Returns
         -------
-        numpy.ndarray, (h, w)
+        numpy.ndarray, (h, w), float32
             Mean 0, standard deviation 1.
         """
         field = self._fields[name]

@@ -236,7 +236,7 @@ class _NoPlaces(nn.Module):
 
 def test_a_network_without_places_is_refused_in_words() -> None:
     classifier = make_classifier(_NoPlaces(), "resnet18", 32, gradcam={"layer": "hidden"})
-    with pytest.raises(ModelError, match="no places"):
+    with pytest.raises(ModelError, match="no height and width"):
         cam.heatmaps(classifier, crops_of(32))
     with pytest.raises(ModelError, match="'nowhere'"):
         cam.heatmaps(classifier, crops_of(32), layer="nowhere")

@@ -1,4 +1,4 @@
-"""Two ResNets side by side whose last maps ask each other by cross-attention."""
+"""The network of CADB-CNN: two ResNets whose last maps attend to each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_leukocls.architectures.base import Attention, HeadedNet, SizeGuard, 
 
 
 class DualBranchNet(HeadedNet):
-    """ResNet-18 and ResNet-34 on the same image, joined place by place.
+    """ResNet-18 and ResNet-34 on the same image; their last maps are concatenated.
 
     Parameters
     ----------
@@ -20,8 +20,9 @@ class DualBranchNet(HeadedNet):
     num_classes : int
     dropout : float
     cross_attention : bool
-        Whether each branch's tokens ask the other's, both ways, before they are joined.
+        Whether each branch's tokens attend to the other's before they are concatenated.
     heads : int
+        Attention heads.
     """
 
     def __init__(
@@ -42,15 +43,32 @@ class DualBranchNet(HeadedNet):
         self.last_map = nn.Identity()
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return both branches' maps (N, 512 + 512, h, w), one after the other."""
+        """Compute both branches' last maps and concatenate their channels.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, 512 + 512, h, w)
+
+        Raises
+        ------
+        ModelError
+            If the images have another size than the network takes.
+        """
         self.guard.check(images)
         small, large = self.resnet18.forward_features(images), self.resnet34.forward_features(images)
         if not self.cross_attention:
-            return self.last_map(torch.cat((small, large), 1))
+            joined: torch.Tensor = self.last_map(torch.cat((small, large), 1))
+            return joined
         size = small.shape[-2:]
         small, large = to_tokens(small), to_tokens(large)
         both = (
             self.small_norm(small + self.small_asks(small, large)),
             self.large_norm(large + self.large_asks(large, small)),
         )
-        return self.last_map(torch.cat(both, 2).transpose(1, 2).unflatten(2, size))
+        tokens = torch.cat(both, 2).transpose(1, 2)
+        attended: torch.Tensor = self.last_map(torch.unflatten(tokens, 2, size))
+        return attended

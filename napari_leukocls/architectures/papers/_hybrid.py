@@ -1,4 +1,4 @@
-"""A CNN's last map as tokens of a small transformer."""
+"""The networks of the hybrids: the last map of a CNN as the tokens of a small transformer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from torch import nn
 from torch.nn import functional
 
@@ -21,19 +21,19 @@ BACKBONES = {
     "efficientnetb3": ("efficientnet_b3", 7),
     "inceptionv3": ("inception_v3", 5),
 }
-#: The text's widths, and how many heads a width is divided by.
+#: Width of the tokens in the paper's text, and the number of heads that this width is divided by.
 TEXT_WIDTH = 256
 HEADS = 8
-
-#: Largest side of a map that the shared transformer has places for; others are interpolated.
+#: Side of the map for which the shared transformer has learned positions; for others they are interpolated.
 SHARED_GRID = 7
 
 
 class CustomCNN(nn.Module):
     """Six 3x3 convolutions and four poolings: 224 px to a map of 14 x 14 x 256.
 
-    The paper states the map and, by subtraction, the 421,824 parameters; these widths, convolutions without
-    bias, and norms without running statistics (the paper has none that cannot be trained) give that number.
+    The paper states the size of the map, and its counts leave 421,824 parameters for this network. These widths,
+    convolutions without bias, and norms without running statistics (the paper has no parameters that are not
+    trained) give that number.
     """
 
     num_features = 256
@@ -50,18 +50,50 @@ class CustomCNN(nn.Module):
         self.norm = LayerNorm2d(self.num_features, eps=1e-6)
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the map (N, 256, H / 16, W / 16)."""
-        return self.norm(self.layers(images))
+        """Compute the map.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, 256, H / 16, W / 16)
+        """
+        maps: torch.Tensor = self.norm(self.layers(images))
+        return maps
 
 
 def make_backbone(name: str) -> Any:
-    """Return a network without head that has `forward_features` and `num_features`."""
+    """Build a backbone without its head.
+
+    Parameters
+    ----------
+    name : str
+        A key of `BACKBONES`.
+
+    Returns
+    -------
+    torch.nn.Module
+        With `forward_features` and `num_features`.
+    """
     timm_name, _ = BACKBONES[name]
     return timm.create_model(timm_name, pretrained=False, num_classes=0) if timm_name else CustomCNN()
 
 
 class Block(nn.Module):
-    """Attention and a feed-forward network, each after a norm and beside a shortcut."""
+    """Attention and a feed-forward network, each after a layer norm and with a residual connection.
+
+    Parameters
+    ----------
+    width : int
+        Of the tokens.
+    heads, head_width : int
+        Of the attention.
+    hidden : int
+        Width of the feed-forward network.
+    dropout : float
+    """
 
     def __init__(self, width: int, heads: int, head_width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -77,13 +109,41 @@ class Block(nn.Module):
         )
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return tokens of the same shape (N, L, C)."""
+        """Transform tokens.
+
+        Parameters
+        ----------
+        tokens : torch.Tensor, (N, L, C)
+
+        Returns
+        -------
+        torch.Tensor, (N, L, C)
+        """
         tokens = tokens + self.attention(self.norm1(tokens))
-        return tokens + self.feed(self.norm2(tokens))
+        changed: torch.Tensor = tokens + self.feed(self.norm2(tokens))
+        return changed
 
 
 def sine_positions(height: int, width: int, channels: int, like: torch.Tensor) -> torch.Tensor:
-    """Return fixed positions (1, H x W, C): sines and cosines of the row, then of the column."""
+    """Compute fixed positions: sines and cosines of the row, then of the column.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the map.
+    channels : int
+        A multiple of 4.
+    like : torch.Tensor
+        Gives the device and the type.
+
+    Returns
+    -------
+    torch.Tensor, (1, height x width, channels)
+
+    References
+    ----------
+    Vaswani et al. (2017). Attention is all you need. NeurIPS.
+    """
     quarter = channels // 4
     steps = torch.arange(quarter, device=like.device, dtype=torch.float32)
     frequency = torch.exp(steps * (-math.log(10000.0) / quarter))
@@ -95,11 +155,22 @@ def sine_positions(height: int, width: int, channels: int, like: torch.Tensor) -
 
 
 def resized_positions(positions: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Return learned positions (1, S x S, C) for a map of H x W places: (1, H x W, C)."""
+    """Interpolate learned positions to the size of a map.
+
+    Parameters
+    ----------
+    positions : torch.Tensor, (1, S x S, C)
+    height, width : int
+        Of the map.
+
+    Returns
+    -------
+    torch.Tensor, (1, height x width, C)
+    """
     side = math.isqrt(positions.shape[1])
     if (height, width) == (side, side):
         return positions
-    maps = positions.transpose(1, 2).unflatten(2, (side, side))
+    maps = torch.unflatten(positions.transpose(1, 2), 2, (side, side))
     return to_tokens(functional.interpolate(maps, (height, width), mode="bilinear", align_corners=False))
 
 
@@ -115,7 +186,9 @@ class TextHybrid(HeadedNet):
     heads : sequence of int
         One number for each block.
     fusion : bool
-        Whether the pooled map goes into the last layer beside the pooled tokens.
+        Whether the last layer gets the pooled map in addition to the pooled tokens.
+    dropout, head_dropout : float
+        In the transformer, and before the last layer.
     """
 
     def __init__(
@@ -143,7 +216,22 @@ class TextHybrid(HeadedNet):
         self.norm = nn.LayerNorm(fused, eps=1e-6)
 
     def forward_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the CNN's map (N, C, h, w) and the transformer's tokens (N, h x w, 256)."""
+        """Compute the CNN's map and the transformer's tokens.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        maps : torch.Tensor, (N, C, h, w)
+        tokens : torch.Tensor, (N, h x w, 256)
+
+        Raises
+        ------
+        ModelError
+            If the images have another size than the network takes.
+        """
         self.guard.check(images)
         maps = self.last_map(self.backbone.forward_features(images))
         tokens = self.embed(to_tokens(maps)) + resized_positions(self.position, *maps.shape[-2:])
@@ -153,16 +241,29 @@ class TextHybrid(HeadedNet):
         return maps, tokens
 
     def pooled(self, maps: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Return the normed vectors (N, D) that feed the last layer."""
+        """Pool the map and the tokens.
+
+        Parameters
+        ----------
+        maps : tuple of torch.Tensor
+            As `forward_features` gives them.
+
+        Returns
+        -------
+        torch.Tensor, (N, D)
+            Inputs of the last layer.
+        """
         cnn, tokens = maps
         parts = (cnn.mean((2, 3)), tokens.mean(1)) if self.fusion else (tokens.mean(1),)
-        return self.norm(torch.cat(parts, 1))
+        vectors: torch.Tensor = self.norm(torch.cat(parts, 1))
+        return vectors
 
 
 class TableHybrid(HeadedNet):
     """The paper's table: tokens as wide as the map, and every head as wide as a token.
 
-    Beside the backbone's, the blocks and the last layer alone have parameters, so the positions are fixed.
+    Only the backbone, the blocks and the last layer have parameters, so that the positions are fixed. The
+    parameters are those of `TextHybrid`.
     """
 
     def __init__(
@@ -185,7 +286,22 @@ class TableHybrid(HeadedNet):
         self.norm = nn.LayerNorm(2 * width, eps=1e-6) if fusion else nn.Identity()
 
     def forward_features(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the CNN's map (N, C, h, w) and the transformer's tokens (N, h x w, C)."""
+        """Compute the CNN's map and the transformer's tokens.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        maps : torch.Tensor, (N, C, h, w)
+        tokens : torch.Tensor, (N, h x w, C)
+
+        Raises
+        ------
+        ModelError
+            If the images have another size than the network takes.
+        """
         self.guard.check(images)
         maps = self.last_map(self.backbone.forward_features(images))
         tokens = to_tokens(maps)
@@ -209,6 +325,8 @@ class SharedHybrid(HeadedNet):
         Keys of `BACKBONES`.
     heads : sequence of int
         One number for each block.
+    dropout, head_dropout : float
+        In the transformer, and before the last layer.
     """
 
     def __init__(
@@ -235,7 +353,21 @@ class SharedHybrid(HeadedNet):
         self.norm = nn.LayerNorm(2 * width, eps=1e-6)
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the vectors (N, backbones, 512): pooled before and after the transformer."""
+        """Compute the vectors of each backbone: tokens pooled before and after the transformer.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, backbones, 512)
+
+        Raises
+        ------
+        ModelError
+            If the images have another size than the network takes.
+        """
         self.guard.check(images)
         vectors = []
         for name, embed in self.embeds.items():
@@ -249,5 +381,15 @@ class SharedHybrid(HeadedNet):
         return torch.stack(vectors, 1)
 
     def pooled(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return the mean over the backbones of the normed vectors: (N, 512)."""
-        return self.norm(maps).mean(1)
+        """Average the normalised vectors of the backbones.
+
+        Parameters
+        ----------
+        maps : torch.Tensor, (N, backbones, 512)
+
+        Returns
+        -------
+        torch.Tensor, (N, 512)
+        """
+        vectors: torch.Tensor = self.norm(maps).mean(1)
+        return vectors

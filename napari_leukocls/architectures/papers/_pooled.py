@@ -1,4 +1,4 @@
-"""timm backbones with a head of their own: hidden layers, or squeeze and excitation on the last map."""
+"""timm backbones with another head: hidden layers, or squeeze and excitation on the last map."""
 
 from __future__ import annotations
 
@@ -39,21 +39,54 @@ class HiddenHeadNet(HeadedNet):
         self.hidden = nn.Sequential(*layers)
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the last map (N, C, h, w)."""
+        """Compute the backbone's last map.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, C, h, w)
+
+        Raises
+        ------
+        ModelError
+            If the images have another size than the network takes.
+        """
         self.guard.check(images)
-        return self.backbone.forward_features(images)
+        result: torch.Tensor = self.backbone.forward_features(images)
+        return result
 
     def pooled(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return the last hidden layer's output (N, D)."""
-        return self.hidden(self.backbone.forward_head(maps, pre_logits=True))
+        """Pool maps and apply the hidden layers.
+
+        Parameters
+        ----------
+        maps : torch.Tensor, (N, C, h, w)
+
+        Returns
+        -------
+        torch.Tensor, (N, D)
+            Inputs of the last layer.
+        """
+        result: torch.Tensor = self.hidden(self.backbone.forward_head(maps, pre_logits=True))
+        return result
 
 
 class SqueezeExcite(nn.Module):
-    """Weighs the channels of a map by what they hold on average.
+    """Weights the channels of a map by their means over the image.
+
+    Parameters
+    ----------
+    width : int
+        Channels.
+    reduction : int
+        The hidden layer has `width` / `reduction` channels.
 
     References
     ----------
-    Hu, Shen, Sun: Squeeze-and-Excitation Networks. CVPR 2018.
+    Hu, Shen, Sun (2018). Squeeze-and-excitation networks. CVPR.
     """
 
     def __init__(self, width: int, reduction: int) -> None:
@@ -62,13 +95,35 @@ class SqueezeExcite(nn.Module):
         self.excite = nn.Linear(width // reduction, width)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return the weighed map (N, C, H, W)."""
+        """Weight the channels of maps.
+
+        Parameters
+        ----------
+        maps : torch.Tensor, (N, C, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, C, H, W)
+        """
         gate = self.excite(self.squeeze(maps.mean((2, 3))).relu()).sigmoid()
-        return maps * gate[:, :, None, None]
+        result: torch.Tensor = maps * gate[:, :, None, None]
+        return result
 
 
 class SqueezeExciteNet(HeadedNet):
-    """A timm backbone with squeeze and excitation on its last map, pooled."""
+    """A timm backbone with squeeze and excitation on its last map, which is then pooled.
+
+    Parameters
+    ----------
+    guard : SizeGuard
+    num_classes : int
+    backbone : str
+        A timm name.
+    reduction : int
+        Of `SqueezeExcite`.
+    dropout : float
+        Before the last layer.
+    """
 
     def __init__(
         self, guard: SizeGuard, num_classes: int, backbone: str, reduction: int, dropout: float
@@ -79,6 +134,21 @@ class SqueezeExciteNet(HeadedNet):
         self.attention = SqueezeExcite(body.num_features, reduction)
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the weighed last map (N, C, h, w)."""
+        """Compute the backbone's last map with weighted channels.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, C, h, w)
+
+        Raises
+        ------
+        ModelError
+            If the images have another size than the network takes.
+        """
         self.guard.check(images)
-        return self.attention(self.backbone.forward_features(images))
+        result: torch.Tensor = self.attention(self.backbone.forward_features(images))
+        return result

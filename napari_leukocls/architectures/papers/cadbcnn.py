@@ -1,4 +1,4 @@
-"""CADB-CNN: ResNet-18 and ResNet-34 with cross-attention both ways, and the same without it."""
+"""CADB-CNN: ResNet-18 and ResNet-34 with cross-attention in both directions, and the same without it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,29 @@ _FACTS: dict[str, Any] = {
 }
 
 
-@register(summary="ResNet-18 and ResNet-34 that ask each other by cross-attention", **_FACTS)
+@register(summary="ResNet-18 and ResNet-34 that attend to each other by cross-attention", **_FACTS)
 def cadbcnn(
     num_classes: int, dropout: float = 0.5, heads: int = 8, cross_attention: bool = True
 ) -> nn.Module:
-    """Build the two branches with cross-attention."""
+    """Build the two branches with cross-attention.
+
+    Parameters
+    ----------
+    num_classes : int
+    dropout : float
+        Before the last layer.
+    heads : int
+        Attention heads.
+    cross_attention : bool
+
+    Returns
+    -------
+    torch.nn.Module
+
+    References
+    ----------
+    Jha et al.: Cross-Attentive Dual-Branch CNN for leukaemia blood cells of four stages.
+    """
     from napari_leukocls.architectures.base import SizeGuard
     from napari_leukocls.architectures.papers._cadbcnn import DualBranchNet
 
@@ -42,7 +60,18 @@ def cadbcnn(
 
 @register(summary="ResNet-18 and ResNet-34 joined without attention: CADB-CNN's ablation", **_FACTS)
 def cadbcnn_dual(num_classes: int, dropout: float = 0.5) -> nn.Module:
-    """Build the two branches without attention."""
+    """Build the two branches without attention.
+
+    Parameters
+    ----------
+    num_classes : int
+    dropout : float
+        Before the last layer.
+
+    Returns
+    -------
+    torch.nn.Module
+    """
     from napari_leukocls.architectures.base import SizeGuard
     from napari_leukocls.architectures.papers._cadbcnn import DualBranchNet
 

@@ -1,4 +1,4 @@
-"""Hybrids of a CNN and a transformer, as their paper's text and as its table describe them."""
+"""Hybrids of a CNN and a transformer, as the paper's text and as its table describe them."""
 
 from __future__ import annotations
 
@@ -46,19 +46,24 @@ def hybrid(
     num_classes : int
     backbone : {"customcnn", "resnet50", "efficientnetb3", "inceptionv3"}
     variant : {"text", "table"}
-        Tokens of width 256 with learned positions, or the reading that gives the table's parameter counts.
+        ``text`` has tokens of width 256 with learned positions; ``table`` gives the parameter counts of the
+        paper's table.
     heads : sequence of int
-        Heads of each transformer block, at most 8 in each; pruning leaves fewer numbers, or smaller ones.
+        Attention heads of each transformer block, at most 8; a pruned network has fewer blocks or heads.
     fusion : bool, optional
-        Whether the pooled map goes into the head; by default in `text`, not in `table`, whose counts leave no
-        room for it.
+        Whether the last layer gets the pooled map as well; by default in ``text`` only, since the counts of the
+        table exclude it.
     dropout, head_dropout : float
         In the transformer, and before the last layer.
+
+    Returns
+    -------
+    torch.nn.Module
 
     Raises
     ------
     ModelError
-        Where the variant does not exist.
+        If the variant does not exist.
     """
     from napari_leukocls.architectures.base import SizeGuard
     from napari_leukocls.architectures.papers._hybrid import TableHybrid, TextHybrid
@@ -172,12 +177,25 @@ def shared_vit(
     dropout: float = 0.2,
     head_dropout: float = 0.5,
 ) -> nn.Module:
-    """Build backbones that share a transformer.
+    """Build several backbones that share a transformer.
+
+    Parameters
+    ----------
+    num_classes : int
+    backbones : sequence of {"customcnn", "resnet50", "efficientnetb3", "inceptionv3"}
+    heads : sequence of int
+        Attention heads of each transformer block.
+    dropout, head_dropout : float
+        In the transformer, and before the last layer.
+
+    Returns
+    -------
+    torch.nn.Module
 
     Raises
     ------
     ModelError
-        Where a backbone does not exist.
+        If a backbone does not exist.
     """
     from napari_leukocls.architectures.base import SizeGuard
     from napari_leukocls.architectures.papers._hybrid import BACKBONES, SharedHybrid

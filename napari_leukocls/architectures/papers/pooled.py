@@ -26,7 +26,7 @@ _SIDE = InputRule(side=224, smallest=32)
 
 @register(
     paper="S1",
-    summary="EfficientNet-B0 with two hidden layers: small and quick",
+    summary="EfficientNet-B0 with two hidden layers: small and fast",
     reference=_S1,
     licence=_LICENCE,
     input=_SIDE,
@@ -48,7 +48,20 @@ _SIDE = InputRule(side=224, smallest=32)
 def s1_efficientnet_b0(
     num_classes: int, dropout: float = 0.4, hidden: Sequence[int] = (512, 256)
 ) -> nn.Module:
-    """Build the smaller network of the comparison."""
+    """Build EfficientNet-B0 with hidden layers.
+
+    Parameters
+    ----------
+    num_classes : int
+    dropout : float
+        Before each hidden layer and the last layer.
+    hidden : sequence of int
+        Widths of the hidden layers.
+
+    Returns
+    -------
+    torch.nn.Module
+    """
     from napari_leukocls.architectures.base import SizeGuard
     from napari_leukocls.architectures.papers._pooled import HiddenHeadNet
 
@@ -75,7 +88,20 @@ def s1_efficientnet_b0(
     note="A hidden layer of 512 gives the paper's 28.2 M and 107.64 MiB to the last digit.",
 )
 def s1_convnext_tiny(num_classes: int, dropout: float = 0.4, hidden: Sequence[int] = (512,)) -> nn.Module:
-    """Build the larger network of the comparison."""
+    """Build ConvNeXt-Tiny with hidden layers.
+
+    Parameters
+    ----------
+    num_classes : int
+    dropout : float
+        Before each hidden layer and the last layer.
+    hidden : sequence of int
+        Widths of the hidden layers.
+
+    Returns
+    -------
+    torch.nn.Module
+    """
     from napari_leukocls.architectures.base import SizeGuard
     from napari_leukocls.architectures.papers._pooled import HiddenHeadNet
 
@@ -106,7 +132,20 @@ def s1_convnext_tiny(num_classes: int, dropout: float = 0.4, hidden: Sequence[in
     ),
 )
 def efficientnetv2_b3_se(num_classes: int, dropout: float = 0.3, reduction: int = 16) -> nn.Module:
-    """Build the network with channel attention."""
+    """Build EfficientNetV2-B3 with squeeze and excitation.
+
+    Parameters
+    ----------
+    num_classes : int
+    dropout : float
+        Before the last layer.
+    reduction : int
+        Of the squeeze and excitation.
+
+    Returns
+    -------
+    torch.nn.Module
+    """
     from napari_leukocls.architectures.base import SizeGuard
     from napari_leukocls.architectures.papers._pooled import SqueezeExciteNet
 
@@ -120,7 +159,7 @@ _RESNET_STAGES = (("fc",), ("layer4",), ("layer3",), ("layer2",), ("layer1", "co
 @register(
     "resnet18",
     paper="S5",
-    summary="timm's ResNet-18: one branch alone",
+    summary="timm's ResNet-18: one branch of CADB-CNN alone",
     reference=_S5,
     licence=_LICENCE,
     input=_SIDE,
@@ -132,7 +171,7 @@ _RESNET_STAGES = (("fc",), ("layer4",), ("layer3",), ("layer2",), ("layer1", "co
 @register(
     "resnet34",
     paper="S5",
-    summary="timm's ResNet-34: one branch alone",
+    summary="timm's ResNet-34: one branch of CADB-CNN alone",
     reference=_S5,
     licence=_LICENCE,
     input=_SIDE,

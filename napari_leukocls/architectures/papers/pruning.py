@@ -1,7 +1,7 @@
-"""Attention-guided pruning of the hybrids: heads and blocks whose attention is least spread go.
+"""Attention-guided pruning of the hybrids: heads and blocks with the lowest attention entropy are removed.
 
-The paper prunes by attention without a formula. Here a head's contribution is the mean entropy of its
-attention, as a share of the largest that its tokens allow: a head near 0 looks at one token, mixing nothing.
+The paper prunes by attention but states no formula. Here the contribution of a head is the mean entropy of its
+attention, divided by the largest possible entropy: a head with an entropy near 0 attends to one token only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from napari_leukocls.errors import ModelError
 
 
 def attention_entropy(net: nn.Module, images: torch.Tensor) -> list[list[float]]:
-    """Return for each block the mean attention entropy of each head, from 0 (one token) to 1 (all alike).
+    """Compute the mean attention entropy of each head of each block.
 
     Parameters
     ----------
@@ -27,19 +27,24 @@ def attention_entropy(net: nn.Module, images: torch.Tensor) -> list[list[float]]
     images : torch.Tensor
         (N, 3, H, W).
 
+    Returns
+    -------
+    list of list of float
+        A list of heads for each block: 0 (attends to one token) to 1 (to all tokens equally).
+
     Raises
     ------
     ModelError
-        Where the network has no such blocks.
+        If the network has no such blocks.
     """
     found: list[list[float]] = []
 
-    def note(attention: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+    def measure(attention: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         weights = attention.weights(*inputs).float()
         entropy = torch.special.entr(weights).sum(-1) / math.log(max(weights.shape[-1], 2))
         found.append(entropy.mean((0, 2)).tolist())
 
-    hooks = [block.attention.register_forward_pre_hook(note) for block in _blocks(net)]
+    hooks = [block.attention.register_forward_pre_hook(measure) for block in _blocks(net)]
     training = net.training
     net.eval()
     try:
@@ -55,48 +60,48 @@ def attention_entropy(net: nn.Module, images: torch.Tensor) -> list[list[float]]
 def prune(
     net: nn.Module, images: torch.Tensor, *, blocks: int = 0, heads: int = 0
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a copy of a hybrid without its least contributing blocks and heads.
+    """Copy a hybrid without the blocks and heads that contribute least.
 
     Parameters
     ----------
     net : nn.Module
     images : torch.Tensor
-        (N, 3, H, W), representative of the work.
+        (N, 3, H, W), representative of the data.
     blocks : int
-        How many blocks go; they go first.
+        Number of blocks that are removed, before the heads.
     heads : int
-        How many heads of the remaining blocks go, together; each block keeps one at least.
+        Number of heads that are removed from the remaining blocks together; each block keeps at least one.
 
     Returns
     -------
     net : nn.Module
     arguments : dict
-        What to give `create` besides, so that it builds a network which takes the copy's weights.
+        Arguments with which `create` builds a network for the copy's weights.
 
     Raises
     ------
     ModelError
-        Where more is to go than there is.
+        If more blocks or heads are to be removed than possible.
     """
     entropy = attention_entropy(net, images)
     means = [sum(block) / len(block) for block in entropy]
     if not 0 <= blocks < len(means):
-        raise ModelError(f"{blocks} of {len(means)} blocks cannot go: one must stay.")
+        raise ModelError(f"{blocks} of {len(means)} blocks cannot be removed: one must be kept.")
     kept = sorted(sorted(range(len(means)), key=means.__getitem__)[blocks:])
     spare = sum(len(entropy[number]) - 1 for number in kept)
     if not 0 <= heads <= spare:
-        raise ModelError(f"{heads} heads cannot go: {spare} can, as each block keeps one.")
-    staying = {number: set(range(len(entropy[number]))) for number in kept}
-    for _, number, head in sorted((entropy[n][h], n, h) for n in kept for h in staying[n]):
-        if heads and len(staying[number]) > 1:
-            staying[number].remove(head)
+        raise ModelError(f"{heads} heads cannot be removed: at most {spare}, as each block keeps one.")
+    remaining_heads = {number: set(range(len(entropy[number]))) for number in kept}
+    for _, number, head in sorted((entropy[n][h], n, h) for n in kept for h in remaining_heads[n]):
+        if heads and len(remaining_heads[number]) > 1:
+            remaining_heads[number].remove(head)
             heads -= 1
     pruned = copy.deepcopy(net)
     remaining = [_blocks(pruned)[number] for number in kept]
     for block, number in zip(remaining, kept, strict=True):
-        block.attention = _with_heads(block.attention, sorted(staying[number]))
+        block.attention = _with_heads(block.attention, sorted(remaining_heads[number]))
     pruned.blocks = nn.ModuleList(remaining)
-    return pruned, {"heads": [len(staying[number]) for number in kept]}
+    return pruned, {"heads": [len(remaining_heads[number]) for number in kept]}
 
 
 def _blocks(net: nn.Module) -> list[Any]:
@@ -107,7 +112,7 @@ def _blocks(net: nn.Module) -> list[Any]:
 
 
 def _with_heads(attention: Any, heads: list[int]) -> nn.Module:
-    """Return a copy of an attention layer that has the heads listed alone."""
+    """Return a copy of an attention layer that has only the listed heads."""
     width, head_width = attention.out.out_features, attention.head_width
     smaller = Attention(width, len(heads), head_width, attention.dropout)
     smaller = smaller.to(attention.out.weight.device, attention.out.weight.dtype).train(attention.training)

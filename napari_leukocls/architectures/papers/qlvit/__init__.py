@@ -1,4 +1,4 @@
-"""QLViT, the steps of its ablation from v0 to v4, and the MViTv2 that it starts from."""
+"""QLViT, the steps of its ablation from v0 to v4, and MViTv2, from which it is derived."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _REFERENCE = (
 )
 
 _ONNX_REFUSAL = (
-    "it rounds to eight bits and to powers of two at every layer, and another runtime adds floats in another "
-    "order: values next to a rounding's edge fall on its other side, which moves logits by up to some 0.06"
+    "it rounds to eight bits and to powers of two in every layer, and another runtime adds floats in another "
+    "order, so that some values are rounded differently, which changes logits by up to about 0.06"
 )
 
 _KAN_NOTE = (
@@ -90,16 +90,21 @@ def build_qlvit(
     step : str
         ``v0`` to ``v4``; each adds to the one before.
     widths, depths, heads, stem_kernel, drop_rate, drop_path_rate
-        As `qlvit_net.QLViT` has them.
+        As for `napari_leukocls.architectures.papers.qlvit.network.QLViT`.
     kernels, temperature, kan_groups, kan_cells
-        As `qlvit_blocks.CLAOptions` has them.
+        As for `napari_leukocls.architectures.papers.qlvit.blocks.CLAOptions`.
     int8 : bool
-        Build it with empty int8 layers, for the weights of a network that `quant.convert` made.
+        Build it with empty int8 layers, for the weights of a network from
+        `napari_leukocls.architectures.papers.qlvit.quantisation.convert`.
+
+    Returns
+    -------
+    torch.nn.Module
 
     Raises
     ------
     ArgumentError
-        Where the numbers do not fit one another.
+        If the step does not exist, or the widths do not fit the heads or groups.
     """
     from napari_leukocls.architectures.papers.qlvit.network import STEPS, QLViT, empty_int8
 
@@ -115,7 +120,7 @@ def build_qlvit(
 @register(
     "mvitv2_tiny",
     paper="S4",
-    summary="MViTv2, which QLViT is made from and compared with",
+    summary="MViTv2, from which QLViT is derived and with which it is compared",
     reference="Li et al. (2022), MViTv2: improved multiscale vision transformers, CVPR; timm mvitv2_tiny",
     licence="Apache-2.0 (code and weights)",
     input=_MVIT_INPUT,
@@ -128,7 +133,22 @@ def build_qlvit(
     note="The paper's 4.00 G are without the products in attention (0.70 G); the authors of MViTv2 state 4.7 G.",
 )
 def build_mvitv2_tiny(num_classes: int, **arguments: Any) -> nn.Module:
-    """Build timm's MViTv2-T, for images of one size (`img_size`)."""
+    """Build timm's MViTv2-T, for images of one size.
+
+    Parameters
+    ----------
+    num_classes : int
+    **arguments
+        For timm, as ``img_size``.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    References
+    ----------
+    Li et al. (2022). MViTv2: improved multiscale vision transformers for classification and detection. CVPR.
+    """
     from napari_leukocls.architectures.timm_networks import build_timm
 
     return build_timm(num_classes, timm_name="mvitv2_tiny", rule=_MVIT_INPUT, **arguments)

@@ -1,7 +1,7 @@
 """The parts of QLViT: dynamic convolution, the two attentions, and the CLA block.
 
-Inside the blocks maps are (B, H, W, C): linear layers and normalisations act on the last dimension, and
-convolutions see the same memory as channels-last.
+Inside the blocks, maps are (B, H, W, C): linear layers and normalisations act on the last dimension, and
+convolutions get the same memory in the channels-last format.
 
 References
 ----------
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import nn
 from torch.nn import functional
 
@@ -31,7 +31,7 @@ from napari_leukocls.architectures.papers.qlvit.quantisation import (
 
 @dataclass(frozen=True)
 class CLAOptions:
-    """What distinguishes the steps from a transformer block to the CLA block.
+    """The options in which the steps from a transformer block to the CLA block differ.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class CLAOptions:
     kan
         A KAN layer rather than the perceptron.
     kernels, temperature
-        How many kernels the dynamic convolution mixes, and what divides the logits of their shares.
+        Number of kernels that the dynamic convolution mixes, and the temperature of the softmax of their shares.
     kan_groups, kan_cells
         Groups of a KAN layer's edges, and intervals of its grid.
     """
@@ -59,24 +59,49 @@ class CLAOptions:
     kan_cells: int = 5
 
     def dense(self, in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
-        """Make a linear layer, quantised or not."""
+        """Build a linear layer, quantised or not.
+
+        Parameters
+        ----------
+        in_features, out_features : int
+        bias : bool
+
+        Returns
+        -------
+        torch.nn.Linear
+        """
         kind = QuantLinear if self.quantised else nn.Linear
         return kind(in_features, out_features, bias)
 
 
 class DepthwiseConv(nn.Conv2d):
-    """A 3 x 3 convolution of each channel by itself, on maps (B, H, W, C)."""
+    """A 3 x 3 depthwise convolution on maps (B, H, W, C).
+
+    Parameters
+    ----------
+    width : int
+        Channels.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__(width, width, 3, padding=1, groups=width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Convolve maps (B, H, W, C)."""
+        """Convolve maps.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (B, H, W, C)
+
+        Returns
+        -------
+        torch.Tensor, (B, H, W, C)
+        """
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class DynamicConv(nn.Module):
-    """A 3 x 3 convolution of each channel whose kernel is mixed, image by image, from several.
+    """A 3 x 3 depthwise convolution whose kernel is a mixture of several kernels, different for each image.
 
     The shares pi = softmax(z / temperature) come from the globally pooled map by two linear layers; kernel
     and bias are the sums of the candidates by these shares. All images of a batch are convolved at once, as
@@ -95,22 +120,40 @@ class DynamicConv(nn.Module):
         hidden = max(width // 4, options.kernels)
         self.squeeze = options.dense(width, hidden)
         self.excite = options.dense(hidden, options.kernels)
-        # Candidates as rows: a four-dimensional parameter would be reordered by a change of memory format.
+        # One row a kernel: a change of memory format would reorder a four-dimensional parameter.
         self.weight = nn.Parameter(torch.empty(options.kernels, width * 9))
         self.bias = nn.Parameter(torch.empty(options.kernels, width))
-        # Mixed in equal shares, as they are at first, the candidates keep the size of what they are given.
+        # At first the shares are equal: this standard deviation then preserves the variance of the input.
         nn.init.normal_(self.weight, std=options.kernels**0.5 / 3)
         nn.init.zeros_(self.bias)
 
     def shares(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the kernels' shares (B, K) for maps (B, H, W, C); they sum to one."""
+        """Compute the kernels' shares, which sum to one.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (B, H, W, C)
+
+        Returns
+        -------
+        torch.Tensor, (B, K)
+        """
         logits = self.excite(functional.relu(self.squeeze(x.mean((1, 2)))))
         return i_softmax(logits.float() / self.temperature, -1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Convolve maps (B, H, W, C)."""
+        """Convolve maps.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (B, H, W, C)
+
+        Returns
+        -------
+        torch.Tensor, (B, H, W, C)
+        """
         batch, height, width, channels = x.shape
-        # Not a matrix product: its rounding would depend on how many images there are.
+        # Not a matrix product: its rounding would depend on the number of images.
         shares = self.shares(x)[..., None]
         weight = (shares * self.weight).sum(1).view(batch * channels, 1, 3, 3)
         bias = (shares * self.bias).sum(1).view(-1)
@@ -120,7 +163,7 @@ class DynamicConv(nn.Module):
 
 
 def linear_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Sigmoid(Q) (Sigmoid(K)^T Softmax(V)) / sqrt(d), K and V first, softmax over tokens in powers of two.
+    """Linear attention: sigmoid(Q) (sigmoid(K)^T softmax(V)) / sqrt(d), softmax over tokens in powers of two.
 
     The product of K and V is a (d, d) summary of all tokens, so that the cost grows linearly with their
     number.
@@ -135,13 +178,23 @@ def linear_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch
     torch.Tensor, (B, heads, M, d)
     """
     summary = i_sigmoid(k).transpose(-2, -1) @ log2_softmax(v, dim=-2)
-    return (i_sigmoid(q) @ summary) * q.shape[-1] ** -0.5
+    attended: torch.Tensor = (i_sigmoid(q) @ summary) * q.shape[-1] ** -0.5
+    return attended
 
 
 def softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2: bool) -> torch.Tensor:
-    """Softmax(Q K^T / sqrt(d)) V; with `log2` the probabilities are powers of two.
+    """Attention: softmax(Q K^T / sqrt(d)) V.
 
-    Shapes are those of `linear_attention`.
+    Parameters
+    ----------
+    q : torch.Tensor, (B, heads, M, d)
+    k, v : torch.Tensor, (B, heads, N, d)
+    log2 : bool
+        Whether the attention weights are rounded to powers of two.
+
+    Returns
+    -------
+    torch.Tensor, (B, heads, M, d)
     """
     if not log2:
         return functional.scaled_dot_product_attention(q, k, v)
@@ -149,7 +202,7 @@ def softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log2: b
 
 
 class Attention(nn.Module):
-    """Multi-head attention with pooled queries, which are added to what they gather, as in MViTv2.
+    """Multi-head attention with pooled queries, which are added to the result, as in MViTv2.
 
     Parameters
     ----------
@@ -159,7 +212,7 @@ class Attention(nn.Module):
     stride : int
         Pooling of the queries, and so of the map.
     kv_stride : int
-        Pooling of keys and values; linear attention does without.
+        Pooling of keys and values; linear attention does not pool them.
     options : CLAOptions
     """
 
@@ -169,13 +222,22 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.stride, self.options = heads, stride, options
         self.kv_stride = 1 if options.linear else kv_stride
-        # No biases: the convolution before has its own, and one on V (on K, under a softmax) has no effect.
+        # No biases: the convolution before has one, and a bias of V (of K, under a softmax) has no effect.
         self.q = options.dense(dim_in, dim, bias=False)
         self.kv = options.dense(dim_in, 2 * dim, bias=False)
         self.proj = options.dense(dim, dim)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, H, W, dim_in) to (B, H / stride, W / stride, dim)."""
+        """Apply attention to maps.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (B, H, W, dim_in)
+
+        Returns
+        -------
+        torch.Tensor, (B, H / stride, W / stride, dim)
+        """
         queries = _pooled(x, self.stride)
         shape = queries.shape[:3]
         q = self._split(self.q(queries))
@@ -184,15 +246,16 @@ class Attention(nn.Module):
             out = linear_attention(q, k, v)
         else:
             out = softmax_attention(q, k, v, log2=self.options.dynamic)
-        return self.proj((out + q).transpose(1, 2).reshape(*shape, -1))
+        attended: torch.Tensor = self.proj((out + q).transpose(1, 2).reshape(*shape, -1))
+        return attended
 
     @torch.no_grad()
     def centre(self) -> None:
-        """Let the projection begin by taking off what linear attention gives to every image alike.
+        """Initialise the bias of the projection so that it subtracts the constant part of linear attention.
 
-        A sigmoid begins about 1/2 and a softmax sums to one over the tokens, so that each value begins near
-        d x 1/2 x 1/2 / sqrt(d). Left in, that constant outweighs what differs between images, and the network
-        takes several times as many steps to begin to learn.
+        At first a sigmoid is about 1/2, and a softmax sums to one over the tokens, so that each value is near
+        d x 1/2 x 1/2 / sqrt(d) for every image. This constant is larger than the differences between images:
+        without the subtraction the network needs several times as many steps to start learning.
         """
         if self.options.linear:
             head_width = self.q.out_features // self.heads
@@ -212,7 +275,14 @@ def _pooled(x: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 class Perceptron(nn.Sequential):
-    """The transformer's two linear layers, four times as wide between them."""
+    """Two linear layers, with four times the width between them.
+
+    Parameters
+    ----------
+    dim : int
+        Channels.
+    options : CLAOptions
+    """
 
     def __init__(self, dim: int, options: CLAOptions) -> None:
         act = Log2SiLU() if options.quantised else nn.GELU()
@@ -220,7 +290,7 @@ class Perceptron(nn.Sequential):
 
 
 class CLABlock(nn.Module):
-    """Convolution, attention, and a layer of curves, each on the normalised map and added to it.
+    """Convolution and attention, then a KAN layer or perceptron, each after a norm with a residual connection.
 
     Parameters
     ----------
@@ -232,7 +302,7 @@ class CLABlock(nn.Module):
     kv_stride : int
         Pooling of keys and values where attention is not linear.
     drop_path : float
-        Share of images, in training, for which a branch is left out.
+        Share of images for which, in training, a branch is left out.
     options : CLAOptions
     """
 
@@ -247,7 +317,6 @@ class CLABlock(nn.Module):
         options: CLAOptions,
     ) -> None:
         super().__init__()
-
         self.stride = stride
         self.norm1 = nn.LayerNorm(dim_in, eps=1e-6)
         self.conv = DynamicConv(dim_in, options) if options.dynamic else DepthwiseConv(dim_in)
@@ -263,9 +332,19 @@ class CLABlock(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, H, W, dim_in) to (B, H / stride, W / stride, dim)."""
+        """Apply the block to maps.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (B, H, W, dim_in)
+
+        Returns
+        -------
+        torch.Tensor, (B, H / stride, W / stride, dim)
+        """
         normed = self.norm1(x)
-        # Where the width changes the way past the attention is a layer of the normalised map, as in MViTv2.
-        past = self.skip(_pooled(x if isinstance(self.skip, nn.Identity) else normed, self.stride))
-        x = past + self.drop_path(self.attention(self.act(self.conv(normed))))
-        return x + self.drop_path(self.mixer(self.norm2(x)))
+        # Where the width changes, the residual connection is a linear layer of the normalised map, as in MViTv2.
+        residual = self.skip(_pooled(x if isinstance(self.skip, nn.Identity) else normed, self.stride))
+        x = residual + self.drop_path(self.attention(self.act(self.conv(normed))))
+        mixed: torch.Tensor = x + self.drop_path(self.mixer(self.norm2(x)))
+        return mixed

@@ -1,4 +1,4 @@
-"""Kolmogorov-Arnold layers: a learnable curve, of B-splines, on every edge.
+"""Kolmogorov-Arnold layers: a learnable curve of B-splines on every edge.
 
 References
 ----------
@@ -23,18 +23,18 @@ def _pieces(order: int) -> torch.Tensor:
     Returns
     -------
     torch.Tensor, (order + 1, order + 1), float64
-        Coefficient of each power of t, the place in the cell from 0 to 1, in each B-spline, the oldest first.
+        Coefficient of each power of t, the position in the cell from 0 to 1, in each B-spline, leftmost first.
     """
     pieces = torch.ones(1, 1, dtype=torch.float64)
     for degree in range(1, order + 1):
         raised = torch.zeros(degree + 1, degree + 1, dtype=torch.float64)
-        for place in range(degree):
-            # What this piece hands on by Cox and de Boor: falling to the older, rising to the younger.
-            piece = pieces[:, place]
-            raised[:-1, place] += (place + 1) * piece / degree
-            raised[1:, place] -= piece / degree
-            raised[:-1, place + 1] += (degree - place - 1) * piece / degree
-            raised[1:, place + 1] += piece / degree
+        for i in range(degree):
+            # The recursion of Cox and de Boor: this piece contributes to two pieces of the next degree.
+            piece = pieces[:, i]
+            raised[:-1, i] += (i + 1) * piece / degree
+            raised[1:, i] -= piece / degree
+            raised[:-1, i + 1] += (degree - i - 1) * piece / degree
+            raised[1:, i + 1] += piece / degree
         pieces = raised
     return pieces
 
@@ -48,10 +48,10 @@ def _polynomials(t: torch.Tensor, pieces: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def _places(
+def _cells(
     x: torch.Tensor, pieces: torch.Tensor, span: tuple[float, float], cells: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numbers (..., P) of the basis functions that matter at x, and where x is in its cell (0 to 1)."""
+    """Numbers (..., P) of the basis functions that are not zero at x, and the position of x in its cell (0 to 1)."""
     low, high = span
     along = ((x - low) * (cells / (high - low))).clamp(0, cells)
     cell = along.floor().clamp(max=cells - 1)
@@ -59,13 +59,13 @@ def _places(
 
 
 def _dense(x: torch.Tensor, pieces: torch.Tensor, span: tuple[float, float], cells: int) -> torch.Tensor:
-    index, t = _places(x, pieces, span, cells)
+    index, t = _cells(x, pieces, span, cells)
     basis = x.new_zeros(*x.shape, cells + pieces.shape[1] - 1)
     return basis.scatter(-1, index, _polynomials(t, pieces))
 
 
 class _Basis(torch.autograd.Function):
-    """The basis with its derivative in closed form: it keeps x alone, not every step's result."""
+    """The basis with its derivative in closed form, so that only x is stored for the backward pass."""
 
     @staticmethod
     def forward(
@@ -86,7 +86,7 @@ class _Basis(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, ...]:
         x, pieces = ctx.saved_tensors  # type: ignore[attr-defined]
         (low, high), cells = ctx.grid  # type: ignore[attr-defined]
-        index, t = _places(x, pieces, (low, high), cells)
+        index, t = _cells(x, pieces, (low, high), cells)
         powers = torch.arange(1, len(pieces), device=x.device, dtype=x.dtype)
         slopes = _polynomials(t, pieces[1:] * powers[:, None]) * (cells / (high - low))
         slope = (grads[0].gather(-1, index) * slopes).sum(-1)
@@ -95,7 +95,8 @@ class _Basis(torch.autograd.Function):
 
 def _basis(x: torch.Tensor, pieces: torch.Tensor, span: tuple[float, float], cells: int) -> torch.Tensor:
     if torch.is_grad_enabled() and x.requires_grad:
-        return _Basis.apply(x, pieces, span, cells)
+        basis: torch.Tensor = _Basis.apply(x, pieces, span, cells)
+        return basis
     return _dense(x, pieces, span, cells)
 
 
@@ -103,7 +104,7 @@ def bspline_basis(x: torch.Tensor, span: tuple[float, float], cells: int, order:
     """Evaluate every B-spline of an evenly spaced grid.
 
     The knots are `span` cut into `cells` intervals, and `order` more of the same width on either side, so
-    that the basis functions sum to one all over the span. Beyond it they keep their values at its end.
+    that the basis functions sum to one everywhere in the span. Outside they keep their values at its ends.
 
     Parameters
     ----------
@@ -123,7 +124,7 @@ def bspline_basis(x: torch.Tensor, span: tuple[float, float], cells: int, order:
 
 
 class KANLinear(nn.Module):
-    """Layer of curves, one on each edge from an input to an output.
+    """Layer with a learnable curve on each edge from an input to an output.
 
     Output j is the sum over inputs i of base[j, i] silu(x_i) + sum_s spline[j, i, s] B_s(x_i).
 
@@ -134,8 +135,8 @@ class KANLinear(nn.Module):
     in_features, out_features : int
         Multiples of `groups`.
     groups : int
-        Edges join inputs and outputs of the same group alone, as in a grouped convolution: a group's share
-        of the inputs feeds its share of the outputs, which divides the coefficients by `groups`.
+        Edges connect only inputs and outputs of the same group, as in a grouped convolution, which divides the
+        number of coefficients by `groups`.
     cells, order : int
         Intervals of the grid, and degree of the splines.
     span : (float, float)
@@ -144,7 +145,7 @@ class KANLinear(nn.Module):
     Raises
     ------
     ArgumentError
-        Where the widths are not multiples of the groups.
+        If the widths are not multiples of the groups.
     """
 
     pieces: torch.Tensor
@@ -173,7 +174,16 @@ class KANLinear(nn.Module):
         nn.init.normal_(self.spline, std=0.1 / math.sqrt(inputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (..., in_features) to (..., out_features)."""
+        """Apply the layer.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (..., in_features)
+
+        Returns
+        -------
+        torch.Tensor, (..., out_features)
+        """
         # (groups, rows, inputs of a group)
         rows = x.float().reshape(-1, self.groups, x.shape[-1] // self.groups).transpose(0, 1)
         basis = _basis(rows, self.pieces, self.span, self.cells).flatten(2)

@@ -1,4 +1,12 @@
-"""Linear layers in eight bits: quantised while they train, and integers when they predict."""
+"""Linear layers in eight bits: quantised in training, and with integers in prediction.
+
+References
+----------
+.. [1] Jacob et al. (2018). Quantization and training of neural networks for efficient integer-arithmetic-only
+       inference. CVPR.
+.. [2] Kim et al. (2021). I-BERT: integer-only BERT quantization. ICML.
+.. [3] Lin et al. (2022). FQ-ViT: post-training quantization for fully quantized vision transformer. IJCAI.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +21,21 @@ from napari_leukocls.errors import ModelError
 
 #: Largest magnitude of a weight's code: symmetric, so that weights need no zero point.
 _WEIGHT_LEVELS = 127
-#: What turns an activation's unsigned code into int8.
+#: Subtracted from the unsigned code of an activation to give int8.
 _SIGNED = 128
-#: Weights' codes are multiplied as fractions, so that their sums fit half precision; as a power of two it
-#: is exact.
+#: The codes of weights are multiplied by this factor, so that their sums fit half precision; a power of two is
+#: exact.
 _FRACTION = 2.0**-13
+
+#: exp(p) on (-ln 2, 0] is about A (p + B)^2 + C.
+_A, _B, _C = 0.3585, 1.353, 0.344
+_LN2 = 0.6931471805599453
+#: Value of the polynomial at 0, instead of 1.
+_ONE = _A * _B * _B + _C
 
 
 class _Round(torch.autograd.Function):
-    """Rounding whose gradient passes straight through."""
+    """Rounding with the straight-through gradient."""
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: torch.Tensor) -> torch.Tensor:
@@ -37,12 +51,11 @@ def _round(x: torch.Tensor) -> torch.Tensor:
 
 
 class AffineQuantizer(nn.Module):
-    """Uniform affine quantiser of activations: codes round(x / scale) + zero point, in `bits` bits.
+    """Uniform affine quantiser of activations: codes round(x / scale) + zero point, in `bits` bits [1]_.
 
-    The range [low, high] that the codes cover, widened to hold 0, is in training the batch's own; a moving
-    average of it is kept for evaluation, so that there an image's codes do not depend on what else is in
-    its batch. Beyond the range values are clipped, and their gradient is 0; within it the gradient passes
-    straight through.
+    In training, the codes cover the range of the batch, extended to include 0. A moving average of the range is
+    used in evaluation, so that the codes of an image do not depend on the other images of its batch. Values
+    outside the range are clipped and have a gradient of 0; inside, the gradient is passed unchanged.
 
     Parameters
     ----------
@@ -61,7 +74,7 @@ class AffineQuantizer(nn.Module):
         super().__init__()
         self.levels = 2**bits - 1
         self.momentum = momentum
-        # Before the first batch: inputs that come out of normalisations are seldom beyond.
+        # Before the first batch: outputs of normalisations are seldom outside this range.
         low, high = torch.tensor(-6.0), torch.tensor(6.0)
         scale, zero_point = self._grid(low, high)
         self.register_buffer("low", low)
@@ -76,11 +89,21 @@ class AffineQuantizer(nn.Module):
 
     @torch.no_grad()
     def observe(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take a batch into the moving range; return the scale and zero point of the batch's own range."""
+        """Update the moving range with a batch.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+
+        Returns
+        -------
+        scale, zero_point : torch.Tensor, ()
+            Of the range of this batch.
+        """
         lowest, highest = torch.aminmax(x.float())
         lowest, highest = lowest.clamp(max=0), highest.clamp(min=0)
         weight = torch.where(self.batches == 0, 1.0, self.momentum)
-        # A batch that overflowed (its step is skipped in half precision) must not spoil the average.
+        # A batch that overflowed (in half precision its step is skipped) must not change the average.
         weight = weight * (lowest.isfinite() & highest.isfinite())
         self.low.lerp_(lowest.nan_to_num(0.0, 0.0, 0.0), weight)
         self.high.lerp_(highest.nan_to_num(0.0, 0.0, 0.0), weight)
@@ -91,24 +114,50 @@ class AffineQuantizer(nn.Module):
         return self._grid(lowest, highest)
 
     def codes(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the codes of x less the zero point, whole numbers in float32, and the scale ()."""
+        """Quantise a tensor.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+
+        Returns
+        -------
+        codes : torch.Tensor
+            Codes minus the zero point, integers in float32.
+        scale : torch.Tensor, ()
+        """
         scale, zero_point = self.observe(x) if self.training else (self.scale.float(), self.zero_point)
         lowest = -zero_point.float()
         return _round(x.float() / scale).clamp(lowest, lowest + self.levels), scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return x, any shape, as the quantiser's codes represent it."""
+        """Quantise a tensor and convert the codes back.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+
+        Returns
+        -------
+        torch.Tensor
+            Of the same shape.
+        """
         codes, scale = self.codes(x)
         return (codes * scale).to(x.dtype)
 
 
 class QuantLinear(nn.Linear):
-    """Linear layer that sees its input and its weight in eight bits.
+    """Linear layer whose input and weight are quantised to eight bits [1]_.
 
     The input is quantised with a scale and a zero point (`AffineQuantizer`), the weight with one symmetric
-    scale for each output; the bias stays float. The codes are multiplied and the sums scaled, not the other
-    way round: sums of whole numbers are exact in whatever order, precision and batch they are made, and so
-    are those of the `Int8Linear` that the layer becomes. Parameters are as in `torch.nn.Linear`.
+    scale for each output; the bias stays float. The codes are multiplied and summed first, and the sums are
+    scaled: sums of integers are exact in any order, precision and batch size, and are the same in the
+    `Int8Linear` that the layer is converted to.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -122,7 +171,16 @@ class QuantLinear(nn.Linear):
         return _round(weight / scale[:, None]), scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (..., in_features) to (..., out_features), float32."""
+        """Apply the layer.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (..., in_features)
+
+        Returns
+        -------
+        torch.Tensor, (..., out_features), float32
+        """
         codes, scale = self.quantizer.codes(x)
         weight, weight_scale = self.weight_codes()
         out = functional.linear(codes, weight * _FRACTION) * (weight_scale * scale / _FRACTION)
@@ -132,8 +190,8 @@ class QuantLinear(nn.Linear):
 class Int8Linear(nn.Module):
     """Linear layer for inference whose weights are stored as int8.
 
-    On the CPU int8 codes are multiplied and summed in int32. Elsewhere the codes are multiplied as whole
-    numbers in the float format around the layer, which gives the same sums.
+    On the CPU, int8 codes are multiplied and summed in int32. On other devices the codes are multiplied as
+    integers in a float format, which gives the same sums.
 
     Parameters
     ----------
@@ -161,17 +219,25 @@ class Int8Linear(nn.Module):
     @classmethod
     @torch.no_grad()
     def of(cls, layer: QuantLinear) -> Int8Linear:
-        """Return the integer layer that computes what a trained layer computes in evaluation.
+        """Build the integer layer that computes the same as a trained layer in evaluation.
+
+        Parameters
+        ----------
+        layer : QuantLinear
+
+        Returns
+        -------
+        Int8Linear
 
         Raises
         ------
         ModelError
-            Where the layer has seen no batch in training, so that its input's range is not known.
+            If the layer has had no data in training, so that the range of its input is not known.
         """
         if int(layer.quantizer.batches) == 0:
             raise ModelError(
-                "a quantised layer has seen no data yet: train the network, or run it over some images in "
-                "training mode, before it is converted to int8."
+                "a quantised layer has no data yet: train the network, or run it on some images in training mode, "
+                "before it is converted to int8."
             )
         made = cls(layer.in_features, layer.out_features)
         codes, weight_scale = layer.weight_codes()
@@ -179,14 +245,23 @@ class Int8Linear(nn.Module):
         made.input_scale.copy_(layer.quantizer.scale)
         made.input_zero.copy_(layer.quantizer.zero_point)
         made.scale.copy_(weight_scale * made.input_scale)
-        # int8 codes are the unsigned ones less 128: what that and the zero point add to every sum.
+        # int8 codes are the unsigned codes minus 128: this and the zero point add a constant to every sum.
         made.correction.copy_(codes.sum(1) * (made.input_zero - _SIGNED))
         if layer.bias is not None:
             made.bias.copy_(layer.bias)
         return made
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (..., in_features) to (..., out_features), float32."""
+        """Apply the layer.
+
+        Parameters
+        ----------
+        x : torch.Tensor, (..., in_features)
+
+        Returns
+        -------
+        torch.Tensor, (..., out_features), float32
+        """
         codes = (x.float() / self.input_scale).round_()
         if x.device.type == "cpu":
             codes = codes.add_(self.input_zero - _SIGNED).clamp_(-_SIGNED, _SIGNED - 1).to(torch.int8)
@@ -203,7 +278,15 @@ class Int8Linear(nn.Module):
 
 
 def replace_quantised(net: nn.Module, make: Callable[[QuantLinear], nn.Module]) -> None:
-    """Put something else in the place of every `QuantLinear` within a network."""
+    """Replace every `QuantLinear` within a network.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        It is changed.
+    make : callable
+        From a layer to its replacement.
+    """
     for parent in list(net.modules()):
         for name, child in parent.named_children():
             if isinstance(child, QuantLinear):
@@ -211,17 +294,21 @@ def replace_quantised(net: nn.Module, make: Callable[[QuantLinear], nn.Module]) 
 
 
 def convert(net: nn.Module) -> nn.Module:
-    """Return a copy for inference whose quantised layers hold and multiply int8; the rest stays float.
+    """Copy a network for inference, with its quantised layers converted to int8; the rest stays float.
 
     Parameters
     ----------
     net : torch.nn.Module
-        Trained; it is left as it is.
+        Trained; it is not changed.
+
+    Returns
+    -------
+    torch.nn.Module
 
     Raises
     ------
     ModelError
-        Where the network has no quantised layer, or one that has seen no data.
+        If the network has no quantised layer, or one that has had no data in training.
     """
     made = copy.deepcopy(net).eval()
     if not any(isinstance(part, QuantLinear) for part in made.modules()):
@@ -230,25 +317,16 @@ def convert(net: nn.Module) -> nn.Module:
     return made
 
 
-#: exp(p) on (-ln 2, 0] is about A (p + B)^2 + C.
-_A, _B, _C = 0.3585, 1.353, 0.344
-_LN2 = 0.6931471805599453
-
-#: The polynomial at 0, which stands for 1.
-_ONE = _A * _B * _B + _C
-
-
 def i_exp(x: torch.Tensor) -> torch.Tensor:
-    """Approximate exp(x) for x <= 0 by a quadratic polynomial and a shift.
+    """Approximate exp(x) for x <= 0 by a quadratic polynomial and a shift [2]_.
 
     With z = floor(-x / ln 2) = -ceil(x / ln 2) and p = x + z ln 2 in (-ln 2, 0], exp(x) = exp(p) / 2^z: the
-    polynomial takes the first factor, and the second is a shift of bits on hardware that computes with
-    integers.
+    polynomial approximates the first factor, and the second is a shift of bits on integer hardware.
 
     Parameters
     ----------
     x : torch.Tensor, any shape
-        Not above 0.
+        At most 0.
 
     Returns
     -------
@@ -266,10 +344,21 @@ def straight_through(
     soft: Callable[[torch.Tensor], torch.Tensor],
     x: torch.Tensor,
 ) -> torch.Tensor:
-    """Return hard(x), with the gradient of soft(x).
+    """Compute hard(x), with the gradient of soft(x).
 
-    Both are computed in float32 whatever the precision around them, and the values are bit for bit those
-    of `hard` whether or not a gradient is wanted: a power of two must not be off by a rounding.
+    Both are computed in float32. The values are bit for bit those of `hard`, with and without a gradient: a power of
+    two must not have a rounding error.
+
+    Parameters
+    ----------
+    hard, soft : callable
+        From a tensor to a tensor of the same shape.
+    x : torch.Tensor
+
+    Returns
+    -------
+    torch.Tensor
+        Of the same shape.
     """
     wide = x.float()
     with torch.no_grad():
@@ -281,7 +370,18 @@ def straight_through(
 
 
 def i_softmax(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """Softmax along a dimension, with `i_exp` for the exponential; it sums to one."""
+    """Softmax along a dimension, with `i_exp` as the exponential [2]_.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+    dim : int
+
+    Returns
+    -------
+    torch.Tensor
+        Of the same shape; sums to one.
+    """
 
     def hard(x: torch.Tensor) -> torch.Tensor:
         powers = i_exp(x - x.amax(dim, keepdim=True))
@@ -291,7 +391,7 @@ def i_softmax(x: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def log2_softmax(x: torch.Tensor, dim: int, bits: int = 4) -> torch.Tensor:
-    """Softmax along a dimension whose probabilities are quantised to powers of two.
+    """Softmax along a dimension whose probabilities are quantised to powers of two [3]_.
 
     The code of a probability is round(log2(sum of i_exp / i_exp)), clipped to `bits` bits; a product with
     the probability is a shift by the code. (The paper's equation 6 counts the codes downwards, from 2^bits
@@ -307,7 +407,7 @@ def log2_softmax(x: torch.Tensor, dim: int, bits: int = 4) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        Same shape, powers of two in (0, 1]; they sum to one only about.
+        Same shape, powers of two in (0, 1]; they sum to one approximately.
     """
 
     def hard(x: torch.Tensor) -> torch.Tensor:
@@ -319,7 +419,17 @@ def log2_softmax(x: torch.Tensor, dim: int, bits: int = 4) -> torch.Tensor:
 
 
 def i_sigmoid(x: torch.Tensor) -> torch.Tensor:
-    """Logistic function, with `i_exp` for the exponential."""
+    """Logistic function, with `i_exp` as the exponential.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+
+    Returns
+    -------
+    torch.Tensor
+        Of the same shape.
+    """
     return straight_through(_hard_sigmoid, torch.sigmoid, x)
 
 
@@ -333,7 +443,11 @@ class Log2SiLU(nn.Module):
     """x times its logistic function, the latter quantised to a power of two.
 
     The logistic function of x is the softmax of the pair (x, 0), so this is `log2_softmax` used as the gate
-    of an activation: what is left of the product is a shift of x by at most 2^bits - 1 bits.
+    of an activation: the product is a shift of x by at most 2^bits - 1 bits.
+
+    Parameters
+    ----------
+    bits : int
     """
 
     def __init__(self, bits: int = 4) -> None:
@@ -344,7 +458,17 @@ class Log2SiLU(nn.Module):
         return torch.exp2(torch.log2(_hard_sigmoid(x)).round().clamp(-self.largest, 0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Activate a tensor of any shape."""
+        """Apply the activation.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+
+        Returns
+        -------
+        torch.Tensor
+            Of the same shape.
+        """
         return x * straight_through(self._gate, torch.sigmoid, x)
 
     def extra_repr(self) -> str:
