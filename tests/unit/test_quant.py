@@ -174,7 +174,7 @@ def test_conversion_leaves_the_trained_network_alone() -> None:
 
 
 def test_conversion_wants_a_trained_and_quantised_network() -> None:
-    with pytest.raises(ModelError, match="seen no data"):
+    with pytest.raises(ModelError, match="has no data yet"):
         convert(nn.Sequential(QuantLinear(8, 4)))
     with pytest.raises(ModelError, match="no quantised layer"):
         convert(nn.Sequential(nn.Linear(8, 4)))
