@@ -183,13 +183,13 @@ class Canvas(QObject):
 
     @property
     def layer(self) -> Labels | None:
-        """The labels layer of the current slide, where it is still in the viewer."""
+        """The labels layer of the current slide; None if it is not in the viewer."""
         viewer, layer = self._viewer(), self._layer() if self._layer is not None else None
         return layer if viewer is not None and layer is not None and layer in viewer.layers else None
 
     @property
     def image(self) -> Image | None:
-        """The image layer of the current slide, where it is still in the viewer."""
+        """The image layer of the current slide; None if it is not in the viewer."""
         viewer, layer = self._viewer(), self._image() if self._image is not None else None
         return layer if viewer is not None and layer is not None and layer in viewer.layers else None
 
@@ -249,7 +249,7 @@ class Canvas(QObject):
         return max(2, round(result.segmentation.scale.red_cell_diameter_px / 25))
 
     def _on_changed(self) -> None:
-        """Bring pixels, features and colours of the layer to the slide's."""
+        """Update pixels, features and colours of the layer from the slide."""
         layer, slide = self.layer, self._slide
         if layer is None or slide is None:
             return
@@ -386,7 +386,7 @@ class Canvas(QObject):
     # The chosen cell -----------------------------------------------------------------------------------
 
     def _on_mouse(self, viewer: Any, event: Any) -> Generator[None, None, None]:
-        """A click, not a drag, on a cell chooses it."""
+        """Select a cell that is clicked; a drag moves the canvas."""
         layer, slide = self.layer, self._slide
         if layer is None or slide is None or layer.mode != "pan_zoom" or event.button != 1:
             return
@@ -407,7 +407,7 @@ class Canvas(QObject):
             self._jump(rows[0])
 
     def _mark(self, rows: list[Any]) -> None:
-        """Draw a ring around the chosen cells."""
+        """Draw a ring around the selected cells."""
         viewer, cells = self._viewer(), self.layer
         if viewer is None or cells is None:
             return

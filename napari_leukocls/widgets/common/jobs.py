@@ -66,7 +66,7 @@ class Clock:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated from the pace so far; None while it is too early to tell."""
+        """Estimated remaining time in seconds; None if it is too early for an estimate."""
         passed = monotonic() - self._started
         if passed < SETTLE_S or self.share < 0.05:
             return None
@@ -74,7 +74,7 @@ class Clock:
 
 
 def keep_triton_out() -> bool:
-    """Make ``import triton`` an ImportError where it would end the process; return whether it was needed."""
+    """Make ``import triton`` an ImportError if it would end the process, and return whether this was needed."""
     if sys.platform != "linux" or "triton" in sys.modules:
         return False
     try:
@@ -85,7 +85,7 @@ def keep_triton_out() -> bool:
         return False
     # With None in sys.modules, Python raises ImportError for this module.
     sys.modules["triton"] = None  # type: ignore[assignment]
-    log.info("triton is left out: it cannot live beside Mesa's LLVM.")
+    log.info("triton is left out: it cannot be loaded together with Mesa's LLVM.")
     return True
 
 
@@ -188,7 +188,7 @@ class Job(QObject):
 
     @property
     def running(self) -> bool:
-        """Whether work goes on that was not cancelled."""
+        """Whether work is running that was not cancelled."""
         return self._token is not None
 
     def start(

@@ -16,6 +16,7 @@ from napari_leukocls.io.convert import array_to_smear
 from napari_leukocls.io.inputs import safe_id
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX, FieldResult, SmearImage
+from napari_leukocls.widgets.common.slide_model import awaiting_review
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Shapes
@@ -58,7 +59,7 @@ def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
         {
             "class": cells["class"].astype(object),
             "probability": cells["probability"].astype(float).round(3),
-            "review": cells["review_reason"].where(_open(cells), "").map(lambda text: text or None),
+            "review": cells["review_reason"].where(awaiting_review(cells), "").map(lambda text: text or None),
             "corrected": cells["corrected_class"].fillna("").map(lambda text: text or None),
             "area_um2": cells["area_um2"].astype(float).round(1),
         }
@@ -69,11 +70,6 @@ def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
     for name in ("class", "review", "corrected"):
         features[name] = features[name].astype(object).where(features[name].notna(), None)
     return features
-
-
-def _open(cells: pd.DataFrame) -> pd.Series:
-    """Whether each cell still waits for a person."""
-    return cells["needs_review"].astype(bool) & (cells["corrected_class"].fillna("") == "")
 
 
 def colours(
@@ -365,7 +361,7 @@ def closed_shapes(layer: Image, shapes: Shapes) -> list[np.ndarray]:
 
 
 def _ellipse(corners: np.ndarray) -> np.ndarray:
-    """Points on the ellipse within a (rotated) rectangle of four corners."""
+    """Return points on the ellipse in a rectangle, which is given by its corners and may be rotated."""
     centre = corners.mean(axis=0)
     angle = np.linspace(0, 2 * np.pi, _ELLIPSE_POINTS, endpoint=False)[:, None]
     half = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2

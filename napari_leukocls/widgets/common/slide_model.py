@@ -20,6 +20,23 @@ if TYPE_CHECKING:
 AIM = 0.03
 
 
+def awaiting_review(cells: pd.DataFrame) -> np.ndarray:
+    """Find the cells that need review and have no correction.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+
+    Returns
+    -------
+    numpy.ndarray, (N,), bool
+    """
+    from napari_leukocls.measurement.differential import settled
+
+    return ~settled(cells)
+
+
 @dataclass(frozen=True)
 class CountRow:
     """One row of the table of counts. Numbers that are not defined are None."""
@@ -87,7 +104,7 @@ class SlideModel:
 
     @property
     def cells(self) -> pd.DataFrame:
-        """One row a cell, as in ``cells.csv``."""
+        """The table of cells, with one row per cell, as in ``cells.csv``."""
         return self.result.cells
 
     @property
@@ -152,9 +169,8 @@ class SlideModel:
 
     @property
     def waiting(self) -> np.ndarray:
-        """Whether each cell still waits for a person, (N,) bool."""
-        corrected = self.cells["corrected_class"].fillna("").to_numpy() != ""
-        return self.cells["needs_review"].to_numpy(bool) & ~corrected
+        """Whether each cell needs review and has no correction, (N,) bool."""
+        return awaiting_review(self.cells)
 
     def visible(self, class_name: str | None, only_review: bool) -> list[int] | None:
         """Return the cells that pass a filter.
@@ -235,7 +251,7 @@ class SlideModel:
 
 @lru_cache(maxsize=4096)
 def _needed(share: float) -> int:
-    """Cells to count for the limits that are aimed at; the same shares come back with every correction."""
+    """Return the number of cells for limits of `AIM`; cached, since most shares occur many times."""
     from napari_leukocls.measurement.differential import cells_needed
 
     return cells_needed(share, AIM)

@@ -41,7 +41,7 @@ class TrainingRun:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet, or has not been heard to the end."""
+        """Whether the last event of the training has not been read yet."""
         return not any(event.kind in ("finished", "stopped", "failed") for event in self.events)
 
     def poll(self) -> None:
@@ -60,7 +60,7 @@ class TrainingRun:
 
     @property
     def model(self) -> Path | None:
-        """Folder of the model, once there is one."""
+        """Folder of the model; None before there is one."""
         for event in self.events:
             if event.kind in ("finished", "stopped") and "model" in event.data:
                 return Path(event.data["model"])

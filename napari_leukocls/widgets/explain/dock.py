@@ -175,7 +175,7 @@ class ExplainDock(Dock, Scrolling):
         self._subscriptions.listen(self._session.blind_changed, self._on_blind)
 
     def _on_blind(self, blind: bool) -> None:
-        """Say nothing of any cell while a second reader works."""
+        """Hide all explanations during a blind second read."""
         layer = self._layer() if self._layer is not None else None
         if layer is not None:
             layer.visible = not blind
@@ -252,7 +252,7 @@ class ExplainDock(Dock, Scrolling):
         self._show_layer(found)
 
     def _show_layer(self, found: Answer) -> None:
-        """Put the heatmap over the cell on the canvas."""
+        """Show the heatmap over the cell on the canvas."""
         image = self._canvas.image
         if image is None:
             return

@@ -160,7 +160,7 @@ def answer(
 
 
 def _asked(question: Question, order: list[str]) -> tuple[str, str]:
-    """Classes to explain: as asked, else the best; beside it as asked, else the best of the others."""
+    """Return the two classes to explain: those of the question, else the most probable ones."""
     for name in (question.target, question.why_not):
         if name is not None and name not in order:
             raise ArgumentError(

@@ -260,7 +260,7 @@ class ReviewDock(Dock, QWidget):
         self._on_changed()
 
     def _on_changed(self) -> None:
-        """Bring everything to what the slide is now."""
+        """Update all controls after a change of the slide."""
         if not self._acting:
             self._refresh(self.gallery.selected_ids())
 
@@ -304,7 +304,7 @@ class ReviewDock(Dock, QWidget):
             self._model.slide.select(tuple(ids), "gallery")
 
     def _on_selected(self, ids: tuple[int, ...], origin: str) -> None:
-        """Follow a cell that was chosen on the canvas."""
+        """Show a cell that was selected on the canvas."""
         if origin == "gallery" or self._model is None or self._model.reading is not None:
             return
         self._following = True
@@ -345,7 +345,7 @@ class ReviewDock(Dock, QWidget):
         self._do(lambda: model.confirm(ids), ids, plural(Review.CONFIRMED, len(ids)))
 
     def _do(self, action: Callable[[], Any], ids: list[int], done: str) -> None:
-        """Do something to cells, say so, and choose the next one."""
+        """Apply an action to cells, show a message, and select the next cell."""
         self._session.set_reviewer(self.reviewer.text())
         following = self.gallery.next_after(ids)
         self._acting = True
@@ -404,7 +404,7 @@ class ReviewDock(Dock, QWidget):
             self._try(self._model.sign_off)
 
     def _try(self, action: Callable[[], Any]) -> bool:
-        """Do something that may be refused; whether it was done."""
+        """Try an action, show its message or its error, and return whether it succeeded."""
         try:
             message = action()
         except LeukoclsError as error:

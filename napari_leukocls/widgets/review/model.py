@@ -103,7 +103,7 @@ class Tiles:
         return self._slide.scheme[self._all()[cell_id][0]].display
 
     def _all(self) -> dict[int, tuple[str, float, bool, str]]:
-        """Class, probability, need of review and correction by cell: a gallery asks for hundreds a second."""
+        """Return class, probability, need of review and correction by cell; cached for the gallery."""
         cells = self._slide.cells
         if self._table is not cells:
             columns = [cells[name].tolist() for name in ("class", "probability", "needs_review")]
