@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QLineEdit,
+    QSizePolicy,
     QSpinBox,
     QTableWidget,
     QTableWidgetItem,
@@ -73,6 +74,7 @@ class BatchDock(Dock, QWidget):
         self.options_fold.body.addWidget(self.options)
         self.workers = named(QSpinBox(), Batch.WORKERS, Batch.WORKERS_TIP)
         self.workers.setRange(1, 64)
+        self.workers.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.resume = named(QCheckBox(Batch.RESUME), Batch.RESUME, Batch.RESUME_TIP)
         self.resume.setChecked(True)
         self.start = button(Batch.START, Batch.START_TIP, self._start)

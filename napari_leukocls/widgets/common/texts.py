@@ -414,7 +414,7 @@ class Batch:
     FOLDER_TIP = _("Folder with images. Each image is one slide")
     OUT = _("Results in")
     OUT_TIP = _("Folder for the results: one folder per slide, and summary.csv")
-    WORKERS = _("At the same time")
+    WORKERS = _("In parallel")
     WORKERS_TIP = _(
         "Number of slides that are analysed at the same time. Each needs memory for its own models"
     )
