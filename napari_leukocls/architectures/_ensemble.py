@@ -30,12 +30,30 @@ class EnsembleNet(HeadedNet):
         self.joined = nn.Identity()
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the members' last maps (N, count x C, h, w), side by side."""
+        """Compute the members' last maps, side by side.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, count x C, h, w)
+        """
         self.guard.check(images)
         return self.joined(torch.cat([body.forward_features(images) for body in self.members], 1))
 
     def pooled(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return the members' vectors (N, count x C), side by side."""
+        """Compute the members' vectors, side by side.
+
+        Parameters
+        ----------
+        maps : torch.Tensor, (N, count x C, h, w)
+
+        Returns
+        -------
+        torch.Tensor, (N, count x C)
+        """
         parts = maps.chunk(len(self.members), 1)
         heads = zip(self.members, parts, strict=True)
         return torch.cat([body.forward_head(part, pre_logits=True) for body, part in heads], 1)

@@ -25,7 +25,16 @@ class SameConv2d(nn.Conv2d):
     """A convolution padded as TensorFlow does it: so much that the output has ceil(side / stride) pixels a side."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (N, C, H, W) to (N, D, h, w)."""
+        """Apply the layer.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, C, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, D, h, w)
+        """
         rows, columns = (
             max((math.ceil(length / stride) - 1) * stride + kernel - length, 0)
             for length, stride, kernel in zip(images.shape[-2:], self.stride, self.kernel_size, strict=True)
@@ -42,7 +51,16 @@ class NormAct(nn.BatchNorm2d):
         self.act = activation
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (N, C, H, W) to the same shape."""
+        """Apply the layer.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, C, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, C, H, W)
+        """
         return self.act(super().forward(images))
 
 
@@ -67,7 +85,16 @@ class DepthwiseSeparable(nn.Module):
         self.bn2 = _norm(out, active=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (N, C, H, W) to (N, D, h, w)."""
+        """Apply the block.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, C, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, D, h, w)
+        """
         return self.bn2(self.conv_pw(self.bn1(self.conv_dw(images))))
 
 
@@ -86,7 +113,16 @@ class InvertedResidual(nn.Module):
         self.shortcut = channels == out and stride == 1
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map (N, C, H, W) to (N, D, h, w)."""
+        """Apply the block.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, C, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, D, h, w)
+        """
         maps = self.bn1(self.conv_pw(images))
         maps = self.bn3(self.conv_pwl(self.bn2(self.conv_dw(maps))))
         return maps + images if self.shortcut else maps
@@ -141,16 +177,47 @@ class MobileNetV2(nn.Module):
         self.apply(_start)
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the last maps (N, 1280, h, w) of images (N, 3, H, W)."""
+        """Compute the last maps.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, 1280, h, w)
+        """
         return self.bn2(self.conv_head(self.blocks(self.bn1(self.conv_stem(images)))))
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Return the logits (N, C), or with `pre_logits` the vectors (N, 1280) that feed the last layer."""
+        """Compute the logits from the last maps.
+
+        Parameters
+        ----------
+        maps : torch.Tensor
+            As `forward_features` returns them.
+        pre_logits : bool
+            Return the vectors that the last layer takes.
+
+        Returns
+        -------
+        torch.Tensor, (N, C)
+            Logits; or the vectors, (N, 1280).
+        """
         vectors = self.head_drop(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
         return vectors if pre_logits else self.classifier(vectors)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, C) of images (N, 3, H, W)."""
+        """Compute the logits.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, C)
+        """
         return self.forward_head(self.forward_features(images))
 
     def get_classifier(self) -> nn.Module:
@@ -158,7 +225,13 @@ class MobileNetV2(nn.Module):
         return self.classifier
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Give the network a fresh last layer; 0 classes leave the vectors as they are."""
+        """Replace the last layer by a new one.
+
+        Parameters
+        ----------
+        num_classes : int
+            If it is 0, there is no last layer, and the network returns its vectors.
+        """
         self.num_classes = num_classes
         weight = self.conv_head.weight
         last = nn.Linear(_LAST, num_classes) if num_classes else nn.Identity()

@@ -38,11 +38,16 @@ class SizeGuard:
         self.check(inputs[0])
 
     def check(self, images: torch.Tensor) -> None:
-        """Raise where images (N, 3, H, W) do not fit.
+        """Check the form and the size of a batch of images.
+
+        Parameters
+        ----------
+        images : torch.Tensor
 
         Raises
         ------
         ModelError
+            If they are not (N, 3, H, W), or the network cannot take their size.
         """
         if images.ndim != 4 or images.shape[1] != 3:
             raise ModelError(
@@ -78,21 +83,63 @@ class HeadedNet(nn.Module):
         self.classifier: nn.Module = nn.Linear(num_features, num_classes)
 
     def forward_features(self, images: torch.Tensor) -> Any:
-        """Return what `pooled` takes, from images (N, 3, H, W)."""
+        """Compute what `pooled` takes.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        object
+            By default the last maps, (N, D, h, w).
+        """
         self.guard.check(images)
         return self.backbone(images)  # type: ignore[operator]
 
     def pooled(self, maps: Any) -> torch.Tensor:
-        """Return the vectors (N, D) that feed the last layer, from what `forward_features` gave."""
+        """Compute the vectors that the last layer takes.
+
+        Parameters
+        ----------
+        maps : object
+            As `forward_features` returns it.
+
+        Returns
+        -------
+        torch.Tensor, (N, D)
+        """
         return maps.mean((2, 3))
 
     def forward_head(self, maps: Any, pre_logits: bool = False) -> torch.Tensor:
-        """Return the logits (N, C), or with `pre_logits` the vectors (N, D) that feed the last layer."""
+        """Compute the logits from the last maps.
+
+        Parameters
+        ----------
+        maps : torch.Tensor
+            As `forward_features` returns them.
+        pre_logits : bool
+            Return the vectors that the last layer takes.
+
+        Returns
+        -------
+        torch.Tensor, (N, C)
+            Logits; or the vectors, (N, D).
+        """
         vectors = self.head_drop(self.pooled(maps))
         return vectors if pre_logits else self.classifier(vectors)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, C) of images (N, 3, H, W)."""
+        """Compute the logits.
+
+        Parameters
+        ----------
+        images : torch.Tensor, (N, 3, H, W)
+
+        Returns
+        -------
+        torch.Tensor, (N, C)
+        """
         return self.forward_head(self.forward_features(images))
 
     def get_classifier(self) -> nn.Module:
@@ -100,7 +147,13 @@ class HeadedNet(nn.Module):
         return self.classifier
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Give the network a fresh last layer; 0 classes leave the vectors as they are."""
+        """Replace the last layer by a new one.
+
+        Parameters
+        ----------
+        num_classes : int
+            If it is 0, there is no last layer, and the network returns its vectors.
+        """
         self.num_classes = num_classes
         last = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         weight = next(self.parameters())
@@ -137,7 +190,18 @@ class Attention(nn.Module):
         return tokens.view(count, length, self.heads, self.head_width).transpose(1, 2)
 
     def forward(self, tokens: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
-        """Return tokens (N, L, C) that have asked `context` (N, M, C), by default themselves."""
+        """Apply attention: the tokens are the queries, the context gives keys and values.
+
+        Parameters
+        ----------
+        tokens : torch.Tensor, (N, L, C)
+        context : torch.Tensor, (N, M, C), optional
+            By default the tokens themselves.
+
+        Returns
+        -------
+        torch.Tensor, (N, L, C)
+        """
         context = tokens if context is None else context
         query, key, value = self.query(tokens), self.key(context), self.value(context)
         mixed = functional.scaled_dot_product_attention(
@@ -149,12 +213,33 @@ class Attention(nn.Module):
         return self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
 
     def weights(self, tokens: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the attention weights (N, heads, L, M); each row sums to 1."""
+        """Compute the attention weights.
+
+        Parameters
+        ----------
+        tokens : torch.Tensor, (N, L, C)
+        context : torch.Tensor, (N, M, C), optional
+            By default the tokens themselves.
+
+        Returns
+        -------
+        torch.Tensor, (N, heads, L, M)
+            Each row sums to 1.
+        """
         context = tokens if context is None else context
         query, key = self._split(self.query(tokens)), self._split(self.key(context))
         return (query @ key.transpose(-2, -1) / self.head_width**0.5).softmax(-1)
 
 
 def to_tokens(maps: torch.Tensor) -> torch.Tensor:
-    """Turn a map (N, C, H, W) into tokens (N, H x W, C)."""
+    """Turn maps into tokens.
+
+    Parameters
+    ----------
+    maps : torch.Tensor, (N, C, H, W)
+
+    Returns
+    -------
+    torch.Tensor, (N, H x W, C)
+    """
     return maps.flatten(2).transpose(1, 2)

@@ -40,7 +40,22 @@ def _stages(net: Any) -> tuple[tuple[str, ...], ...]:
     note="Each member is a timm network that ends in one linear layer; these layers are joined into one.",
 )
 def ensemble(num_classes: int, member: str, count: int, member_arguments: dict[str, Any]) -> Any:
-    """Build an ensemble of `count` timm networks `member`."""
+    """Build an ensemble of networks of one kind.
+
+    Parameters
+    ----------
+    num_classes : int
+    member : str
+        Name of a timm network.
+    count : int
+        Number of members.
+    member_arguments : dict
+        Arguments of each member.
+
+    Returns
+    -------
+    torch.nn.Module
+    """
     from napari_leukocls.architectures._ensemble import EnsembleNet
 
     if member == MOBILENET:

@@ -40,7 +40,18 @@ class InputRule:
     fixed: bool = False
 
     def problem(self, height: int, width: int) -> str:
-        """Return what is wrong with an image's size, or an empty text."""
+        """Describe why a network cannot take an image's size.
+
+        Parameters
+        ----------
+        height, width : int
+            Pixels.
+
+        Returns
+        -------
+        str
+            Empty if it can.
+        """
         given = f"{height} x {width} px"
         if self.fixed and (height, width) != (self.side, self.side):
             return f"takes {self.side} x {self.side} px alone, not {given}"

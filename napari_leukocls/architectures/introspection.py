@@ -17,15 +17,34 @@ if TYPE_CHECKING:
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Return the number of parameters, trainable or not; running statistics are none."""
+    """Count the parameters, trainable or not; running statistics are not counted.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+
+    Returns
+    -------
+    int
+    """
     return sum(parameter.numel() for parameter in net.parameters())
 
 
 def count_macs(net: nn.Module, side: int) -> int:
-    """Return the multiply-accumulates of one image of `side` x `side` px.
+    """Count the multiply-accumulates of one image.
 
-    Products of convolutions, linear layers and attention count, as in fvcore; torch's counter, which is used
-    here, counts two operations for each. The network's training mode is kept.
+    Products of convolutions, linear layers and attention count, as in fvcore. Torch's counter, which is used here,
+    counts two operations for each. The network's training mode is kept.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+    side : int
+        Of the image, pixels.
+
+    Returns
+    -------
+    int
     """
     weight = next(net.parameters())
     images = torch.zeros(1, 3, side, side, device=weight.device, dtype=weight.dtype)
@@ -40,13 +59,18 @@ def count_macs(net: nn.Module, side: int) -> int:
 
 
 def unfreezing_stages(entry: Entry, net: nn.Module) -> list[list[str]]:
-    """Return the names of a network's parameters in the order in which to unfreeze them.
+    """List the names of a network's parameters in the order in which to unfreeze them.
+
+    Parameters
+    ----------
+    entry : Entry
+    net : torch.nn.Module
 
     Returns
     -------
     list of list of str
-        From the head to the stem; each parameter is in exactly one stage, and those that the entry does not
-        name are in the last.
+        From the head to the stem. Each parameter is in exactly one stage; those that the entry does not name are in
+        the last.
     """
     declared = entry.stages(net) if callable(entry.stages) else entry.stages
     stages: list[list[str]] = [[] for _ in declared] or [[]]
@@ -61,12 +85,21 @@ def unfreezing_stages(entry: Entry, net: nn.Module) -> list[list[str]]:
 
 
 def cam_layer(entry: Entry, net: nn.Module) -> nn.Module:
-    """Return the layer whose output Grad-CAM weighs.
+    """Find the layer whose output Grad-CAM weighs.
+
+    Parameters
+    ----------
+    entry : Entry
+    net : torch.nn.Module
+
+    Returns
+    -------
+    torch.nn.Module
 
     Raises
     ------
     ModelError
-        Where the entry names none, or one that the network lacks.
+        If the entry names none, or one that the network lacks.
     """
     if callable(entry.cam_target):
         return entry.cam_target(net)
@@ -79,12 +112,21 @@ def cam_layer(entry: Entry, net: nn.Module) -> nn.Module:
 
 
 def cam_reshape(entry: Entry) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """Return what turns the output of Grad-CAM's layer to (N, C, H, W), or None where nothing need be done.
+    """Find the function that turns the output of Grad-CAM's layer to (N, C, H, W).
+
+    Parameters
+    ----------
+    entry : Entry
+
+    Returns
+    -------
+    callable or None
+        None if nothing needs to be done.
 
     Raises
     ------
     ModelError
-        Where the entry asks for a way that does not exist.
+        If the entry names a way that does not exist.
     """
     if callable(entry.cam_reshape):
         return entry.cam_reshape

@@ -62,7 +62,18 @@ def mobilenet_v2(num_classes: int, **arguments: Any) -> nn.Module:
     note="Parameters have timm's names, so that timm's weights fit.",
 )
 def guarded_mobilenet_v2(num_classes: int, **arguments: Any) -> nn.Module:
-    """Build MobileNetV2 that refuses images of a size that it is not made for."""
+    """Build MobileNetV2; it refuses images whose size it cannot take.
+
+    Parameters
+    ----------
+    num_classes : int
+    **arguments
+        Of the network.
+
+    Returns
+    -------
+    torch.nn.Module
+    """
     from napari_leukocls.architectures.base import SizeGuard
 
     net = mobilenet_v2(num_classes, **arguments)

@@ -90,15 +90,23 @@ def create(name: str, num_classes: int, **arguments: Any) -> nn.Module:
 
 
 def entry(name: str) -> Entry:
-    """Return what is known of an architecture.
+    """Look up the facts about an architecture.
 
-    Registered names are found without importing torch; for a timm model timm is imported, and its entry is
-    made from timm's description of the pretrained weights. Nothing is downloaded.
+    Registered names are found without importing torch. For a timm model, timm is imported, and the entry is made
+    from timm's description of the pretrained weights. Nothing is downloaded.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Entry
 
     Raises
     ------
     ModelError
-        Where there is no such architecture; the nearest name is suggested.
+        If there is no such architecture; the nearest name is suggested.
     """
     _discover()
     if name in _ENTRIES:
