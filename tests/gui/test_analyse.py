@@ -174,7 +174,7 @@ def test_a_smear_or_a_dock_that_goes_while_it_works_harms_nobody(
     # Not by `click`, which lets the window live for a moment: a fast machine would have done by then.
     window.run.click()
     viewer.layers.remove(smear)
-    until(lambda: "removed meanwhile" in window.message.text(), 120)
+    until(lambda: "removed during the analysis" in window.message.text(), 120)
     again = viewer.add_image(large, name="again")
     click(window, "Run analysis")
     viewer.window.remove_dock_widget(window)
