@@ -26,7 +26,7 @@ demo: env
 test: env-test system
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# ruff checks the form of docstrings too; tests/unit/test_docstrings.py, that each parameter is described.
+# ruff checks the form of docstrings; tests/unit/test_docstrings.py checks that they name every parameter.
 lint: env-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
