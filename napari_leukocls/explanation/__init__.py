@@ -1,4 +1,4 @@
-"""What a classifier looks at: heatmaps, their checks, and morphology in words."""
+"""Explanations of a classifier: heatmaps, their checks, and morphology in words."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from napari_leukocls.synthetic.recipe import SmearRecipe
 from napari_leukocls.synthetic.red_cells import draw_red_cell
 from napari_leukocls.synthetic.shapes import Textures
 
-#: A cell of which less than this many pixels can be seen has no label.
+#: A cell with fewer visible pixels than this has no label.
 MIN_VISIBLE_PX = 9
 
 
