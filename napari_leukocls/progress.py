@@ -59,7 +59,8 @@ def drain(steps: Generator[S, None, T], progress: Callable[[S], object] | None =
         try:
             step = next(steps)
         except StopIteration as end:
-            return end.value
+            value: T = end.value
+            return value
         if progress is not None:
             progress(step)
 
@@ -92,7 +93,8 @@ def staged(stage: str, token: CancelToken, steps: Steps[T]) -> Steps[T]:
         try:
             step = next(steps)
         except StopIteration as end:
-            return end.value
+            value: T = end.value
+            return value
         yield replace(step, stage=stage)
 
 

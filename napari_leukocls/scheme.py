@@ -250,7 +250,8 @@ def _entry(raw: Any, base: Mapping[str, CellClass], path: Path) -> CellClass:
             defaults = asdict(base[name]) | {"aliases": ()}
         raw = {**defaults, **raw}
     try:
-        return _validator().validate_python(raw)
+        value: CellClass = _validator().validate_python(raw)
+        return value
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "entry"

@@ -194,7 +194,8 @@ def candidates(segmentation: Segmentation, area_px: np.ndarray) -> np.ndarray:
     size_um = 2 * np.sqrt(area_px / np.pi) * segmentation.scale.um_per_px
     platelet = CELL_KINDS.index("platelet")
     sure_platelet = (best == platelet) & (kinds[:, platelet] >= SURE_PLATELET) & (size_um <= SURE_PLATELET_UM)
-    return (best != CELL_KINDS.index("red_cell")) & ~sure_platelet
+    array: np.ndarray = (best != CELL_KINDS.index("red_cell")) & ~sure_platelet
+    return array
 
 
 def classify(

@@ -154,7 +154,8 @@ def _inside(cells: pd.DataFrame, polygons: tuple[np.ndarray, ...]) -> np.ndarray
     if not polygons or len(cells) == 0:
         return np.ones(len(cells), bool)
     centres = cells[["centroid_y", "centroid_x"]].to_numpy(float)
-    return np.any([points_in_poly(centres, polygon) for polygon in polygons], axis=0)
+    array: np.ndarray = np.any([points_in_poly(centres, polygon) for polygon in polygons], axis=0)
+    return array
 
 
 #: Margin around changed cells that the networks need, micrometres.

@@ -41,7 +41,10 @@ class EnsembleNet(HeadedNet):
         torch.Tensor, (N, count x C, h, w)
         """
         self.guard.check(images)
-        return self.joined(torch.cat([body.forward_features(images) for body in self.members], 1))
+        tensor: torch.Tensor = self.joined(
+            torch.cat([body.forward_features(images) for body in self.members], 1)
+        )
+        return tensor
 
     def pooled(self, maps: torch.Tensor) -> torch.Tensor:
         """Compute the members' vectors, side by side.

@@ -40,7 +40,8 @@ class SameConv2d(nn.Conv2d):
             for length, stride, kernel in zip(images.shape[-2:], self.stride, self.kernel_size, strict=True)
         )
         edges = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
-        return self._conv_forward(functional.pad(images, edges), self.weight, self.bias)
+        tensor: torch.Tensor = self._conv_forward(functional.pad(images, edges), self.weight, self.bias)
+        return tensor
 
 
 class NormAct(nn.BatchNorm2d):
@@ -61,7 +62,8 @@ class NormAct(nn.BatchNorm2d):
         -------
         torch.Tensor, (N, C, H, W)
         """
-        return self.act(super().forward(images))
+        tensor: torch.Tensor = self.act(super().forward(images))
+        return tensor
 
 
 def _conv(channels: int, out: int, kernel: int, stride: int, groups: int, same: bool) -> nn.Conv2d:
@@ -95,7 +97,8 @@ class DepthwiseSeparable(nn.Module):
         -------
         torch.Tensor, (N, D, h, w)
         """
-        return self.bn2(self.conv_pw(self.bn1(self.conv_dw(images))))
+        tensor: torch.Tensor = self.bn2(self.conv_pw(self.bn1(self.conv_dw(images))))
+        return tensor
 
 
 class InvertedResidual(nn.Module):
@@ -125,7 +128,8 @@ class InvertedResidual(nn.Module):
         """
         maps = self.bn1(self.conv_pw(images))
         maps = self.bn3(self.conv_pwl(self.bn2(self.conv_dw(maps))))
-        return maps + images if self.shortcut else maps
+        tensor: torch.Tensor = maps + images if self.shortcut else maps
+        return tensor
 
 
 class MobileNetV2(nn.Module):
@@ -187,7 +191,8 @@ class MobileNetV2(nn.Module):
         -------
         torch.Tensor, (N, 1280, h, w)
         """
-        return self.bn2(self.conv_head(self.blocks(self.bn1(self.conv_stem(images)))))
+        tensor: torch.Tensor = self.bn2(self.conv_head(self.blocks(self.bn1(self.conv_stem(images)))))
+        return tensor
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Compute the logits from the last maps.
@@ -205,7 +210,8 @@ class MobileNetV2(nn.Module):
             Logits; or the vectors, (N, 1280).
         """
         vectors = self.head_drop(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
-        return vectors if pre_logits else self.classifier(vectors)
+        tensor: torch.Tensor = vectors if pre_logits else self.classifier(vectors)
+        return tensor
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the logits.

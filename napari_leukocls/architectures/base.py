@@ -109,7 +109,8 @@ class HeadedNet(nn.Module):
         -------
         torch.Tensor, (N, D)
         """
-        return maps.mean((2, 3))
+        tensor: torch.Tensor = maps.mean((2, 3))
+        return tensor
 
     def forward_head(self, maps: Any, pre_logits: bool = False) -> torch.Tensor:
         """Compute the logits from the last maps.
@@ -127,7 +128,8 @@ class HeadedNet(nn.Module):
             Logits; or the vectors, (N, D).
         """
         vectors = self.head_drop(self.pooled(maps))
-        return vectors if pre_logits else self.classifier(vectors)
+        tensor: torch.Tensor = vectors if pre_logits else self.classifier(vectors)
+        return tensor
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the logits.
@@ -210,7 +212,8 @@ class Attention(nn.Module):
             self._split(value),
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
+        tensor: torch.Tensor = self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
+        return tensor
 
     def weights(self, tokens: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
         """Compute the attention weights.
@@ -228,7 +231,8 @@ class Attention(nn.Module):
         """
         context = tokens if context is None else context
         query, key = self._split(self.query(tokens)), self._split(self.key(context))
-        return (query @ key.transpose(-2, -1) / self.head_width**0.5).softmax(-1)
+        tensor: torch.Tensor = (query @ key.transpose(-2, -1) / self.head_width**0.5).softmax(-1)
+        return tensor
 
 
 def to_tokens(maps: torch.Tensor) -> torch.Tensor:

@@ -55,7 +55,8 @@ def count_macs(net: nn.Module, side: int) -> int:
             net(images)
     finally:
         net.train(training)
-    return counter.get_total_flops() // 2
+    number: int = counter.get_total_flops() // 2
+    return number
 
 
 def unfreezing_stages(entry: Entry, net: nn.Module) -> list[list[str]]:
@@ -108,7 +109,8 @@ def cam_layer(entry: Entry, net: nn.Module) -> nn.Module:
         raise ModelError(
             f"the architecture {entry.name} names no layer for Grad-CAM that it has: choose another method."
         )
-    return modules[entry.cam_target]
+    value: nn.Module = modules[entry.cam_target]
+    return value
 
 
 def cam_reshape(entry: Entry) -> Callable[[torch.Tensor], torch.Tensor] | None:

@@ -79,7 +79,8 @@ def create(name: str, num_classes: int, **arguments: Any) -> nn.Module:
     """
     chosen = entry(name)
     try:
-        return chosen.build(num_classes, **{**chosen.arguments, **arguments})
+        value: nn.Module = chosen.build(num_classes, **{**chosen.arguments, **arguments})
+        return value
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if unknown is None:

@@ -119,9 +119,10 @@ def _cam_target(net: Any) -> nn.Module:
     if last is None:  # timm names a module that is not there, as in MViTv2
         last = net.stages[-1]
     blocks = getattr(last, "blocks", None)
+    layer: nn.Module = last.norm1 if hasattr(last, "norm1") and hasattr(last, "attn") else last
     if blocks is not None and hasattr(blocks[-1], "norm1"):
-        return blocks[-1].norm1
-    return last.norm1 if hasattr(last, "norm1") and hasattr(last, "attn") else last
+        layer = blocks[-1].norm1
+    return layer
 
 
 def timm_stages(net: Any) -> tuple[tuple[str, ...], ...]:

@@ -36,7 +36,8 @@ KIND_FLOOR = 0.03
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     exponent = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-    return exponent / exponent.sum(axis=1, keepdims=True)
+    array: np.ndarray = exponent / exponent.sum(axis=1, keepdims=True)
+    return array
 
 
 def join_kinds(predictions: Predictions, kinds: np.ndarray) -> Predictions:

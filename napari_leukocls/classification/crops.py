@@ -167,7 +167,8 @@ def paint_out(crop: np.ndarray, mask: np.ndarray, rule: CropRule) -> np.ndarray:
     distance = cv2.distanceTransform((mask < 128).astype(np.uint8), cv2.DIST_L2, 3) * rule.um_per_px
     keep = np.clip((rule.margin_um + SOFT_EDGE_UM - distance) / (2 * SOFT_EDGE_UM), 0, 1)[..., None]
     white = 235.0 if rule.white is None else rule.white
-    return (crop * keep + white * (1 - keep)).round().astype(np.uint8)
+    array: np.ndarray = (crop * keep + white * (1 - keep)).round().astype(np.uint8)
+    return array
 
 
 def cut_crops(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,11 +46,11 @@ def fold_batch_norm(net: nn.Module, example: torch.Tensor) -> nn.Module:
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
     hooks = []
 
-    def after_conv(module: nn.Conv2d, args: tuple, output: torch.Tensor) -> None:
+    def after_conv(module: nn.Conv2d, args: tuple[Any, ...], output: torch.Tensor) -> None:
         made_by[id(output)] = module
         kept.append(output)  # held, so that no later tensor gets the same id
 
-    def before_norm(module: nn.BatchNorm2d, args: tuple) -> None:
+    def before_norm(module: nn.BatchNorm2d, args: tuple[Any, ...]) -> None:
         if id(args[0]) in made_by:
             pairs.append((made_by[id(args[0])], module))
 
@@ -102,9 +103,10 @@ class FusedConv(nn.Module):
         -------
         torch.Tensor, (N, D, h, w)
         """
-        return torch.ops.mkldnn._convolution_pointwise(
+        tensor: torch.Tensor = torch.ops.mkldnn._convolution_pointwise(
             images, self.weight, self.bias, *self.geometry, *self.after, ""
         )
+        return tensor
 
 
 @torch.no_grad()
@@ -152,12 +154,12 @@ def _followed(net: nn.Module, example: torch.Tensor) -> dict[nn.Conv2d, nn.Modul
         # What is added to it in place, as residual blocks do, makes another of it.
         return id(tensor), tensor._version
 
-    def after_conv(module: nn.Conv2d, args: tuple, output: torch.Tensor) -> None:
+    def after_conv(module: nn.Conv2d, args: tuple[Any, ...], output: torch.Tensor) -> None:
         found[module] = None
         made_by[state(output)] = module
         kept.append(output)  # held, so that no later tensor gets the same id
 
-    def before_activation(module: nn.Module, args: tuple) -> None:
+    def before_activation(module: nn.Module, args: tuple[Any, ...]) -> None:
         if state(args[0]) in made_by:
             found[made_by.pop(state(args[0]))] = module
 

@@ -102,7 +102,8 @@ def _watched(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 def _unit(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
     projected = (features - tensors["centre"]) @ tensors["directions"]
-    return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-9)
+    array: np.ndarray = projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-9)
+    return array
 
 
 def _distance(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
@@ -171,7 +172,8 @@ def _parts(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarr
 
 
 def _energy(logits: np.ndarray) -> np.ndarray:
-    return -logsumexp(logits, axis=1)
+    array: np.ndarray = -logsumexp(logits, axis=1)
+    return array
 
 
 def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
@@ -192,7 +194,8 @@ def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarra
     if len(logits) == 0:
         return np.zeros(0)
     if not tensors:
-        return -np.exp(logits.max(axis=1) - logsumexp(logits, axis=1))
+        array: np.ndarray = -np.exp(logits.max(axis=1) - logsumexp(logits, axis=1))
+        return array
     total = np.zeros(len(logits))
     for name, values in _parts(features, logits, tensors).items():
         low, width = tensors[f"{name}_scale"]

@@ -103,12 +103,14 @@ def _density(crop: np.ndarray) -> np.ndarray:
 
 
 def _stained(density: np.ndarray) -> np.ndarray:
-    return density.mean(axis=1) > MIN_DENSITY
+    array: np.ndarray = density.mean(axis=1) > MIN_DENSITY
+    return array
 
 
 def _stain_share(density: np.ndarray) -> np.ndarray:
     """How much of the change each pixel takes: none on glass, all in the cell, fading so that no edge is drawn."""
-    return np.clip((density.mean(axis=1) - 0.1) / MIN_DENSITY, 0, 1)
+    array: np.ndarray = np.clip((density.mean(axis=1) - 0.1) / MIN_DENSITY, 0, 1)
+    return array
 
 
 def _lab(crop: np.ndarray) -> np.ndarray:
@@ -132,7 +134,8 @@ def _reinhard(crop: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray
     moved = (lab - mine[0]) * (std / mine[1]) + mean
     share = _stain_share(_density(crop))[:, None]
     mixed = (lab + (moved - lab) * share).astype(np.float32).reshape(crop.shape)
-    return (np.clip(cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB), 0, 1) * 255).round().astype(np.uint8)
+    array: np.ndarray = (np.clip(cv2.cvtColor(mixed, cv2.COLOR_LAB2RGB), 0, 1) * 255).round().astype(np.uint8)
+    return array
 
 
 def _stains_of(crop: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -168,4 +171,7 @@ def _macenko(crop: np.ndarray, stains: np.ndarray, most: np.ndarray) -> np.ndarr
     made = stains @ (amounts * (most / mine[1])[:, None]) + rest
     share = _stain_share(density)
     mixed = density.T + (made - density.T) * share
-    return np.clip(256 * np.exp(-mixed.T) - 1, 0, 255).round().astype(np.uint8).reshape(crop.shape)
+    array: np.ndarray = (
+        np.clip(256 * np.exp(-mixed.T) - 1, 0, 255).round().astype(np.uint8).reshape(crop.shape)
+    )
+    return array

@@ -118,7 +118,8 @@ def _describe(classifier: Classifier, folder: Path) -> tuple[Any, float]:
 
 def _run(net: Any, crops: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return net(torch.from_numpy(crops)).numpy()
+        array: np.ndarray = net(torch.from_numpy(crops)).numpy()
+        return array
 
 
 def _cover(crops: np.ndarray, path: Path) -> None:

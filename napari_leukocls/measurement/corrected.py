@@ -209,7 +209,8 @@ def _check(table: np.ndarray, classes: Sequence[str]) -> None:
 
 
 def _rates(table: np.ndarray) -> np.ndarray:
-    return table / table.sum(axis=-1, keepdims=True)
+    array: np.ndarray = table / table.sum(axis=-1, keepdims=True)
+    return array
 
 
 def _resampled(count: np.ndarray, table: np.ndarray, n_boot: int, rng: np.random.Generator) -> np.ndarray:
@@ -228,4 +229,5 @@ def _resampled(count: np.ndarray, table: np.ndarray, n_boot: int, rng: np.random
 def _within(shares: np.ndarray, inside: list[int]) -> np.ndarray:
     """Shares among the classes of the differential."""
     mine = shares[:, inside]
-    return mine / np.maximum(mine.sum(axis=1, keepdims=True), 1e-300)
+    array: np.ndarray = mine / np.maximum(mine.sum(axis=1, keepdims=True), 1e-300)
+    return array

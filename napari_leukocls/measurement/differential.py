@@ -66,7 +66,8 @@ def settled(cells: pd.DataFrame) -> np.ndarray:
     numpy.ndarray, (N,), bool
     """
     corrected = cells["corrected_class"].fillna("").astype(str).to_numpy() != ""
-    return ~cells["needs_review"].to_numpy(dtype=bool) | corrected
+    array: np.ndarray = ~cells["needs_review"].to_numpy(dtype=bool) | corrected
+    return array
 
 
 def differential(
@@ -149,7 +150,8 @@ def exact_limits(count: np.ndarray, total: int) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         low = np.where(count == 0, 0.0, betaincinv(count, total - count + 1, _ALPHA / 2))
         high = np.where(count == total, 1.0, betainccinv(count + 1, total - count, _ALPHA / 2))
-    return np.clip(np.stack([low, high]), 0, 1)
+    array: np.ndarray = np.clip(np.stack([low, high]), 0, 1)
+    return array
 
 
 def goodman_limits(counts: np.ndarray) -> np.ndarray:
@@ -180,7 +182,8 @@ def goodman_limits(counts: np.ndarray) -> np.ndarray:
     reach = np.sqrt(chi2**2 + 4 * total * share * chi2 * (1 - share))
     middle = 2 * total * share + chi2
     limits = np.stack([middle - reach, middle + reach]) / (2 * (chi2 + total))
-    return np.clip(limits, 0, 1)
+    array: np.ndarray = np.clip(limits, 0, 1)
+    return array
 
 
 def cells_needed(p: float, half_width: float) -> int:

@@ -164,7 +164,8 @@ def _nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Labels at the centres of the pixels of a smaller picture of `size` (width, height)."""
     rows = ((np.arange(size[1]) + 0.5) * labels.shape[0] / size[1]).astype(np.intp)
     columns = ((np.arange(size[0]) + 0.5) * labels.shape[1] / size[0]).astype(np.intp)
-    return labels[rows[:, None], columns]
+    array: np.ndarray = labels[rows[:, None], columns]
+    return array
 
 
 def _cell_colours(cells: pd.DataFrame, scheme: Scheme, top: int) -> tuple[np.ndarray, np.ndarray]:

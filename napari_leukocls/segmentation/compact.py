@@ -225,7 +225,8 @@ def _agreeing(labels: np.ndarray, maps: Maps) -> np.ndarray:
     keep = np.bincount(ids, agreement, count) / area >= least
     keep[0] = False
     lookup = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    return lookup[labels]
+    array: np.ndarray = lookup[labels]
+    return array
 
 
 def load_compact(folder: Path, device: str) -> CompactSegmenter:
@@ -297,4 +298,5 @@ def absorbance(pixels: np.ndarray, limits: tuple[np.ndarray, np.ndarray] | None 
         0 is glass and 1 the darkest stain, per channel; not clipped.
     """
     glass, dark = colour_range(pixels) if limits is None else limits
-    return (glass - pixels.astype(np.float32)) / (glass - dark)
+    array: np.ndarray = (glass - pixels.astype(np.float32)) / (glass - dark)
+    return array

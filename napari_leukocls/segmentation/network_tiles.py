@@ -67,7 +67,8 @@ def run_in_tiles(
 def _outputs(net: CompactNet, tiles: np.ndarray) -> np.ndarray:
     """Run a batch: (B, channels, h, w) to (B, outputs, h, w), float32."""
     images = torch.from_numpy(tiles).to(net.device, net.dtype)
-    return net(images)[0].cpu().float().numpy()
+    array: np.ndarray = net(images)[0].cpu().float().numpy()
+    return array
 
 
 def _padding(length: int, side: int) -> tuple[int, int]:
@@ -91,4 +92,5 @@ def _taper(side: int) -> np.ndarray:
     from_middle = np.abs(np.arange(full) - (full - 1) / 2)
     along = 1 / (1 + np.exp((from_middle - (full / 2 - _TAPER)) / _STEEPNESS))
     first = full // 2 - side // 2
-    return (along * along[:, None])[first : first + side, first : first + side]
+    array: np.ndarray = (along * along[:, None])[first : first + side, first : first + side]
+    return array

@@ -271,7 +271,8 @@ def _without_pallor(stained: np.ndarray) -> np.ndarray:
     hole = found[:, cv2.CC_STAT_AREA] <= MAX_HOLE
     for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
         hole[edge] = False
-    return stained | hole[parts]
+    array: np.ndarray = stained | hole[parts]
+    return array
 
 
 def guess_diameter(pixels: np.ndarray) -> float | None:

@@ -258,7 +258,8 @@ def _extend_at_edges(small: np.ndarray, where: tuple[slice, ...], shape: tuple[i
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
     exponent = np.exp(logits - logits.max(axis=0, keepdims=True))
-    return exponent / exponent.sum(axis=0, keepdims=True)
+    array: np.ndarray = exponent / exponent.sum(axis=0, keepdims=True)
+    return array
 
 
 def mean_votes(found: np.ndarray, kind_logits: np.ndarray) -> np.ndarray:

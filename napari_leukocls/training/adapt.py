@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from napari_leukocls.classification.stain import normalise
 from napari_leukocls.errors import InputError, ModelError
+from napari_leukocls.models.provenance import PARTS
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import read_weights
 from napari_leukocls.progress import CancelToken, Progress, Steps, staged
@@ -25,7 +26,7 @@ from napari_leukocls.training.feature_replay import Replay, choose, read_replay
 from napari_leukocls.training.head import features_of, frozen_copy, last_layer
 from napari_leukocls.training.model_folder import save_model, settings_card
 from napari_leukocls.training.network import start_network
-from napari_leukocls.training.split import PARTS, Split, assign, digest_of, given_part, owners, units_of
+from napari_leukocls.training.split import Split, assign, digest_of, given_part, owners, units_of
 from napari_leukocls.training.trainer import normalisation_of
 
 if TYPE_CHECKING:
@@ -298,7 +299,8 @@ def logits_by(layer: Layer, features: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray, (N, C)
     """
-    return features @ layer[0].numpy().T + layer[1].numpy()
+    array: np.ndarray = features @ layer[0].numpy().T + layer[1].numpy()
+    return array
 
 
 def folds_of(cells: NewCells, seed: int) -> np.ndarray:

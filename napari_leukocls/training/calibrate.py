@@ -331,7 +331,8 @@ def confusion(truth: list[str], guess: list[str], classes: tuple[str, ...]) -> l
     list of list of int
         Rows are the truth, columns the prediction, in the order of the classes.
     """
-    return confusion_matrix(truth, guess, labels=list(classes)).tolist()
+    value: list[list[int]] = confusion_matrix(truth, guess, labels=list(classes)).tolist()
+    return value
 
 
 def now() -> str:

@@ -246,7 +246,8 @@ def join(groups: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     ends = groups[np.asarray(pairs, np.intp).reshape(-1, 2)]
     graph = csr_array((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(count, count))
     _, merged = connected_components(graph, directed=False)
-    return merged[groups]
+    array: np.ndarray = merged[groups]
+    return array
 
 
 def near_pairs(thumbs: np.ndarray) -> np.ndarray:
@@ -293,4 +294,5 @@ def _unit(thumbs: np.ndarray) -> np.ndarray:
     """Colour pictures as vectors of length 1 and mean 0; a picture of one colour alone is its own."""
     flat = np.asarray(thumbs, np.float32).reshape(len(thumbs), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    array: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return array

@@ -208,7 +208,8 @@ class DistributedBackend(Backend):
         -------
         context manager
         """
-        return self._accelerator.main_process_first()
+        value: contextlib.AbstractContextManager[Any] = self._accelerator.main_process_first()
+        return value
 
 
 def find_backend(config: TrainConfig) -> Backend:

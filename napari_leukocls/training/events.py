@@ -93,5 +93,6 @@ def progress_events(steps: Steps[T]) -> Generator[TrainEvent, None, T]:
         try:
             step = next(steps)
         except StopIteration as end:
-            return end.value
+            value: T = end.value
+            return value
         yield TrainEvent("progress", {"stage": step.stage, "done": step.done, "total": step.total})

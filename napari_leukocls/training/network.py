@@ -98,7 +98,8 @@ class Teacher:
         size = self.card.input_size
         if plain.shape[-2:] != size:
             plain = functional.interpolate(plain, size, mode="bilinear", antialias=True, align_corners=False)
-        return self._net(self._normalisation.normalise(plain)).float()[:, self._theirs]
+        tensor: torch.Tensor = self._net(self._normalisation.normalise(plain)).float()[:, self._theirs]
+        return tensor
 
 
 @dataclass

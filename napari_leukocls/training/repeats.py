@@ -14,12 +14,13 @@ from sklearn import metrics
 from napari_leukocls.classification.stain import normalise
 from napari_leukocls.io.atomic import atomic_write
 from napari_leukocls.io.serialise import sha256_of
+from napari_leukocls.models.provenance import PARTS
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.checkpoint import FREE
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.measure import logits_of
 from napari_leukocls.training.network import start_network
-from napari_leukocls.training.split import PARTS, Split, assign, digest_of, units_of
+from napari_leukocls.training.split import Split, assign, digest_of, units_of
 from napari_leukocls.training.trainer import fit_split, normalisation_of
 
 if TYPE_CHECKING:

@@ -240,7 +240,8 @@ class Fit:
         made = logits_of(
             net, self.material.pixels[rows], self.material.normalisation, self.backend.device, self.config
         )
-        return self.backend.same(measure(made, self.material.labels[rows]))
+        value: Measured = self.backend.same(measure(made, self.material.labels[rows]))
+        return value
 
     def _note_best(self, measured: Measured) -> bool:
         """Keep the weights if they are the best so far."""

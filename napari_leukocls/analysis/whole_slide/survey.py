@@ -130,7 +130,8 @@ def glass_of(pixels: np.ndarray) -> np.ndarray:
         RGB, 0-255.
     """
     step = max(1, int(np.sqrt(pixels.shape[0] * pixels.shape[1] / 500_000)))
-    return np.maximum(np.percentile(pixels[::step, ::step].reshape(-1, 3), 98, axis=0), 30.0)
+    array: np.ndarray = np.maximum(np.percentile(pixels[::step, ::step].reshape(-1, 3), 98, axis=0), 30.0)
+    return array
 
 
 def survey(slide: SlideImage, um_per_px: float) -> Survey:

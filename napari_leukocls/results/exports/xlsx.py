@@ -51,7 +51,8 @@ def write(result: SlideResult, path: Path) -> None:
 
 
 def _rows(table: pd.DataFrame) -> Iterable[Iterable[Any]]:
-    return table.itertuples(index=False, name=None)
+    value: Iterable[Iterable[Any]] = table.itertuples(index=False, name=None)
+    return value
 
 
 def _run_rows(result: SlideResult) -> list[tuple[str, Any]]:

@@ -205,7 +205,8 @@ class Chart(QWidget):
         self.update()
 
     def _line(self) -> float:
-        return self.fontMetrics().height() * 1.35
+        number: float = self.fontMetrics().height() * 1.35
+        return number
 
     def sizeHint(self) -> QSize:
         """Return one line per class, and the axis."""

@@ -188,7 +188,8 @@ def work(order: Order, cancel: CancelToken) -> Generator[Progress, None, list[Sl
         elif isinstance(item, BaseException):
             raise item
         else:
-            return item
+            value: list[SlideOutcome] = item
+            return value
 
 
 class Table:

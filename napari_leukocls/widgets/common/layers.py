@@ -313,7 +313,8 @@ def image_shape(layer: Image) -> tuple[int, ...]:
     tuple of int
         Height and width in pixels, and channels if there are any.
     """
-    return layer.data[0].shape if layer.multiscale else layer.data.shape
+    value: tuple[int, ...] = layer.data[0].shape if layer.multiscale else layer.data.shape
+    return value
 
 
 def box_in_view(layer: Image) -> tuple[float, float, float, float]:
@@ -365,4 +366,5 @@ def _ellipse(corners: np.ndarray) -> np.ndarray:
     centre = corners.mean(axis=0)
     angle = np.linspace(0, 2 * np.pi, _ELLIPSE_POINTS, endpoint=False)[:, None]
     half = (corners[1] - corners[0]) / 2, (corners[3] - corners[0]) / 2
-    return centre + np.cos(angle) * half[0] + np.sin(angle) * half[1]
+    array: np.ndarray = centre + np.cos(angle) * half[0] + np.sin(angle) * half[1]
+    return array

@@ -194,7 +194,8 @@ class SlideModel:
             keep &= self.cells["class"].to_numpy() == class_name
         if only_review:
             keep &= self.waiting
-        return self.cells["cell_id"].to_numpy()[keep].tolist()
+        value: list[int] | None = self.cells["cell_id"].to_numpy()[keep].tolist()
+        return value
 
     def present(self) -> list[str]:
         """Return the classes of the cells, in the order of the scheme."""

@@ -188,4 +188,5 @@ def heat_over(crop: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """
     colour = np.stack([np.ones_like(heat), 0.85 * (1 - heat), np.zeros_like(heat)], axis=-1) * 255
     alpha = (0.75 * np.clip(heat, 0, 1))[..., None]
-    return (crop * (1 - alpha) + colour * alpha).round().astype(np.uint8)
+    array: np.ndarray = (crop * (1 - alpha) + colour * alpha).round().astype(np.uint8)
+    return array

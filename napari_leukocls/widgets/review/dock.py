@@ -216,7 +216,8 @@ class ReviewDock(Dock, QWidget):
         if event.type() == QEvent.Type.ShortcutOverride and self._shortcut(event) is not None:
             event.accept()
             return True
-        return super().event(event)
+        found: bool = super().event(event)
+        return found
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Handle the keys of undo, redo and back.

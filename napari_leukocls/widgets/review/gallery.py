@@ -373,7 +373,8 @@ class Gallery(QListView):
             return None
         for row in (*range(max(rows) + 1, len(self.cells.ids)), *range(min(rows) - 1, -1, -1)):
             if self.cells.ids[row] not in ids:
-                return self.cells.ids[row]
+                value: int | None = self.cells.ids[row]
+                return value
         return None
 
     def keyPressEvent(self, event: QKeyEvent) -> None:

@@ -202,7 +202,8 @@ class ReviewModel:
             key = settled * 10.0 + part["probability"].fillna(0).to_numpy(float)
         rank = {name: i for i, name in enumerate(self.slide.scheme.names)}
         first = [rank.get(name, 99) for name in part["class"]] if by_class else np.zeros(len(part))
-        return part["cell_id"].to_numpy()[np.lexsort([key, first])]
+        array: np.ndarray = part["cell_id"].to_numpy()[np.lexsort([key, first])]
+        return array
 
     def _offered(self) -> list[int]:
         return list(self.session.store.offered(self.slide.key))
@@ -349,7 +350,8 @@ class ReviewModel:
     @property
     def goal(self) -> int | None:
         """Leukocytes to count; None for all."""
-        return self.session.store.progress(self.slide.key).goal
+        value: int | None = self.session.store.progress(self.slide.key).goal
+        return value
 
     def set_goal(self, goal: int | None) -> None:
         """Set how many leukocytes to count.

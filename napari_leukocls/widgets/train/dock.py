@@ -158,7 +158,8 @@ class TrainDock(Dock, Scrolling):
             config = self.settings.config(data)
             if config.rehearse:
                 data = with_test_part(self._session, data, folder)
-            return self.settings.config(data)
+            value: TrainConfig | None = self.settings.config(data)
+            return value
         except LeukoclsError as error:
             self.message.warn(str(error))
             return None
