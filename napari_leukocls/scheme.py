@@ -261,12 +261,12 @@ def _entry(raw: Any, base: Mapping[str, CellClass], path: Path) -> CellClass:
 def _merge(known: dict[str, CellClass], spellings: dict[str, str], path: Path) -> None:
     """Add the entries of a file to the classes and spellings known so far; the later file wins."""
     added: dict[str, str] = {}
-    seen: set[str] = set()
+    names: set[str] = set()
     for raw in _read(path)["classes"]:
         entry = _entry(raw, known, path)
-        if entry.name in seen:
+        if entry.name in names:
             raise ArgumentError(f"class scheme {path} has {entry.name!r} twice; merge the two entries.")
-        seen.add(entry.name)
+        names.add(entry.name)
         for alias in (entry.name, *entry.aliases):
             key = _key(_words(alias))
             if added.setdefault(key, entry.name) != entry.name:

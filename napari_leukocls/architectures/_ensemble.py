@@ -87,8 +87,8 @@ def join_members(
     if any(name not in state for state in states for name in names):
         raise ModelError(f"a member has no linear layer {last!r} at its end: name it.")
     joined = {
-        f"members.{place}.{name}": value
-        for place, state in enumerate(states)
+        f"members.{index}.{name}": value
+        for index, state in enumerate(states)
         for name, value in state.items()
         if name not in names
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import nn
 
 from napari_leukocls.classification import ood
@@ -32,12 +33,6 @@ Raw = tuple[np.ndarray, np.ndarray]
 CPU_BATCH = 8
 #: Least share that the class map leaves to platelet and to leukocyte.
 KIND_FLOOR = 0.03
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponent = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
-    array: np.ndarray = exponent / exponent.sum(axis=1, keepdims=True)
-    return array
 
 
 def join_kinds(predictions: Predictions, kinds: np.ndarray) -> Predictions:
@@ -151,8 +146,8 @@ class Classifier:
     @torch.inference_mode()
     def _run(self, crops: np.ndarray, device: str) -> Raw:
         batch = self.tensor(crops).to(device)
-        seen, output = ood.features_and_logits(self.fast_network(device), batch)
-        return output.float().cpu().numpy(), seen.float().cpu().numpy()
+        features, output = ood.features_and_logits(self.fast_network(device), batch)
+        return output.float().cpu().numpy(), features.float().cpu().numpy()
 
     def _in_turn(
         self, crops: np.ndarray, batch_size: int, device: str, warn: Callable[[str], None]
@@ -252,16 +247,16 @@ class Classifier:
             From which the out-of-distribution score is computed.
         """
         logits, features = yield from self.first_look(crops, batch_size, warn)
-        unsure = np.flatnonzero(_softmax(logits).max(axis=1, initial=0) < self.card.second_look)
+        unsure = np.flatnonzero(softmax(logits, axis=1).max(axis=1, initial=0) < self.card.second_look)
         if len(unsure) == 0:
             return logits, features
         if self.opinion is not None:
             logits[unsure], _ = yield from self.opinion.outputs(crops[unsure], batch_size, warn)
             return logits, features
         for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]):
-            more, seen = yield from self.first_look(crops[unsure][view], batch_size, warn)
+            more, more_features = yield from self.first_look(crops[unsure][view], batch_size, warn)
             logits[unsure] += more
-            features[unsure] += seen
+            features[unsure] += more_features
         logits[unsure] /= 4
         features[unsure] /= 4
         return logits, features
@@ -307,7 +302,7 @@ class Classifier:
         -------
         Predictions
         """
-        probabilities = _softmax(logits / (temperature or self.card.temperature))
+        probabilities = softmax(logits / (temperature or self.card.temperature), axis=1)
         score = ood.score(features, logits, self.ood_tensors)
         limit = self.card.ood.threshold
         threshold = np.inf if limit is None else limit

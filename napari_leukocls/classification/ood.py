@@ -81,11 +81,11 @@ def _agree(net: nn.Module, batch: torch.Tensor) -> bool:
 
 def _watched(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Run a network and note what goes into its last layer."""
-    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    recorded: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if inputs and hasattr(output, "flatten") and len(output) == len(batch) and hasattr(module, "weight"):
-            seen.append((inputs[0], output))
+            recorded.append((inputs[0], output))
 
     leaves = [module for module in net.modules() if not list(module.children())]
     hooks = [module.register_forward_hook(note) for module in leaves]
@@ -95,7 +95,7 @@ def _watched(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.T
         for hook in hooks:
             hook.remove()
     size = logits[0].numel()
-    fitting = (given for given, output in reversed(seen) if output[0].numel() == size)
+    fitting = (given for given, output in reversed(recorded) if output[0].numel() == size)
     features = next(fitting, logits)
     return features.flatten(2).mean(2) if features.ndim > 2 else features, logits
 

@@ -50,11 +50,11 @@ def fit_reference(crops: np.ndarray, method: str) -> dict[str, Any]:
     """
     measure = _measures()[method]
     some = crops[:: max(1, len(crops) // _FIT_CROPS)][:_FIT_CROPS]
-    seen = [values for values in (measure(crop) for crop in some) if values is not None]
-    if not seen:
+    measured = [values for values in (measure(crop) for crop in some) if values is not None]
+    if not measured:
         raise ModelError("no crop is stained: train without stain normalisation.")
-    first = np.median([a for a, _ in seen], axis=0)
-    second = np.median([b for _, b in seen], axis=0)
+    first = np.median([a for a, _ in measured], axis=0)
+    second = np.median([b for _, b in measured], axis=0)
     if method == "macenko":
         first = first / np.linalg.norm(first, axis=0, keepdims=True)
         return {"method": method, "stains": first.tolist(), "most": second.tolist()}

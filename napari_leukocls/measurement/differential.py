@@ -70,6 +70,21 @@ def settled(cells: pd.DataFrame) -> np.ndarray:
     return array
 
 
+def count_unsettled(cells: pd.DataFrame) -> int:
+    """Count the cells that wait for review.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+
+    Returns
+    -------
+    int
+    """
+    return int((~settled(cells)).sum())
+
+
 def differential(
     cells: pd.DataFrame,
     scheme: Scheme,

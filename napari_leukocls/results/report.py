@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from napari_leukocls.io.html import render
+from napari_leukocls.measurement.differential import count_unsettled
 from napari_leukocls.results.overlay import jpeg
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import FieldResult, SlideResult
@@ -86,7 +87,7 @@ def _of_the_count(result: SlideResult, scheme: Scheme) -> dict[str, Any]:
         "counted": _count_rows(counts[inside], scheme),
         "beside": _count_rows(counts[~inside], scheme),
         "n_wbc": int(counts.loc[inside, "count"].sum()),
-        "n_review": _n_review(result.cells),
+        "n_review": count_unsettled(result.cells),
         "limits": counts.attrs.get("limits", ""),
         "run": _flat(result.run),
         "number": _number,
@@ -111,11 +112,6 @@ def _count_rows(counts: pd.DataFrame, scheme: Scheme) -> list[dict[str, Any]]:
         }
         for row in counts.to_dict("records")
     ]
-
-
-def _n_review(cells: pd.DataFrame) -> int:
-    corrected = cells["corrected_class"].fillna("").astype(str) != ""
-    return int((cells["needs_review"].astype(bool) & ~corrected).sum())
 
 
 def _gallery(result: FieldResult, scheme: Scheme) -> list[dict[str, Any]]:

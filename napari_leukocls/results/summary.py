@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from napari_leukocls.io.serialise import write_table
+from napari_leukocls.measurement.differential import count_unsettled
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import SlideResult
 
@@ -37,7 +38,6 @@ def summary_row(result: SlideResult, *, status: str = "done", seconds: float | N
     counts, cells, run = result.counts, result.cells, result.run
     by_class = dict(zip(counts["class"], counts["count"], strict=True))
     inside = counts["in_differential"].astype(bool)
-    corrected = cells["corrected_class"].fillna("").astype(str) != ""
     percents = counts.loc[inside, ["class", "percent"]].itertuples(index=False)
     return {
         "slide_id": result.slide_id,
@@ -47,7 +47,7 @@ def summary_row(result: SlideResult, *, status: str = "done", seconds: float | N
         "n_wbc": int(counts.loc[inside, "count"].sum()),
         "n_rbc": int(by_class.get("red_cell", 0)),
         "n_platelet": int(by_class.get("platelet", 0)),
-        "n_review": int((cells["needs_review"].astype(bool) & ~corrected).sum()),
+        "n_review": count_unsettled(cells),
         **{f"pct_{name}": float(p) for name, p in percents},
         "segmenter": model_name(run.get("segmenter")),
         "classifier": model_name(run.get("classifier")),

@@ -129,13 +129,13 @@ def _group(ends: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
     """Give pixels that end at the same peak one label: (N,), int32, of the end points (2, N)."""
     height, width = (side + 2 * _BORDER for side in shape)
     y, x = ((part + _BORDER).clamp(0, side + _BORDER - 1) for part, side in zip(ends, shape, strict=True))
-    place = y.long() * width + x
-    count = torch.bincount(place, minlength=height * width).int()
+    index = y.long() * width + x
+    count = torch.bincount(index, minlength=height * width).int()
     histogram = count.view(height, width)
     highest = functional.max_pool2d(histogram.float()[None], 5, 1, 2)[0]
     peaks = torch.nonzero((histogram == highest) & (histogram > _SEED_PIXELS))
     if len(peaks) == 0:
-        return np.zeros(len(place), np.int32)
+        return np.zeros(len(index), np.int32)
     # Where two cells would grow over one point, the one with the higher peak takes it.
     peaks = peaks[histogram[peaks[:, 0], peaks[:, 1]].argsort()]
     near = torch.arange(-_GROW_STEPS, _GROW_STEPS + 1, device=ends.device)
@@ -149,7 +149,7 @@ def _group(ends: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
     owner, within = torch.nonzero(grown.flatten(1)).T
     labels = torch.zeros(height * width, dtype=torch.int32, device=ends.device)
     labels.scatter_reduce_(0, around[owner, within], owner.int() + 1, reduce="amax", include_self=False)
-    return labels[place].cpu().numpy()
+    return labels[index].cpu().numpy()
 
 
 def _whole_cells(labels: np.ndarray, min_area: int) -> np.ndarray:

@@ -58,12 +58,12 @@ def _blocks(small: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarr
     for y in range(0, height - BLOCK // 2, BLOCK):
         for x in range(0, width - BLOCK // 2, BLOCK):
             part = np.s_[y : y + BLOCK, x : x + BLOCK]
-            seen = inside[part]
-            if seen.sum() < BLOCK * BLOCK / 2:
+            valid = inside[part]
+            if valid.sum() < BLOCK * BLOCK / 2:
                 continue
-            middle = [2 * (y + seen.shape[0] / 2) / height - 1, 2 * (x + seen.shape[1] / 2) / width - 1]
-            level = np.percentile(brightness[part][seen], GLASS_PERCENTILE)
-            glass = seen & (brightness[part] >= level)
+            middle = [2 * (y + valid.shape[0] / 2) / height - 1, 2 * (x + valid.shape[1] / 2) / width - 1]
+            level = np.percentile(brightness[part][valid], GLASS_PERCENTILE)
+            glass = valid & (brightness[part] >= level)
             found.append((*middle, level, hue[part][glass].mean()))
     table = np.array(found).reshape(-1, 4)
     return table[:, :2], table[:, 2], table[:, 3]
@@ -146,11 +146,11 @@ def even_out(pixels: np.ndarray, light: Light | None, origin: tuple[int, int] = 
     """
     if light is None:
         return pixels
-    seen = _evened(pixels, light, origin) if light.fall else pixels.copy()
+    even = _evened(pixels, light, origin) if light.fall else pixels.copy()
     outside = _surroundings(pixels) if light.surround else None
     if outside is not None:
-        seen[outside] = np.percentile(seen[~outside][:: max(1, seen.size // 600_000)], 98, axis=0)
-    return seen
+        even[outside] = np.percentile(even[~outside][:: max(1, even.size // 600_000)], 98, axis=0)
+    return even
 
 
 class EvenPixels:

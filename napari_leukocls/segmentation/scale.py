@@ -75,15 +75,15 @@ def find_scale(
     scale : Scale
     warnings : list of str
     """
-    said = None
+    given = None
     if config.diameter_px is not None:
-        said = Scale(RED_CELL_UM / config.diameter_px, config.diameter_px, "user")
+        given = Scale(RED_CELL_UM / config.diameter_px, config.diameter_px, "user")
     elif config.pixel_size_um is not None:
-        said = Scale(config.pixel_size_um, RED_CELL_UM / config.pixel_size_um, "user")
+        given = Scale(config.pixel_size_um, RED_CELL_UM / config.pixel_size_um, "user")
     elif image.um_per_px is not None:
-        said = Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata")
-    if said is not None:
-        return (said, []) if fields is not None else _doubts(said, image, compact)
+        given = Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata")
+    if given is not None:
+        return (given, []) if fields is not None else _doubts(given, image, compact)
     reading = estimate_diameter(compact, [image.pixels] if fields is None else fields())
     scale = scale_of(reading, min(80.0, max(15.0, 0.12 * min(image.pixels.shape[:2]))))
     if scale.source == "unknown":
@@ -319,15 +319,15 @@ def working_diameter(diameter_px: float, shape: tuple[int, int]) -> float:
         (H, W) of the image.
     """
     side = max(shape)
-    return _diameter_at(_place(diameter_px, side), side)
+    return _diameter_at(_size_index(diameter_px, side), side)
 
 
-def _place(diameter_px: float, side: int) -> int:
+def _size_index(diameter_px: float, side: int) -> int:
     return round(float(np.log(side / diameter_px) / np.log(STEP)))
 
 
-def _diameter_at(place: int, side: int) -> float:
-    return side / STEP**place
+def _diameter_at(index: int, side: int) -> float:
+    return side / STEP**index
 
 
 def _settle(segmenter: CompactSegmenter, images: Sequence[np.ndarray], start: float) -> Reading:
@@ -339,18 +339,18 @@ def _settle(segmenter: CompactSegmenter, images: Sequence[np.ndarray], start: fl
     """
     side = max(max(pixels.shape[:2]) for pixels in images)
     row: dict[int, Reading] = {}
-    place = _place(start, side)
+    index = _size_index(start, side)
     for _ in range(MAX_LOOKS):
-        expected = _diameter_at(place, side)
-        reading = row[place] = _look(segmenter, images, expected)
+        expected = _diameter_at(index, side)
+        reading = row[index] = _look(segmenter, images, expected)
         if reading.quality == 0:
             break
-        # A larger diameter lies at a smaller place: fewer pixels for the network.
+        # A larger diameter lies at a smaller index: fewer pixels for the network.
         step = -1 if reading.diameter_px >= expected else 1
-        if place + step in row:
-            return _between(reading, expected, row[place + step], _diameter_at(place + step, side))
-        there = _place(reading.diameter_px, side)
-        place = there if there not in row and (there - place) * step > 1 else place + step
+        if index + step in row:
+            return _between(reading, expected, row[index + step], _diameter_at(index + step, side))
+        settled = _size_index(reading.diameter_px, side)
+        index = settled if settled not in row and (settled - index) * step > 1 else index + step
     # Nothing on one side: a look that measured about what it expected will do.
     good = [
         reading

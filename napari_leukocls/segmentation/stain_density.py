@@ -39,10 +39,10 @@ def red_cell_density(
         return None
     sure = np.concatenate([[False], red >= SURE_RED])
     inside = cv2.erode(sure[labels].astype(np.uint8), np.ones((3, 3), np.uint8), iterations=2)
-    places = np.flatnonzero(inside)
-    if len(places) < FEWEST_PX:
+    rows = np.flatnonzero(inside)
+    if len(rows) < FEWEST_PX:
         return None
-    places = places[:: max(1, len(places) // MOST_PX)]
-    seen = pixels.reshape(-1, 3)[places] / np.maximum(np.asarray(glass, float), 20.0)
-    density = np.median(-np.log(np.clip(seen, 1 / 255, 1.2)), axis=0)
+    rows = rows[:: max(1, len(rows) // MOST_PX)]
+    transmission = pixels.reshape(-1, 3)[rows] / np.maximum(np.asarray(glass, float), 20.0)
+    density = np.median(-np.log(np.clip(transmission, 1 / 255, 1.2)), axis=0)
     return (float(density[0]), float(density[1]), float(density[2]))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from scipy import ndimage
+from scipy.special import softmax
 
 from napari_leukocls.segmentation.base import Outlines
 
@@ -162,7 +163,7 @@ class Assembly:
             (width, height),
             interpolation=cv2.INTER_NEAREST,
         ).astype(np.int64)
-        probabilities = _softmax(kind_logits)
+        probabilities = softmax(kind_logits, axis=0)
         length = int(labels.max()) + 1
         if len(self._sums) < length:
             self._sums = np.concatenate([self._sums, np.zeros((length - len(self._sums), 5))])
@@ -256,12 +257,6 @@ def _extend_at_edges(small: np.ndarray, where: tuple[slice, ...], shape: tuple[i
     return small
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponent = np.exp(logits - logits.max(axis=0, keepdims=True))
-    array: np.ndarray = exponent / exponent.sum(axis=0, keepdims=True)
-    return array
-
-
 def mean_votes(found: np.ndarray, kind_logits: np.ndarray) -> np.ndarray:
     """Average the class map over cells.
 
@@ -278,6 +273,6 @@ def mean_votes(found: np.ndarray, kind_logits: np.ndarray) -> np.ndarray:
     length = int(found.max()) + 1
     flat = found.ravel()
     counts = np.maximum(np.bincount(flat, minlength=length), 1)
-    probabilities = _softmax(kind_logits)
+    probabilities = softmax(kind_logits, axis=0)
     sums = [np.bincount(flat, channel.ravel(), length) / counts for channel in probabilities]
     return np.stack(sums, axis=1)[1:].astype(np.float32)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import nn
 from torch.nn import functional
 
@@ -194,7 +195,7 @@ def _fit_rest(
     fitted = calibrate.fit_on_validation(training, held_back, config)
     if len(judged) < calibrate.MIN_FOR_THRESHOLD:
         return fitted
-    here = calibrate.softmax(judged / fitted.temperature)
+    here = softmax(np.asarray(judged, float) / fitted.temperature, axis=1)
     limit = calibrate.review_threshold(here, cells.classes, config.target_error)
     return replace(fitted, review_threshold=max(limit, fitted.review_threshold))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.special import softmax as of
+from scipy.special import softmax
 from sklearn.metrics import confusion_matrix, f1_score
 
 from napari_leukocls.classification import ood
@@ -77,20 +77,6 @@ def review_threshold(probabilities: np.ndarray, truth: np.ndarray, target_error:
     return 0.99
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits.
-
-    Parameters
-    ----------
-    logits : numpy.ndarray, (N, C)
-
-    Returns
-    -------
-    numpy.ndarray, (N, C)
-    """
-    return np.asarray(of(np.asarray(logits, float), axis=1))
-
-
 def fit_on_validation(
     training: tuple[np.ndarray, np.ndarray, np.ndarray],
     validation: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -112,7 +98,7 @@ def fit_on_validation(
     if not np.isfinite(logits).all():
         raise InputError("the trained network gives no finite numbers: train again with a lower --lr.")
     temperature = fit_temperature(logits, truth)
-    scaled = softmax(logits / temperature)
+    scaled = softmax(np.asarray(logits, float) / temperature, axis=1)
     guess = scaled.argmax(axis=1)
     limit = review_threshold(scaled, truth, config.target_error)
     tensors = ood.fit(*training, (features, logits))

@@ -33,7 +33,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     version: Literal[1] = CONFIG_VERSION
-    preset: str = Field(default="", description="Recipe that the settings started from.")
+    preset: str = Field(default="", description="Preset that the settings started from.")
 
     # What is trained, on what, and where it goes.
     data: str = Field(default="", description="Folder of class folders, or a CSV with columns file,class.")
@@ -42,7 +42,9 @@ class TrainConfig(BaseModel):
     )
     out: str = Field(min_length=1, description="Folder of the model, the checkpoint and the records.")
     name: str = Field(
-        default="", pattern=r"^$|^[A-Za-z0-9][\w.+-]*$", description="Name of the model; by default made up."
+        default="",
+        pattern=r"^$|^[A-Za-z0-9][\w.+-]*$",
+        description="Name of the model; by default of the start and preset.",
     )
     arch: str = Field(default="", description="Architecture: a registered name or a timm classifier's.")
     arguments: dict[str, Any] = Field(default={}, description="Of the architecture, as JSON.")
@@ -248,7 +250,7 @@ def _presets() -> dict[str, dict[str, Any]]:
 
 
 def preset_names() -> tuple[str, ...]:
-    """Return the names of the recipes, in the order of their file.
+    """Return the names of the presets, in the order of their file.
 
     Returns
     -------
@@ -258,7 +260,7 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset_summary(name: str) -> str:
-    """Return in one line what a recipe is for.
+    """Return in one line what a preset is for.
 
     Parameters
     ----------
@@ -268,11 +270,11 @@ def preset_summary(name: str) -> str:
     -------
     str
     """
-    return str(_recipe(name)["summary"])
+    return str(_preset(name)["summary"])
 
 
 def preset_settings(name: str) -> dict[str, Any]:
-    """Return the settings that a recipe states; all others keep their defaults.
+    """Return the settings that a preset states; all others keep their defaults.
 
     Parameters
     ----------
@@ -285,13 +287,13 @@ def preset_settings(name: str) -> dict[str, Any]:
     Raises
     ------
     ArgumentError
-        Where there is no such recipe; the nearest is suggested.
+        Where there is no such preset; the nearest is suggested.
     """
-    return {key: value for key, value in _recipe(name).items() if key != "summary"}
+    return {key: value for key, value in _preset(name).items() if key != "summary"}
 
 
 def make_train_config(preset: str | None = None, **overrides: Any) -> TrainConfig:
-    """Build the settings of a training: defaults, then the recipe's, then what is given here.
+    """Build the settings of a training: defaults, then the preset's, then what is given here.
 
     Parameters
     ----------
@@ -306,10 +308,10 @@ def make_train_config(preset: str | None = None, **overrides: Any) -> TrainConfi
     Raises
     ------
     ArgumentError
-        With one line, where a setting or the recipe's name is wrong.
+        With one line, where a setting or the preset's name is wrong.
     """
     settings = preset_settings(preset) if preset else {}
-    # A recipe's architecture is a proposal: a model or another architecture takes its place.
+    # A preset's architecture is a proposal: a model or another architecture takes its place.
     if overrides.get("from_model"):
         for name in ("arch", "arguments", "side_px"):
             settings.pop(name, None)
@@ -320,7 +322,7 @@ def make_train_config(preset: str | None = None, **overrides: Any) -> TrainConfi
     return make_checked(**{**settings, "preset": preset or "", **overrides})
 
 
-def _recipe(name: str) -> dict[str, Any]:
+def _preset(name: str) -> dict[str, Any]:
     presets = _presets()
     if name not in presets:
         near = difflib.get_close_matches(name, presets, n=1, cutoff=0.4)

@@ -1,4 +1,4 @@
-"""Settings of a training: recipes, options, and what is refused before anything is loaded."""
+"""Settings of a training: presets, options, and what is refused before anything is loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_recipe_makes_settings_and_can_be_overridden(name):
+def test_every_preset_makes_settings_and_can_be_overridden(name):
     config = make_train_config(name, data="d", out="o", epochs=3)
     assert (config.preset, config.epochs) == (name, 3)
     assert preset_summary(name)
@@ -33,7 +33,7 @@ def test_every_recipe_makes_settings_and_can_be_overridden(name):
 
 
 @pytest.mark.parametrize(("name", "architecture"), PAPERS.items())
-def test_recipes_of_the_papers_name_registered_architectures(name, architecture):
+def test_presets_of_the_papers_name_registered_architectures(name, architecture):
     from napari_leukocls.architectures import registry
 
     config = make_train_config(name, data="d", out="o")
@@ -54,7 +54,7 @@ def test_the_first_paper_as_its_table_has_it():
     assert (config.dropout, config.validation_share, config.test_share) == (0.4, 0.15, 0.15)
 
 
-def test_a_model_takes_the_place_of_a_recipes_architecture():
+def test_a_model_takes_the_place_of_a_presets_architecture():
     config = make_train_config("quick", data="d", out="o", from_model="default")
     assert (config.arch, config.from_model, config.side_px) == ("", "default", None)
     other = make_train_config("adapt", data="d", out="o", arch="resnet18", rehearse=False)
@@ -82,7 +82,7 @@ def test_wrong_settings_are_said_in_one_line(options, said):
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_recipe_is_met_with_the_nearest():
+def test_an_unknown_preset_is_met_with_the_nearest():
     with pytest.raises(ArgumentError, match="did you mean 'paper-s1'"):
         make_train_config("papers1", data="d", out="o", arch="resnet18")
 
@@ -95,7 +95,7 @@ def test_every_setting_is_an_option_of_the_command():
     assert {"--from", "--preset", "--config", "--json"} <= flags
 
 
-def test_the_command_lists_recipes_and_says_what_is_missing(tmp_path):
+def test_the_command_lists_presets_and_says_what_is_missing(tmp_path):
     listed = CliRunner().invoke(train, ["--preset", "list"])
     assert all(name in listed.output for name in preset_names())
     for words, said in (

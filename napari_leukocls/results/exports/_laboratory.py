@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from napari_leukocls.measurement.differential import count_unsettled
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import SlideResult
 
@@ -84,8 +85,7 @@ def coded(result: SlideResult, scheme: Scheme | None = None) -> Iterator[Coded]:
     inside = counts["in_differential"].astype(bool)
     n_wbc = int(counts.loc[inside, "count"].sum())
     yield Coded(*COUNTED, "", float(n_wbc), CELLS, count=n_wbc)
-    corrected = result.cells["corrected_class"].fillna("").astype(str) != ""
-    n_review = int((result.cells["needs_review"].astype(bool) & ~corrected).sum())
+    n_review = count_unsettled(result.cells)
     yield Coded(*TO_REVIEW, "", float(n_review), CELLS, count=n_review)
     for row in counts.to_dict("records"):
         entry = scheme[row["class"]]

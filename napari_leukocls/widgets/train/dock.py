@@ -205,7 +205,7 @@ class TrainDock(Dock, Scrolling):
         self.log.clear()
         self.bar.show()
         self.log_fold.show()
-        # Recipes that train only the last layer have no epochs, and therefore no curves.
+        # Presets that train only the last layer have no epochs, and therefore no curves.
         self.loss.hide()
         self.score.hide()
         self.loss.clear(training.config.epochs)

@@ -34,7 +34,7 @@ from napari_leukocls.widgets.train.model import Sources, class_counts, listed, n
 
 #: Settings with a control of their own, and settings that the dock sets.
 PLAIN = {"version", "preset", "data", "corrections", "out", "name", "arch", "from_model", "epochs", "minutes"}
-_MODEL, _ARCH, _RECIPE = "model", "arch", "recipe"
+_MODEL, _ARCH, _PRESET = "model", "arch", "preset"
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class SettingsForm(QWidget):
         self.name.setPlaceholderText(Train.NAME_HINT)
         self.epochs = named(QSpinBox(), Train.EPOCHS, Train.EPOCHS_TIP)
         self.epochs.setRange(0, 10_000)
-        self.epochs.setSpecialValueText(Train.AS_RECIPE)
+        self.epochs.setSpecialValueText(Train.AS_PRESET)
         self.minutes = named(QDoubleSpinBox(), Train.MINUTES, Train.MINUTES_TIP)
         self.minutes.setRange(0, 100_000)
         self.minutes.setDecimals(0)
@@ -259,7 +259,7 @@ class SettingsForm(QWidget):
         entries: list[tuple[str, Any]] = [
             (Train.FROM_MODEL.format(name=entry.name), (_MODEL, entry.name)) for entry in classifiers()
         ]
-        entries.append((Train.FROM_RECIPE, (_RECIPE, "")))
+        entries.append((Train.FROM_PRESET, (_PRESET, "")))
         entries += [(Train.FROM_ARCH.format(name=name), (_ARCH, name)) for name in registry.list()]
         fill(self.model, entries)
 
@@ -273,7 +273,7 @@ class SettingsForm(QWidget):
         for setting in advanced_settings():
             tip = setting.help or setting.name
             if setting.choices:
-                box = combo(setting.name, tip, [(Train.AS_RECIPE, None)])
+                box = combo(setting.name, tip, [(Train.AS_PRESET, None)])
                 for choice in setting.choices:
                     box.addItem(str(choice), choice)
                 control: QWidget = box
@@ -303,7 +303,7 @@ class SettingsForm(QWidget):
         """
         options: dict[str, Any] = {}
         kind, name = self.model.currentData()
-        if kind != _RECIPE:
+        if kind != _PRESET:
             options["from_model" if kind == _MODEL else "arch"] = name
         if self.name.text().strip():
             options["name"] = self.name.text().strip()

@@ -197,7 +197,7 @@ def gather_data(session: Session, sources: Sources, folder: Path) -> Path:
 def with_test_part(session: Session, data: Path, folder: Path) -> Path:
     """Keep every third patient, slide or crop of each class for the comparison with the current model.
 
-    Recipes that learn from few crops cross-validate them and keep none back by themselves; without cells that
+    Presets that learn from few crops cross-validate them and keep none back by themselves; without cells that
     the new model has not seen nobody can say whether it is better.
 
     Parameters
