@@ -141,7 +141,7 @@ def test_a_technicians_day(viewer: Any, field: np.ndarray, tmp_path: Path) -> No
     until(lambda: is_there(train, "Promote") or says(train), 1000)
     assert is_there(train, "Promote"), says(train)
     click(train, "Promote")
-    until(lambda: "active model now" in says(train), 300)
+    until(lambda: "is now the active model" in says(train), 300)
 
     # The new model is in the list at once, and analyses.
     front(analysis)
