@@ -10,6 +10,7 @@ from typing import Any
 import dask.array
 import pandas as pd
 
+from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.io.slides.base import LazyPixels
 from napari_leukocls.results.reader import CELLS, LABELS, read_outlines
@@ -71,10 +72,11 @@ def _slide_layer(path: str | os.PathLike[str]) -> LayerData:
     return levels if len(levels) > 1 else levels[0], {**settings, "multiscale": len(levels) > 1}, "image"
 
 
-def _lazy(pixels: LazyPixels) -> Any:
+def _lazy(level: LazyPixels | LabelReader) -> Any:
     """A level as a dask array whose pieces are decoded when they are shown."""
     # A decoder keeps a position in the file, so pieces are read one at a time.
-    return dask.array.from_array(pixels, chunks=(_CHUNK, _CHUNK, 3), lock=True, asarray=True, name=False)
+    chunks = (_CHUNK, _CHUNK, *level.shape[2:])
+    return dask.array.from_array(level, chunks=chunks, lock=True, asarray=True, name=False)
 
 
 def read_results(path: PathOrPaths) -> list[LayerData]:
@@ -130,7 +132,8 @@ def _results_folder(path: str | os.PathLike[str]) -> Path | None:
 
 
 def _labels_layer(folder: Path) -> LayerData:
-    labels, cells = read_outlines(folder)
+    outlines, cells = read_outlines(folder)
+    labels = [_lazy(level) for level in outlines] if isinstance(outlines, list) else outlines
     # Of a whole slide only the coarser levels could be read through, and these lack small cells.
     top = int(cells["cell_id"].max()) if len(cells) else 0
     features = cells.set_index("cell_id").reindex(range(top + 1)).reset_index(names="index")

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import dask.array
 import numpy as np
 import pandas as pd
 import tifffile
@@ -33,9 +32,6 @@ LABELS, CELLS, RUN = "labels.tif", "cells.csv", "run.json"
 
 _TEXTS = ("slide_id", "class", "review_reason", "predicted_class", "corrected_class", "reviewer")
 _NEEDED = (*_TEXTS, "cell_id", "needs_review", "bbox_y0")
-
-#: Side of the pieces of a whole slide's labels that are decoded together, pixels.
-_CHUNK = 1024
 
 
 def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldResult:
@@ -123,7 +119,7 @@ def read_slide(folder: str | Path) -> SlideResult:
     return SlideResult(slide_id, str(run.get("source", "")), um, cells, counts, run, warnings)
 
 
-def read_outlines(folder: str | Path) -> tuple[np.ndarray | list[dask.array.Array], pd.DataFrame]:
+def read_outlines(folder: str | Path) -> tuple[np.ndarray | list[LabelReader], pd.DataFrame]:
     """Read the label image and the cells of a field or of a whole slide.
 
     Parameters
@@ -132,7 +128,7 @@ def read_outlines(folder: str | Path) -> tuple[np.ndarray | list[dask.array.Arra
 
     Returns
     -------
-    labels : numpy.ndarray, (H, W), int32, or list of dask.array.Array
+    labels : numpy.ndarray, (H, W), int32, or list of LabelReader
         Of a whole slide: the levels of the pyramid, finest first, which are read piece by piece.
     cells : pandas.DataFrame
         Sorted by ``cell_id``; ids may have gaps.
@@ -144,12 +140,12 @@ def read_outlines(folder: str | Path) -> tuple[np.ndarray | list[dask.array.Arra
         slide are not compared: that would read all of them.)
     """
     path = Path(folder)
-    labels: np.ndarray | list[dask.array.Array]
+    labels: np.ndarray | list[LabelReader]
     try:
         with tifffile.TiffFile(path / LABELS) as file:
             levels = len(file.series[0].levels) if file.series else 1
         if levels > 1:
-            labels = _lazy_levels(path / LABELS, levels)
+            labels = [LabelReader(path / LABELS, level) for level in range(levels)]
         else:
             labels = np.asarray(tifffile.imread(path / LABELS), np.int32)
     except FileNotFoundError as error:
@@ -234,16 +230,6 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 def _damaged_run(path: Path, error: Exception) -> InputError:
     return InputError(f"the run.json in '{path}' is damaged ({error!r}): analyse the slide again.")
-
-
-def _lazy_levels(file: Path, levels: int) -> list[dask.array.Array]:
-    """The levels of a pyramid of labels, read piece by piece."""
-    return [
-        dask.array.from_array(
-            LabelReader(file, level), chunks=(_CHUNK, _CHUNK), lock=True, asarray=True, name=False
-        )
-        for level in range(levels)
-    ]
 
 
 def _count(cells: pd.DataFrame, run: dict[str, Any], slide_id: str) -> pd.DataFrame:
