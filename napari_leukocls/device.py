@@ -115,6 +115,19 @@ def _single_threads(count: int) -> ThreadPoolExecutor:
 
 
 _after_fork = threading.Event()
+#: Threads of OpenCV that a fork has stopped for a moment.
+_stopped: list[int] = []
+
+
+def _before_fork() -> None:
+    """Stop OpenCV's threads: a forked process would wait for them when it ends them itself."""
+    _stopped.append(cv2.getNumThreads())
+    cv2.setNumThreads(1)
+
+
+def _in_forking_process() -> None:
+    """Let OpenCV have its threads back in the process that has forked another."""
+    cv2.setNumThreads(_stopped.pop())
 
 
 def _in_forked_process() -> None:
@@ -125,11 +138,12 @@ def _in_forked_process() -> None:
     _after_fork.set()
     _single_threads.cache_clear()
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_forked_process)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_in_forking_process, after_in_child=_in_forked_process
+    )
 
 #: What torch says where memory is full, of the CPU too, in lower case.
 _MEMORY_WORDS = (

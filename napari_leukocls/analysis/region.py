@@ -11,6 +11,7 @@ from skimage.measure import points_in_poly
 
 from napari_leukocls.analysis.engine import Engine
 from napari_leukocls.analysis.field import candidates, classify, iter_analyze
+from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
 from napari_leukocls.measurement.differential import differential
@@ -156,10 +157,6 @@ def _inside(cells: pd.DataFrame, polygons: tuple[np.ndarray, ...]) -> np.ndarray
     centres = cells[["centroid_y", "centroid_x"]].to_numpy(float)
     array: np.ndarray = np.any([points_in_poly(centres, polygon) for polygon in polygons], axis=0)
     return array
-
-
-#: Margin around changed cells that the networks need, micrometres.
-CONTEXT_UM = 40.0
 
 
 @dataclass(frozen=True)

@@ -215,20 +215,6 @@ def _middle_mean(values: np.ndarray, share: float) -> float:
     return float(np.mean(np.partition(values, (cut, end - 1))[cut:end]))
 
 
-def read_ruler(outlines: Outlines) -> Reading:
-    """Measure the red cells of outlined fields.
-
-    Parameters
-    ----------
-    outlines : Outlines
-
-    Returns
-    -------
-    Reading
-    """
-    return _reading(red_cell_diameters(outlines), 1.0)
-
-
 def _windows(shape: tuple[int, int], side: int) -> list[tuple[slice, slice]]:
     """Up to three windows of at most `side` pixels: the middle, and two on a diagonal of a large image."""
     spans: list[tuple[slice, slice]] = []

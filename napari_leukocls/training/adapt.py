@@ -212,7 +212,7 @@ def _training_card(config: TrainConfig, began: float, device: str) -> dict[str, 
         **settings_card(config),
         "seconds": round(time.perf_counter() - began, 1),
         "device": device,
-        "finished": calibrate.now(),
+        "finished": calibrate.finished_at(),
     }
 
 

@@ -263,7 +263,7 @@ def test_figures(
     figures |= {f"{name}_ci95": metrics[f"{name}_ci95"] for name in _HEADLINE if f"{name}_ci95" in metrics}
     guess = predictions.probabilities.argmax(axis=1)
     return {
-        "touched": f"once, on {now()}, after everything else was fixed",
+        "touched": f"once, on {finished_at()}, after everything else was fixed",
         **figures,
         "per_class": metrics["per_class"],
         "confusion": confusion(truth, [classifier.classes[k] for k in guess], classifier.classes),
@@ -321,7 +321,7 @@ def confusion(truth: list[str], guess: list[str], classes: tuple[str, ...]) -> l
     return value
 
 
-def now() -> str:
+def finished_at() -> str:
     """Return the time in UTC, to the second.
 
     Returns

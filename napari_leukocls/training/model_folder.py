@@ -115,7 +115,7 @@ def training_card(config: TrainConfig, record: dict[str, Any], device: str) -> d
         "ended_because": record["why"],
         "seconds": history[-1]["seconds"] if history else 0.0,
         "device": device,
-        "finished": calibrate.now(),
+        "finished": calibrate.finished_at(),
     } | ({"repeats": record["repeats"]} if "repeats" in record else {})
 
 

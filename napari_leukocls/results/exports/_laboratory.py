@@ -154,7 +154,7 @@ def method(result: SlideResult) -> str:
     return clean("; ".join(parts))
 
 
-def now() -> datetime:
+def issued_at() -> datetime:
     """Read the clock.
 
     Returns

@@ -18,8 +18,8 @@ from napari_leukocls.results.exports._laboratory import (
     Coded,
     clean,
     coded,
+    issued_at,
     method,
-    now,
     report_id,
 )
 from napari_leukocls.types import SlideResult
@@ -81,7 +81,7 @@ def _bundle(result: SlideResult) -> dict[str, Any]:
         "resourceType": "Bundle",
         "type": "collection",
         "identifier": {"system": OWN, "value": name},
-        "timestamp": now().isoformat(),
+        "timestamp": issued_at().isoformat(),
         "entry": [{"fullUrl": url, "resource": resource} for url, resource in resources],
     }
 
@@ -115,7 +115,7 @@ def _report(
             }
         ],
         "code": _code(*PANEL),
-        "issued": now().isoformat(),
+        "issued": issued_at().isoformat(),
         "specimen": [{"reference": specimen}],
         "result": [{"reference": url} for url in urls],
     }

@@ -14,8 +14,8 @@ from napari_leukocls.results.exports._laboratory import (
     Coded,
     clean,
     coded,
+    issued_at,
     method,
-    now,
     report_id,
 )
 from napari_leukocls.types import SlideResult
@@ -58,7 +58,7 @@ def escaped(text: str) -> str:
 
 
 def _message(result: SlideResult) -> Any:
-    stamp = now().strftime("%Y%m%d%H%M%S+0000")
+    stamp = issued_at().strftime("%Y%m%d%H%M%S+0000")
     message = Message("ORU_R01", version="2.5.1")
     head = message.msh
     head.msh_3, head.msh_4 = "napari-leukocls", "research"
