@@ -153,9 +153,9 @@ def test_small_and_large_red_cells_are_no_doubt(times):
 def test_a_pixel_size_that_is_none_is_refused(size):
     from napari_leukocls.api import analyze
 
-    with pytest.raises(ArgumentError, match=r"pixel of .* um"):
+    with pytest.raises(ArgumentError, match=r"pixel size of .* um"):
         analyze(smear(0.4).pixels, um_per_px=size, device="cpu")
-    with pytest.raises(ArgumentError, match=r"pixel of .* um"):
+    with pytest.raises(ArgumentError, match=r"pixel size of .* um"):
         check_um_per_px(size)
 
 
