@@ -47,10 +47,10 @@ class TrainConfig(BaseModel):
         description="Name of the model; by default of the start and preset.",
     )
     arch: str = Field(default="", description="Architecture: a registered name or a timm classifier's.")
-    arguments: dict[str, Any] = Field(default={}, description="Of the architecture, as JSON.")
+    arguments: dict[str, Any] = Field(default={}, description="Arguments of the architecture, as JSON.")
     from_model: str = Field(default="", description="Model to start from: a name or a folder.")
     pretrained: bool = Field(
-        default=True, description="Start a new architecture from timm's weights where they can be had."
+        default=True, description="Start a new architecture from timm's ImageNet weights, if timm has them."
     )
     weights: str = Field(default="", description="Start from this safetensors file; its head is left out.")
 
@@ -65,9 +65,14 @@ class TrainConfig(BaseModel):
         default=False, description="The images are crops at the model's scale already: only resize them."
     )
     side_px: int | None = Field(default=None, ge=16, le=1024, description="Side of the network's crops.")
-    side_um: float | None = Field(default=None, gt=1, lt=200, description="The same in micrometres.")
+    side_um: float | None = Field(
+        default=None, gt=1, lt=200, description="Side of the crop on the slide, micrometres."
+    )
     margin_um: float = Field(
-        default=1.0, ge=0, le=50, description="Around the cell's outline, before neighbours are painted out."
+        default=1.0,
+        ge=0,
+        le=50,
+        description="Width around the cell's outline that is kept when neighbours are painted out, micrometres.",
     )
     keep_surroundings: bool = Field(default=False, description="Do not paint neighbours out.")
     white: float | None = Field(
@@ -76,8 +81,13 @@ class TrainConfig(BaseModel):
     stain_normalisation: Literal["none", "reinhard", "macenko"] = Field(
         default="none", description="Bring crops to one stain, in training and in analysis."
     )
-    mean: Channels | None = Field(default=None, description="Of pixels scaled to 0-1; by default as arch.")
-    std: Channels | None = Field(default=None, description="Of pixels scaled to 0-1; by default as arch.")
+    mean: Channels | None = Field(
+        default=None, description="Mean per channel of pixels scaled to 0-1; by default the architecture's."
+    )
+    std: Channels | None = Field(
+        default=None,
+        description="Standard deviation per channel of pixels scaled to 0-1; by default the architecture's.",
+    )
 
     # Split.
     leave_out: tuple[str, ...] = Field(default=(), description="Classes that are not trained on.")
@@ -98,14 +108,20 @@ class TrainConfig(BaseModel):
 
     # Optimisation.
     epochs: int = Field(default=20, ge=1, le=100_000)
-    minutes: float | None = Field(default=None, gt=0, description="Stop softly after this time.")
+    minutes: float | None = Field(
+        default=None, gt=0, description="Minutes after which the training stops and keeps its best weights."
+    )
     batch_size: int = Field(default=32, ge=2, le=65_536)
     optimiser: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0, description="Largest learning rate.")
     weight_decay: float = Field(default=1e-4, ge=0)
-    momentum: Strength = Field(default=0.9, description="Of sgd.")
+    momentum: Strength = Field(default=0.9, description="Momentum of sgd.")
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
-    warmup_epochs: float = Field(default=1.0, ge=0, description="Of the schedules cosine and constant.")
+    warmup_epochs: float = Field(
+        default=1.0,
+        ge=0,
+        description="Epochs of rising learning rate, for the schedules cosine and constant.",
+    )
     clip: float = Field(default=1.0, ge=0, description="Largest norm of the gradient; 0 does not clip.")
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     label_smoothing: Share = 0.0
@@ -141,9 +157,11 @@ class TrainConfig(BaseModel):
     # Augmentation.
     hflip: Strength = 0.5
     vflip: Strength = 0.5
-    rotation: float = Field(default=180.0, ge=0, le=180, description="Degrees either way.")
-    translation: Strength = Field(default=0.05, description="Share of the side.")
-    zoom: Strength = Field(default=0.1, description="0.1 scales by 0.9 to 1.1.")
+    rotation: float = Field(
+        default=180.0, ge=0, le=180, description="Largest rotation, degrees, in both directions."
+    )
+    translation: Strength = Field(default=0.05, description="Largest shift, as a share of the side.")
+    zoom: Strength = Field(default=0.1, description="Largest change of size: 0.1 scales by 0.9 to 1.1.")
     brightness: Strength = 0.2
     contrast: Strength = 0.2
     saturation: Strength = 0.2
@@ -152,11 +170,13 @@ class TrainConfig(BaseModel):
     blur: Strength = Field(default=0.0, description="Share of crops that are blurred.")
     noise: Strength = Field(default=0.0, description="Largest standard deviation of noise, of 1.")
     erasing: Strength = Field(default=0.0, description="Share of crops with a part erased.")
-    mixup: float = Field(default=0.0, ge=0, le=10, description="Alpha; 0 for none.")
-    cutmix: float = Field(default=0.0, ge=0, le=10, description="Alpha; 0 for none.")
+    mixup: float = Field(default=0.0, ge=0, le=10, description="Alpha of mixup; 0 switches it off.")
+    cutmix: float = Field(default=0.0, ge=0, le=10, description="Alpha of cutmix; 0 switches it off.")
 
     # Learning from another model, and not forgetting.
-    teacher: str = Field(default="", description="Model whose opinion is learnt from as well.")
+    teacher: str = Field(
+        default="", description="Teacher: a model whose probabilities are also learnt (distillation)."
+    )
     distil_weight: Strength = 0.5
     distil_temperature: float = Field(default=2.0, gt=0, le=100)
     rehearse: bool = Field(
@@ -165,17 +185,30 @@ class TrainConfig(BaseModel):
     )
 
     # What is fitted afterwards.
-    target_error: Share = Field(default=0.01, description="Wrong among the cells that need no review.")
-    ood_share: Share = Field(default=0.01, description="Validation cells that look unlike the rest.")
-    second_look: Strength = Field(default=0.0, description="Below it mirror images are classified too.")
+    target_error: Share = Field(
+        default=0.01,
+        description="Share of wrong classes that is accepted among the cells that need no review.",
+    )
+    ood_share: Share = Field(
+        default=0.01,
+        description="Share of the validation cells that may go to review as unlike the training data.",
+    )
+    second_look: Strength = Field(
+        default=0.0,
+        description="Largest probability below which the mirror images of a cell are classified, too.",
+    )
 
     # How it runs.
     seed: int = Field(default=0, ge=0, lt=2**31)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     checkpoint_minutes: float = Field(
-        default=10.0, ge=0, description="Also save within an epoch this often; 0 saves after every step."
+        default=10.0,
+        ge=0,
+        description="Minutes between checkpoints within an epoch; 0 saves after every step.",
     )
-    restart: bool = Field(default=False, description="Start anew where a checkpoint lies.")
+    restart: bool = Field(
+        default=False, description="Start from the beginning although there is a checkpoint."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
