@@ -17,6 +17,7 @@ from napari_leukocls.errors import ArgumentError, ReviewConflict, ReviewError
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.review import ReviewStore, open_store
 from napari_leukocls.review.audit import verify
+from napari_leukocls.review.second_read import compare, kappa_of
 from tests.results import CLASSES, make_result
 
 
@@ -286,9 +287,22 @@ def test_a_second_read_is_blind_and_measured(store: ReviewStore) -> None:
     assert verify(store).whole
 
 
-def test_kappa_says_nothing_where_there_is_one_class() -> None:
-    from napari_leukocls.review.second_read import compare
+@pytest.mark.parametrize("seed", range(8))
+def test_kappa_and_its_variance_are_those_of_statsmodels(seed: int) -> None:
+    from statsmodels.stats.inter_rater import cohens_kappa
 
+    random = np.random.default_rng(seed)
+    classes = int(random.integers(2, 7))
+    table = random.integers(0, 9, (classes, classes)) + 12 * np.eye(classes, dtype=int)
+    found = cohens_kappa(table)
+    kappa, variance = kappa_of(table)
+    assert kappa == pytest.approx(found.kappa, abs=1e-12)
+    assert variance == pytest.approx(found.var_kappa, rel=1e-9)
+    again = compare(list(range(2)), ["a", "b"], ["a", "a"], "A", "B")
+    assert np.isnan(again.low) or -1 <= again.low <= again.kappa <= again.high <= 1
+
+
+def test_kappa_says_nothing_where_there_is_one_class() -> None:
     found = compare([1, 2], ["blast", "blast"], ["blast", "blast"], "a", "b")
     assert np.isnan(found.kappa) and found.observed == 1
 
