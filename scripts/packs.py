@@ -37,6 +37,11 @@ class Pack:
         self.names = np.concatenate([row["names"] for row in rows])
         self.classes = np.concatenate([row["classes"] for row in rows])
         self.heldout = np.concatenate([row["heldout"] for row in rows])
+        unknown = [np.full((len(row["names"]), 3), np.nan) for row in rows]
+        #: Optical density (N, 3) of the red cells of each crop's image; nan where it was not measured.
+        self.red_cells = np.concatenate(
+            [row.get("red_cells", none) for row, none in zip(rows, unknown, strict=True)]
+        )
         blobs = []
         for row in rows:
             ends = np.cumsum(row["sizes"])
