@@ -110,6 +110,37 @@ def restain(crops: torch.Tensor, strength: float) -> torch.Tensor:
     return (crops * gain * torch.exp(strength * _uniform(crops, -0.2, 0.1))).clamp(0, 1)
 
 
+def grain(crops: torch.Tensor, share: float) -> torch.Tensor:
+    """Give a share of the crops a coarse grain of their stain, as other fixations, cameras and sharpeners do.
+
+    What looks like granules there is none of the cell. The density is multiplied with correlated noise, of one
+    colour or of three, and the crop is sharpened.
+    """
+    size, _, side, _ = crops.shape
+    noise = torch.randn((size, 3, side, side), device=crops.device)
+    noise = torch.where(_chance(crops, 0.5), noise[:, :1].expand_as(noise), noise)
+    noise = _blur(noise, _uniform(crops, 0.5, 2.2, 1))
+    noise = noise / noise.std((2, 3), keepdim=True).clamp(min=1e-6)
+    density = -torch.log(crops.clamp(1 / 255, 1))
+    rough = torch.exp(-density * (1 + noise * _uniform(crops, 0.05, 0.35)).clamp(min=0))
+    sharp = (rough + _uniform(crops, 0.0, 1.0) * (rough - _blur(rough, _uniform(crops, 0.6, 1.4, 1)))).clamp(
+        0, 1
+    )
+    return torch.where(_chance(crops, share), sharp, crops)
+
+
+def turn_hue(crops: torch.Tensor, share: float, degrees: float) -> torch.Tensor:
+    """Turn the hue of a share of the crops: their density's colour, about the grey axis (Rodrigues' formula)."""
+    angle = _uniform(crops, -math.radians(degrees), math.radians(degrees), 1, 1)
+    axis = torch.full((3,), 1 / math.sqrt(3), device=crops.device)
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=crops.device) / math.sqrt(3)
+    eye = torch.eye(3, device=crops.device)
+    turn = eye * angle.cos() + cross * angle.sin() + torch.outer(axis, axis) * (1 - angle.cos())
+    density = -torch.log(crops.clamp(1 / 255, 1))
+    turned = torch.exp(-torch.einsum("bij,bjhw->bihw", turn, density).clamp(0, 6))
+    return torch.where(_chance(crops, share), turned, crops)
+
+
 def borrow_colours(
     crops: torch.Tensor, masks: torch.Tensor, bank: torch.Tensor, share: float
 ) -> torch.Tensor:

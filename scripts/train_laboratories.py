@@ -46,6 +46,10 @@ class Route:
         Weight of the difference between the predictions of two views of a cell; both count as half a batch.
     borrow : float
         Share of the crops that take the colours of a cell of another trained laboratory.
+    grain : float
+        Share of the crops with a coarse grain of their stain.
+    hue : float
+        Share of the crops whose hue is turned, by up to 40 degrees.
     subclass : float
         Weight of the loss of PBC's finer classes, from a second last layer that is not kept.
     """
@@ -53,6 +57,8 @@ class Route:
     mixstyle: float = 0.0
     steady: float = 0.0
     borrow: float = 0.3
+    grain: float = 0.0
+    hue: float = 0.0
     subclass: float = 0.2
 
 
@@ -60,6 +66,8 @@ ROUTES = {
     "joined": Route(),
     "mixstyle": Route(mixstyle=0.5),
     "steady": Route(steady=1.0),
+    "grain": Route(grain=0.4, hue=0.4),
+    "grain_mixstyle": Route(grain=0.4, hue=0.4, mixstyle=0.5),
     "home": Route(),
 }
 #: Share of a batch that each laboratory fills, before those that are left out are taken away.
@@ -202,11 +210,12 @@ def powers(red_cells: np.ndarray, share: float) -> torch.Tensor:
 
 
 def random_view(
-    crops: torch.Tensor, masks: torch.Tensor, ratio: float, borrow: float, bank: torch.Tensor
+    crops: torch.Tensor, masks: torch.Tensor, ratio: float, route: Route, bank: torch.Tensor
 ) -> torch.Tensor:
     """Make one random view of each crop, -1 to 1."""
     crops, masks = views.place(crops, masks, SIDE, ratio, True)
-    crops = views.borrow_colours(crops, masks, bank, borrow)
+    crops = views.borrow_colours(crops, masks, bank, route.borrow)
+    crops = views.turn_hue(views.grain(crops, route.grain), route.hue, 40.0)
     crops = views.neighbours(crops, masks, WHITE, 0.15)
     crops = views.camera(views.restain(crops, 1.0), 1.0)
     return (crops * 2 - 1).contiguous(memory_format=torch.channels_last)
@@ -220,7 +229,7 @@ def loss_of(
     size = args.batch // 2 if route.steady else args.batch
     crops, masks, wanted, finer, trust = batches.draw_batch(size)
     copies = 2 if route.steady else 1
-    seen = torch.cat([random_view(crops, masks, ratio, route.borrow, bank) for _ in range(copies)])
+    seen = torch.cat([random_view(crops, masks, ratio, route, bank) for _ in range(copies)])
     logits, fine_logits = net(seen)
     wanted, finer, trust = wanted.repeat(copies), finer.repeat(copies), trust.repeat(copies)
     each = functional.cross_entropy(logits, wanted, reduction="none", label_smoothing=args.smoothing)
