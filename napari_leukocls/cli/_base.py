@@ -10,11 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from napari_leukocls.decimals import parse_decimal
 from napari_leukocls.io.serialise import json_text
 
 if TYPE_CHECKING:
     from napari_leukocls.progress import Progress
 
+
+class _Decimal(click.ParamType):  # type: ignore[type-arg]
+    """A number with a point or a comma as its decimal sign; signs between thousands are refused."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        try:
+            return parse_decimal(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DECIMAL = _Decimal()
 DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 #: Seconds between two lines of progress: on a terminal, where one line is rewritten, and in a log file.
 _PAUSE_TERMINAL_S, _PAUSE_LOG_S = 0.1, 5.0

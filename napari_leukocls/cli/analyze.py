@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_leukocls._version import __version__
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, count_text, print_json
+from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, count_text, print_json
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.results.exports import formats_help, parse_formats
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the networks."
 )
-@click.option("--diameter-px", type=float, metavar="F", help="Diameter of a red cell, pixels.")
-@click.option("--pixel-size-um", type=float, metavar="F", help="Micrometres per pixel.")
+@click.option("--diameter-px", type=DECIMAL, metavar="F", help="Diameter of a red cell, pixels.")
+@click.option("--pixel-size-um", type=DECIMAL, metavar="F", help="Micrometres per pixel.")
 @click.option(
     "--even-light/--light-as-is",
     default=True,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     help="Whether to correct light that is weaker towards the edges of the image.",
 )
 @click.option(
-    "--min-confidence", type=float, metavar="F", help="A cell with a lower probability (0-1) needs review."
+    "--min-confidence", type=DECIMAL, metavar="F", help="A cell with a lower probability (0-1) needs review."
 )
 @click.option(
     "--format",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, print_json
+from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, print_json
 
 
 @click.command(cls=Command)
@@ -21,7 +21,7 @@ from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, print_json
     "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the networks."
 )
 @click.option(
-    "--um-per-px", type=float, metavar="F", help="Micrometres per pixel of crops whose row states none."
+    "--um-per-px", type=DECIMAL, metavar="F", help="Micrometres per pixel of crops whose row states none."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def compare(

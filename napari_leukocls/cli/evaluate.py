@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, figure_text, limits_text, print_json
+from napari_leukocls.cli._base import (
+    DECIMAL,
+    DEVICES,
+    Command,
+    ProgressLine,
+    figure_text,
+    limits_text,
+    print_json,
+)
 from napari_leukocls.errors import InputError
 
 #: Metrics that are printed; all are in metrics.json.
@@ -42,7 +50,7 @@ def need_data(data: Path) -> None:
     "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the network."
 )
 @click.option(
-    "--um-per-px", type=float, metavar="F", help="Micrometres per pixel of crops whose row states none."
+    "--um-per-px", type=DECIMAL, metavar="F", help="Micrometres per pixel of crops whose row states none."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 def evaluate(model: str, data: Path, out: Path, device: str, um_per_px: float | None, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, ProgressLine, count_text, print_json
+from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, count_text, print_json
 
 if TYPE_CHECKING:
     from napari_leukocls.explanation.report import Explanation
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     help="In a field every leukocyte is explained, in a crop its central cell; auto takes images of up to 40 um a "
     "side as crops.",
 )
-@click.option("--pixel-size-um", type=float, metavar="F", help="Micrometres per pixel, of all images.")
+@click.option("--pixel-size-um", type=DECIMAL, metavar="F", help="Micrometres per pixel, of all images.")
 @click.option(
     "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the networks."
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import Group, count_text, print_json
+from napari_leukocls.cli._base import DECIMAL, Group, count_text, print_json
 
 #: Entries of a card that are shown first.
 _FIRST = ("name", "task", "architecture", "classes", "intended_use", "known_limits", "licence")
@@ -112,7 +112,7 @@ def verify(name: str, as_json: bool) -> None:
 )
 @click.option(
     "--side-um",
-    type=float,
+    type=DECIMAL,
     default=22.4,
     show_default=True,
     metavar="F",
@@ -120,7 +120,7 @@ def verify(name: str, as_json: bool) -> None:
 )
 @click.option(
     "--margin-um",
-    type=float,
+    type=DECIMAL,
     metavar="F",
     help="Blank out pixels farther than this from the cell, um; by default none.",
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from napari_leukocls.cli._base import Command, ProgressLine, count_text, print_json
+from napari_leukocls.cli._base import DECIMAL, Command, ProgressLine, count_text, print_json
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 
 if TYPE_CHECKING:
@@ -56,9 +56,12 @@ def _option(name: str, field: Any) -> click.Option:
         if Ellipsis in inner:
             settings |= {"multiple": True, "default": (), "metavar": "CLASS"}
         else:
-            settings |= {"type": float, "nargs": len(inner)}
+            settings |= {"type": DECIMAL, "nargs": len(inner)}
     elif kind in (int, float, str):
-        settings |= {"type": kind, "metavar": {int: "N", float: "F", str: "TEXT"}[kind]}
+        settings |= {
+            "type": DECIMAL if kind is float else kind,
+            "metavar": {int: "N", float: "F", str: "TEXT"}[kind],
+        }
     else:
         settings |= {"type": str, "metavar": "JSON", "callback": _json}
     return click.Option([flag], **settings)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Shapes
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_leukocls.config import AnalyzeConfig, make_config
 from napari_leukocls.errors import InputError, LeukoclsError
@@ -16,6 +16,7 @@ from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.controls import combo, fill, find, form, form_row, named
 from napari_leukocls.widgets.common.layers import box_in_view, closed_shapes, image_shape, smear_of
 from napari_leukocls.widgets.common.lifetime import Subscriptions
+from napari_leukocls.widgets.common.number_boxes import DecimalBox
 from napari_leukocls.widgets.common.session import Session, classifiers, segmenters
 from napari_leukocls.widgets.common.texts import Analyse
 
@@ -62,9 +63,9 @@ class AnalyseForm(QWidget):
         self.device.setCurrentIndex(max(0, find(self.device, preferences.device())))
         kinds = [(text, name) for name, text in Analyse.SCALE_KINDS.items()]
         self.scale_kind = combo(Analyse.SCALE, Analyse.SCALE_TIP, kinds)
-        self.scale_value = named(QDoubleSpinBox(), Analyse.SCALE_VALUE, Analyse.SCALE_VALUE_TIP)
+        self.scale_value = named(DecimalBox(), Analyse.SCALE_VALUE, Analyse.SCALE_VALUE_TIP)
         self.scale_value.hide()
-        self.confidence = named(QDoubleSpinBox(), Analyse.CONFIDENCE, Analyse.CONFIDENCE_TIP)
+        self.confidence = named(DecimalBox(), Analyse.CONFIDENCE, Analyse.CONFIDENCE_TIP)
         self.confidence.setRange(0, 100)
         self.confidence.setDecimals(0)
         self.confidence.setSingleStep(5)

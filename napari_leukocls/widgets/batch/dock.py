@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QSizePolicy,
-    QSpinBox,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -39,6 +38,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.lifetime import Dock
+from napari_leukocls.widgets.common.number_boxes import WholeBox
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Batch, Common, plural
 
@@ -72,7 +72,7 @@ class BatchDock(Dock, QWidget):
         self.options = AnalyseForm(self._viewer, self._session, for_batch=True)
         self.options_fold = Folded(Batch.OPTIONS, Batch.OPTIONS_TIP)
         self.options_fold.body.addWidget(self.options)
-        self.workers = named(QSpinBox(), Batch.WORKERS, Batch.WORKERS_TIP)
+        self.workers = named(WholeBox(), Batch.WORKERS, Batch.WORKERS_TIP)
         self.workers.setRange(1, 64)
         self.workers.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.resume = named(QCheckBox(Batch.RESUME), Batch.RESUME, Batch.RESUME_TIP)

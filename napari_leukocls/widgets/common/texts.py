@@ -39,6 +39,8 @@ class Common:
     SECONDS = _("{n} s")
     MINUTES = _("{n} min")
     DETAILS = _("Details")
+    NUMBER_LIMITS = _("Give a number from {low} to {high}.")
+    NUMBER_WHOLE = _("{text!r} is no whole number")
     NO_SLIDE = _("No slide yet: analyse a smear in the Analyse dock first.")
     REVIEWER = _("Reviewer")
     REVIEWER_TIP = _("Your name or initials. They are stored with every correction")
@@ -324,12 +326,23 @@ class Train:
     SLIDE = _("{name}: {n} corrected")
     NO_SLIDES = _("No slide has corrections yet.")
     PATHS = _("Labelled crops")
-    PATHS_TIP = _("Folders with one folder per class, and tables with the columns file and class")
+    PATHS_TIP = _(
+        "Folders with one folder per class, tables with the columns file and class, "
+        "and annotations of other programs"
+    )
     ADD_FOLDER = _("Add folder…")
-    ADD_FOLDER_TIP = _("A folder that contains one folder per class")
+    ADD_FOLDER_TIP = _(
+        "A folder that contains one folder per class, or a data set in the form of YOLO, COCO, Pascal VOC, LabelMe, "
+        "CVAT or QuPath"
+    )
     ADD_TABLE = _("Add table…")
     ADD_TABLE_TIP = _(
-        "A CSV file with the columns file and class; optional: patient, slide, split, um_per_px"
+        "A table (CSV, Excel) with the columns file and class; optional: patient, slide, split, um_per_px. "
+        "Or a file of annotations (COCO, CVAT, data.yaml of YOLO)"
+    )
+    TABLES = _(
+        "Tables and annotations (*.csv *.tsv *.txt *.xlsx *.xls *.ods *.json *.geojson *.xml *.yaml *.yml);;"
+        "All files (*)"
     )
     REMOVE = _("Remove")
     REMOVE_TIP = _("Remove the selected folder or table from the list")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -18,16 +17,17 @@ from qtpy.QtWidgets import (
     QListWidget,
     QListWidgetItem,
     QSizePolicy,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_leukocls.architectures import registry
+from napari_leukocls.decimals import parse_decimal
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.training.config import TrainConfig, make_train_config, preset_names, preset_summary
 from napari_leukocls.widgets.common.controls import Folded, button, combo, fill, form, form_row, label, named
 from napari_leukocls.widgets.common.lifetime import Subscriptions
+from napari_leukocls.widgets.common.number_boxes import DecimalBox, WholeBox
 from napari_leukocls.widgets.common.session import Session, classifiers
 from napari_leukocls.widgets.common.texts import Train, plural
 from napari_leukocls.widgets.train.model import Sources, class_counts, listed, new_folder
@@ -47,12 +47,15 @@ class Setting:
     default : object
     choices : tuple
         The allowed values; empty if the value is typed.
+    number : bool
+        Whether it is a decimal number.
     """
 
     name: str
     help: str
     default: Any
     choices: tuple[Any, ...] = ()
+    number: bool = False
 
 
 def advanced_settings() -> list[Setting]:
@@ -65,8 +68,17 @@ def advanced_settings() -> list[Setting]:
         choices: tuple[Any, ...] = (False, True) if kind is bool else ()
         if get_origin(kind) is not None and all(isinstance(one, str) for one in get_args(kind)):
             choices = get_args(kind)
-        found.append(Setting(name, info.description or "", info.default, choices))
+        found.append(Setting(name, info.description or "", info.default, choices, _is_number(kind)))
     return found
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a field holds a float, or a float or None."""
+    return annotation is float or float in (_is_part(part) for part in get_args(annotation))
+
+
+def _is_part(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def parsed(setting: Setting, text: str) -> Any:
@@ -89,13 +101,24 @@ def parsed(setting: Setting, text: str) -> Any:
     if isinstance(setting.default, (tuple, dict)) or setting.name in ("mean", "std"):
         try:
             if setting.name in ("mean", "std"):
-                return tuple(float(part) for part in text.split(","))
+                return tuple(parse_decimal(part) for part in _parts(text))
             if isinstance(setting.default, dict):
                 return json.loads(text)
             return tuple(part.strip() for part in text.split(",") if part.strip())
         except ValueError as error:
             raise ArgumentError(f"{setting.name}: '{text}' cannot be read ({error}).") from error
+    if setting.number:
+        try:
+            return parse_decimal(text)
+        except ValueError as error:
+            raise ArgumentError(f"{setting.name}: {error}.") from error
     return text
+
+
+def _parts(text: str) -> list[str]:
+    """Numbers of a list: between semicolons or spaces where there are some, else between commas."""
+    sign = ";" if ";" in text else None if len(text.split()) > 1 else ","
+    return [part.strip().rstrip(",") for part in text.split(sign)]
 
 
 class DataForm(QWidget):
@@ -204,7 +227,7 @@ class DataForm(QWidget):
         self.add(QFileDialog.getExistingDirectory(self, Train.ADD_FOLDER))
 
     def _add_table(self) -> None:
-        self.add(QFileDialog.getOpenFileName(self, Train.ADD_TABLE, filter="CSV (*.csv)")[0])
+        self.add(QFileDialog.getOpenFileName(self, Train.ADD_TABLE, filter=Train.TABLES)[0])
 
     def _remove(self) -> None:
         for item in self.paths.selectedItems():
@@ -231,10 +254,10 @@ class SettingsForm(QWidget):
         self.preset.setCurrentIndex(max(0, self.preset.findData("quick")))
         self.name = named(QLineEdit(), Train.NAME, Train.NAME_TIP)
         self.name.setPlaceholderText(Train.NAME_HINT)
-        self.epochs = named(QSpinBox(), Train.EPOCHS, Train.EPOCHS_TIP)
+        self.epochs = named(WholeBox(), Train.EPOCHS, Train.EPOCHS_TIP)
         self.epochs.setRange(0, 10_000)
         self.epochs.setSpecialValueText(Train.AS_PRESET)
-        self.minutes = named(QDoubleSpinBox(), Train.MINUTES, Train.MINUTES_TIP)
+        self.minutes = named(DecimalBox(), Train.MINUTES, Train.MINUTES_TIP)
         self.minutes.setRange(0, 100_000)
         self.minutes.setDecimals(0)
         self.minutes.setSpecialValueText(Train.NO_LIMIT)
