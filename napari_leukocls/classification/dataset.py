@@ -1,28 +1,27 @@
-"""The one reader of labelled crops, for training and evaluation: images, outlines, sizes, and what was left out."""
+"""The one door to labelled crops, for training and evaluation: what there is, read once, and what was left out."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import pandas as pd
 
+from napari_leukocls.classification.crop_table import boxed, crops_of
+from napari_leukocls.classification.labelled_crop import LabelledCrop
+from napari_leukocls.datasets.detect import GIVE, read_labels
+from napari_leukocls.datasets.marked import Labels, Marked, counted, some
+from napari_leukocls.datasets.tables import Table, read_table
 from napari_leukocls.errors import InputError
-from napari_leukocls.io.atomic import atomic_text
-from napari_leukocls.io.images import IMAGE_SUFFIXES, read_image
-from napari_leukocls.io.serialise import original_text, safe_text, sha256_of
-from napari_leukocls.models.provenance import is_split_table, part_named, read_split
+from napari_leukocls.io.serialise import sha256_of
+from napari_leukocls.models.provenance import is_split_table, split_rows
 from napari_leukocls.progress import Progress, Steps
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX
 
 log = logging.getLogger(__name__)
 
@@ -30,88 +29,31 @@ log = logging.getLogger(__name__)
 MAX_UNREADABLE = 0.05
 #: Crops that are read between two steps of progress.
 READ_TOGETHER = 200
-#: Folder beside the class folders that holds masks of cells and no crops.
-MASKS_FOLDER = "masks"
-#: Columns of a table of labelled crops; all but the first two may be missing.
-COLUMNS = ("file", "class", "patient", "slide", "split", "um_per_px", "mask", "glass", "red_cell_density")
-
-Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class LabelledCrop:
-    """One image of one cell.
+class Listing:
+    """Labelled crops that were found and not read yet.
 
     Attributes
     ----------
-    file : str
-        As the data names it: relative to the folder or the CSV.
-    path : Path
-    class_name : str
-        The project's name of the class if the scheme knows it, else the name in the data.
-    um_per_px : float or None
-    patient, slide : str
-        Empty if they are not known.
-    split : str
-        ``train``, ``validation``, ``test``, or empty.
-    mask_path : Path or None
-        Image of the same size, white where the cell is; None if the cell is not outlined.
-    glass : tuple of 3 float or None
-        RGB of the smear's empty glass, 0-255; NaN where it has none, None if it was not measured.
-    red_cell_density : tuple of 3 float or None
-        Optical density of the smear's red cells; NaN where it has too few, None if it was not measured.
+    kind : str
+        What the data is, in words.
+    crops : tuple of LabelledCrop
+        Sorted by file.
+    notes : tuple of str
+        How the data was understood, and what was left out.
+    images_without_label : int
+        Annotated images in which nothing is marked.
+    outside : int
+        Boxes that were cut at the edge of their image, or left out.
     """
 
-    file: str
-    path: Path
-    class_name: str
-    um_per_px: float | None = None
-    patient: str = ""
-    slide: str = ""
-    split: str = ""
-    mask_path: Path | None = None
-    glass: Colour | None = None
-    red_cell_density: Colour | None = None
-
-    def raw(self) -> bytes:
-        """Return the bytes of the image file.
-
-        Raises
-        ------
-        OSError
-            If it cannot be read.
-        """
-        return self.path.read_bytes()
-
-    def pixels(self) -> np.ndarray:
-        """Return the image, (h, w, 3) uint8.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read.
-        """
-        return read_image(self.path).pixels
-
-    def raw_mask(self) -> bytes:
-        """Return the bytes of the mask's file; empty if the cell is not outlined.
-
-        Raises
-        ------
-        OSError
-            If it cannot be read.
-        """
-        return b"" if self.mask_path is None else self.mask_path.read_bytes()
-
-    def cell_mask(self) -> np.ndarray | None:
-        """Return the mask of the cell, (h, w) uint8, above 127 in the cell; None if it is not outlined.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read.
-        """
-        return None if self.mask_path is None else read_image(self.mask_path).pixels[..., 0]
+    kind: str
+    crops: tuple[LabelledCrop, ...]
+    notes: tuple[str, ...] = ()
+    images_without_label: int = 0
+    outside: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +71,8 @@ class Dataset:
         Small pictures of the crops; S is 0 if they were not asked for.
     left_out : tuple of (str, str)
         Files that are not used, and why.
+    notes : tuple of str
+        How the data was understood.
     """
 
     crops: tuple[LabelledCrop, ...]
@@ -136,6 +80,7 @@ class Dataset:
     sizes: tuple[tuple[int, int], ...]
     thumbs: np.ndarray
     left_out: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -171,11 +116,12 @@ class Dataset:
             tuple(self.sizes[row] for row in rows),
             self.thumbs[list(rows)],
             (*self.left_out, *dropped),
+            self.notes,
         )
 
 
 def read_dataset(
-    data: str | Path | Sequence[LabelledCrop],
+    data: str | Path | Listing | Sequence[LabelledCrop],
     *,
     test_only: bool = False,
     hashes: bool = False,
@@ -185,8 +131,8 @@ def read_dataset(
 
     Parameters
     ----------
-    data : path-like or sequence of LabelledCrop
-        As `list_crops` takes it, or crops that are listed already.
+    data : path-like, Listing or sequence of LabelledCrop
+        As `list_labelled` takes it, or crops that are listed already.
     test_only : bool
         Take the crops of the test part, if the data names parts.
     hashes : bool
@@ -207,9 +153,12 @@ def read_dataset(
     InputError
         If there is no crop, more than 5 % cannot be read, or `test_only` is set and all crops are of other parts.
     """
-    crops = list_crops(data, default_scheme()) if isinstance(data, (str, Path)) else list(data)
+    listing = _listed(data)
+    crops, notes = list(listing.crops), list(listing.notes)
     if test_only:
         crops = _test_part(crops, data)
+        if len(crops) < len(listing.crops):
+            notes.append(f"only the {len(crops)} crops of the test part are used, of {len(listing.crops)}.")
     kept: list[LabelledCrop] = []
     digests: list[str] = []
     sizes: list[tuple[int, int]] = []
@@ -227,7 +176,7 @@ def read_dataset(
             continue
         kept.append(crop)
         digests.append(digest)
-        sizes.append((pixels.shape[0], pixels.shape[1]))
+        sizes.append(crop.size() if crop.box is not None else (pixels.shape[0], pixels.shape[1]))
         if thumbnail_px:
             thumbs.append(cv2.resize(pixels, (thumbnail_px, thumbnail_px), interpolation=cv2.INTER_AREA))
     if len(left_out) > MAX_UNREADABLE * len(crops):
@@ -235,7 +184,14 @@ def read_dataset(
             f"{len(left_out)} of {len(crops)} crops cannot be read (first {left_out[0][0]}): check the data's files."
         )
     pictures = np.stack(thumbs) if thumbs else np.zeros((len(kept), thumbnail_px, thumbnail_px, 3), np.uint8)
-    return Dataset(tuple(kept), tuple(digests) if hashes else (), tuple(sizes), pictures, tuple(left_out))
+    hashed = tuple(digests) if hashes else ()
+    return Dataset(tuple(kept), hashed, tuple(sizes), pictures, tuple(left_out), tuple(notes))
+
+
+def _listed(data: str | Path | Listing | Sequence[LabelledCrop]) -> Listing:
+    if isinstance(data, (str, Path)):
+        return list_labelled(data, default_scheme())
+    return data if isinstance(data, Listing) else Listing("crops", tuple(data))
 
 
 def _checked_pixels(crop: LabelledCrop) -> np.ndarray:
@@ -272,16 +228,12 @@ def truth_of(dataset: Dataset, classes: Sequence[str]) -> list[str]:
 
 
 def list_crops(data: str | Path, scheme: Scheme) -> list[LabelledCrop]:
-    """List labelled crops without reading the images.
+    """List labelled crops without reading the images; see `list_labelled`.
 
     Parameters
     ----------
     data : path-like
-        A folder whose folders are named after classes; a CSV with the columns ``file`` and ``class`` and, if they
-        are known, the others of `COLUMNS`; or the ``split.csv`` of a model, whose crops are looked for beside it
-        and in the data of that training.
     scheme : Scheme
-        Its aliases are understood as names of classes.
 
     Returns
     -------
@@ -291,103 +243,91 @@ def list_crops(data: str | Path, scheme: Scheme) -> list[LabelledCrop]:
     Raises
     ------
     InputError
-        If there are none, or the table is wrong.
+        If there are none, or the data is wrong.
+    """
+    return list(list_labelled(data, scheme).crops)
+
+
+def list_labelled(data: str | Path, scheme: Scheme) -> Listing:
+    """Find out what labelled data is, and list its crops without reading the images.
+
+    Parameters
+    ----------
+    data : path-like
+        A folder whose folders are named after classes, also within folders of the parts of a split or of patients;
+        a table (CSV, TSV, XLSX, ODS) with the columns ``file`` and ``class`` and, if they are known, the others of
+        `napari_leukocls.classification.crop_table.COLUMNS`; annotations of YOLO, COCO, Pascal VOC, LabelMe, CVAT or
+        QuPath, as their folder or file; or the ``split.csv`` of a model, whose crops are looked for beside it and in
+        the data of that training.
+    scheme : Scheme
+        Its aliases are understood as names of classes.
+
+    Returns
+    -------
+    Listing
+
+    Raises
+    ------
+    InputError
+        If there are none, or the data is wrong.
     """
     path = Path(data)
-    if path.is_dir():
-        crops = _from_folder(path, scheme)
-    elif path.is_file():
-        crops = _from_csv(path, scheme)
+    found = read_labels(path, scheme)
+    if isinstance(found, Path):
+        listing = _from_table(found, scheme)
     else:
-        raise InputError(f"{path} does not exist: give a folder of class folders, or a CSV with file,class.")
-    if not crops:
-        raise InputError(
-            f"{path} holds no labelled crop: give a folder of class folders, or a CSV with file,class."
-        )
-    return sorted(crops, key=lambda crop: crop.file)
+        listing = _from_labels(found, scheme, path)
+    if not listing.crops:
+        raise InputError(f"{path} holds no labelled crop: {GIVE}.")
+    return replace(listing, crops=tuple(sorted(listing.crops, key=lambda crop: crop.file)))
 
 
-def _from_folder(folder: Path, scheme: Scheme) -> list[LabelledCrop]:
-    crops = []
-    for class_folder in sorted(folder.iterdir()):
-        if (
-            not class_folder.is_dir()
-            or class_folder.name.startswith(".")
-            or class_folder.name == MASKS_FOLDER
-        ):
+def _from_labels(labels: Labels, scheme: Scheme, source: Path) -> Listing:
+    """Crops of class folders and of annotations; a cell that is marked twice is one crop."""
+    crops: dict[str, LabelledCrop] = {}
+    twice: list[str] = []
+    for row in labels.rows:
+        crop = _crop_of(row, scheme)
+        first = crops.setdefault(crop.file, crop)
+        if first is crop:
             continue
-        name = scheme.resolve(class_folder.name) or class_folder.name
-        for file in sorted(class_folder.rglob("*")):
-            hidden = file.name.startswith(".")
-            if file.suffix.lower() in IMAGE_SUFFIXES and not hidden and file.is_file():
-                crops.append(LabelledCrop(file.relative_to(folder).as_posix(), file, name))
-    return crops
-
-
-def _from_csv(table_file: Path, scheme: Scheme) -> list[LabelledCrop]:
-    try:
-        table = pd.read_csv(table_file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{table_file} cannot be read as a CSV ({error}).") from error
-    if is_split_table(table.columns):
-        return _from_split(table_file, scheme)
-    missing = [column for column in ("file", "class") if column not in table.columns]
-    if missing:
-        raise InputError(
-            f"{table_file} has no column {' and no column '.join(missing)}: it needs file,class."
-        )
-    return [
-        _from_row({name: original_text(text) for name, text in row.items()}, number, table_file, scheme)
-        for number, row in enumerate(table.to_dict("records"), start=1)
-    ]
-
-
-def _from_row(row: dict[Any, str], number: int, table_file: Path, scheme: Scheme) -> LabelledCrop:
-    if not row["file"].strip() or not row["class"].strip():
-        raise InputError(f"{table_file}: row {number} has no file or no class: fill it in or delete it.")
-    mask = row.get("mask", "").strip()
-    return LabelledCrop(
-        row["file"],
-        table_file.parent / row["file"],
-        scheme.resolve(row["class"]) or row["class"],
-        _pixel_size(row.get("um_per_px", ""), table_file),
-        row.get("patient", ""),
-        row.get("slide", ""),
-        part_named(row.get("split", ""), row["file"]),
-        table_file.parent / mask if mask else None,
-        _colour(row.get("glass", ""), "glass", table_file),
-        _colour(row.get("red_cell_density", ""), "red_cell_density", table_file),
+        if first.class_name != crop.class_name:
+            raise InputError(
+                f"{source}: {crop.file} is labelled as {first.class_name!r} and as {crop.class_name!r}: correct one."
+            )
+        twice.append(crop.file)
+    notes = list(labels.notes)
+    if twice:
+        n = counted(len(twice), "label is", "labels are")
+        notes.append(f"{n} repeated and taken once: {some(twice)}.")
+    return Listing(
+        labels.kind, tuple(crops.values()), tuple(notes), labels.images_without_label, labels.outside
     )
 
 
-def _pixel_size(text: str, table_file: Path) -> float | None:
-    if not text.strip():
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not LEAST_UM_PER_PX < value < MOST_UM_PER_PX:
-        raise InputError(f"{table_file}: um_per_px {text!r} is no pixel size in micrometres.")
-    return value
+def _crop_of(row: Marked, scheme: Scheme) -> LabelledCrop:
+    name = scheme.resolve(row.class_text) or " ".join(row.class_text.split())
+    crop = LabelledCrop(row.file, row.path, name, patient=row.group, split=row.split)
+    if row.box is None:
+        return crop
+    x0, y0, x1, y1 = row.box
+    box = (floor(x0), floor(y0), max(ceil(x1), floor(x0) + 1), max(ceil(y1), floor(y0) + 1))
+    return replace(crop, file=boxed(row.file, box), box=box, outline=row.outline)
 
 
-def _colour(text: str, column: str, table_file: Path) -> Colour | None:
-    """Read three numbers, ``[r, g, b]``; null is NaN, an empty cell None."""
-    if not text.strip():
-        return None
-    try:
-        red, green, blue = (float("nan") if value is None else float(value) for value in json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{table_file}: {column} {text!r} is not [r, g, b]: correct it, or empty it."
-        ) from error
-    return red, green, blue
+def _from_table(path: Path, scheme: Scheme) -> Listing:
+    """Crops of a table, or of a model's split."""
+    table = read_table(path)
+    if is_split_table(table.columns):
+        return Listing("the split of a model", tuple(_from_split(table, scheme)), table.notes)
+    crops, notes = crops_of(table, scheme)
+    return Listing("table", tuple(crops), tuple(notes))
 
 
-def _from_split(table_file: Path, scheme: Scheme) -> list[LabelledCrop]:
+def _from_split(table: Table, scheme: Scheme) -> list[LabelledCrop]:
     """List the crops of a model's split, with their parts."""
-    rows = [row for row in read_split(table_file) if row.split]
+    table_file = table.path
+    rows = [row for row in split_rows(table.rows, table_file) if row.split]
     known: dict[str, LabelledCrop] = {}
     trained_on = _training_data(table_file.parent)
     if trained_on is not None and trained_on.exists() and trained_on.resolve() != table_file.resolve():
@@ -417,63 +357,3 @@ def _training_data(model: Path) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Path(data) if isinstance(data, str) and data else None
-
-
-def crop_cells(crop: LabelledCrop) -> dict[str, str]:
-    """Return a crop's row of a table of labelled crops.
-
-    Parameters
-    ----------
-    crop : LabelledCrop
-
-    Returns
-    -------
-    dict of str to str
-        Text by name of column; paths are absolute.
-    """
-    return {
-        "file": str(crop.path.resolve()),
-        "class": crop.class_name,
-        "patient": crop.patient,
-        "slide": crop.slide,
-        "split": crop.split,
-        "um_per_px": "" if crop.um_per_px is None else repr(float(crop.um_per_px)),
-        "mask": "" if crop.mask_path is None else str(crop.mask_path.resolve()),
-        "glass": _colour_text(crop.glass),
-        "red_cell_density": _colour_text(crop.red_cell_density),
-    }
-
-
-def _colour_text(colour: Colour | None) -> str:
-    if colour is None:
-        return ""
-    return json.dumps([float(value) if np.isfinite(value) else None for value in colour])
-
-
-def write_crop_table(crops: Iterable[LabelledCrop], path: Path) -> Path:
-    """Write a table of labelled crops that `list_crops` reads back.
-
-    Parameters
-    ----------
-    crops : iterable of LabelledCrop
-        Their images are files.
-    path : Path
-
-    Returns
-    -------
-    Path
-        The same.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for crop in crops:
-        cells = crop_cells(crop)
-        writer.writerow([safe_text(cells[column]) for column in COLUMNS])
-    atomic_text(path, text.getvalue())
-    return path

@@ -15,7 +15,7 @@ from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter
 from napari_leukocls.segmentation.stain_density import red_cell_density
 
 if TYPE_CHECKING:
-    from napari_leukocls.classification.dataset import Colour, LabelledCrop
+    from napari_leukocls.classification.labelled_crop import Colour, LabelledCrop
     from napari_leukocls.models.card import CropRule
     from napari_leukocls.segmentation.compact import CompactSegmenter
 

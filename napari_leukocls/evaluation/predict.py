@@ -100,6 +100,8 @@ def read_crops(data: str | Path) -> Steps[Dataset]:
         If there are none, or more than 5 % cannot be read.
     """
     dataset = yield from read_dataset(data, test_only=True)
+    for note in dataset.notes:
+        log.warning(note)
     for file in dataset.skipped:
         log.warning("%s is no readable image and was skipped.", file)
     return dataset
@@ -184,6 +186,7 @@ def summarize(
         "model": classifier.card.name,
         "weights_sha256": classifier.digest,
         "scale_notes": list(notes),
+        "data_notes": list(dataset.notes),
         "skipped": dataset.skipped,
     }
     table = predictions_table(
@@ -235,7 +238,7 @@ def predict_models(
     given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
     # NaN where no red cell was found: each model then uses its own scale.
     scales, notes = common_scales(
-        dataset.sizes, lambda row: dataset.crops[row].pixels(), given, float("nan"), segmenter
+        dataset.sizes, lambda row: dataset.crops[row].surroundings(), given, float("nan"), segmenter
     )
     for note in notes:
         log.info(note)

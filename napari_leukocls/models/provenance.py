@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -29,7 +29,8 @@ PARTS = ("train", "validation", "test")
 #: Parts whose cells had a say in the weights, the thresholds or the choice of the epoch.
 USED = ("train", "validation")
 
-_SPELLINGS = {
+#: Words for the parts, in lower case.
+SPELLINGS = {
     "train": "train", "training": "train", "fit": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
     "test": "test", "testing": "test", "holdout": "test", "held-out": "test", "heldout": "test",
@@ -92,9 +93,9 @@ def part_named(word: str, file: str) -> str:
         If the word is another one.
     """
     known = word.strip().casefold()
-    if known and known not in _SPELLINGS:
+    if known and known not in SPELLINGS:
         raise InputError(f"{file}: the column split says {word!r}: write train, validation or test.")
-    return _SPELLINGS.get(known, "")
+    return SPELLINGS.get(known, "")
 
 
 def is_split_table(columns: Iterable[str]) -> bool:
@@ -155,19 +156,44 @@ def read_split(path: Path) -> list[SplitRow]:
     """
     try:
         with open(path, encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            column = "split" if "split" in (reader.fieldnames or ()) else OLD_COLUMN
-            return [
-                SplitRow(
-                    original_text(row["file"]),
-                    row["sha256"],
-                    original_text(row.get("class") or ""),
-                    "" if row[column] == LEFT_OUT else part_named(row[column], row["file"]),
-                    row.get("reason") or "",
-                )
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, KeyError, AttributeError, TypeError, csv.Error, InputError) as error:
+            return split_rows(csv.DictReader(stream), path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ModelError(f"'{path}' cannot be read ({error}); copy the model again.") from error
+
+
+def split_rows(rows: Iterable[Mapping[str, str]], path: Path) -> list[SplitRow]:
+    """Convert the rows of a model's ``split.csv``.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Text by name of column.
+    path : Path
+        Of the file, for the message.
+
+    Returns
+    -------
+    list of SplitRow
+
+    Raises
+    ------
+    ModelError
+        If a column is missing, or a part is unknown.
+    """
+    try:
+        return [
+            SplitRow(
+                original_text(row["file"]),
+                row["sha256"],
+                original_text(row.get("class") or ""),
+                ""
+                if (part := row["split" if "split" in row else OLD_COLUMN]) == LEFT_OUT
+                else part_named(part, row["file"]),
+                row.get("reason") or "",
+            )
+            for row in rows
+        ]
+    except (KeyError, AttributeError, TypeError, InputError) as error:
         raise ModelError(f"'{path}' cannot be read ({error}); copy the model again.") from error
 
 

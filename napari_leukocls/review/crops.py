@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from PIL import Image
 from sqlalchemy.engine import Connection
 
+from napari_leukocls.classification.crop_table import MASKS_FOLDER, crop_cells
 from napari_leukocls.classification.crops import cut_window, window_around
-from napari_leukocls.classification.dataset import MASKS_FOLDER, LabelledCrop, crop_cells
+from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.io.atomic import atomic_bytes, make_folder

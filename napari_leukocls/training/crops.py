@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from napari_leukocls.classification.dataset import Dataset, LabelledCrop
+from napari_leukocls.classification.dataset import Dataset
+from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.classification.single_cell import common_scales, cut_labelled
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.card import CropRule
@@ -203,7 +204,7 @@ def cut(
     yield TrainEvent("progress", {"stage": "scale", "done": 0, "total": 1})
     given = [config.um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
     scales, notes = common_scales(
-        dataset.sizes, lambda row: dataset.crops[row].pixels(), given, rule.um_per_px, segmenter
+        dataset.sizes, lambda row: dataset.crops[row].surroundings(), given, rule.um_per_px, segmenter
     )
     for note in notes:
         yield TrainEvent("log", {"message": note})

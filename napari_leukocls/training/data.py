@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,16 +12,9 @@ from scipy.fft import dctn
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from napari_leukocls.classification.dataset import (
-    MASKS_FOLDER,
-    MAX_UNREADABLE,
-    Dataset,
-    LabelledCrop,
-    list_crops,
-    read_dataset,
-)
+from napari_leukocls.classification.dataset import MAX_UNREADABLE, Dataset, list_labelled, read_dataset
+from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.errors import InputError
-from napari_leukocls.io.images import IMAGE_SUFFIXES
 from napari_leukocls.review import open_store
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.training.events import TrainEvent, progress_events
@@ -63,11 +55,18 @@ def gather(config: TrainConfig, known: Sequence[str] = ()) -> Generator[TrainEve
         Where the data cannot be trained on.
     """
     scheme = default_scheme()
-    crops = list_crops(config.data, scheme) if config.data else []
+    crops: list[LabelledCrop] = []
     if config.data:
-        yield from _empty_folders(config.data)
+        listing = list_labelled(config.data, scheme)
+        crops = list(listing.crops)
+        for note in listing.notes:
+            yield _warning(note)
     if config.corrections:
         crops = [*crops, *_corrections(config.corrections)]
+    if config.ready_crops and any(crop.box is not None for crop in crops):
+        raise InputError(
+            "--ready-crops is for crops at the model's scale, and these are boxes in images of fields: leave it out."
+        )
     crops = one_spelling(crops)
     if known:
         crops = [replace(crop, class_name=scheme.coarsen(crop.class_name, known)) for crop in crops]
@@ -105,17 +104,6 @@ def one_spelling(crops: Sequence[LabelledCrop]) -> list[LabelledCrop]:
     for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         chosen.setdefault(" ".join(name.split()).casefold(), " ".join(name.split()))
     return [replace(crop, class_name=chosen[" ".join(crop.class_name.split()).casefold()]) for crop in crops]
-
-
-def _empty_folders(data: str) -> Generator[TrainEvent, None, None]:
-    folder = Path(data)
-    if not folder.is_dir():
-        return
-    for sub in sorted(folder.iterdir()):
-        if sub.is_dir() and not sub.name.startswith(".") and sub.name != MASKS_FOLDER:
-            files = (file.suffix.lower() for file in sub.rglob("*") if not file.name.startswith("."))
-            if not any(suffix in IMAGE_SUFFIXES for suffix in files):
-                yield _warning(f"the class folder '{sub.name}' holds no image: the class is not trained.")
 
 
 def _leave_out(

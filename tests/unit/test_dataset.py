@@ -86,8 +86,8 @@ def test_a_table_of_names_like_numbers_and_missing_values_stays_text(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("file,label\na.png,MO\n", "no column class"),
-        ("path;class\na.png;MO\n", "no column file and no column class"),
+        ("file,note\na.png,MO\n", "no column class"),
+        ("name;kind\na.png;MO\n", "no column file and no column class"),
         ("file,class\n", "no labelled crop"),
         ("", "cannot be read as a CSV"),
         ('file,class\n"a.png,MO\n', "cannot be read as a CSV"),

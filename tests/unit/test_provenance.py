@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cards import card_values
 
-from napari_leukocls.classification.dataset import LabelledCrop
+from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.errors import InputError, ModelError
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.provenance import refuse_seen, seen_files, used_hashes

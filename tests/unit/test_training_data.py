@@ -190,7 +190,7 @@ def test_corrections_of_a_review_store_are_crops_too():
 
     from PIL import Image
 
-    from napari_leukocls.classification.dataset import LabelledCrop
+    from napari_leukocls.classification.labelled_crop import LabelledCrop
     from napari_leukocls.classification.single_cell import cut_labelled
     from napari_leukocls.segmentation.registry import compact
 

@@ -11,7 +11,8 @@ from crops_for_training import disc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_leukocls.classification.dataset import Dataset, LabelledCrop
+from napari_leukocls.classification.dataset import Dataset
+from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.errors import InputError
 from napari_leukocls.training.config import make_train_config
 from napari_leukocls.training.data import THUMB, join, near_pairs, same_pictures

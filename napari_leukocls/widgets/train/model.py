@@ -178,7 +178,8 @@ def gather_data(session: Session, sources: Sources, folder: Path) -> Path:
     InputError
         If a folder or a CSV is none of labelled crops.
     """
-    from napari_leukocls.classification.dataset import list_crops, write_crop_table
+    from napari_leukocls.classification.crop_table import write_crop_table
+    from napari_leukocls.classification.dataset import list_crops
     from napari_leukocls.io.atomic import make_folder
 
     if not sources:
@@ -208,7 +209,8 @@ def with_test_part(session: Session, data: Path, folder: Path) -> Path:
     folder : Path
         Of the training.
     """
-    from napari_leukocls.classification.dataset import list_crops, write_crop_table
+    from napari_leukocls.classification.crop_table import write_crop_table
+    from napari_leukocls.classification.dataset import list_crops
     from napari_leukocls.io.atomic import make_folder
 
     crops = list_crops(data, session.scheme)
@@ -299,7 +301,8 @@ def test_part(model: Path, data: str | Path, session: Session) -> Path:
     InputError
         If the training kept none.
     """
-    from napari_leukocls.classification.dataset import list_crops, write_crop_table
+    from napari_leukocls.classification.crop_table import write_crop_table
+    from napari_leukocls.classification.dataset import list_crops
     from napari_leukocls.models.provenance import SPLIT_NAME, read_split
 
     kept = {row.file for row in read_split(model / SPLIT_NAME) if row.split == "test"}
