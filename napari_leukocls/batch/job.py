@@ -51,6 +51,8 @@ class Job:
         Whether to keep an earlier result of the same job.
     threads : int or None
         Threads of the networks; None leaves the number to them.
+    notes : tuple of str
+        What the run knows of the slide before it is read; they become warnings.
     """
 
     slide: SlideInput
@@ -61,6 +63,7 @@ class Job:
     version: str
     resume: bool = False
     threads: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def fields(self) -> tuple[Path, ...]:

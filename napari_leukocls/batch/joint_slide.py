@@ -14,6 +14,7 @@ import pandas as pd
 
 from napari_leukocls.analysis.engine import Engine, as_scanned
 from napari_leukocls.analysis.field import iter_analyze
+from napari_leukocls.batch.doubles import Fields
 from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import read_smear
@@ -24,7 +25,7 @@ from napari_leukocls.results.report import render_joint_report
 from napari_leukocls.results.summary import summary_row
 from napari_leukocls.results.writer import slide_folder, write_cells, write_files, write_result
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import FieldResult, SlideResult
+from napari_leukocls.types import FieldResult, SlideResult, SmearImage
 
 if TYPE_CHECKING:
     from napari_leukocls.io.inputs import SlideInput
@@ -42,6 +43,7 @@ def write_joint_slide(
     progress: ProgressCallback | None,
     cancel: CancelToken | None,
     finish: ExtraWriter,
+    notes: Sequence[str] = (),
 ) -> list[str]:
     """Analyse the fields of a slide and write ``out_dir/<slide_id>``, whole or not at all.
 
@@ -59,6 +61,8 @@ def write_joint_slide(
     cancel : CancelToken or None
     finish : callable
         Called with the joint `SlideResult` and the folder before the folder gets its name.
+    notes : sequence of str
+        Further warnings.
 
     Returns
     -------
@@ -73,13 +77,24 @@ def write_joint_slide(
     started = time.perf_counter()
     fields = expand_inputs(paths)
     known: list[_Known] = []
+    met, doubles = Fields(), list(notes)
     with slide_folder(out_dir, slide.slide_id) as folder:
         for number, field in enumerate(fields):
             if progress is not None:
                 progress(Progress("fields", number, len(fields), field.slide_id))
-            result = _write_field(field, folder / FIELDS, engine, progress, cancel)
+            image, scanned = read_smear(field.fields[0], field.slide_id)
+            same, alike = met.meet(field.slide_id, image.pixels)
+            if same:
+                doubles.append(f"{field.slide_id} has the same pixels as {same}: the field is counted once.")
+                continue
+            if alike:
+                doubles.append(
+                    f"{field.slide_id} shows the same picture as {alike}, saved again or turned: its cells are counted "
+                    "twice; leave one of the two out."
+                )
+            result = _write_field(image, scanned, folder / FIELDS, engine, progress, cancel)
             known.append(_Known.of(result))
-        joined = _joined(slide, known, engine, time.perf_counter() - started)
+        joined = _joined(slide, known, engine, time.perf_counter() - started, doubles)
         write_cells(folder, [joined.cells])
         report = render_joint_report(joined, default_scheme(), [field.row() for field in known])
         write_files(joined, folder, report, extra=[finish])
@@ -87,15 +102,14 @@ def write_joint_slide(
 
 
 def _write_field(
-    field: SlideInput,
+    image: SmearImage,
+    scanned: bool,
     folder: Path,
     engine: Engine,
     progress: ProgressCallback | None,
     cancel: CancelToken | None,
 ) -> FieldResult:
     """Analyse one field and write its own results."""
-    path = field.fields[0]
-    image, scanned = read_smear(path, field.slide_id)
     result = drain(iter_analyze(image, as_scanned(engine) if scanned else engine, cancel), progress)
     heatmaps = report_heatmaps(result, engine, engine.config.heatmaps)
     # A slide's count is exported once, by `finish`; the outlines are those of its fields.
@@ -139,7 +153,9 @@ class _Known:
 _OF_EACH_FIELD = ("scale", "light")
 
 
-def _joined(slide: SlideInput, fields: Sequence[_Known], engine: Engine, seconds: float) -> SlideResult:
+def _joined(
+    slide: SlideInput, fields: Sequence[_Known], engine: Engine, seconds: float, doubles: Sequence[str]
+) -> SlideResult:
     """One result of all fields, counted together."""
     tables = [field.cells.assign(field=field.name, slide_id=slide.slide_id) for field in fields]
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
@@ -152,6 +168,7 @@ def _joined(slide: SlideInput, fields: Sequence[_Known], engine: Engine, seconds
         **{name: {field.name: field.run.get(name) for field in fields} for name in _OF_EACH_FIELD},
     }
     warnings = (
+        *doubles,
         *count_warnings(cells, counts),
         *(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
     )

@@ -151,7 +151,8 @@ def finished(job: Job, content: str, seconds: float = 0.0) -> SlideDone | None:
             (folder / name).exists() for name in receipt["files"]
         )
         row = {**receipt["row"], "source": job.slide.source}
-        return success(row, tuple(run["warnings"]), seconds, resumed=True) if whole else None
+        warnings = tuple(dict.fromkeys([*run["warnings"], *job.notes]))
+        return success(row, warnings, seconds, resumed=True) if whole else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         # Without a readable receipt the slide is analysed again.
         return None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls._version import __version__
 from napari_leukocls.analysis.engine import check_countable, load_engine
+from napari_leukocls.batch.doubles import doubles_among
 from napari_leukocls.batch.job import Job, SlideDone, SlideOutcome
 from napari_leukocls.batch.pool import in_processes
 from napari_leukocls.batch.resume import model_hashes
@@ -88,15 +89,38 @@ def run_batch(
         models = model_hashes(config)
         check_countable(config)
         threads = threads_for(workers) if workers > 1 else None
-        jobs = [
-            Job(slide, Path.cwd(), folder, config, models, __version__, resume, threads) for slide in slides
-        ]
         token = cancel or CancelToken()
+        notes = doubles_among(slides, Path.cwd(), _compared(progress, token))
+        jobs = [
+            Job(
+                slide,
+                Path.cwd(),
+                folder,
+                config,
+                models,
+                __version__,
+                resume,
+                threads,
+                notes.get(slide.slide_id, ()),
+            )
+            for slide in slides
+        ]
         work = _work(jobs, workers, scheduler, progress, token)
         one_by_one = not scheduler and workers == 1
         outcomes = _collect(slides, folder, work, None if one_by_one else progress)
         _write_manifest(folder, slides, config, models)
         return outcomes
+
+
+def _compared(progress: ProgressCallback | None, cancel: CancelToken) -> Callable[[int, int], None]:
+    """Progress of the search for slides that occur twice."""
+
+    def tell(done: int, total: int) -> None:
+        cancel.check()
+        if progress is not None:
+            progress(Progress("compare", done, total))
+
+    return tell
 
 
 def _work(

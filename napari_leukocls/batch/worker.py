@@ -132,15 +132,18 @@ def _write(
         add_receipt(folder, job, content, rows[0])
 
     if len(job.fields) > 1:
-        warnings = write_joint_slide(job.slide, job.fields, job.out_dir, engine, progress, cancel, finish)
+        warnings = write_joint_slide(
+            job.slide, job.fields, job.out_dir, engine, progress, cancel, finish, job.notes
+        )
         return rows[0], warnings
     if is_slide(job.fields[0]):
         name, source = job.slide.slide_id, job.slide.source
         warnings = write_whole_slide(
             job.fields[0], name, source, job.out_dir, engine, progress, cancel, finish
         )
-        return rows[0], warnings
-    image = replace(read_image(job.fields[0], job.slide.slide_id), source=job.slide.source)
+        return rows[0], [*warnings, *job.notes]
+    image = read_image(job.fields[0], job.slide.slide_id)
+    image = replace(image, source=job.slide.source, notes=(*image.notes, *job.notes))
     result = drain(iter_analyze(image, engine, cancel), progress)
     heatmaps = report_heatmaps(result, engine, engine.config.heatmaps)
     write_result(result, job.out_dir, extra=[finish], heatmaps=heatmaps)

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from crops_for_training import COLOURS, disc, make_crops, save, settings
 
+from napari_leukocls.classification.dataset import read_dataset
 from napari_leukocls.errors import InputError
+from napari_leukocls.io.images import read_image
 from napari_leukocls.models.card import CropRule, read_card
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import CancelToken
+from napari_leukocls.paths import sample_smear
+from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.training.crops import CropCache, cut
 from napari_leukocls.training.data import gather
+from napari_leukocls.training.split import make_split
+
+RULE = CropRule(22.4, 64, None, None)
 
 
 def finished(work):
@@ -246,3 +252,35 @@ def test_a_stores_corrections_are_gathered_and_cut(tmp_path):
     assert not (tmp_path / "r.sqlite3-wal").exists(), "the store is closed again"
     made, _ = finished(cut(collection, config, CropRule(side_px=64), "cpu", CancelToken()))
     assert made.pixels.shape == (len(said), 64, 64, 3) and made.not_found == 0
+
+
+def test_parts_in_folders_are_trained_as_they_are(tmp_path):
+    for part, each in (("train", 8), ("val", 3), ("test", 4)):
+        make_crops(tmp_path / part, each, seed=each)
+    collection, warnings = gathered(tmp_path)
+    assert set(collection.labels) == set(COLOURS) and len(warnings) == 1
+    assert "the folders train, val (validation), test are parts of a split" in warnings[0]
+    config = settings(tmp_path, tmp_path / "out")
+    split, _ = finished(make_split(collection, config, sorted(COLOURS)))
+    assert [len(split.rows(part)) for part in ("train", "validation", "test")] == [24, 9, 12]
+    measured = drain(read_dataset(tmp_path, test_only=True))
+    assert len(measured) == 12 and "only the 12 crops of the test part are used, of 45." in measured.notes
+
+
+def test_cells_in_fields_are_cut_with_what_is_around_them(tmp_path):
+    field = read_image(sample_smear()).pixels[:420, :560].copy()
+    save(tmp_path / "images" / "f.png", field)
+    (tmp_path / "classes.txt").write_text("neutrophil\nlymphocyte\n")
+    labels = tmp_path / "labels" / "f.txt"
+    labels.parent.mkdir()
+    labels.write_text("0 0.3 0.3 0.1 0.12\n1 0.6 0.5 0.1 0.12\n0 0.02 0.9 0.04 0.1\n")
+    with pytest.raises(InputError, match="--ready-crops is for crops"):
+        gathered(tmp_path)
+    collection, _ = gathered(tmp_path, ready_crops=False, leave_out=("lymphocyte",), known=("monocyte",))
+    assert collection.labels == ["neutrophil", "neutrophil"] and set(collection.sizes) == {(420, 560)}
+    first = next(crop for crop in collection.crops if crop.box == (140, 101, 196, 152))
+    assert (first.pixels() == field[56:196, 98:238]).all()
+    made, _ = finished(
+        cut(collection, settings(tmp_path, tmp_path / "out", ready_crops=False), RULE, "cpu", CancelToken())
+    )
+    assert made.pixels.shape == (2, RULE.side_px, RULE.side_px, 3)
