@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls._version import __version__
+from napari_leukocls.threads import share_processor
 
 if TYPE_CHECKING:
     from napari_leukocls.api import analyze
@@ -27,6 +28,10 @@ _HOME = {
     "SlideResult": ("napari_leukocls.types", "SlideResult"),
     "SmearResult": ("napari_leukocls.types", "FieldResult"),
 }
+
+
+# The first to be imported in the window, the command line and every worker process: before torch.
+share_processor()
 
 
 def __getattr__(name: str) -> Any:

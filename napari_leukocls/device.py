@@ -14,6 +14,7 @@ import cv2
 import torch
 
 from napari_leukocls.errors import DeviceError
+from napari_leukocls.threads import cores
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def use_threads(most: int | None = None) -> None:
     if _after_fork.is_set():
         return
     now = torch.get_num_threads()
-    torch.set_num_threads(max(2, now if most is None else min(most, now)))
+    torch.set_num_threads(max(2, min(now, cores()) if most is None else min(most, now)))
     if most is not None:
         cv2.setNumThreads(max(1, min(most, cv2.getNumThreads())))
 

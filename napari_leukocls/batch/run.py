@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,9 +21,11 @@ from napari_leukocls.batch.worker import do_job, threads_for
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.io.atomic import make_folder, sweep
+from napari_leukocls.io.inputs import slide_name
 from napari_leukocls.io.serialise import write_json
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback
 from napari_leukocls.results.summary import write_summary
+from napari_leukocls.threads import cores
 
 if TYPE_CHECKING:
     from napari_leukocls.io.inputs import SlideInput
@@ -57,7 +60,7 @@ def run_batch(
         Created where it does not exist. On a cluster, a path that every worker sees.
     config : AnalyzeConfig
     workers : int
-        Slides at a time on this machine, each in a process with models of its own.
+        Slides at a time on this machine, each in a process with models of its own; at most one on each core.
     scheduler : str, optional
         Address of a Dask scheduler, whose workers do the slides.
     resume : bool
@@ -83,14 +86,16 @@ def run_batch(
     if workers > 1 and scheduler:
         raise ArgumentError("give either workers of this machine or a scheduler, not both.")
     folder = Path(make_folder(out_dir)).resolve()
-    workers = min(workers, max(1, len(slides)))
+    workers = min(workers, max(1, len(slides)), cores())
     with _alone(folder):
         sweep(folder)
         models = model_hashes(config)
         check_countable(config)
         threads = threads_for(workers) if workers > 1 else None
         token = cancel or CancelToken()
-        notes = doubles_among(slides, Path.cwd(), _compared(progress, token))
+        notes = renamed(slides)
+        for name, lines in doubles_among(slides, Path.cwd(), _compared(progress, token)).items():
+            notes[name] = (*notes.get(name, ()), *lines)
         jobs = [
             Job(
                 slide,
@@ -110,6 +115,32 @@ def run_batch(
         outcomes = _collect(slides, folder, work, None if one_by_one else progress)
         _write_manifest(folder, slides, config, models)
         return outcomes
+
+
+def renamed(slides: Sequence[SlideInput]) -> dict[str, tuple[str, ...]]:
+    """Note which slides have another name than their file.
+
+    Parameters
+    ----------
+    slides : sequence of SlideInput
+
+    Returns
+    -------
+    dict of str to tuple of str
+        A line by the id of the slide.
+    """
+    notes = {}
+    for slide in slides:
+        if len(slide.fields) != 1:
+            continue
+        own = slide_name(slide.fields[0])
+        if unicodedata.normalize("NFC", own) != slide.slide_id:
+            shown = own if len(own) <= 40 else own[:40] + "..."
+            notes[slide.slide_id] = (
+                f"the results of {shown!r} are named {slide.slide_id!r}: the name of the file cannot be that of a "
+                "folder on every system, or another slide has it.",
+            )
+    return notes
 
 
 def _compared(progress: ProgressCallback | None, cancel: CancelToken) -> Callable[[int, int], None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from dataclasses import replace
@@ -25,6 +24,7 @@ from napari_leukocls.progress import CancelToken, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.results.summary import summary_row
 from napari_leukocls.results.writer import write_result
+from napari_leukocls.threads import cores
 
 if TYPE_CHECKING:
     from napari_leukocls.analysis.engine import Engine
@@ -88,7 +88,7 @@ def threads_for(workers: int) -> int:
     int
         Threads of each process.
     """
-    return max(1, (os.cpu_count() or 1) // workers)
+    return max(1, cores() // workers)
 
 
 def _analyse(

@@ -6,7 +6,6 @@ turns, so that other load slows all of them equally.
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import Any
 
@@ -58,7 +57,7 @@ def _machine(repeats: int) -> dict[str, Any]:
     rate = MATMUL_GFLOP / take_turns({"matmul": matmul()}, repeats)["matmul"]
     return {
         "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "matmul_float32_gflop_per_s": rate,

@@ -5,6 +5,7 @@ A command imports torch, pandas and the like when it runs, so that ``leukocls --
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -18,6 +19,7 @@ from napari_leukocls.cli._base import Group, has_debug
 from napari_leukocls.cli.analyze import analyze
 from napari_leukocls.cli.audit import audit
 from napari_leukocls.cli.compare import compare
+from napari_leukocls.cli.data import data
 from napari_leukocls.cli.demo import benchmark, demo
 from napari_leukocls.cli.evaluate import evaluate
 from napari_leukocls.cli.explain import explain
@@ -36,7 +38,7 @@ def cli() -> None:
     """
 
 
-for _command in (analyze, models, evaluate, compare, promote, benchmark, demo, audit, train, explain):
+for _command in (analyze, models, evaluate, compare, promote, benchmark, demo, audit, data, train, explain):
     cli.add_command(_command)
 
 
@@ -55,6 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 if the user stopped it.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A console of another code page shows \\xe4 for a letter that it lacks; without this it ends the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if not has_debug(words):
             # Libraries log that a file is damaged; our own message says it already.

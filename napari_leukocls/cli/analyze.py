@@ -129,6 +129,12 @@ def run_analysis(
         if not as_slide.strip():
             raise ArgumentError("--as-slide is empty: give the slide a name.")
         slides = [group_as_slide(slides, as_slide)]
+        if slides[0].slide_id != as_slide:
+            name = slides[0].slide_id
+            click.echo(
+                f"leukocls: the slide is named {name!r}: {as_slide!r} cannot be the name of a folder.",
+                err=True,
+            )
     # Before the models are loaded, so that an error about the folder comes at once.
     make_folder(out)
     from napari_leukocls.batch import run_batch

@@ -35,8 +35,8 @@ def need_data(data: Path) -> None:
     """
     if not data.exists():
         raise InputError(
-            f"there is no '{data}'; give a folder with one folder for each class, or a CSV with the columns "
-            "file and class."
+            f"there is no '{data}'; give a folder with one folder for each class, a table with the columns "
+            "file and class, or annotations (see 'leukocls data inspect --help')."
         )
 
 
@@ -56,7 +56,7 @@ def need_data(data: Path) -> None:
 def evaluate(model: str, data: Path, out: Path, device: str, um_per_px: float | None, as_json: bool) -> None:
     """Measure MODEL on labelled crops.
 
-    DATA is a folder with one folder for each class, or a CSV with the columns file and class.
+    DATA is a folder with one folder for each class, or a table with the columns file and class.
     """
     from napari_leukocls.io.atomic import make_folder
     from napari_leukocls.models.registry import find_model

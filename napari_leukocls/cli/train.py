@@ -143,14 +143,12 @@ def train(
 ) -> int:
     """Train or fine-tune a classifier on labelled crops.
 
-    DATA is a folder with one folder for each class, or a CSV with the columns file and class, and optionally
-    patient, slide, split and um_per_px. Give --arch or --from. To continue an interrupted training, give the
-    same command again.
+    DATA is a folder with one folder for each class, a table with the columns file and class, and optionally
+    patient, slide, split and um_per_px, or annotations of another program; 'leukocls data inspect' checks it.
+    Give --arch or --from. To continue an interrupted training, give the same command again.
     """
-    from napari_leukocls.threads import share_processor
     from napari_leukocls.training.config import make_train_config, preset_names, preset_summary
 
-    share_processor()
     if preset == "list":
         for name in preset_names():
             click.echo(f"{name:<10} {preset_summary(name)}")
@@ -165,8 +163,8 @@ def train(
     config = make_train_config(preset or None, **settings)
     if config.data and not Path(config.data).exists():
         raise ArgumentError(
-            f"there is no '{config.data}'; give a folder with one folder for each class, or a CSV with the columns "
-            "file and class."
+            f"there is no '{config.data}'; give a folder with one folder for each class, a table with the columns "
+            "file and class, or annotations (see 'leukocls data inspect --help')."
         )
     last = _run(config)
     if as_json:

@@ -101,6 +101,21 @@ def group_as_slide(slides: Iterable[SlideInput], name: str) -> SlideInput:
     return SlideInput(tuple(field for slide in slides for field in slide.fields), safe_id(name))
 
 
+def slide_name(path: Path) -> str:
+    """Name a slide after its file.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    str
+        Without the suffix; it may be no valid name of a folder.
+    """
+    return re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE) or path.name
+
+
 def safe_id(name: str) -> str:
     """A name that is a valid folder name on every file system; a leading ``=`` is kept.
 
@@ -125,7 +140,7 @@ def safe_id(name: str) -> str:
 
 
 def _slides(item: str) -> list[SlideInput]:
-    return [SlideInput((path,), safe_id(_stem(path))) for path in _paths(item)]
+    return [SlideInput((path,), safe_id(slide_name(path))) for path in _paths(item)]
 
 
 def _paths(item: str) -> list[Path]:
@@ -153,10 +168,6 @@ def _is_image(path: Path) -> bool:
         return False
     read = IMAGE_SUFFIXES | SCANNER_SUFFIXES | {".btf"}
     return kind in read | FOREIGN_FORMATS.keys() and (path.is_file() or path.is_symlink())
-
-
-def _stem(path: Path) -> str:
-    return re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE) or path.name
 
 
 def _unique(slides: list[SlideInput]) -> list[SlideInput]:

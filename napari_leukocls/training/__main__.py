@@ -15,7 +15,6 @@ from pathlib import Path
 
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.progress import CancelToken, drain
-from napari_leukocls.threads import share_processor
 from napari_leukocls.training.config import TrainConfig, make_checked
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.process import listen
@@ -60,7 +59,6 @@ def main(arguments: list[str]) -> int:
     int
         Exit status.
     """
-    share_processor()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
     speaks = os.environ.get("RANK", "0") == "0"
     # Whatever a library prints must not get between the events.
@@ -80,7 +78,6 @@ def main(arguments: list[str]) -> int:
     except LeukoclsError as error:
         tell(TrainEvent("failed", {"message": str(error), "exit_status": error.exit_status}))
         return error.exit_status
-    # OpenMP reads how its threads wait when torch is loaded: not before that is set.
     from napari_leukocls.training.run import iter_train
 
     cancel = CancelToken()

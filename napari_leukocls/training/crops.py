@@ -23,6 +23,7 @@ from napari_leukocls.models.card import CropRule
 from napari_leukocls.paths import user_data_dir
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.segmentation.registry import compact
+from napari_leukocls.threads import cores
 from napari_leukocls.training.events import TrainEvent
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def _through_cache(
             new.append(row)
         else:
             pixels[row], kinds[row], found[row] = kept
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(4, cores())) as pool:
         for start in range(0, len(new), BATCH):
             cancel.check()
             yield TrainEvent("progress", {"stage": "cut", "done": start, "total": len(new)})

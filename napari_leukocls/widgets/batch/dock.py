@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.progress import Progress
+from napari_leukocls.threads import cores
 from napari_leukocls.widgets.analyse.form import AnalyseForm
 from napari_leukocls.widgets.batch.model import Order, Row, Table, find_slides, opened, rows_of, work
 from napari_leukocls.widgets.common.analysed import Analysed
@@ -73,7 +74,7 @@ class BatchDock(Dock, QWidget):
         self.options_fold = Folded(Batch.OPTIONS, Batch.OPTIONS_TIP)
         self.options_fold.body.addWidget(self.options)
         self.workers = named(WholeBox(), Batch.WORKERS, Batch.WORKERS_TIP)
-        self.workers.setRange(1, 64)
+        self.workers.setRange(1, cores())
         self.workers.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.resume = named(QCheckBox(Batch.RESUME), Batch.RESUME, Batch.RESUME_TIP)
         self.resume.setChecked(True)
@@ -164,7 +165,7 @@ class BatchDock(Dock, QWidget):
         self.message.tell("")
         self.start.setEnabled(False)
         self.progress.begin()
-        self._job.start(lambda token: work(order, token), {"slides": 1.0})
+        self._job.start(lambda token: work(order, token), {"compare": 0.02, "slides": 1.0})
 
     def _on_progress(self, step: Progress, _share: float, _left: object) -> None:
         self._model.on_progress(step)

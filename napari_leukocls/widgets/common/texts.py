@@ -59,6 +59,7 @@ class Stages:
         "count": _("Counting"),
         "store": _("Reading earlier corrections"),
         "edit": _("Measuring the changed cells"),
+        "compare": _("Searching for pictures that occur twice"),
         "slides": _("Slides"),
         "fields": _("Fields"),
         "explain": _("Computing the heatmap"),
