@@ -1,10 +1,18 @@
 # make demo: environment, install, analyse the bundled smear.   make test: environment, install, all tests.
 # uv is used where it is there, else venv and pip. Everything lives in .venv; `make clean` removes it.
 
-SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
+# On Windows: in Git's bash, with its make.
+ifeq ($(OS),Windows_NT)
+SHELL := bash
+BIN := $(VENV)/Scripts
+EXE := .exe
+else
+SHELL := /bin/bash
 BIN := $(VENV)/bin
+EXE :=
+endif
 UV := $(shell command -v uv 2>/dev/null)
 # An environment is made again when what it is made from changes, and not when a checkout touches the files.
 KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
@@ -41,7 +49,7 @@ env: $(VENV)/.installed-$(KEY)
 env-test: $(VENV)/.installed-test-$(KEY)
 env-dev: $(VENV)/.installed-dev-$(KEY)
 
-$(BIN)/python:
+$(BIN)/python$(EXE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=python3.12"; exit 1; }
 ifneq ($(UV),)
@@ -52,15 +60,15 @@ else
 	$(PYTHON) -m venv $(VENV)
 endif
 
-$(VENV)/.installed-$(KEY): | $(BIN)/python
+$(VENV)/.installed-$(KEY): | $(BIN)/python$(EXE)
 	$(INSTALL) --editable .
 	@rm -f $(VENV)/.installed-[0-9]*; touch $@
 
-$(VENV)/.installed-test-$(KEY): | $(BIN)/python
+$(VENV)/.installed-test-$(KEY): | $(BIN)/python$(EXE)
 	$(INSTALL) --editable '.[gui,test]'
 	@rm -f $(VENV)/.installed-test-*; touch $@ $(VENV)/.installed-$(KEY)
 
-$(VENV)/.installed-dev-$(KEY): | $(BIN)/python
+$(VENV)/.installed-dev-$(KEY): | $(BIN)/python$(EXE)
 	$(INSTALL) --editable '.[gui,test,dev]'
 	@rm -f $(VENV)/.installed-dev-*; touch $@ $(VENV)/.installed-test-$(KEY) $(VENV)/.installed-$(KEY)
 

@@ -58,7 +58,7 @@ def look_at(pixels: np.ndarray) -> Look:
     Look
     """
     total = hashlib.sha256(str(pixels.shape).encode())
-    total.update(np.ascontiguousarray(pixels))
+    total.update(np.ascontiguousarray(pixels).tobytes())
     grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     fine = small - cv2.GaussianBlur(small, (0, 0), 4)
@@ -151,8 +151,8 @@ def doubles_among(
             smalls.append(look.small)
     for members in by_pixels.values():
         _pair(members, "has the same pixels as", pairs)
-    for one, other in _alike(smalls):
-        _pair([names[one], names[other]], "shows the same picture as", pairs)
+    for first, second in _alike(smalls):
+        _pair([names[first], names[second]], "shows the same picture as", pairs)
     warnings: dict[str, list[str]] = defaultdict(list)
     for (one, other), what in sorted(pairs.items()):
         for mine, theirs in ((one, other), (other, one)):

@@ -21,7 +21,7 @@ from napari_leukocls.batch.worker import do_job, threads_for
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.io.atomic import make_folder, sweep
-from napari_leukocls.io.inputs import slide_name
+from napari_leukocls.io.inputs import safe_id, slide_name
 from napari_leukocls.io.serialise import write_json
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback
 from napari_leukocls.results.summary import write_summary
@@ -134,7 +134,9 @@ def renamed(slides: Sequence[SlideInput]) -> dict[str, tuple[str, ...]]:
         if len(slide.fields) != 1:
             continue
         own = slide_name(slide.fields[0])
-        if unicodedata.normalize("NFC", own) != slide.slide_id:
+        valid = safe_id(own)
+        numbered = slide.slide_id.rpartition("_")[0] == valid
+        if numbered or slide.slide_id == valid != unicodedata.normalize("NFC", own):
             shown = own if len(own) <= 40 else own[:40] + "..."
             notes[slide.slide_id] = (
                 f"the results of {shown!r} are named {slide.slide_id!r}: the name of the file cannot be that of a "

@@ -9,6 +9,8 @@ from __future__ import annotations
 import platform
 from typing import Any
 
+from napari_leukocls.threads import cores
+
 
 def measure(quick: bool = False) -> dict[str, Any]:
     """Measure the engine on the CPU, with the number of threads that torch uses on this machine.
