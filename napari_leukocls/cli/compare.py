@@ -30,7 +30,7 @@ def compare(
     """Compare models by accuracy and speed.
 
     MODEL is the name or folder of a model. DATA is a folder with one folder for each class, or a table with the
-    columns file and class. If the CSV has a column split, only its test part is used.
+    columns file and class. If the table has a column split, only its test part is used.
     """
     from napari_leukocls.cli.evaluate import need_data
     from napari_leukocls.evaluation.compare import distinct_names, iter_compare

@@ -44,7 +44,7 @@ def promote(
     """Make NEW the active model if no class gets worse.
 
     NEW is the name or folder of a model. DATA is a folder with one folder for each class, or a table with the
-    columns file and class, of cells that NEW was not trained on. If the CSV has a column split, only its test
+    columns file and class, of cells that NEW was not trained on. If the table has a column split, only its test
     part is used. If NEW passes, it becomes the active model.
     """
     from napari_leukocls.cli.evaluate import need_data
