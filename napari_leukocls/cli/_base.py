@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -160,6 +160,17 @@ def print_json(value: object) -> None:
         As `napari_leukocls.io.serialise.to_plain` takes it.
     """
     click.echo(json_text(value), nl=False)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print on standard error how data was understood.
+
+    Parameters
+    ----------
+    notes : iterable of str
+    """
+    for note in notes:
+        click.echo(f"leukocls: note: {note}", err=True)
 
 
 class ProgressLine:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, print_json
+from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, print_json, print_notes
 
 
 @click.command(cls=Command)
@@ -46,6 +46,7 @@ def compare(
         result = drain(iter_compare(models, data, out, device, um_per_px), progress)
     finally:
         progress.close()
+    print_notes(result.get("data_notes", ()))
     if as_json:
         print_json(result)
         return

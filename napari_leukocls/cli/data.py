@@ -41,13 +41,16 @@ def inspect(
     YOLO, COCO, Pascal VOC, LabelMe, CVAT or QuPath. Nothing in it is changed.
     """
     from napari_leukocls.cli.evaluate import need_data
-    from napari_leukocls.models.registry import find_model
+
+    # Quick checks come before torch is loaded.
+    need_data(path)
+    if model is not None:
+        from napari_leukocls.models.registry import find_model
+
+        find_model(model)
     from napari_leukocls.progress import drain
     from napari_leukocls.training import inspection
 
-    need_data(path)
-    if model is not None:
-        find_model(model)
     progress = ProgressLine()
     try:
         found, dataset = drain(inspection.inspect(path, model, device, um_per_px), progress)

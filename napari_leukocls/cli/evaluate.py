@@ -14,6 +14,7 @@ from napari_leukocls.cli._base import (
     figure_text,
     limits_text,
     print_json,
+    print_notes,
 )
 from napari_leukocls.errors import InputError
 
@@ -72,6 +73,7 @@ def evaluate(model: str, data: Path, out: Path, device: str, um_per_px: float | 
         metrics = evaluate_model(model, data, out, device, um_per_px, progress)
     finally:
         progress.close()
+    print_notes(metrics.get("data_notes", ()))
     if as_json:
         print_json(metrics)
         return

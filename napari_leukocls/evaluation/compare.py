@@ -158,8 +158,8 @@ def _result(
     ]
     groups = dataset.groups
     result = compare(shared, models, None if groups is None else groups[shared.rows])
-    notes = [*outputs.notes, *_left_out(dataset, shared)]
-    return {**result, "notes": notes, "skipped": dataset.skipped}
+    notes = [*dataset.notes, *outputs.notes, *_left_out(dataset, shared)]
+    return {**result, "notes": notes, "data_notes": list(dataset.notes), "skipped": dataset.skipped}
 
 
 def _left_out(dataset: Dataset, shared: SharedCrops) -> list[str]:

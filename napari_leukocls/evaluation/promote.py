@@ -156,7 +156,7 @@ def iter_decide(
     yield Progress("read", 0, 1, "reading the crops")
     dataset = yield from read_crops(data)
     notes = refuse_seen(entries[0], dataset.crops)
-    notes += _fairness(entries[1], dataset)
+    notes += [*dataset.notes, *_fairness(entries[1], dataset)]
     coarsen = default_scheme().coarsen
     labels = [crop.class_name for crop in dataset.crops]
     shared = shared_crops(labels, classifiers[1].classes, coarsen)
