@@ -196,7 +196,7 @@ def _listed(data: str | Path | Listing | Sequence[LabelledCrop]) -> Listing:
 
 def _checked_pixels(crop: LabelledCrop) -> np.ndarray:
     """Read an image, and check that its mask fits it."""
-    pixels = crop.pixels()
+    pixels: np.ndarray = crop.pixels()
     mask = crop.cell_mask()
     if mask is not None and mask.shape != pixels.shape[:2]:
         raise InputError(f"the mask of {crop.file} has another size than its image: correct the table.")
