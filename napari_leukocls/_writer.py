@@ -11,6 +11,7 @@ from napari_leukocls.errors import InputError
 from napari_leukocls.io.serialise import write_table
 from napari_leukocls.measurement.cells import cell_geometry
 from napari_leukocls.measurement.differential import differential
+from napari_leukocls.measurement.fine import as_counted
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import FieldResult
 
@@ -73,6 +74,7 @@ def _tables(data: Any, meta: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame
     """Cells and counts of a labels layer: of the result that it shows, else of its features and its pixels."""
     result = meta.get("metadata", {}).get("leukocls")
     if isinstance(result, FieldResult):
+        result = as_counted(result)
         return result.cells, result.counts
     features = pd.DataFrame(meta.get("features", {}))
     name = str(meta.get("name", "layer"))

@@ -35,6 +35,9 @@ class AnalyzeConfig(BaseModel):
         Heatmaps of each class in the report.
     batch_size : int
         Crops that the classifier takes at a time.
+    depth : str
+        ``classes`` counts the classes of the model; ``fine`` also their finer classes (segmented and band neutrophils,
+        stages of immature granulocytes), if the model tells them apart.
     formats : tuple of str
         Exports written in addition to the tables: names of `napari_leukocls.results.exports.FORMATS`.
     """
@@ -51,6 +54,7 @@ class AnalyzeConfig(BaseModel):
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     heatmaps: int = Field(default=0, ge=0, le=1000)
     batch_size: int = Field(default=32, ge=1, le=4096)
+    depth: Literal["classes", "fine"] = "classes"
     formats: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -35,6 +35,9 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 _LOINC = re.compile(r"\d{1,7}-\d")
 
+#: Ends the name of "this class, but which of its finer classes is not told apart".
+NOT_TOLD_APART = "_not_told_apart"
+
 #: Words that a folder's name may carry and that do not tell classes apart.
 _FILLERS = frozenset({"cell", "wbc", "leukocyte", "leucocyte"})
 
@@ -122,19 +125,41 @@ class Scheme:
         return tuple(self._by_name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._by_name
+        return name in self._by_name or (isinstance(name, str) and whole_class(name) in self._by_name)
 
     def __iter__(self) -> Iterator[CellClass]:
         return iter(self.classes)
 
     def __getitem__(self, name: str) -> CellClass:
-        try:
-            return self._by_name[name]
-        except KeyError:
+        entry = self._by_name.get(name) or self._not_told_apart(name)
+        if entry is None:
             near = difflib.get_close_matches(name, self.names, n=1)
             hint = f"did you mean {near[0]!r}? If not, " if near else ""
             hint += "add it to scheme.toml in your data folder."
-            raise ArgumentError(f"{name!r} is not a class of the scheme; {hint}") from None
+            raise ArgumentError(f"{name!r} is not a class of the scheme; {hint}")
+        return entry
+
+    def _not_told_apart(self, name: str) -> CellClass | None:
+        """The cells of a class whose finer class is not told apart: shown as that class, and never offered as one."""
+        whole = self._by_name.get(whole_class(name))
+        if whole is None:
+            return None
+        display = f"{whole.display}, not told apart"
+        return replace(whole, name=name, display=display, key="", loinc="", parent=whole.name, aliases=())
+
+    def finer(self, name: str) -> list[str]:
+        """List the classes that are directly part of a class, in the scheme's order.
+
+        Parameters
+        ----------
+        name : str
+            Class name.
+
+        Returns
+        -------
+        list of str
+        """
+        return [entry.name for entry in self.classes if entry.parent == name]
 
     def resolve(self, text: str) -> str | None:
         """Find the class that a spelling means.
@@ -200,7 +225,24 @@ class Scheme:
             If a name is not a class of the scheme.
         """
         wanted = {self[name].name for name in names}
-        return [name for name in self.names if name in wanted]
+        both = (one for name in self.names for one in (name, name + NOT_TOLD_APART))
+        return [name for name in both if name in wanted]
+
+
+def whole_class(name: str) -> str:
+    """Give the class of a name that may say that its finer classes are not told apart.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``neutrophil_not_told_apart``.
+
+    Returns
+    -------
+    str
+        Such as ``neutrophil``; any other name as it is.
+    """
+    return name.removesuffix(NOT_TOLD_APART)
 
 
 def _words(text: str) -> list[str]:

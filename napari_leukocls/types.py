@@ -100,6 +100,28 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
+class FineShares:
+    """How probable the finer classes of cells are, each within the class that it is a part of.
+
+    Attributes
+    ----------
+    classes : tuple of str, length L
+        The finer classes.
+    parents : tuple of str, length L
+        The class of the model that each is a part of.
+    shares : numpy.ndarray, (N, L), float32
+        P(finer class | class); those of one parent sum to 1.
+    thresholds : tuple of float, length L
+        A cell whose largest share within a class is below it is not told apart. Equal within a parent.
+    """
+
+    classes: tuple[str, ...]
+    parents: tuple[str, ...]
+    shares: np.ndarray
+    thresholds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Predictions:
     """Classes of a batch of crops, as a classifier predicts them.
 
@@ -112,12 +134,15 @@ class Predictions:
         Larger is less like the training data.
     ood_threshold : float
         At or above it a cell needs review.
+    fine : FineShares, optional
+        Of the finer classes, if they were asked for.
     """
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
     ood_score: np.ndarray
     ood_threshold: float
+    fine: FineShares | None = None
 
 
 @dataclass(frozen=True)

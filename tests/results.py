@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_leukocls.measurement.cells import build_cell_table
-from napari_leukocls.measurement.differential import differential
+from napari_leukocls.measurement.fine import count_cells
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import FieldResult, Predictions, Scale, Segmentation, SmearImage
+from napari_leukocls.types import FieldResult, FineShares, Predictions, Scale, Segmentation, SmearImage
 
 CLASSES = (
     "neutrophil eosinophil basophil lymphocyte monocyte immature_granulocyte erythroblast platelet".split()
 )
+
+FINER = ("segmented_neutrophil", "band_neutrophil", "metamyelocyte", "myelocyte", "promyelocyte")
+
+
+def fine_shares(n: int) -> FineShares:
+    """Shares that tell two of three cells of a class apart."""
+    parents = ("neutrophil",) * 2 + ("immature_granulocyte",) * 3
+    kinds = np.array(
+        [[0.9, 0.1, 0.8, 0.1, 0.1], [0.2, 0.8, 0.1, 0.1, 0.8], [0.6, 0.4, 0.4, 0.3, 0.3]], np.float32
+    )
+    shares = kinds[np.arange(n) // len(CLASSES) % 3]
+    return FineShares(FINER, parents, shares, (0.7,) * 5)
 
 
 def make_result(
@@ -25,10 +39,12 @@ def make_result(
     source: str = "/data/field 1.png",
     classifier_hash: str = "cd",
     every: int = 2,
+    depth: str = "classes",
 ) -> FieldResult:
     """Discs on a grid; every `every`-th is a leukocyte, and every fifth of those is unsure.
 
-    Cells are numbered in reading order; `seed` changes the pixels alone.
+    Cells are numbered in reading order; `seed` changes the pixels alone. At depth ``fine``, of each three neutrophils
+    one is segmented, one is a band and one is not told apart, and so on with the immature granulocytes.
     """
     height, width = shape
     y, x = np.mgrid[:height, :width]
@@ -48,15 +64,22 @@ def make_result(
     predicted = Predictions(tuple(CLASSES), probabilities, np.full(len(classified), 0.1, np.float32), 1.0)
     scale = Scale(7.5 / (0.8 * pitch), 0.8 * pitch, "red_cell_ruler", n, 0.01)
     found = Segmentation(labels, kinds, (235.0, 235.0, 235.0), scale)
-    cells = build_cell_table(found, predicted, classified, slide_id, scale.um_per_px, CLASSES, 0.5)
-    counts = differential(cells, default_scheme(), CLASSES, slide_id=slide_id)
-    run = {
+    finer = FINER if depth == "fine" else None
+    if finer is not None:
+        predicted = replace(predicted, fine=fine_shares(len(classified)))
+    um = scale.um_per_px
+    cells = build_cell_table(found, predicted, classified, slide_id, um, CLASSES, 0.5, finer=finer)
+    counts = count_cells(cells, default_scheme(), CLASSES, finer, slide_id=slide_id)
+    run: dict[str, Any] = {
         "version": "0.1.0",
         "seconds": 0.5,
         "segmenter": {"name": "compact", "sha256": "ab" * 32},
         "classifier": {"name": "default", "sha256": classifier_hash * 32, "classes": list(CLASSES)},
         "settings": {"segmenter": "compact", "min_confidence": None, "where": Path("x")},
     }
+    if finer is not None:
+        run["classifier"] |= {"fine_classes": list(FINER)}
+        run["settings"] |= {"depth": depth}
     return FieldResult(
         cells, counts, run, ("look",), image=SmearImage(pixels, slide_id, source), segmentation=found
     )

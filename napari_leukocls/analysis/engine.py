@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_leukocls._version import __version__
+from napari_leukocls.classification.fine import FineHead, load_fine_head
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.device import resolve_device, use_threads
+from napari_leukocls.measurement.fine import FINE
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, active_classifier, find_model
 from napari_leukocls.scheme import default_scheme
@@ -43,6 +45,8 @@ class Engine:
     segmenter : Segmenter
         Outlines the cells.
     classifier : Classifier
+    fine : FineHead or None
+        Tells the finer classes apart, if the configuration asks for them.
     """
 
     config: AnalyzeConfig
@@ -50,6 +54,12 @@ class Engine:
     compact: CompactSegmenter
     segmenter: Segmenter
     classifier: Classifier
+    fine: FineHead | None = None
+
+    @property
+    def finer(self) -> tuple[str, ...] | None:
+        """The finer classes that are counted; None if those of the classifier are."""
+        return None if self.fine is None else self.fine.classes
 
 
 @dataclass(frozen=True)
@@ -147,12 +157,16 @@ def load_engine(config: AnalyzeConfig, threads: int | None = None) -> Engine:
     device = resolve_device(config.device)
     use_threads(threads)
     entry = find_model(config.classifier or active_classifier())
+    classifier = cached_classifier(entry.path, device)
     return Engine(
         config=config,
         device=device,
         compact=_cached_compact(device),
         segmenter=_cached_segmenter(config.segmenter, device),
-        classifier=cached_classifier(entry.path, device),
+        classifier=classifier,
+        fine=load_fine_head(entry.path, classifier.digest, classifier.classes)
+        if config.depth == FINE
+        else None,
     )
 
 
@@ -219,6 +233,7 @@ def run_record(engine: Engine, scale: Scale, seconds: float, light: Light | None
             "second_opinion": None
             if opinion is None
             else {"name": opinion.card.name, "sha256": opinion.digest},
+            **_fine_record(engine),
         },
         "scale": {**asdict(scale), "red_cell_um": 7.5},
         "light": None if light is None else asdict(light),
@@ -227,6 +242,14 @@ def run_record(engine: Engine, scale: Scale, seconds: float, light: Light | None
         "versions": _versions(),
         "not_for_diagnosis": "For research and training; not for diagnosis.",
     }
+
+
+def _fine_record(engine: Engine) -> dict[str, Any]:
+    """The finer classes and the least share of a cell that is told apart; nothing if they were not asked for."""
+    head = engine.fine
+    return (
+        {} if head is None else {"fine_classes": list(head.classes), "fine_thresholds": dict(head.thresholds)}
+    )
 
 
 def _versions() -> dict[str, str]:

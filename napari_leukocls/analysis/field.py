@@ -13,7 +13,8 @@ from napari_leukocls.analysis.engine import Engine, run_record
 from napari_leukocls.classification.classifier import join_kinds
 from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
-from napari_leukocls.measurement.differential import count_warnings, differential
+from napari_leukocls.measurement.differential import count_warnings
+from napari_leukocls.measurement.fine import count_cells
 from napari_leukocls.progress import CancelToken, Progress, Steps, staged
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import even_out, measure_light
@@ -76,7 +77,8 @@ def iter_analyze(
     warnings += [*image.notes, *([light.note] if light and light.note else []), *segmentation.warnings]
     cells = yield from tabulate(even, engine, segmentation, token, warnings.append)
     yield Progress("count", 0, 1, "counting")
-    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=image.slide_id)
+    classes, finer = engine.classifier.classes, engine.finer
+    counts = count_cells(cells, default_scheme(), classes, finer, slide_id=image.slide_id)
     warnings += count_warnings(cells, counts)
     segmentation = replace(segmentation, light=light)
     run = run_record(engine, segmentation.scale, time.perf_counter() - started, light)
@@ -132,6 +134,7 @@ def tabulate(
         engine.classifier.classes,
         engine.classifier.card.review_threshold if limit is None else limit,
         geometry,
+        engine.finer,
     )
 
 
@@ -238,7 +241,8 @@ def classify(
         engine.classifier.card.crop,
         segmentation.red_cell_density,
     )
-    predictions = yield from engine.classifier.iter_predict(crops, engine.config.batch_size, warn)
+    size = engine.config.batch_size
+    predictions = yield from engine.classifier.iter_predict(crops, size, warn, engine.fine)
     return join_kinds(predictions, segmentation.kind_probabilities[chosen])
 
 

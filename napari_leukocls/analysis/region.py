@@ -14,7 +14,7 @@ from napari_leukocls.analysis.field import candidates, classify, iter_analyze
 from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
-from napari_leukocls.measurement.differential import differential
+from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
 from napari_leukocls.progress import CancelToken, Progress, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import EvenPixels
@@ -139,7 +139,8 @@ def _placed(found: FieldResult, image: SmearImage, region: Region) -> FieldResul
     cells = cells[keep].reset_index(drop=True)
     cells["cell_id"] = np.arange(1, len(cells) + 1, dtype=np.int32)
     classes = found.run["classifier"]["classes"]
-    counts = differential(cells, default_scheme(), classes, slide_id=image.slide_id)
+    finer = fine_classes_of(found.run)
+    counts = count_cells(cells, default_scheme(), classes, finer, slide_id=image.slide_id)
     light = found.segmentation.light
     if light is not None:
         light = replace(light, box=region.box)
@@ -222,7 +223,8 @@ def remeasure(result: FieldResult, labels: np.ndarray, edit: Edit, engine: Engin
     fresh = _with_corrections(fresh, result.cells)
     cells = pd.concat([part for part in (kept, fresh) if len(part)] or [kept], ignore_index=True)
     cells = cells.sort_values("cell_id", kind="stable", ignore_index=True)
-    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=result.slide_id)
+    classes, finer = engine.classifier.classes, engine.finer
+    counts = count_cells(cells, default_scheme(), classes, finer, slide_id=result.slide_id)
     old = result.segmentation.kind_probabilities
     all_kinds = np.zeros((max(len(old), *edit.cell_ids), old.shape[1]), np.float32)
     all_kinds[: len(old)] = old
@@ -266,6 +268,7 @@ def _measured(
         engine.classifier.classes,
         engine.classifier.card.review_threshold if limit is None else limit,
         geometry,
+        engine.finer,
     )
     for name, shift in (("y", y0), ("x", x0)):
         table[f"centroid_{name}"] += shift
@@ -301,7 +304,7 @@ def _with_corrections(fresh: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame
         if cell in corrected.index:
             fresh.loc[row, ["corrected_class", "class"]] = corrected.at[cell, "corrected_class"]
             fresh.at[row, "reviewer"] = corrected.at[cell, "reviewer"]
-    return fresh
+    return with_corrections(fresh, default_scheme())
 
 
 __all__ = [

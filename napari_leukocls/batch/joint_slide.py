@@ -18,7 +18,8 @@ from napari_leukocls.batch.doubles import Fields
 from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import read_smear
-from napari_leukocls.measurement.differential import count_warnings, differential
+from napari_leukocls.measurement.differential import count_warnings
+from napari_leukocls.measurement.fine import count_cells
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.results.report import render_joint_report
@@ -159,7 +160,8 @@ def _joined(
     """One result of all fields, counted together."""
     tables = [field.cells.assign(field=field.name, slide_id=slide.slide_id) for field in fields]
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
-    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=slide.slide_id)
+    classes, finer = engine.classifier.classes, engine.finer
+    counts = count_cells(cells, default_scheme(), classes, finer, slide_id=slide.slide_id)
     run = {
         **{name: value for name, value in fields[-1].run.items() if name not in _OF_EACH_FIELD},
         "seconds": round(seconds, 3),

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_leukocls.batch.job import Job, SlideDone, success
+from napari_leukocls.classification import fine
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.io.serialise import json_text, sha256_of, to_plain
+from napari_leukocls.measurement.fine import FINE
 from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, active_classifier, find_model
 from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD, foreign_weights
 
@@ -73,7 +75,7 @@ def model_hashes(config: AnalyzeConfig) -> dict[str, str | None]:
     Returns
     -------
     dict of str to str or None
-        SHA-256 by role: ``segmenter``, ``ruler``, ``classifier``.
+        SHA-256 by role: ``segmenter``, ``ruler``, ``classifier``, and ``fine`` at that depth.
 
     Raises
     ------
@@ -85,7 +87,10 @@ def model_hashes(config: AnalyzeConfig) -> dict[str, str | None]:
     if segmenter == "":
         segmenter = _foreign_segmenter(config.segmenter)
     classifier = find_model(config.classifier or active_classifier())
-    return {"segmenter": segmenter, "ruler": ruler, "classifier": _hash_of(classifier.path)}
+    found = {"segmenter": segmenter, "ruler": ruler, "classifier": _hash_of(classifier.path)}
+    if config.depth == FINE:
+        found["fine"] = _hash_of(classifier.path, (fine.CARD_NAME, fine.WEIGHTS_NAME))
+    return found
 
 
 def _foreign_segmenter(name: str) -> str | None:
@@ -94,9 +99,9 @@ def _foreign_segmenter(name: str) -> str | None:
     return _hash_of(path) if path.is_file() else None
 
 
-def _hash_of(path: Path) -> str:
+def _hash_of(path: Path, names: Sequence[str] = (CARD_NAME, WEIGHTS_NAME)) -> str:
     """Of a file, or of the card and the weights in a model's folder; files that are missing are left out."""
-    files = [path] if path.is_file() else [path / CARD_NAME, path / WEIGHTS_NAME]
+    files = [path] if path.is_file() else [path / name for name in names]
     total = hashlib.sha256()
     for file in files:
         if file.is_file():

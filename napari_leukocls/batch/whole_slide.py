@@ -37,7 +37,8 @@ from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.io.slides import open_slide
 from napari_leukocls.io.slides.base import LazyPixels, SlideImage
 from napari_leukocls.measurement.cells import build_cell_table
-from napari_leukocls.measurement.differential import count_warnings, differential, settled
+from napari_leukocls.measurement.differential import count_warnings, settled
+from napari_leukocls.measurement.fine import FINE_CLASS, FINE_PROBABILITY, count_cells, shown_classes
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.overlay import MAX_WIDTH, draw_cells
 from napari_leukocls.results.reader import read_cells
@@ -60,6 +61,7 @@ RULER_SIDE = 1280
 KEPT = (
     *("cell_id", "class", "probability", "needs_review", "review_reason", "corrected_class"),
     *("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"),
+    *(FINE_CLASS, FINE_PROBABILITY),  # where the finer classes are told apart
 )
 Finish = Callable[[SlideResult, Path], None]
 
@@ -222,7 +224,7 @@ def _analyse(
             token.check()
             cells = _analyse_one(job, tile, token, warnings, sharp, least)
             if cells is not None:
-                kept.append(cells[list(KEPT)])
+                kept.append(cells[[name for name in KEPT if name in cells]])
                 yield cells
         if not kept:
             kept.append(_no_cells(job))
@@ -261,14 +263,16 @@ def _no_cells(job: SlideJob) -> pd.DataFrame:
     """The table of a slide without cells: all columns and no row."""
     nothing = Segmentation(np.zeros((1, 1), np.int32), np.zeros((0, 3), np.float32), (np.nan,) * 3, job.scale)
     classes = job.engine.classifier.classes
-    return build_cell_table(nothing, None, [], job.slide_id, job.scale.um_per_px, classes)
+    um = job.scale.um_per_px
+    return build_cell_table(nothing, None, [], job.slide_id, um, classes, finer=job.engine.finer)
 
 
 def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seconds: float) -> SlideResult:
     """Count the cells, and warn of parts that were skipped."""
     slide, engine = job.slide, job.engine
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
-    counts = differential(cells, default_scheme(), engine.classifier.classes, slide_id=job.slide_id)
+    classes, finer = engine.classifier.classes, engine.finer
+    counts = count_cells(cells, default_scheme(), classes, finer, slide_id=job.slide_id)
     shares = states_of(job.states)
     if shares[THICK] or shares[BLURRED]:
         warnings.append(
@@ -303,13 +307,14 @@ def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFr
         "stain": view.stain.ravel(),
         "sharpness": sharp.ravel(),
     }
-    names = cells["class"].astype(str).to_numpy()
+    names, finer = cells["class"].astype(str).to_numpy(), shown_classes(cells).astype(str)
     sides = np.diff(view.rows)[:, None] * np.diff(view.columns)[None, :] * job.scale.um_per_px**2 / 1e6
     inside = result.counts.loc[result.counts["in_differential"], "class"]
     leukocytes = np.bincount(part[np.isin(names, list(inside))], minlength=shape[0] * shape[1])
     data["wbc_per_mm2"] = leukocytes / sides.ravel()
     for name in result.counts["class"]:
-        data[f"n_{name}"] = np.bincount(part[names == name], minlength=shape[0] * shape[1])
+        mine = (names == name) | (finer == name)
+        data[f"n_{name}"] = np.bincount(part[mine], minlength=shape[0] * shape[1])
     return pd.DataFrame(data)
 
 

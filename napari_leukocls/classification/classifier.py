@@ -23,6 +23,7 @@ from napari_leukocls.progress import Progress, Steps, drain
 from napari_leukocls.types import CELL_KINDS, Predictions
 
 if TYPE_CHECKING:
+    from napari_leukocls.classification.fine import FineHead
     from napari_leukocls.models.card import ModelCard
 
 log = logging.getLogger(__name__)
@@ -262,7 +263,11 @@ class Classifier:
         return logits, features
 
     def iter_predict(
-        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
+        self,
+        crops: np.ndarray,
+        batch_size: int = 32,
+        warn: Callable[[str], None] = log.warning,
+        fine: FineHead | None = None,
     ) -> Steps[Predictions]:
         """Classify crops cut by the card's rule.
 
@@ -272,6 +277,8 @@ class Classifier:
         batch_size : int
         warn : callable
             Called with one line if memory runs out: what was done about it.
+        fine : FineHead, optional
+            Tells the finer classes apart.
 
         Yields
         ------
@@ -283,7 +290,8 @@ class Classifier:
         Predictions
         """
         logits, features = yield from self.outputs(crops, batch_size, warn)
-        return self.conclude(logits, features)
+        found = self.conclude(logits, features)
+        return found if fine is None else replace(found, fine=fine.shares(features))
 
     def conclude(
         self, logits: np.ndarray, features: np.ndarray, temperature: float | None = None

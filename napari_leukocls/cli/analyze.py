@@ -46,6 +46,14 @@ if TYPE_CHECKING:
     "--min-confidence", type=DECIMAL, metavar="F", help="A cell with a lower probability (0-1) needs review."
 )
 @click.option(
+    "--depth",
+    type=click.Choice(["classes", "fine"]),
+    default="classes",
+    show_default=True,
+    help="How finely to count: the model's classes, or also segmented and band neutrophils, promyelocytes, "
+    "myelocytes and metamyelocytes, if the model tells them apart.",
+)
+@click.option(
     "--format",
     "formats",
     default="csv",

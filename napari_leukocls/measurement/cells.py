@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import find_objects
 
+from napari_leukocls.measurement.fine import fine_columns
 from napari_leukocls.types import CELL_KINDS, Predictions, Segmentation
 
 LOW_CONFIDENCE = "low confidence"
@@ -103,6 +104,7 @@ def build_cell_table(
     model_classes: Sequence[str],
     thresholds: ReviewThresholds | float = 0.0,
     geometry: CellGeometry | None = None,
+    finer: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """One row a cell, with the columns of ``cells.csv``.
 
@@ -121,6 +123,8 @@ def build_cell_table(
     thresholds : ReviewThresholds or float
     geometry : CellGeometry, optional
         Of the labels, where it has been measured already.
+    finer : sequence of str, optional
+        The finer classes: they add the columns of `napari_leukocls.measurement.fine.fine_columns`.
 
     Returns
     -------
@@ -135,9 +139,11 @@ def build_cell_table(
     cells = geometry if geometry is not None else cell_geometry(segmentation.labels)
     limits = ReviewThresholds(thresholds) if isinstance(thresholds, (int, float)) else thresholds
     found = _Verdicts.of_segmenter(segmentation.kind_probabilities, cells.ids, len(model_classes))
+    at, shares = np.zeros(0, np.intp), None
     if predictions is not None and len(cell_ids_classified):
         at = _rows_of(cells.ids, cell_ids_classified, predictions, model_classes)
         found.take(at, predictions, limits)
+        shares = predictions.fine
     empty = np.full(len(cells.ids), "", dtype=object)
     data: dict[str, Any] = {
         "slide_id": np.full(len(cells.ids), slide_id, dtype=object),
@@ -153,6 +159,9 @@ def build_cell_table(
         "corrected_class": empty,
         "reviewer": empty.copy(),
     }
+    if finer is not None:
+        joint = {name: found.probabilities[:, column] for column, name in enumerate(model_classes)}
+        data |= fine_columns(found.names, found.probability, joint, at, finer, shares)
     return pd.DataFrame(data)
 
 

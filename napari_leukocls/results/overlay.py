@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from PIL.ImageFont import load_default
 
+from napari_leukocls.measurement.fine import leaf_rows, shown_classes
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import FieldResult
 
@@ -173,7 +174,7 @@ def _cell_colours(cells: pd.DataFrame, scheme: Scheme, top: int) -> tuple[np.nda
     colours = np.full((top + 1, 3), _UNKNOWN, np.uint8)
     strong = np.zeros(top + 1, bool)
     ids = cells["cell_id"].to_numpy()
-    names = cells["class"].to_numpy(dtype=object)
+    names = shown_classes(cells)
     for name in set(names):
         mine = ids[names == name]
         if name in scheme:
@@ -188,8 +189,9 @@ def _font(size: int) -> FreeTypeFont | ImageFont:
 
 def _draw_names(draw: ImageDraw.ImageDraw, cells: pd.DataFrame, scheme: Scheme, factor: float) -> None:
     font = _font(13)
-    shown = cells[~cells["class"].isin(["red_cell", "platelet"])].head(_MAX_NAMES)
-    columns = shown[["class", "needs_review", "corrected_class", "bbox_y0", "bbox_x0"]]
+    named = cells.assign(shown=shown_classes(cells))
+    named = named[~named["shown"].isin(["red_cell", "platelet"])].head(_MAX_NAMES)
+    columns = named[["shown", "needs_review", "corrected_class", "bbox_y0", "bbox_x0"]]
     for name, unsure, corrected, y0, x0 in columns.itertuples(index=False):
         short = scheme[name].short if name in scheme else str(name)
         text = f"{short}?" if unsure and not corrected and not short.endswith("?") else short
@@ -215,7 +217,8 @@ def _draw_scale_bar(draw: ImageDraw.ImageDraw, size: tuple[int, int], um_per_px:
 
 def _with_legend(picture: Image.Image, counts: pd.DataFrame, scheme: Scheme) -> Image.Image:
     """The picture with a strip under it: colour, name and count of each class that was found."""
-    found = counts[counts["count"] > 0]
+    found = leaf_rows(counts)
+    found = found[found["count"] > 0]
     entries = [
         (scheme[name].rgb, f"{scheme[name].display} {count}")
         for name, count in found[["class", "count"]].itertuples(index=False)

@@ -14,7 +14,7 @@ from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.io.serialise import original_text
-from napari_leukocls.measurement.differential import differential
+from napari_leukocls.measurement.fine import FINE_CLASS, PREDICTED_FINE, count_cells, fine_classes_of
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import even_out
 from napari_leukocls.segmentation.stain_density import red_cell_density
@@ -32,6 +32,8 @@ LABELS, CELLS, RUN = "labels.tif", "cells.csv", "run.json"
 
 _TEXTS = ("slide_id", "class", "review_reason", "predicted_class", "corrected_class", "reviewer")
 _NEEDED = (*_TEXTS, "cell_id", "needs_review", "bbox_y0")
+#: Texts that not all tables have.
+_MORE_TEXTS = ("field", FINE_CLASS, PREDICTED_FINE)
 
 
 def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldResult:
@@ -184,7 +186,7 @@ def read_cells(folder: str | Path) -> pd.DataFrame:
         # As `table_bytes` writes it: only an empty entry is no value, and names of files may be any bytes.
         cells = pd.read_csv(
             path / CELLS,
-            dtype=dict.fromkeys((*_TEXTS, "field"), str),
+            dtype=dict.fromkeys((*_TEXTS, *_MORE_TEXTS), str),
             keep_default_na=False,
             na_values=[""],
             encoding_errors="surrogateescape",
@@ -198,7 +200,7 @@ def read_cells(folder: str | Path) -> pd.DataFrame:
         ) from error
     except (OSError, ValueError, OverflowError) as error:
         raise _unreadable(path, error) from error
-    for name in (*_TEXTS, "field"):
+    for name in (*_TEXTS, *_MORE_TEXTS):
         if name in cells:
             cells[name] = cells[name].fillna("").map(original_text).astype(object)
     return cells
@@ -234,7 +236,7 @@ def _damaged_run(path: Path, error: Exception) -> InputError:
 
 def _count(cells: pd.DataFrame, run: dict[str, Any], slide_id: str) -> pd.DataFrame:
     classes = [str(name) for name in run["classifier"]["classes"]]
-    return differential(cells, default_scheme(), classes, slide_id=slide_id)
+    return count_cells(cells, default_scheme(), classes, fine_classes_of(run), slide_id=slide_id)
 
 
 def _scale(record: dict[str, Any]) -> Scale:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from napari_leukocls.io.html import render
 from napari_leukocls.measurement.differential import count_unsettled
+from napari_leukocls.measurement.fine import PART_OF, left_shift, shown_classes, shown_probability
 from napari_leukocls.results.overlay import jpeg
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import FieldResult, SlideResult
@@ -80,12 +81,17 @@ def _of_the_count(result: SlideResult, scheme: Scheme) -> dict[str, Any]:
     """What the reports of a field and of several have in common."""
     counts = result.counts
     inside = counts["in_differential"].astype(bool)
+    # A part of a class stands below it, also where it has no share yet.
+    wholes = set(counts.loc[inside, "class"])
+    above = inside | (counts[PART_OF].isin(wholes) if PART_OF in counts else False)
+    shift = left_shift(counts)
     return {
         "slide_id": result.slide_id,
         "source": result.source,
         "warnings": list(dict.fromkeys(result.warnings)),
-        "counted": _count_rows(counts[inside], scheme),
-        "beside": _count_rows(counts[~inside], scheme),
+        "counted": _count_rows(counts[above], scheme),
+        "beside": _count_rows(counts[~above], scheme),
+        "left_shift": "" if shift is None else shift.text,
         "n_wbc": int(counts.loc[inside, "count"].sum()),
         "n_review": count_unsettled(result.cells),
         "limits": counts.attrs.get("limits", ""),
@@ -109,6 +115,7 @@ def _count_rows(counts: pd.DataFrame, scheme: Scheme) -> list[dict[str, Any]]:
             "high": float(row["ci95_high"]),
             "per_100": float(row["per_100_wbc"]),
             "known": math.isfinite(row["percent"]),
+            "part": bool(row.get(PART_OF)),
         }
         for row in counts.to_dict("records")
     ]
@@ -116,7 +123,7 @@ def _count_rows(counts: pd.DataFrame, scheme: Scheme) -> list[dict[str, Any]]:
 
 def _gallery(result: FieldResult, scheme: Scheme) -> list[dict[str, Any]]:
     """Crops of the nucleated cells and of those that need review, least certain first."""
-    cells = result.cells
+    cells = result.cells.assign(shown=shown_classes(result.cells), sure=shown_probability(result.cells))
     names = cells["class"].astype(str)
     nucleated = names.map(lambda name: name in scheme and scheme[name].kind in ("leukocyte", "nucleated"))
     open_review = cells["needs_review"].astype(bool)
@@ -125,9 +132,9 @@ def _gallery(result: FieldResult, scheme: Scheme) -> list[dict[str, Any]]:
         {
             "id": int(row["cell_id"]),
             "picture": _embedded(_crop(result.image.pixels, row)),
-            "display": scheme[row["class"]].display if row["class"] in scheme else row["class"],
-            "colour": scheme[row["class"]].colour if row["class"] in scheme else "#808080",
-            "probability": float(row["probability"]),
+            "display": scheme[row["shown"]].display if row["shown"] in scheme else row["shown"],
+            "colour": scheme[row["shown"]].colour if row["shown"] in scheme else "#808080",
+            "probability": float(row["sure"]),
             "reason": row["review_reason"],
             "corrected": row["corrected_class"],
         }

@@ -10,7 +10,8 @@ import pandas as pd
 
 from napari_leukocls.io.serialise import write_table
 from napari_leukocls.measurement.differential import count_unsettled
-from napari_leukocls.scheme import Scheme, default_scheme
+from napari_leukocls.measurement.fine import PART_OF
+from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
 from napari_leukocls.types import SlideResult
 
 SUMMARY_START = ("slide_id", "source", "status", "n_cells", "n_wbc", "n_rbc", "n_platelet", "n_review")
@@ -38,7 +39,8 @@ def summary_row(result: SlideResult, *, status: str = "done", seconds: float | N
     counts, cells, run = result.counts, result.cells, result.run
     by_class = dict(zip(counts["class"], counts["count"], strict=True))
     inside = counts["in_differential"].astype(bool)
-    percents = counts.loc[inside, ["class", "percent"]].itertuples(index=False)
+    parts = counts[PART_OF].isin(counts.loc[inside, "class"]) if PART_OF in counts else False
+    percents = counts.loc[inside | parts, ["class", "percent"]].itertuples(index=False)
     return {
         "slide_id": result.slide_id,
         "source": result.source,
@@ -93,7 +95,9 @@ def write_summary(rows: Iterable[Mapping[str, Any]], path: str | Path, scheme: S
     """
     known = list(rows)
     found = {key for row in known for key in row if key.startswith("pct_")}
-    order = {f"pct_{name}": i for i, name in enumerate((scheme or default_scheme()).names)}
+    names = (scheme or default_scheme()).names
+    both = (one for name in names for one in (name, name + NOT_TOLD_APART))
+    order = {f"pct_{name}": i for i, name in enumerate(both)}
     percents = sorted(found, key=lambda key: (order.get(key, len(order)), key))
     table = pd.DataFrame(known, columns=[*SUMMARY_START, *percents, *SUMMARY_END])
     for name in percents:

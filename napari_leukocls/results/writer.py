@@ -15,6 +15,7 @@ from napari_leukocls.errors import OutputError
 from napari_leukocls.io.atomic import make_folder, replacing_folder
 from napari_leukocls.io.labels import LabelStore, write_pyramid
 from napari_leukocls.io.serialise import json_text, table_bytes
+from napari_leukocls.measurement.fine import as_counted
 from napari_leukocls.results.overlay import draw_overlay, overlay_png
 from napari_leukocls.results.report import render_report
 from napari_leukocls.scheme import Scheme, default_scheme
@@ -59,6 +60,7 @@ def write_result(
         If the folder cannot be written, or if a folder of that name exists and is not the result of an analysis.
     """
     scheme = scheme or default_scheme()
+    result = as_counted(result)
     with slide_folder(out_dir, result.slide_id) as folder:
         write_cells(folder, [result.cells.sort_values("cell_id", kind="stable")])
         write_labels(folder, result.labels, result.um_per_px)

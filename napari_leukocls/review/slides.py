@@ -22,8 +22,8 @@ from napari_leukocls.types import FieldResult
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Settings that change where and how fast an analysis runs, but not its result.
-_NOT_IN_DIGEST = ("device", "batch_size", "heatmaps", "formats", "version")
+#: Settings that change where and how fast an analysis runs, or how finely it is counted, but not its classes.
+_NOT_IN_DIGEST = ("device", "batch_size", "heatmaps", "formats", "version", "depth")
 #: Rows of an image that are read at once.
 _ROWS = 1024
 

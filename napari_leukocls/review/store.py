@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import LeukoclsError, ReviewConflict, ReviewError
-from napari_leukocls.measurement.differential import differential
+from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
 from napari_leukocls.review import corrections, counting, crops, log, schema, second_read, slides
 from napari_leukocls.review.corrections import revisions, transfer
 from napari_leukocls.review.counting import fill
@@ -309,7 +309,7 @@ class ReviewStore:
         with self.database.read() as connection:
             _, analysis, _ = self._current(connection, slide)
             corrected_boxes = boxes(connection, analysis, corrected=True)
-        return fill(cells, found, corrected_boxes)
+        return with_corrections(fill(cells, found, corrected_boxes), self.scheme)
 
     def apply_to(self, slide: str, result: FieldResult, *, to_goal: bool = False) -> FieldResult:
         """Fill the corrections into a copy of a result, and count its differential again.
@@ -335,7 +335,8 @@ class ReviewStore:
         """
         cells = self.apply(slide, result.cells)
         chosen = cells[cells["cell_id"].isin(self.counted(slide))] if to_goal else cells
-        counts = differential(chosen, self.scheme, model_classes(cells), slide_id=result.slide_id)
+        finer = fine_classes_of(result.run)
+        counts = count_cells(chosen, self.scheme, model_classes(cells), finer, slide_id=result.slide_id)
         run = {**result.run, "review": self._review_record(slide, to_goal)}
         return replace(result, cells=cells, counts=counts, run=run)
 

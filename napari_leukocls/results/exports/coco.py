@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as runs
 
+from napari_leukocls.measurement.fine import has_fine, shown_classes
 from napari_leukocls.results.exports._outlines import cell_masks
-from napari_leukocls.scheme import default_scheme
+from napari_leukocls.scheme import default_scheme, whole_class
 from napari_leukocls.types import FieldResult
 
 NOTICE = "For research and for training. Not for diagnosis."
@@ -26,7 +27,13 @@ def write(result: FieldResult, path: Path) -> None:
     path : Path
         Within a folder that is being filled.
     """
-    names = default_scheme().ordered(set(map(str, result.cells["class"])))
+    scheme = default_scheme()
+    known = {
+        int(cell): whole_class(str(name))
+        for cell, name in zip(result.cells["cell_id"], shown_classes(result.cells), strict=True)
+    }
+    names = scheme.ordered(set(known.values()))
+    fine = has_fine(result.cells)
     number = {name: i for i, name in enumerate(names, start=1)}
     height, width = result.labels.shape
     annotations = []
@@ -37,7 +44,7 @@ def write(result: FieldResult, path: Path) -> None:
             {
                 "id": int(row["cell_id"]),
                 "image_id": 1,
-                "category_id": number[str(row["class"])],
+                "category_id": number[known[int(row["cell_id"])]],
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "area": int(mask.sum()),
                 "segmentation": run_lengths(mask, corner, (height, width)),
@@ -55,7 +62,14 @@ def write(result: FieldResult, path: Path) -> None:
         "licenses": [],
         "images": [{"id": 1, "file_name": _file_name(result.source), "height": height, "width": width}],
         "annotations": annotations,
-        "categories": [{"id": number[name], "name": name, "supercategory": "cell"} for name in names],
+        "categories": [
+            {
+                "id": number[name],
+                "name": name,
+                "supercategory": (scheme[name].parent if fine else "") or "cell",
+            }
+            for name in names
+        ],
     }
     path.write_text(json.dumps(data, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
 

@@ -12,8 +12,9 @@ import numpy as np
 from shapely import Polygon, orient_polygons
 from shapely.geometry import mapping
 
+from napari_leukocls.measurement.fine import FINE_CLASS, FINE_PREFIX
 from napari_leukocls.results.exports._outlines import cell_masks, rings
-from napari_leukocls.scheme import Scheme, default_scheme
+from napari_leukocls.scheme import Scheme, default_scheme, whole_class
 from napari_leukocls.types import FieldResult
 
 _UNKNOWN = [128, 128, 128]
@@ -78,7 +79,8 @@ def outline(mask: np.ndarray, corner: tuple[int, int]) -> dict[str, Any]:
 def _feature(
     result: FieldResult, row: dict[str, Any], geometry: dict[str, Any], scheme: Scheme
 ) -> dict[str, Any]:
-    name = str(row["class"])
+    # The finest class that is known.
+    name = whole_class(str(row.get(FINE_CLASS) or row["class"]))
     known = name in scheme
     classification = {
         "name": scheme[name].display if known else name,
@@ -95,7 +97,8 @@ def _feature(
             "classification": classification,
             "measurements": _measurements(row),
             "metadata": {
-                "class": name,
+                "class": str(row["class"]),
+                **({FINE_CLASS: str(row[FINE_CLASS])} if FINE_CLASS in row else {}),
                 "predicted_class": str(row["predicted_class"]),
                 "corrected_class": str(row["corrected_class"]),
                 "needs_review": str(bool(row["needs_review"])).lower(),
@@ -107,5 +110,6 @@ def _feature(
 def _measurements(row: dict[str, Any]) -> dict[str, float]:
     """What is known of a cell in numbers; QuPath takes no empty ones."""
     values = {title: row[column] for column, title in _MEASUREMENTS}
-    values |= {f"p({name[5:]})": value for name, value in row.items() if name.startswith("prob_")}
+    for start in ("prob_", FINE_PREFIX):
+        values |= {f"p({name.removeprefix(start)})": row[name] for name in row if name.startswith(start)}
     return {name: float(f"{value:.6g}") for name, value in values.items() if math.isfinite(float(value))}

@@ -9,16 +9,20 @@ from qtpy.QtCore import Signal
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_leukocls.classification.fine import offered_fine_classes
 from napari_leukocls.config import AnalyzeConfig, make_config
 from napari_leukocls.errors import InputError, LeukoclsError
+from napari_leukocls.measurement.fine import CLASSES, FINE
+from napari_leukocls.models.registry import active_classifier, find_model
 from napari_leukocls.widgets.analyse.model import Request, region_in_box, region_in_polygons
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.controls import combo, fill, find, form, form_row, named
+from napari_leukocls.widgets.common.depth import depth_box
 from napari_leukocls.widgets.common.layers import box_in_view, closed_shapes, image_shape, smear_of
 from napari_leukocls.widgets.common.lifetime import Subscriptions
 from napari_leukocls.widgets.common.number_boxes import DecimalBox
 from napari_leukocls.widgets.common.session import Session, classifiers, segmenters
-from napari_leukocls.widgets.common.texts import Analyse
+from napari_leukocls.widgets.common.texts import Analyse, Common
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -48,8 +52,9 @@ class AnalyseForm(QWidget):
         super().__init__()
         self._viewer = viewer
         self._session = session
+        self._for_batch = for_batch
         self._build()
-        self._lay_out(for_batch)
+        self._lay_out()
         self._connect()
         self.refresh_models()
         self.refresh_layers()
@@ -59,6 +64,7 @@ class AnalyseForm(QWidget):
         self.segmenter = combo(Analyse.SEGMENTER, Analyse.SEGMENTER_TIP)
         self.classifier = combo(Analyse.CLASSIFIER, Analyse.CLASSIFIER_TIP)
         devices = [(text, name) for name, text in Analyse.DEVICES.items()]
+        self.depth = depth_box(self._session, Subscriptions(self))
         self.device = combo(Analyse.DEVICE, Analyse.DEVICE_TIP, devices)
         self.device.setCurrentIndex(max(0, find(self.device, preferences.device())))
         kinds = [(text, name) for name, text in Analyse.SCALE_KINDS.items()]
@@ -75,13 +81,14 @@ class AnalyseForm(QWidget):
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.region = combo(Analyse.REGION, Analyse.REGION_TIP)
 
-    def _lay_out(self, for_batch: bool) -> None:
+    def _lay_out(self) -> None:
         lines = form()
-        if not for_batch:
+        if not self._for_batch:
             form_row(lines, Analyse.LAYER, self.layer)
             form_row(lines, Analyse.REGION, self.region)
         form_row(lines, Analyse.SEGMENTER, self.segmenter)
         form_row(lines, Analyse.CLASSIFIER, self.classifier)
+        form_row(lines, Common.DEPTH, self.depth)
         form_row(lines, Analyse.CONFIDENCE, self.confidence)
         form_row(lines, Analyse.SCALE, self.scale_kind, self.scale_value)
         form_row(lines, Analyse.DEVICE, self.device)
@@ -194,17 +201,30 @@ class AnalyseForm(QWidget):
             self.scale_value.setValue(75)
 
     def config(self) -> AnalyzeConfig:
-        """Return the settings, validated."""
+        """Return the settings, validated.
+
+        One image is always analysed as finely as its model can, so that the depth can be changed afterwards. The
+        files of a batch have the depth that is chosen.
+        """
         options: dict[str, Any] = {
             "segmenter": self.segmenter.currentData(),
             "classifier": self.classifier.currentData(),
             "device": self.device.currentData(),
+            "depth": self.depth.currentData() if self._for_batch else self._finest(),
         }
         if self.confidence.value() > 0:
             options["min_confidence"] = self.confidence.value() / 100
         if self.scale_kind.currentData() != "auto":
             options[self.scale_kind.currentData()] = self.scale_value.value()
         return make_config(**options)
+
+    def _finest(self) -> str:
+        try:
+            model = find_model(self.classifier.currentData() or active_classifier())
+        except LeukoclsError:
+            # The analysis says what is wrong with the model.
+            return CLASSES
+        return FINE if offered_fine_classes(model.path) else CLASSES
 
     def request(self) -> Request:
         """Return what to analyse and how, with a copy of the image.

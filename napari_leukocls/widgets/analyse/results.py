@@ -138,7 +138,7 @@ class CountsTable(QAbstractTableModel):
     @staticmethod
     def _text(row: CountRow, column: int) -> str:
         if column == 0:
-            return row.display
+            return Analyse.PART.format(display=row.display) if row.part else row.display
         if column == 1:
             return str(row.count)
         if column == 2:
@@ -288,6 +288,7 @@ class ResultsPanel(QWidget):
         self.totals = label()
         self.scale = label(small=True)
         self.more = label()
+        self.fine_note = label()
         self.table = CountsView()
         self.chart = Chart()
         self.warnings = Folded(Analyse.NO_WARNING, Analyse.WARNINGS_TIP)
@@ -317,6 +318,7 @@ class ResultsPanel(QWidget):
         line.addStretch(1)
         column.addLayout(line)
         column.addWidget(self.table)
+        column.addWidget(self.fine_note)
         column.addWidget(self.more)
         column.addWidget(self.chart)
         column.addWidget(button(Analyse.EXPORT, Analyse.EXPORT_TIP, self.export.emit, "Export slide"))
@@ -348,6 +350,9 @@ class ResultsPanel(QWidget):
         rows = slide.count_rows()
         self.table.set_rows(rows)
         self.chart.set_rows(rows)
+        note = slide.fine_note()
+        self.fine_note.setText(note)
+        self.fine_note.setVisible(bool(note))
         more = slide.more_to_count()
         if totals.leukocytes == 0:
             self.more.setText(Analyse.NOTHING)
@@ -355,7 +360,14 @@ class ResultsPanel(QWidget):
             self.more.setText(plural(Analyse.MORE, more) if more else Analyse.ENOUGH)
         self._show_warnings(slide.result.warnings)
         before = self.shown.currentData()
-        names = [(slide.scheme[name].display, name) for name in slide.present()]
+        present = slide.present()
+        names = [
+            (
+                Analyse.PART.format(display=entry.display) if entry.parent in present else entry.display,
+                entry.name,
+            )
+            for entry in map(slide.scheme.__getitem__, present)
+        ]
         fill(self.shown, [(Analyse.ALL_CLASSES, None), *names])
         if self.shown.currentData() != before:
             self._on_filter()

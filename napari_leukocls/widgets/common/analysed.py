@@ -43,7 +43,7 @@ class Analysed:
 
 
 def restored(session: Session, result: FieldResult, key: str, config: AnalyzeConfig) -> Analysed:
-    """Apply the corrections of the review store to a new result.
+    """Apply the corrections of the review store to a new result, and count it at the depth that is shown.
 
     Parameters
     ----------
@@ -57,13 +57,12 @@ def restored(session: Session, result: FieldResult, key: str, config: AnalyzeCon
     -------
     Analysed
     """
-    from napari_leukocls.measurement.differential import differential
+    from napari_leukocls.measurement.fine import at_depth
 
     cells = session.store.apply(key, result.cells)
-    classes = result.run["classifier"]["classes"]
-    counts = differential(cells, session.scheme, classes, slide_id=result.slide_id)
     corrected = int((cells["corrected_class"].fillna("") != "").sum())
-    return Analysed(replace(result, cells=cells, counts=counts), key, config, corrected, result)
+    shown = at_depth(replace(result, cells=cells), session.depth, session.scheme)
+    return Analysed(shown, key, config, corrected, result)
 
 
 def edit_of(before: np.ndarray, after: np.ndarray) -> Edit | None:

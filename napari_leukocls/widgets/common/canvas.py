@@ -10,6 +10,7 @@ import numpy as np
 from napari.layers import Labels, Points
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_leukocls.measurement.fine import depth_of, shown_classes
 from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.analysed import Analysed, edit_of, edited
 from napari_leukocls.widgets.common.jobs import Job
@@ -229,8 +230,8 @@ class Canvas(QObject):
         self._filled = self._filled or result.labels.size > MOST_OUTLINED
         options |= {"opacity": 0.5 if self._filled else 0.9}
         layer = viewer.add_labels(data, **options)
-        cells = result.cells
-        self._coloured = (weakref.ref(layer), cells["cell_id"].tolist(), cells["class"].tolist(), None)
+        names = shown_classes(result.cells, depth_of(result.run))
+        self._coloured = (weakref.ref(layer), result.cells["cell_id"].tolist(), names.tolist(), None)
         if not self._filled:
             layer.contour = self._contour(result)
         layer.brush_size = max(3, round(result.segmentation.scale.red_cell_diameter_px / 4))
@@ -275,12 +276,12 @@ class Canvas(QObject):
             wanted = (
                 weakref.ref(layer),
                 slide.cells["cell_id"].tolist(),
-                slide.cells["class"].tolist(),
+                slide.shown.tolist(),
                 shown,
             )
             if wanted == self._coloured:
                 return
-            layer.colormap = label_colormap(slide.cells, self._session.scheme, shown)
+            layer.colormap = label_colormap(slide.cells, self._session.scheme, shown, slide.depth)
             self._coloured = wanted
         finally:
             self._ours = False

@@ -14,7 +14,8 @@ from napari.utils.colormaps import label_colormap as napari_colormap
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.convert import array_to_smear
 from napari_leukocls.io.inputs import safe_id
-from napari_leukocls.scheme import Scheme, default_scheme
+from napari_leukocls.measurement.fine import CLASSES, FINE, depth_of, shown_classes
+from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
 from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX, FieldResult, SmearImage
 from napari_leukocls.widgets.common.slide_model import awaiting_review
 
@@ -38,7 +39,7 @@ _ELLIPSE_POINTS = 64
 _UM = {"um": 1.0, "micrometer": 1.0, "micrometre": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3}
 
 
-def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
+def cell_features(cells: pd.DataFrame, top: int, depth: str = CLASSES) -> pd.DataFrame:
     """Make the features of a labels layer: row i belongs to label i, and row 0 to the background.
 
     There are few columns, since the status bar shows all of them for the cell under the cursor. A label without
@@ -50,6 +51,8 @@ def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
         Columns as in ``cells.csv``.
     top : int
         Largest label.
+    depth : {"classes", "fine"}
+        At the latter there is a column ``finer`` with the finest class that is known.
 
     Returns
     -------
@@ -58,6 +61,7 @@ def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "class": cells["class"].astype(object),
+            **({"finer": shown_classes(cells)} if depth == FINE else {}),
             "probability": cells["probability"].astype(float).round(3),
             "review": cells["review_reason"].where(awaiting_review(cells), "").map(lambda text: text or None),
             "corrected": cells["corrected_class"].fillna("").map(lambda text: text or None),
@@ -67,13 +71,13 @@ def cell_features(cells: pd.DataFrame, top: int) -> pd.DataFrame:
     shown.index = pd.Index(cells["cell_id"].to_numpy(), name="index")
     features = shown.reindex(range(top + 1)).reset_index()
     # None and not NaN: the status bar does not show None.
-    for name in ("class", "review", "corrected"):
+    for name in ("class", "review", "corrected", *(("finer",) if depth == FINE else ())):
         features[name] = features[name].astype(object).where(features[name].notna(), None)
     return features
 
 
 def colours(
-    cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None
+    cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None, depth: str = CLASSES
 ) -> dict[int | None, tuple[float, float, float, float]]:
     """Return the colour of each label by the class of its cell.
 
@@ -85,6 +89,8 @@ def colours(
         The class scheme, with names and colours.
     shown : collection of int or None
         Numbers of the cells that are coloured; None for all cells.
+    depth : {"classes", "fine"}
+        How finely the classes are coloured.
 
     Returns
     -------
@@ -97,13 +103,16 @@ def colours(
     for entry in scheme:
         red, green, blue = (channel / 255 for channel in entry.rgb)
         by_class[entry.name] = (red, green, blue, 1.0)
-    for cell, name in zip(cells["cell_id"].tolist(), cells["class"].tolist(), strict=True):
+    by_class |= {name + NOT_TOLD_APART: colour for name, colour in by_class.items()}
+    for cell, name in zip(cells["cell_id"].tolist(), shown_classes(cells, depth).tolist(), strict=True):
         hidden = visible is not None and cell not in visible
         table[cell] = _TRANSPARENT if hidden else by_class.get(name, _UNKNOWN)
     return table
 
 
-def label_colormap(cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None) -> Any:
+def label_colormap(
+    cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None, depth: str = CLASSES
+) -> Any:
     """Make the colour map of a labels layer. If there are too many cells for it, napari's own colours are used.
 
     Parameters
@@ -114,6 +123,8 @@ def label_colormap(cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] |
         The class scheme, with names and colours.
     shown : collection of int or None
         Numbers of the cells that are coloured; None for all cells.
+    depth : {"classes", "fine"}
+        How finely the classes are coloured.
 
     Returns
     -------
@@ -121,7 +132,7 @@ def label_colormap(cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] |
     """
     if len(cells) and int(cells["cell_id"].max()) > MAX_COLOURED:
         return napari_colormap()
-    table = colours(cells, scheme, shown)
+    table = colours(cells, scheme, shown, depth)
     arrays = {key: np.array(value, np.float32) for key, value in table.items()}
     return DirectLabelColormap(color_dict=defaultdict(lambda: arrays[None], arrays))
 
@@ -162,8 +173,8 @@ def result_layers(
     scheme = scheme or default_scheme()
     options = {
         "name": cells_layer_name(name or result.slide_id),
-        "features": cell_features(result.cells, _top(result)),
-        "colormap": label_colormap(result.cells, scheme),
+        "features": cell_features(result.cells, _top(result), depth_of(result.run)),
+        "colormap": label_colormap(result.cells, scheme, depth=depth_of(result.run)),
         "opacity": 0.9,
         "metadata": {METADATA_KEY: result},
         **placement,
@@ -199,7 +210,7 @@ def update_features(layer: Labels, result: FieldResult) -> None:
         Changed in place.
     result : FieldResult
     """
-    layer.features = cell_features(result.cells, _top(result))
+    layer.features = cell_features(result.cells, _top(result), depth_of(result.run))
     layer.metadata[METADATA_KEY] = result
 
 

@@ -41,6 +41,24 @@ def keep_reviewer(name: str) -> None:
         settings.review.reviewer = name
 
 
+def depth() -> str:
+    """Return how finely classes were shown last: ``classes`` or ``fine``."""
+    settings = _settings()
+    return str(settings.analyse.depth) if settings is not None else "classes"
+
+
+def keep_depth(depth: str) -> None:
+    """Store how finely classes are shown for the next session.
+
+    Parameters
+    ----------
+    depth : {"classes", "fine"}
+    """
+    settings = _settings()
+    if settings is not None:
+        settings.analyse.depth = depth
+
+
 def device() -> str:
     """Return the device that the user prefers for the networks."""
     settings = _settings()

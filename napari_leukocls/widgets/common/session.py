@@ -32,12 +32,15 @@ class Session:
         The slide that the docks show.
     reviewer : str
         Name that is stored with corrections.
+    depth : str
+        How finely classes are shown and counted: ``classes`` or ``fine``.
     """
 
     slide_changed = Signal(object)
     models_changed = Signal()
     reviewer_changed = Signal(str)
     blind_changed = Signal(bool)
+    depth_changed = Signal(str)
 
     def __init__(self) -> None:
         self.slides: dict[str, SlideModel] = {}
@@ -45,6 +48,7 @@ class Session:
         self.of_layer: WeakKeyDictionary[Any, SlideModel] = WeakKeyDictionary()
         self.current: SlideModel | None = None
         self.reviewer = preferences.reviewer()
+        self.depth = preferences.depth()
         #: Whether a blind second read is open, which hides the classes.
         self.blind = False
         #: The training that runs or ran last.
@@ -64,6 +68,7 @@ class Session:
         """
         if slide is not None:
             self.slides[slide.slide_id] = slide
+            slide.set_depth(self.depth)
         if slide is not self.current:
             self.current = slide
             self.slide_changed.emit(slide)
@@ -80,6 +85,20 @@ class Session:
             self.reviewer = name
             preferences.keep_reviewer(name)
             self.reviewer_changed.emit(name)
+
+    def set_depth(self, depth: str) -> None:
+        """Set how finely classes are shown and counted, on all slides.
+
+        Parameters
+        ----------
+        depth : {"classes", "fine"}
+        """
+        if depth != self.depth:
+            self.depth = depth
+            preferences.keep_depth(depth)
+            for slide in self.slides.values():
+                slide.set_depth(depth)
+            self.depth_changed.emit(depth)
 
     def set_blind(self, blind: bool) -> None:
         """Start or end the blind mode of a second read.

@@ -12,6 +12,7 @@ from psygnal import Signal
 
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import FieldResult
+from napari_leukocls.widgets.common.texts import Analyse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,8 @@ class CountRow:
     high: float | None
     per_100: float | None
     more: int | None
+    #: Whether it is a finer class, which the row of its class counts too.
+    part: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,69 @@ class SlideModel:
         """Classes of the model that the slide was analysed with."""
         return tuple(self.result.run["classifier"]["classes"])
 
+    @property
+    def finer(self) -> tuple[str, ...]:
+        """The finer classes that the model tells apart."""
+        return tuple(self.result.run["classifier"].get("fine_classes") or ())
+
+    @property
+    def depth(self) -> str:
+        """How finely classes are shown and counted: ``classes`` or ``fine``."""
+        from napari_leukocls.measurement.fine import depth_of
+
+        return depth_of(self.result.run)
+
+    def set_depth(self, depth: str) -> None:
+        """Show and count the classes of the model, or their finer classes too.
+
+        Parameters
+        ----------
+        depth : {"classes", "fine"}
+        """
+        from napari_leukocls.measurement.fine import at_depth
+
+        if depth != self.depth:
+            self.show(at_depth(self.result, depth, self.scheme))
+
+    @property
+    def shown(self) -> np.ndarray:
+        """The class of each cell as it is shown, (N,) str."""
+        from napari_leukocls.measurement.fine import shown_classes
+
+        return shown_classes(self.cells, self.depth)
+
+    @property
+    def shown_probability(self) -> np.ndarray:
+        """The probability of the class that is shown, (N,)."""
+        from napari_leukocls.measurement.fine import shown_probability
+
+        return shown_probability(self.cells, self.depth)
+
+    def in_class(self, class_name: str) -> np.ndarray:
+        """Find the cells of a class; at the depth of finer classes, also those of its parts.
+
+        Parameters
+        ----------
+        class_name : str
+
+        Returns
+        -------
+        numpy.ndarray, (N,), bool
+        """
+        names = self.shown
+        mine = [name for name in set(names) if class_name in self._chain(name)]
+        array: np.ndarray = np.isin(names.astype(str), mine)
+        return array
+
+    def _chain(self, name: str) -> list[str]:
+        """Return a class and, at the depth of finer classes, those that it is a part of."""
+        from napari_leukocls.measurement.fine import FINE, whole_of
+
+        chain = [name]
+        while self.depth == FINE and chain[-1] in self.scheme and whole_of(chain[-1], self.scheme):
+            chain.append(whole_of(chain[-1], self.scheme))
+        return chain
+
     def show(self, result: FieldResult) -> None:
         """Replace the result, for example after a new analysis.
 
@@ -130,9 +196,10 @@ class SlideModel:
         cells : pandas.DataFrame
             Columns as in ``cells.csv``.
         """
-        from napari_leukocls.measurement.differential import differential
+        from napari_leukocls.measurement.fine import count_cells, fine_classes_of
 
-        counts = differential(cells, self.scheme, self.classes, slide_id=self.slide_id)
+        finer = fine_classes_of(self.result.run)
+        counts = count_cells(cells, self.scheme, self.classes, finer, slide_id=self.slide_id)
         self.show(replace(self.result, cells=cells, counts=counts))
 
     def select(self, cell_ids: tuple[int, ...], origin: str) -> None:
@@ -191,15 +258,15 @@ class SlideModel:
             return None
         keep = np.ones(len(self.cells), bool)
         if class_name is not None:
-            keep &= self.cells["class"].to_numpy() == class_name
+            keep &= self.in_class(class_name)
         if only_review:
             keep &= self.waiting
         value: list[int] | None = self.cells["cell_id"].to_numpy()[keep].tolist()
         return value
 
     def present(self) -> list[str]:
-        """Return the classes of the cells, in the order of the scheme."""
-        known = [name for name in self.cells["class"].unique() if name in self.scheme]
+        """Return the classes of the cells as they are shown, in the order of the scheme, each before its parts."""
+        known = {name for one in set(self.shown) if one in self.scheme for name in self._chain(one)}
         return self.scheme.ordered(known)
 
     def totals(self) -> Totals:
@@ -226,7 +293,8 @@ class SlideModel:
             entry = self.scheme[row["class"]]
             percent, low, high = (_number(row[name]) for name in ("percent", "ci95_low", "ci95_high"))
             more = None
-            if percent is not None and low is not None and high is not None:
+            part = bool(row.get("part_of"))
+            if percent is not None and low is not None and high is not None and not part:
                 wide = high - low > 200 * AIM
                 more = max(0, _needed(round(percent / 100, 6)) - total) if wide else 0
             rows.append(
@@ -240,10 +308,22 @@ class SlideModel:
                     high,
                     _number(row["per_100_wbc"]),
                     more,
+                    part,
                 )
             )
         inside = set(counts.loc[counts["in_differential"], "class"])
-        return sorted(rows, key=lambda row: row.name not in inside)
+        return sorted(rows, key=lambda row: inside.isdisjoint(self._chain(row.name)))
+
+    def fine_note(self) -> str:
+        """Return a line on the finer classes: the left shift, or that there is nothing to show; "" at other depths."""
+        from napari_leukocls.measurement.fine import FINE, left_shift
+
+        if self.depth != FINE:
+            return ""
+        if not self.finer:
+            return Analyse.NO_FINER.format(model=self.result.run["classifier"]["name"])
+        shift = left_shift(self.result.counts)
+        return Analyse.NO_SHIFT if shift is None else shift.text
 
     def more_to_count(self) -> int:
         """Return how many more leukocytes give limits within `AIM` of the share of every class."""

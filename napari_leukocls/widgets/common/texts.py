@@ -46,6 +46,13 @@ class Common:
     REVIEWER_TIP = _("Your name or initials. They are stored with every correction")
     REVIEWER_HINT = _("your name")
     BROWSE = _("Choose…")
+    DEPTH = _("Classes shown")
+    DEPTH_TIP = _(
+        "Show and count the classes of the model, or also their finer classes: segmented and band neutrophils, "
+        "promyelocytes, myelocytes and metamyelocytes. Cells that are too uncertain for a finer class are shown as "
+        "'not told apart'"
+    )
+    DEPTHS = {"classes": _("the model's classes"), "fine": _("finer classes too")}
 
 
 class Stages:
@@ -147,6 +154,11 @@ class Analyse:
         _("Outline changed: {n} cell measured again."),
         _("Outlines changed: {n} cells measured again."),
     )
+    PART = _("– {display}")
+    NO_FINER = _(
+        "The model '{model}' gave no finer classes for this slide: only corrections to a finer class are shown as one."
+    )
+    NO_SHIFT = _("Left shift: no neutrophil was told apart.")
     NO_WARNING = _("No warnings")
     WARNINGS = (_("{n} warning"), _("{n} warnings"))
     WARNINGS_TIP = _("Open or close the list of warnings")
@@ -201,6 +213,7 @@ class Review:
         "place": _("position in the smear"),
     }
     GROUP = _("{text} ({n})")
+    PART = _("– {display}")
     WAITING = _("To review")
     NUCLEATED = _("All leukocytes")
     UNLIKE = _("Readers disagree")

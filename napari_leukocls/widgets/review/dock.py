@@ -8,7 +8,16 @@ from typing import Any
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QPoint, Qt, Signal
 from qtpy.QtGui import QKeyEvent, QKeySequence
-from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QLineEdit, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.common.controls import (
@@ -24,6 +33,7 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
+from napari_leukocls.widgets.common.depth import depth_box
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Common, Review, plural
@@ -38,15 +48,18 @@ class ReviewHead(QWidget):
     Parameters
     ----------
     reviewer : str
+    depth : QComboBox
+        In which the depth of the classes is chosen.
     """
 
-    def __init__(self, reviewer: str) -> None:
+    def __init__(self, reviewer: str, depth: QComboBox) -> None:
         super().__init__()
         self.reviewer = named(QLineEdit(reviewer), Common.REVIEWER, Common.REVIEWER_TIP)
         self.reviewer.setPlaceholderText(Common.REVIEWER_HINT)
         self.goal = combo(Review.GOAL, Review.GOAL_TIP, [(text, n) for n, text in Review.GOALS.items()])
         self.group = combo(Review.SHOW, Review.SHOW_TIP)
         self.sort = combo(Review.SORT, Review.SORT_TIP, [(text, key) for key, text in Review.SORTS.items()])
+        self.depth = depth
         self.bar = named(QProgressBar(), Review.PROGRESS_NAME, Review.PROGRESS_NAME)
         self.bar.setTextVisible(False)
         self.progress = label()
@@ -55,6 +68,7 @@ class ReviewHead(QWidget):
         form_row(lines, Review.GOAL, self.goal)
         form_row(lines, Review.SHOW, self.group)
         form_row(lines, Review.SORT, self.sort)
+        form_row(lines, Common.DEPTH, self.depth)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(lines)
@@ -152,7 +166,8 @@ class ReviewDock(Dock, QWidget):
         self._on_slide(self._session.current)
 
     def _build(self) -> None:
-        self.head = head = ReviewHead(self._session.reviewer)
+        depth = depth_box(self._session, self._subscriptions)
+        self.head = head = ReviewHead(self._session.reviewer, depth)
         self.reviewer, self.goal, self.group, self.sort = head.reviewer, head.goal, head.group, head.sort
         self.bar, self.progress = head.bar, head.progress
         self.gallery = Gallery()
@@ -311,8 +326,8 @@ class ReviewDock(Dock, QWidget):
         self._following = True
         try:
             if not set(ids) <= set(self.gallery.cells.ids) and ids:
-                cell = self._model.slide.row(ids[0])
-                at = find(self.group, cell["class"]) if cell is not None else -1
+                cell = self._model.tile(ids[0])
+                at = find(self.group, cell.class_name) if cell is not None else -1
                 self.group.setCurrentIndex(max(at, 0))
             self.gallery.select(list(ids))
         finally:

@@ -10,6 +10,8 @@ import numpy as np
 from psygnal import Signal
 
 from napari_leukocls.errors import ArgumentError, LeukoclsError
+from napari_leukocls.measurement.fine import FINE
+from napari_leukocls.scheme import whole_class
 from napari_leukocls.widgets.common.texts import Review, plural
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class Tiles:
         self._slide = slide
         self._by_cell: dict[int, tuple[str, float, bool, str]] = {}
         self._table: Any = None
+        self._depth = ""
 
     def of(self, cell_id: int, blind: bool) -> Tile | None:
         """Return the caption and frame of a cell.
@@ -105,11 +108,12 @@ class Tiles:
     def _all(self) -> dict[int, tuple[str, float, bool, str]]:
         """Return class, probability, need of review and correction by cell; cached for the gallery."""
         cells = self._slide.cells
-        if self._table is not cells:
-            columns = [cells[name].tolist() for name in ("class", "probability", "needs_review")]
+        if self._table is not cells or self._depth != self._slide.depth:
+            columns = [self._slide.shown.tolist(), self._slide.shown_probability.tolist()]
+            columns.append(cells["needs_review"].tolist())
             columns.append(cells["corrected_class"].fillna("").tolist())
             self._by_cell = dict(zip(cells["cell_id"].tolist(), zip(*columns, strict=True), strict=True))
-            self._table = cells
+            self._table, self._depth = cells, self._slide.depth
         return self._by_cell
 
 
@@ -148,16 +152,24 @@ class ReviewModel:
         if self.reading is not None:
             left = len(self.reading.cell_ids) - len(self._answers)
             return [Group(NUCLEATED, Review.READ_LEFT.format(n=left), left)]
-        names = self.slide.cells["class"].to_numpy()
+        names = self.slide.shown
         found = [Group(WAITING, Review.WAITING, len(self._offered()))]
         if self.agreement is not None:
             found.append(Group(UNLIKE, Review.UNLIKE, len(self.agreement.disagreements)))
-        reviewed = ~np.isin(names, _NOT_REVIEWED)
+        reviewed = ~np.isin(names.astype(str), _NOT_REVIEWED)
         found.append(Group(NUCLEATED, Review.NUCLEATED, int(reviewed.sum())))
         for name in self.slide.present():
-            entry = self.slide.scheme[name]
-            found.append(Group(name, entry.display, int((names == name).sum())))
+            found.append(Group(name, self._group_text(name), int(self.slide.in_class(name).sum())))
         return found
+
+    def _group_text(self, name: str) -> str:
+        """Return the text of the group of a class; that of a finer class is indented under its class."""
+        entry = self.slide.scheme[name]
+        return (
+            Review.PART.format(display=entry.display)
+            if entry.parent in self.slide.present()
+            else entry.display
+        )
 
     def order(self, group: str, sort: str) -> np.ndarray:
         """Return the cells of a group in the order of the gallery.
@@ -183,8 +195,9 @@ class ReviewModel:
             return np.array(offered, int) if sort == BY_DOUBT else self._sorted(offered, sort, False)
         if group == UNLIKE and self.agreement is not None:
             return self._sorted(self.agreement.disagreements["cell_id"].tolist(), sort, False)
-        names = cells["class"].to_numpy()
-        keep = ~np.isin(names, _NOT_REVIEWED) if group == NUCLEATED else names == group
+        keep = self.slide.in_class(group)
+        if group == NUCLEATED:
+            keep = ~np.isin(self.slide.shown.astype(str), _NOT_REVIEWED)
         return self._sorted(cells["cell_id"].to_numpy()[keep], sort, group == NUCLEATED)
 
     def _sorted(self, ids: Any, sort: str, by_class: bool) -> np.ndarray:
@@ -199,9 +212,9 @@ class ReviewModel:
             key = np.floor(part["centroid_y"].to_numpy() / line) * 1e6 + part["centroid_x"].to_numpy()
         else:
             settled = ~self.slide.waiting[rows]
-            key = settled * 10.0 + part["probability"].fillna(0).to_numpy(float)
-        rank = {name: i for i, name in enumerate(self.slide.scheme.names)}
-        first = [rank.get(name, 99) for name in part["class"]] if by_class else np.zeros(len(part))
+            key = settled * 10.0 + np.nan_to_num(self.slide.shown_probability[rows])
+        rank = {name: i for i, name in enumerate(self.slide.present())}
+        first = [rank.get(name, 99) for name in self.slide.shown[rows]] if by_class else np.zeros(len(part))
         array: np.ndarray = part["cell_id"].to_numpy()[np.lexsort([key, first])]
         return array
 
@@ -242,9 +255,11 @@ class ReviewModel:
 
     def classes(self) -> list[str]:
         """Return the classes that have a button."""
-        present = [name for name in self.slide.present() if name not in _NOT_REVIEWED]
-        return self.slide.scheme.ordered(
-            [*(name for name in self.slide.classes if name in self.slide.scheme), *present, *ALWAYS]
+        scheme, slide = self.slide.scheme, self.slide
+        present = [whole_class(name) for name in slide.present() if name not in _NOT_REVIEWED]
+        finer = slide.finer if slide.depth == FINE else ()
+        return scheme.ordered(
+            [*(name for name in (*slide.classes, *finer) if name in scheme), *present, *ALWAYS]
         )
 
     def class_of_key(self, key: str) -> str | None:
@@ -299,7 +314,7 @@ class ReviewModel:
                 self.refresh()
 
     def confirm(self, cell_ids: list[int]) -> None:
-        """Save that the classes shown are correct.
+        """Save that the classes shown are correct, as finely as they are shown.
 
         Parameters
         ----------
@@ -307,10 +322,10 @@ class ReviewModel:
             Numbers of the cells, as in ``cells.csv``.
         """
         by_class: dict[str, list[int]] = {}
+        names = dict(zip(self.slide.cells["cell_id"].tolist(), self.slide.shown.tolist(), strict=True))
         for cell in cell_ids:
-            row = self.slide.row(cell)
-            if row is not None:
-                by_class.setdefault(str(row["class"]), []).append(cell)
+            if cell in names:
+                by_class.setdefault(whole_class(str(names[cell])), []).append(cell)
         for name, cells in by_class.items():
             self.correct(cells, name)
 
