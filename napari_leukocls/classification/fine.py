@@ -189,6 +189,6 @@ def offered_fine_classes(folder: Path) -> tuple[str, ...]:
 
 def _has_none(folder: Path) -> str:
     return (
-        f"the model '{folder.name}' does not tell finer classes apart: count at depth 'classes', or choose another "
-        "model."
+        f"the model '{folder.name}' does not tell finer classes apart: count its own classes (depth 'classes'), or "
+        "choose another model."
     )

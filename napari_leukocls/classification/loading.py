@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from napari_leukocls.classification.classifier import Classifier
+from napari_leukocls.classification.fine import CARD_NAME as FINE_CARD_NAME
+from napari_leukocls.classification.fine import load_fine_head
 from napari_leukocls.errors import ModelError
 from napari_leukocls.models.card import ModelCard, read_card
 from napari_leukocls.models.registry import CARD_NAME, find_model
 from napari_leukocls.models.weights import OOD_PREFIX, build_network, check_digest, read_weights
+from napari_leukocls.progress import drain
 
 
 def load_classifier(folder: Path, device: str) -> Classifier:
@@ -95,10 +98,16 @@ def verify(folder: Path) -> list[str]:
     side = classifier.card.crop.side_px
     grey = np.full((2, side, side, 3), 200, np.uint8)
     classifier.predict(grey)
+    finer = []
+    if (folder / FINE_CARD_NAME).exists():
+        head = load_fine_head(folder, classifier.digest, classifier.classes)
+        drain(classifier.iter_predict(grey, fine=head))
+        finer = [f"finer classes: {', '.join(head.classes)}, of these weights"]
     return [
         f"card: format {classifier.card.format_version}, {len(classifier.card.classes)} classes",
         f"weights: SHA-256 {classifier.digest}"
         + (", as the card says" if classifier.card.weights_sha256 else ""),
         f"architecture: {classifier.card.architecture} takes the weights",
         "prediction: finite probabilities on a grey crop",
+        *finer,
     ]

@@ -369,6 +369,29 @@ def _tree(scheme: Scheme, names: Iterable[str], exact: Mapping[str, int]) -> lis
     return rows_of("")
 
 
+def of_differential(counts: pd.DataFrame) -> np.ndarray:
+    """Find the rows of the classes of the differential and of their parts.
+
+    Parameters
+    ----------
+    counts : pandas.DataFrame, N rows
+        Columns as in ``counts.csv``.
+
+    Returns
+    -------
+    numpy.ndarray, (N,), bool
+    """
+    inside = counts["in_differential"].to_numpy(dtype=bool).copy()
+    if PART_OF in counts:
+        known = set(counts.loc[inside, "class"])
+        # A class comes before its parts.
+        for i, (name, whole) in enumerate(zip(counts["class"], counts[PART_OF], strict=True)):
+            if whole in known:
+                known.add(name)
+                inside[i] = True
+    return inside
+
+
 def leaf_rows(counts: pd.DataFrame) -> pd.DataFrame:
     """The rows of a count that have no parts: each cell is in one of them.
 

@@ -12,7 +12,13 @@ from PIL import Image
 
 from napari_leukocls.io.html import render
 from napari_leukocls.measurement.differential import count_unsettled
-from napari_leukocls.measurement.fine import PART_OF, left_shift, shown_classes, shown_probability
+from napari_leukocls.measurement.fine import (
+    PART_OF,
+    left_shift,
+    of_differential,
+    shown_classes,
+    shown_probability,
+)
 from napari_leukocls.results.overlay import jpeg
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import FieldResult, SlideResult
@@ -81,9 +87,7 @@ def _of_the_count(result: SlideResult, scheme: Scheme) -> dict[str, Any]:
     """What the reports of a field and of several have in common."""
     counts = result.counts
     inside = counts["in_differential"].astype(bool)
-    # A part of a class stands below it, also where it has no share yet.
-    wholes = set(counts.loc[inside, "class"])
-    above = inside | (counts[PART_OF].isin(wholes) if PART_OF in counts else False)
+    above = of_differential(counts)
     shift = left_shift(counts)
     return {
         "slide_id": result.slide_id,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from napari_leukocls.io.serialise import write_table
 from napari_leukocls.measurement.differential import count_unsettled
-from napari_leukocls.measurement.fine import PART_OF
+from napari_leukocls.measurement.fine import of_differential
 from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
 from napari_leukocls.types import SlideResult
 
@@ -39,8 +39,7 @@ def summary_row(result: SlideResult, *, status: str = "done", seconds: float | N
     counts, cells, run = result.counts, result.cells, result.run
     by_class = dict(zip(counts["class"], counts["count"], strict=True))
     inside = counts["in_differential"].astype(bool)
-    parts = counts[PART_OF].isin(counts.loc[inside, "class"]) if PART_OF in counts else False
-    percents = counts.loc[inside | parts, ["class", "percent"]].itertuples(index=False)
+    percents = counts.loc[of_differential(counts), ["class", "percent"]].itertuples(index=False)
     return {
         "slide_id": result.slide_id,
         "source": result.source,

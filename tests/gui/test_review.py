@@ -165,3 +165,36 @@ def test_a_full_disk_is_said_and_nothing_is_pretended(
     press(gallery, "5")
     assert "disk is full" in review.message.text()
     assert viewer.layers["smear cells"].features["corrected"][cell] is None
+
+
+def test_finer_classes_are_shown_and_given_and_both_docks_agree(
+    viewer: Any, review: Any, dock: Opens
+) -> None:
+    analysis = dock("Analyse")
+    table = control(analysis, "Counts of the classes")
+    plain = groups(review)
+    assert not any(name.startswith("–") for name in plain)
+    pick(review, "Classes shown", "finer classes too")
+    pump(0.3)
+    assert control(analysis, "Classes shown").currentText() == "finer classes too"
+    fine = groups(review)
+    whole, parts = "Neutrophil", [name for name in fine if name.startswith("–") and "eutrophil" in name]
+    assert fine[whole] == plain[whole] == sum(fine[name] for name in parts) > 0
+    assert "– Band neutrophil" in [table.model().index(i, 0).data() for i in range(table.model().rowCount())]
+    assert analysis.results.fine_note.text().startswith("Left shift")
+
+    # A key names the finer class; it counts in both rows, and is kept when the depth changes.
+    gallery = control(review, "Gallery of cells")
+    pick(review, "Show", whole)
+    click_tile(gallery, 0)
+    cell = gallery.selected_ids()[0]
+    press(gallery, "d")
+    cells = viewer.layers["smear cells"]
+    assert cells.features["finer"][cell] == cells.features["corrected"][cell] == "band_neutrophil"
+    assert "Band neutrophil. Saved" in review.message.text()
+    assert groups(review)[whole] == plain[whole]
+    assert control(review, "Class Promyelocyte").isEnabled()
+    pick(review, "Classes shown", "the model's classes")
+    pump(0.3)
+    assert "finer" not in cells.features and cells.features["class"][cell] == "band_neutrophil"
+    assert not any(name.startswith("–") for name in groups(review))

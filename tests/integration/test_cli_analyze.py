@@ -122,10 +122,32 @@ def test_a_clean_second_run_removes_the_list_of_failures(
     assert "1 of 1 slide done" in done.stdout
 
 
+def test_finer_classes_sum_to_the_classes_that_are_counted_without_them(
+    run: tuple[subprocess.CompletedProcess[str], Path], inputs: Path, tmp_path: Path
+) -> None:
+    _, out = run
+    words = ("--pixel-size-um", "0.16", "--depth", "fine", "--format", "geojson,fhir")
+    done = leukocls("analyze", str(inputs / "good.png"), "--out", str(tmp_path), *words)
+    assert done.returncode == 0, done.stderr
+    fine, plain = table(tmp_path / "good" / "counts.csv"), table(out / "good" / "counts.csv")
+    wholes = [row for row in fine if row["part_of"] == ""]
+    assert [{k: v for k, v in row.items() if k != "part_of"} for row in wholes] == plain
+    for whole in ("neutrophil", "immature_granulocyte"):
+        parts = [row for row in fine if row["part_of"] == whole]
+        (total,) = (int(row["count"]) for row in plain if row["class"] == whole)
+        assert len(parts) > 2 and sum(int(row["count"]) for row in parts) == total
+    columns = list(table(out / "good" / "cells.csv")[0])
+    cells = table(tmp_path / "good" / "cells.csv")
+    assert [{name: row[name] for name in columns} for row in cells] == table(out / "good" / "cells.csv")
+    settings = json.loads((tmp_path / "good" / "run.json").read_text())
+    assert settings["settings"]["depth"] == "fine" and len(settings["classifier"]["fine_classes"]) == 5
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--classifier", "defualt"), "did you mean 'default'"),
+        (("--classifier", "accurate", "--depth", "fine"), "does not tell finer classes apart"),
         (("--segmenter", "compakt"), "did you mean compact"),
         (("--device", "cuda"), "no cuda device"),
     ],

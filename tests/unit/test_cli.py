@@ -98,6 +98,7 @@ def test_version() -> None:
         (("analyze", "--out", "x"), "Missing argument 'INPUT...'"),
         (("analyze", "a.png", "--out", "x", "--device", "tpu"), "'tpu' is not one of"),
         (("analyze", "a.png", "--out", "x", "--min-confidence", "2"), "min_confidence"),
+        (("analyze", "a.png", "--out", "x", "--depth", "finest"), "'finest' is not one of 'classes', 'fine'"),
         (("analyze", "a.png", "--out", "x", "--format", "csv,geojsn"), "did you mean 'geojson'?"),
         (
             ("analyze", "a.png", "--out", "x", "--diameter-px", "80", "--pixel-size-um", "0.1"),

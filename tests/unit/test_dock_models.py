@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from napari_leukocls.progress import Progress
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.batch import model as batch_model
+from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.layers import cell_features, colours, result_layers
 from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.slide_model import SlideModel
@@ -319,3 +321,88 @@ def test_the_time_left_shrinks_and_never_goes_back(monkeypatch: pytest.MonkeyPat
     assert clock.seconds_left == pytest.approx(30)
     assert clock.at(Progress("b", 1, 2)) == pytest.approx(0.625)
     assert clock.at(Progress("a", 0, 1)) == pytest.approx(0.625)
+
+
+# Finer classes ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finer(session: Session) -> SlideModel:
+    found = make_result(depth="fine")
+    made = SlideModel(found, session.store.add_slide(found), AnalyzeConfig(depth="fine"))
+    session.show(made)
+    return made
+
+
+def test_the_depth_is_changed_at_any_time_and_remembered(
+    session: Session, finer: SlideModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = SimpleNamespace(analyse=SimpleNamespace(depth="classes"), review=SimpleNamespace(reviewer=""))
+    monkeypatch.setattr(preferences, "_settings", lambda: stored)
+    # The session shows the classes of the model, however finely the slide was analysed.
+    plain = [(row.name, row.count) for row in finer.count_rows()]
+    assert finer.depth == "classes" and not any(row.part for row in finer.count_rows())
+    assert finer.fine_note() == "" and "finer" not in cell_features(finer.cells, 60, finer.depth)
+    said: list[str] = []
+    session.depth_changed.connect(said.append)
+    session.set_depth("fine")
+    assert said == [stored.analyse.depth] == [finer.depth] == ["fine"] == [Session().depth]
+    rows = finer.count_rows()
+    assert [(row.name, row.count) for row in rows if not row.part] == plain
+    names = [row.name for row in rows]
+    at = names.index("neutrophil")
+    assert names[at + 1 : at + 4] == ["segmented_neutrophil", "band_neutrophil", "neutrophil_not_told_apart"]
+    assert finer.fine_note().startswith("Left shift: 1 of 2")
+    features = cell_features(finer.cells, 60, finer.depth)
+    assert {"band_neutrophil", "neutrophil_not_told_apart"} <= set(features["finer"].dropna())
+    whole = set(finer.visible("neutrophil", False) or ())
+    parts = [finer.visible(name, False) or [] for name in names[at + 1 : at + 4]]
+    assert whole == {cell for part in parts for cell in part} and len(whole) == sum(map(len, parts))
+    of_part = colours(finer.cells, finer.scheme, depth="fine")
+    assert of_part[parts[0][0]] != of_part[parts[1][0]] and of_part[parts[2][0]] == colours(
+        finer.cells, finer.scheme
+    ).get(parts[2][0])
+    session.set_depth("classes")
+    assert [(row.name, row.count) for row in finer.count_rows()] == plain
+
+
+def test_finer_classes_are_shown_given_and_confirmed(session: Session, finer: SlideModel) -> None:
+    review = ReviewModel(session, finer)
+    assert "band_neutrophil" not in review.classes()
+    session.set_depth("fine")
+    assert {"neutrophil", "segmented_neutrophil", "band_neutrophil", "promyelocyte"} <= set(review.classes())
+    groups = {group.name: group for group in review.groups()}
+    assert groups["band_neutrophil"].text == "– Band neutrophil" and groups["neutrophil"].text == "Neutrophil"
+    rest = review.order("neutrophil_not_told_apart", review_model.BY_DOUBT)
+    band = int(review.order("band_neutrophil", review_model.BY_DOUBT)[0])
+    assert len(rest) == groups["neutrophil_not_told_apart"].count > 0
+    tile = review.tile(band)
+    assert tile is not None and tile.caption.startswith("BAND") and tile.class_name == "band_neutrophil"
+    shown = review.tile(int(rest[0]))
+    assert shown is not None and shown.caption.startswith("NEU")
+    assert review.section(int(rest[0]), review_model.NUCLEATED) == "Neutrophil, not told apart"
+    # Return saves what is shown: the finer class where it is known, else the class.
+    review.confirm([band, int(rest[0])])
+    saved = finer.cells.set_index("cell_id")["corrected_class"]
+    assert (saved[band], saved[int(rest[0])]) == ("band_neutrophil", "neutrophil")
+    before = {row.name: row.count for row in finer.count_rows()}
+    assert review.class_of_key("d") == "band_neutrophil" and review.class_of_key("1") == "neutrophil"
+    review.correct([int(rest[0])], "band_neutrophil")
+    after = {row.name: row.count for row in finer.count_rows()}
+    assert after["neutrophil"] == before["neutrophil"]
+    assert after["band_neutrophil"] == before["band_neutrophil"] + 1
+    review.undo()
+    assert {row.name: row.count for row in finer.count_rows()} == before
+
+
+def test_a_slide_without_finer_classes_says_so(session: Session, slide: SlideModel) -> None:
+    session.set_depth("fine")
+    assert slide.fine_note() == (
+        "The model 'default' gave no finer classes for this slide: only corrections to a finer class are shown as one."
+    )
+    assert not any(row.part for row in slide.count_rows())
+    review = ReviewModel(session, slide)
+    first = int(review.order("neutrophil", review_model.BY_DOUBT)[0])
+    review.correct([first], "band_neutrophil")
+    parts = {row.name: row.count for row in slide.count_rows() if row.part}
+    assert parts["band_neutrophil"] == 1 and parts["neutrophil_not_told_apart"] >= 1

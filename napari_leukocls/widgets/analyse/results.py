@@ -360,17 +360,15 @@ class ResultsPanel(QWidget):
             self.more.setText(plural(Analyse.MORE, more) if more else Analyse.ENOUGH)
         self._show_warnings(slide.result.warnings)
         before = self.shown.currentData()
-        present = slide.present()
-        names = [
-            (
-                Analyse.PART.format(display=entry.display) if entry.parent in present else entry.display,
-                entry.name,
-            )
-            for entry in map(slide.scheme.__getitem__, present)
-        ]
+        names = [(self._text_of(slide, name), name) for name in slide.present()]
         fill(self.shown, [(Analyse.ALL_CLASSES, None), *names])
         if self.shown.currentData() != before:
             self._on_filter()
+
+    @staticmethod
+    def _text_of(slide: SlideModel, name: str) -> str:
+        display = slide.scheme[name].display
+        return Analyse.PART.format(display=display) if slide.is_part(name) else display
 
     def _show_warnings(self, warnings: tuple[str, ...]) -> None:
         text = plural(Analyse.WARNINGS, len(warnings)) if warnings else Analyse.NO_WARNING

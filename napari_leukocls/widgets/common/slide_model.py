@@ -178,6 +178,20 @@ class SlideModel:
             chain.append(whole_of(chain[-1], self.scheme))
         return chain
 
+    def is_part(self, class_name: str) -> bool:
+        """Say whether a class is shown below the class that it is a part of.
+
+        Parameters
+        ----------
+        class_name : str
+
+        Returns
+        -------
+        bool
+            False at the depth of the model's classes.
+        """
+        return len(self._chain(class_name)) > 1
+
     def show(self, result: FieldResult) -> None:
         """Replace the result, for example after a new analysis.
 

@@ -164,12 +164,8 @@ class ReviewModel:
 
     def _group_text(self, name: str) -> str:
         """Return the text of the group of a class; that of a finer class is indented under its class."""
-        entry = self.slide.scheme[name]
-        return (
-            Review.PART.format(display=entry.display)
-            if entry.parent in self.slide.present()
-            else entry.display
-        )
+        display = self.slide.scheme[name].display
+        return Review.PART.format(display=display) if self.slide.is_part(name) else display
 
     def order(self, group: str, sort: str) -> np.ndarray:
         """Return the cells of a group in the order of the gallery.
