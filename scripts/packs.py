@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,14 @@ def read_classes(table: Path) -> dict[str, str]:
 
 
 class Pack:
-    """Crops of one kind on the training device: pixels uint8 (N, 3, S, S), masks uint8 (N, 1, S, S)."""
+    """Crops of one kind on the training device: pixels uint8 (N, 3, S, S), masks uint8 (N, 1, S, S).
 
-    def __init__(self, folder: Path, name: str, device: torch.device) -> None:
+    With `known`, only the crops of these file names are decoded.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, device: torch.device, known: Collection[str] | None = None
+    ) -> None:
         import cv2
 
         shards = sorted(folder.glob(f"{name}_*.npz"))
@@ -52,6 +58,12 @@ class Pack:
             masks += [
                 row["mask_blob"][end - size : end] for size, end in zip(row["mask_sizes"], ends, strict=True)
             ]
+        if known is not None:
+            kept = np.flatnonzero([str(one) in known for one in self.names])
+            self.names, self.classes, self.heldout = (
+                part[kept] for part in (self.names, self.classes, self.heldout)
+            )
+            blobs, masks = [blobs[i] for i in kept], [masks[i] for i in kept]
         with ThreadPoolExecutor(8) as pool:
             crops = list(pool.map(lambda blob: cv2.imdecode(blob, cv2.IMREAD_COLOR)[..., ::-1].copy(), blobs))
             drawn = list(pool.map(lambda blob: cv2.imdecode(blob, cv2.IMREAD_GRAYSCALE), masks))

@@ -89,16 +89,26 @@ def finer_classes(data: Path) -> dict[str, str]:
     return {Path(row["file"]).name: PREFIXES[row["subclass"]] for row in rows if row["subclass"] in PREFIXES}
 
 
-def features_of(classifier: Classifier, pack: Pack, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features (N, V, D) of packed crops in all views, and the classes (N,) that the classifier gives them."""
+def features_of(classifier: Classifier, pack: Pack) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, V, D) of packed crops, and the classes (N,) that the classifier gives them.
+
+    Only training crops are seen in all views; the further views of others are zeros.
+    """
     features, classes = [], []
-    for start in range(0, len(rows), 256):
-        crops = product_crops(pack, rows[start : start + 256], classifier.card.crop)
+    trained = ~pack.heldout.astype(bool) & ~pack.validation
+    for start in range(0, len(pack.names), 256):
+        rows = np.arange(start, min(start + 256, len(pack.names)))
+        crops = product_crops(pack, rows, classifier.card.crop)
         logits, first = drain(classifier.outputs(crops))
-        others = [drain(classifier.first_look(np.ascontiguousarray(crops[view])))[1] for view in VIEWS[1:]]
-        features.append(np.stack([first, *others], axis=1).astype(np.float16))
+        views = np.zeros((len(rows), len(VIEWS), first.shape[1]), np.float16)
+        views[:, 0] = first
+        for number, view in enumerate(VIEWS[1:], start=1):
+            turned = np.ascontiguousarray(crops[trained[rows]][view])
+            if len(turned):
+                views[trained[rows], number] = drain(classifier.first_look(turned))[1]
+        features.append(views)
         classes.append(np.asarray(classifier.classes)[logits.argmax(axis=1)])
-        log.info("%d of %d crops", start + len(crops), len(rows))
+        log.info("%d of %d crops", rows[-1] + 1, len(pack.names))
     return np.concatenate(features), np.concatenate(classes)
 
 
@@ -112,10 +122,9 @@ def read_crops(args: argparse.Namespace, classifier: Classifier) -> Crops:
             return crops_of(
                 known, kept["files"], kept["features"], kept["classes"], kept["heldout"], kept["validation"]
             )
-    pack = Pack(args.pack, "pbc", torch.device("cpu"))
-    rows = np.flatnonzero([name in known for name in pack.names])
-    features, classes = features_of(classifier, pack, rows)
-    parts = (pack.names[rows], features, classes, pack.heldout[rows].astype(bool), pack.validation[rows])
+    pack = Pack(args.pack, "pbc", torch.device("cpu"), known)
+    features, classes = features_of(classifier, pack)
+    parts = (pack.names, features, classes, pack.heldout.astype(bool), pack.validation)
     if args.cache:
         np.savez(
             args.cache,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save
 
+from napari_leukocls.classification import fine
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.fine import count_cells
+from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, find_model
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import FieldResult, FineShares, Predictions, Scale, Segmentation, SmearImage
 
@@ -83,3 +90,28 @@ def make_result(
     return FieldResult(
         cells, counts, run, ("look",), image=SmearImage(pixels, slide_id, source), segmentation=found
     )
+
+
+def make_head(folder: Path, digest: str, n_features: int = 4, **card: object) -> Path:
+    """Write a head of random weights for finer classes into a model's folder."""
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    tensors = {"weight": random.normal(size=(5, n_features)), "bias": random.normal(size=5)}
+    (folder / fine.WEIGHTS_NAME).write_bytes(save({k: v.astype(np.float32) for k, v in tensors.items()}))
+    parts = {"neutrophil": FINER[:2], "immature_granulocyte": FINER[2:]}
+    known = {"weights_sha256": digest, "classes": parts, "thresholds": dict.fromkeys(parts, 0.6)}
+    (folder / fine.CARD_NAME).write_text(json.dumps({**known, **card}))
+    return folder
+
+
+def model_with_head(models: Path) -> Path:
+    """Copy the default model with a random head of its weights; the folder of models is returned."""
+    source = find_model("default").path
+    folder = models / "default"
+    folder.mkdir(parents=True)
+    for name in (CARD_NAME, WEIGHTS_NAME):
+        shutil.copy(source / name, folder)
+    with safe_open(folder / WEIGHTS_NAME, "np") as weights:
+        n_features = weights.get_slice("classifier.weight").get_shape()[1]
+    make_head(folder, sha256_of(folder / WEIGHTS_NAME), n_features)
+    return models

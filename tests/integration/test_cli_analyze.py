@@ -15,6 +15,7 @@ import tifffile
 from PIL import Image
 
 from napari_leukocls.paths import sample_smear
+from tests.results import model_with_head
 
 ROOT = Path(__file__).resolve().parents[2]
 SLIDE_FILES = {"counts.csv", "cells.csv", "labels.tif", "overlay.png", "report.html", "run.json"}
@@ -127,6 +128,7 @@ def test_finer_classes_sum_to_the_classes_that_are_counted_without_them(
 ) -> None:
     _, out = run
     words = ("--pixel-size-um", "0.16", "--depth", "fine", "--format", "geojson,fhir")
+    words += ("--classifier", str(model_with_head(tmp_path / "models") / "default"))
     done = leukocls("analyze", str(inputs / "good.png"), "--out", str(tmp_path), *words)
     assert done.returncode == 0, done.stderr
     fine, plain = table(tmp_path / "good" / "counts.csv"), table(out / "good" / "counts.csv")
@@ -143,11 +145,19 @@ def test_finer_classes_sum_to_the_classes_that_are_counted_without_them(
     assert settings["settings"]["depth"] == "fine" and len(settings["classifier"]["fine_classes"]) == 5
 
 
+def test_a_model_without_finer_classes_is_refused_at_that_depth(inputs: Path, tmp_path: Path) -> None:
+    model = model_with_head(tmp_path / "models") / "default"
+    (model / "fine_classes.json").unlink()
+    words = ("--classifier", str(model), "--depth", "fine")
+    done = leukocls("analyze", str(inputs / "good.png"), "--out", str(tmp_path / "out"), *words)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "'default' does not tell finer classes apart" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--classifier", "defualt"), "did you mean 'default'"),
-        (("--classifier", "accurate", "--depth", "fine"), "does not tell finer classes apart"),
         (("--segmenter", "compakt"), "did you mean compact"),
         (("--device", "cuda"), "no cuda device"),
     ],
