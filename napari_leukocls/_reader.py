@@ -1,15 +1,19 @@
-"""What napari opens and saves: smears, whole slides, the results of an analysis, and their tables. No Qt."""
+"""What napari opens: fields, whole slides, and the results of an analysis. No Qt."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import dask.array
+import numpy as np
 import pandas as pd
+from dask.delayed import delayed
 
+from napari_leukocls.io.images import plane_axes, read_image
 from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.io.slides.base import LazyPixels
@@ -24,7 +28,7 @@ _CHUNK = 1024
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
-    """Choose the reader of a path: of whole slides, or of results (a folder, ``labels.tif`` or ``cells.csv``).
+    """Choose the reader of a path: of fields, of whole slides, or of results (a folder, ``labels.tif``, ``cells.csv``).
 
     Parameters
     ----------
@@ -38,11 +42,13 @@ def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | 
     given = _several(path)
     if given and all(_results_folder(one) is not None for one in given):
         return read_results
-    return read_slides if given and all(is_slide(one) for one in given) else None
+    if not given or not all(Path(one).is_file() or is_slide(one) for one in given):
+        return None
+    return read_images if all(Path(one).suffix.lower() != ".csv" for one in given) else None
 
 
-def read_slides(path: PathOrPaths) -> list[LayerData]:
-    """Open whole slides as multiscale images; only the parts that are shown are decoded.
+def read_images(path: PathOrPaths) -> list[LayerData]:
+    """Open fields as the analysis reads them, and whole slides as multiscale images of which only parts are decoded.
 
     Parameters
     ----------
@@ -55,9 +61,31 @@ def read_slides(path: PathOrPaths) -> list[LayerData]:
     Raises
     ------
     InputError
-        If a file is damaged, or needs a package that is not installed.
+        If a file is damaged, no image, or needs a package that is not installed.
     """
-    return [_slide_layer(one) for one in _several(path)]
+    return [_slide_layer(one) if is_slide(one) else _field_layer(one) for one in _several(path)]
+
+
+def _field_layer(path: str | os.PathLike[str]) -> LayerData:
+    """A field; a stack has one axis more, and its planes are read when they are shown."""
+    first = read_image(path)
+    settings = {"name": Path(path).name, "rgb": True, **layer_scale(first.um_per_px)}
+    planes = math.prod(n for axis, n in plane_axes(path) if axis != "C")
+    if planes == 1:
+        notes = {"source": first.source, "notes": first.notes}
+        return first.pixels, {**settings, "metadata": notes}, "image"
+    shape = (1, *first.pixels.shape)
+    read = [
+        dask.array.from_delayed(delayed(_plane)(path, number), shape, np.uint8)
+        for number in range(1, planes + 1)
+    ]
+    if "scale" in settings:
+        settings |= {"scale": (1.0, *settings["scale"]), "units": ("um",) * 3}
+    return dask.array.concatenate(read), {**settings, "metadata": {"source": first.source}}, "image"
+
+
+def _plane(path: str | os.PathLike[str], number: int) -> np.ndarray:
+    return read_image(path, plane=number).pixels[None]
 
 
 def _slide_layer(path: str | os.PathLike[str]) -> LayerData:
@@ -66,7 +94,7 @@ def _slide_layer(path: str | os.PathLike[str]) -> LayerData:
     settings = {
         "name": Path(path).name,
         "rgb": True,
-        "metadata": {"source": slide.source},
+        "metadata": {"source": slide.source, "notes": slide.notes},
         **layer_scale(slide.um_per_px),
     }
     return levels if len(levels) > 1 else levels[0], {**settings, "multiscale": len(levels) > 1}, "image"

@@ -95,16 +95,15 @@ def analyze(
         raise ArgumentError(
             f"an engine has its settings already: leave {', '.join(sorted(settings))} out, or load another."
         )
-    config = make_config(**settings) if engine is None else None
+    config = make_config(**settings) if engine is None else engine.config
     check_um_per_px(um_per_px)
     if isinstance(image_or_path, (str, Path)):
-        smear, scanned = read_smear(image_or_path, slide_id)
+        smear, scanned = read_smear(image_or_path, slide_id, config.plane)
     else:
         smear, scanned = array_to_smear(image_or_path, slide_id or "image"), False
     if um_per_px is not None:
         smear = replace(smear, um_per_px=um_per_px)
-    ready = engine if config is None else load_engine(config)
-    assert ready is not None
+    ready = load_engine(config) if engine is None else engine
     return drain(iter_analyze(smear, as_scanned(ready) if scanned else ready, cancel), progress)
 
 

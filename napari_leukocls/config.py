@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.io.planes import parse_plane
 from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX
 
 CONFIG_VERSION: Literal[1] = 1
@@ -27,6 +28,9 @@ class AnalyzeConfig(BaseModel):
         Diameter of a red cell in pixels; used instead of what is measured in the image.
     pixel_size_um : float or None
         Micrometres per pixel; used instead of the file's metadata and of what is measured in the image.
+    plane : int or str
+        Which plane of a stack is analysed: a number from 1, or ``first``, ``middle``, ``last``, ``sharpest``,
+        ``mean``, ``min`` or ``max``.
     even_light : bool
         Whether light that is weaker towards the edges of a field is evened out before the analysis.
     min_confidence : float or None
@@ -50,12 +54,21 @@ class AnalyzeConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     diameter_px: float | None = Field(default=None, ge=5, lt=5000)
     pixel_size_um: float | None = Field(default=None, gt=LEAST_UM_PER_PX, lt=MOST_UM_PER_PX)
+    plane: int | str = "first"
     even_light: bool = True
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     heatmaps: int = Field(default=0, ge=0, le=1000)
     batch_size: int = Field(default=32, ge=1, le=4096)
     depth: Literal["classes", "fine"] = "classes"
     formats: tuple[str, ...] = ()
+
+    @field_validator("plane")
+    @classmethod
+    def _known_plane(cls, plane: int | str) -> int | str:
+        try:
+            return parse_plane(plane)
+        except ArgumentError as error:
+            raise ValueError(str(error)) from error
 
     @model_validator(mode="after")
     def _one_scale(self) -> AnalyzeConfig:

@@ -83,7 +83,7 @@ def write_joint_slide(
         for number, field in enumerate(fields):
             if progress is not None:
                 progress(Progress("fields", number, len(fields), field.slide_id))
-            image, scanned = read_smear(field.fields[0], field.slide_id)
+            image, scanned = read_smear(field.fields[0], field.slide_id, engine.config.plane)
             same, alike = met.meet(field.slide_id, image.pixels)
             if same:
                 doubles.append(f"{field.slide_id} has the same pixels as {same}: the field is counted once.")

@@ -142,7 +142,7 @@ def _write(
             job.fields[0], name, source, job.out_dir, engine, progress, cancel, finish
         )
         return rows[0], [*warnings, *job.notes]
-    image = read_image(job.fields[0], job.slide.slide_id)
+    image = read_image(job.fields[0], job.slide.slide_id, job.config.plane)
     image = replace(image, source=job.slide.source, notes=(*image.notes, *job.notes))
     result = drain(iter_analyze(image, engine, cancel), progress)
     heatmaps = report_heatmaps(result, engine, engine.config.heatmaps)

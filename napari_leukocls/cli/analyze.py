@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 @click.option("--diameter-px", type=DECIMAL, metavar="F", help="Diameter of a red cell, pixels.")
 @click.option("--pixel-size-um", type=DECIMAL, metavar="F", help="Micrometres per pixel.")
 @click.option(
+    "--plane",
+    default="first",
+    show_default=True,
+    metavar="N|NAME",
+    help="Plane of a stack: its number, first, middle, last, sharpest, or the mean, min or max of all planes.",
+)
+@click.option(
     "--even-light/--light-as-is",
     default=True,
     show_default=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,33 @@ DAMAGE = (
 )
 
 
-def plausible_um_per_px(x: float | None, y: float | None, notes: list[str]) -> float | None:
+@dataclass(frozen=True)
+class Picture:
+    """The picture of a file, before its values become 8-bit RGB.
+
+    Attributes
+    ----------
+    array : numpy.ndarray, (H, W) or (H, W, C)
+        As it is stored, not yet turned upright.
+    um_per_px : float or None
+    notes : list of str
+        What was converted or chosen.
+    bits : int or None
+        Depth of the values as the file states it, where that is less than their type holds.
+    orientation : int
+        Of EXIF or TIFF, 1 to 8; 1 is upright.
+    """
+
+    array: np.ndarray
+    um_per_px: float | None
+    notes: list[str]
+    bits: int | None = None
+    orientation: int = 1
+
+
+def plausible_um_per_px(
+    x: float | None, y: float | None, notes: list[str], microscope: bool = False
+) -> float | None:
     """The pixel size of a file, if it is plausible for a microscope.
 
     A size is plausible from 0.02 um to below 1.5 um, and if x and y differ by 5 % at most.
@@ -39,6 +66,9 @@ def plausible_um_per_px(x: float | None, y: float | None, notes: list[str]) -> f
         Width and height of a pixel as the file states them, um; None if it states none.
     notes : list of str
         A note is added here if the pixels are not square.
+    microscope : bool
+        Whether the size comes from a microscope's metadata, and not from a resolution that also screens and
+        printers have: a size that is not plausible gets a note, then.
 
     Returns
     -------
@@ -47,6 +77,9 @@ def plausible_um_per_px(x: float | None, y: float | None, notes: list[str]) -> f
     """
     sizes = [value for value in (x, y) if value is not None and 0.02 <= value < MOST_UM_PER_PX]
     if len(sizes) < 2:
+        stated = [value for value in (x, y) if value is not None and np.isfinite(value) and value > 0]
+        if microscope and stated:
+            notes.append(f"the file states pixels of {stated[0]:.4g} um, which is not plausible: not used")
         return None
     if max(sizes) > 1.05 * min(sizes):
         notes.append(f"the file states pixels of {sizes[0]:.4g} x {sizes[1]:.4g} um, not square: not used")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -13,8 +12,10 @@ import numpy as np
 import tifffile
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.io._common import DAMAGE, damaged, plausible_um_per_px, upright
+from napari_leukocls.io._common import DAMAGE, Picture, damaged, plausible_um_per_px
+from napari_leukocls.io.channels import colour_order
 from napari_leukocls.io.convert import MAX_PIXELS, check_size, to_uint8
+from napari_leukocls.io.planes import take_plane
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -53,27 +54,79 @@ UM_PER_UNIT = {
 }
 
 
-@dataclass(frozen=True)
-class TiffField:
-    """The picture of a TIFF, before its values become 8-bit RGB.
+def read_tiff(file: Path, plane: int | str = "first") -> Picture:
+    """Read the picture of a TIFF: the largest one that is no reduced copy.
 
-    Attributes
+    Parameters
     ----------
-    array : numpy.ndarray, (H, W) or (H, W, C)
-    um_per_px : float or None
-    notes : list of str
-    bits : int or None
-        Depth of the values as the file states it, where that is less than their type holds.
+    file : Path
+    plane : int or str
+        Of a stack, see `napari_leukocls.io.planes.take_plane`.
+
+    Returns
+    -------
+    Picture
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, the image is too small or too large, its channels are not a colour image, or it has
+        no such plane.
     """
+    notes: list[str] = []
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            series, full = _main_picture(tiff, notes)
+            page = full or series.keyframe
+            check_size(page.imagewidth, page.imagelength, str(file))
+            check_whole(tiff, page, file)
+            if full is None:
+                array, bits = _pixels(tiff, series, file, plane, notes)
+            else:
+                array, bits = _page_pixels(page, file, notes)
+            um_per_px = um_per_px_of(tiff, page, notes, tiff.series.index(series))
+            tag = page.tags.get(274)
+            orientation = int(tag.value) if tag is not None else 1
+    except DAMAGE as error:
+        raise damaged(file, error) from error
+    return Picture(array, um_per_px, list(dict.fromkeys(notes)), bits, orientation)
 
-    array: np.ndarray
-    um_per_px: float | None
-    notes: list[str]
-    bits: int | None
+
+def _main_picture(tiff: TiffFile, notes: list[str]) -> tuple[TiffPageSeries, TiffPage | None]:
+    """The series of the picture, or a page outside of it where the series is a reduced copy of that.
+
+    Thumbnails come first in DNG and in some scanners' files; the full picture is a later page, or a SubIFD. Labels
+    and maps of a slide are smaller than the picture itself.
+    """
+    series = tiff.series[0]
+    first = series.keyframe
+    if first.is_reduced:
+        full = _full_picture(tiff)
+        if full is not None:
+            notes.append("the first picture is a reduced copy; the full one was used")
+        return series, full
+    largest = max(tiff.series, key=_area)
+    if _area(largest) > _area(series) and not largest.keyframe.is_reduced:
+        notes.append("pictures of several sizes, the largest one was used")
+        return largest, None
+    return series, None
 
 
-def read_tiff(file: Path) -> TiffField:
-    """Read the picture of a TIFF: the first one that is no reduced copy, else the first one.
+def _area(series: TiffPageSeries) -> int:
+    page = series.keyframe
+    return int(page.imagewidth) * int(page.imagelength)
+
+
+def _full_picture(tiff: TiffFile) -> TiffPage | None:
+    """The largest page or SubIFD of a file that is no reduced copy."""
+    pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
+    pages += [sub for page in pages for sub in (page.pages or ()) if isinstance(sub, tifffile.TiffPage)]
+    full = [page for page in pages if not page.is_reduced]
+    return max(full, key=lambda page: page.imagewidth * page.imagelength, default=None)
+
+
+def stack_axes(file: Path) -> tuple[tuple[str, int], ...]:
+    """The axes of a TIFF's picture other than height, width and the colours of a pixel, in their order.
 
     Parameters
     ----------
@@ -81,46 +134,21 @@ def read_tiff(file: Path) -> TiffField:
 
     Returns
     -------
-    TiffField
-
-    Raises
-    ------
-    InputError
-        If the file is damaged, the image is too small or too large, or its channels are not a colour image.
+    tuple of (str, int)
+        Letter and length of each axis; "C" stands for separate channels that are one picture together.
     """
-    notes: list[str] = []
-    try:
-        with tifffile.TiffFile(file) as tiff:
-            series, page = tiff.series[0], tiff.series[0].keyframe
-            full = _full_picture(tiff, page)
-            if full is not None:
-                page = full
-                notes.append("the first picture is a reduced copy; the full one was used")
-            check_size(page.imagewidth, page.imagelength, str(file))
-            check_whole(tiff, page, file)
-            if full is None:
-                array, bits = _pixels(tiff, series, page, file, notes)
-            else:
-                array, bits = _page_pixels(page, file, notes)
-            um_per_px = plausible_um_per_px(*pixel_size(tiff, page, notes), notes)
-            tag = page.tags.get(274)
-            orientation = int(tag.value) if tag is not None else 1
-    except DAMAGE as error:
-        raise damaged(file, error) from error
-    return TiffField(upright(array, orientation), um_per_px, notes, bits)
-
-
-def _full_picture(tiff: TiffFile, first: TiffPage) -> TiffPage | None:
-    """The largest picture of a file that is no reduced copy; None where the first one is it.
-
-    Thumbnails come first in DNG and in some scanners' files; the full picture is a later page, or a SubIFD.
-    """
-    if not first.is_reduced:
-        return None
-    pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
-    pages += [sub for page in pages for sub in (page.pages or ()) if isinstance(sub, tifffile.TiffPage)]
-    full = [page for page in pages if not page.is_reduced]
-    return max(full, key=lambda page: page.imagewidth * page.imagelength, default=None)
+    with tifffile.TiffFile(file) as tiff:
+        series, full = _main_picture(tiff, [])
+        if full is not None:
+            return ()
+        colour = "C" if _separate_channels(series) else ""
+        planar = series.axes.find("S") < series.axes.find("Y") if "S" in series.axes else False
+        sizes = zip(series.axes, series.shape, strict=True)
+        return tuple(
+            ("C" if axis == "S" or axis == colour else axis.replace("C", "Q"), int(size))
+            for axis, size in sizes
+            if axis not in "YX" and not (axis == "S" and not planar)
+        )
 
 
 def check_whole(tiff: TiffFile, page: TiffPage, file: Path) -> None:
@@ -159,23 +187,81 @@ def _strip_bytes(page: TiffPage) -> list[int]:
 
 
 def _pixels(
-    tiff: TiffFile, series: TiffPageSeries, page: TiffPage, file: Path, notes: list[str]
+    tiff: TiffFile, series: TiffPageSeries, file: Path, plane: int | str, notes: list[str]
 ) -> tuple[np.ndarray, int | None]:
-    """Pixels of the first picture of a series, and the depth of its values where the file states it."""
+    """Pixels of the chosen plane of a series, and the depth of their values where the file states it."""
+    separate = _separate_channels(series)
+    inner = "YXSC" if separate else "YXS"
+    counts = [(axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if axis not in inner]
+    count = int(np.prod([n for _, n in counts]))
+    if count == 1 and len(tiff.series) > 1 and len(tiff.pages) > 1 and len(series.levels) == 1:
+        others = sum(not one.keyframe.is_reduced for one in tiff.series)
+        if others > 1 and series is tiff.series[0]:
+            notes.append(f"{len(tiff.pages)} pages, the first one was used")
+    bits: list[int | None] = []
+
+    def read(index: int) -> np.ndarray:
+        where = dict(
+            zip((axis for axis, _ in counts), np.unravel_index(index, [n for _, n in counts]), strict=True)
+        )
+        if separate:
+            bits.append(stated_bits(series.keyframe))
+            return _channel_planes(tiff, series, where, file, notes)
+        page = _page_at(series, where)
+        if page is None:
+            pixels = _of_whole_stack(series, where, file)
+            array, depth = _converted(pixels, series.keyframe, file, notes)
+        else:
+            array, depth = _page_pixels(page, file, notes)
+        bits.append(depth)
+        return array
+
+    array = take_plane(read, count, plane, notes, str(file), "pages")
+    return array, bits[-1]
+
+
+def _separate_channels(series: TiffPageSeries) -> bool:
+    """Whether the colours of a picture are planes of their own, as ImageJ and OME store them."""
     axes = series.axes
-    if "C" in axes and "S" not in axes and series.shape[axes.index("C")] > 1:
-        return _channel_planes(series, file, notes), stated_bits(page)
-    others = int(np.prod([n for axis, n in zip(axes, series.shape, strict=True) if axis not in "YXSC"]))
-    pages = max(others, len(tiff.pages) if len(tiff.series) > 1 else 1)
-    if pages > 1 and not page.is_reduced:
-        notes.append(f"{pages} pages, the first one was used")
-    # A stack of ImageJ's may have one page that stands for all: take that page's own pixels alone.
-    return _page_pixels(page, file, notes)
+    return "C" in axes and "S" not in axes and series.shape[axes.index("C")] > 1
+
+
+def _page_at(series: TiffPageSeries, where: dict[str, np.intp]) -> TiffPage | None:
+    """The page at an index of each axis; None where one page stands for a whole stack (ImageJ)."""
+    if not where:
+        return series.keyframe
+    outer = [(axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if axis in where]
+    first = series.axes.index(outer[-1][0])
+    if any(axis not in where for axis in series.axes[:first]):
+        return None
+    number = int(np.ravel_multi_index([where[axis] for axis, _ in outer], [n for _, n in outer]))
+    if len(series.pages) <= number:
+        # The first page holds the first plane, whatever the others are.
+        return series.keyframe if number == 0 else None
+    page = series.pages[number]
+    if page is None:
+        raise EOFError(f"plane {number + 1} is missing")
+    return page.aspage()
+
+
+def _of_whole_stack(series: TiffPageSeries, where: dict[str, np.intp], file: Path) -> np.ndarray:
+    """A plane of a stack that is stored as one block."""
+    if int(np.prod(series.shape, dtype=float)) > 4 * MAX_PIXELS:
+        raise InputError(f"'{file}' holds a stack that is too large; save one plane of it as RGB.")
+    array = series.asarray()
+    plane: np.ndarray = array[tuple(where.get(axis, slice(None)) for axis in series.axes)]
+    return plane
 
 
 def _page_pixels(page: TiffPage, file: Path, notes: list[str]) -> tuple[np.ndarray, int | None]:
     """Pixels of one page by its photometric interpretation, and their depth where the file states it."""
-    array = page.asarray()
+    return _converted(page.asarray(), page, file, notes)
+
+
+def _converted(
+    array: np.ndarray, page: TiffPage, file: Path, notes: list[str]
+) -> tuple[np.ndarray, int | None]:
+    """Pixels as a page stores them to grey or RGB, by what the page says of them."""
     if page.planarconfig == 2 and array.ndim == 3:
         array = np.moveaxis(array, 0, -1)
     bits = stated_bits(page)
@@ -207,23 +293,43 @@ def stated_bits(page: TiffPage) -> int | None:
     return bits if 8 < bits < full and largest == 2**bits - 1 else None
 
 
-def _channel_planes(series: TiffPageSeries, file: Path, notes: list[str]) -> np.ndarray:
-    """Three or four planes, taken as red, green and blue (and alpha): how ImageJ and OME store colour."""
-    axes = series.axes
-    channels = series.shape[axes.index("C")]
-    if channels not in (3, 4):
-        raise InputError(f"'{file}' has {channels} channels; give the stained smear as one RGB image.")
-    if int(np.prod(series.shape)) > 4 * MAX_PIXELS:
+def _channel_planes(
+    tiff: TiffFile, series: TiffPageSeries, where: dict[str, np.intp], file: Path, notes: list[str]
+) -> np.ndarray:
+    """Three or four planes, taken as red, green and blue: how ImageJ and OME store colour."""
+    axes, channels = series.axes, series.shape[series.axes.index("C")]
+    names, fluorescence = _channel_names(tiff, tiff.series.index(series))
+    order = colour_order(names, channels, str(file), fluorescence)
+    if int(np.prod(series.shape, dtype=float)) > 4 * MAX_PIXELS:
         raise InputError(f"'{file}' holds a stack that is too large; save one plane of it as RGB.")
-    array = series.asarray()
-    first = tuple(slice(None) if axis in "CYX" else 0 for axis in axes)
-    left = [axis for axis in axes if axis in "CYX"]
-    if array[first].size < array.size:
-        notes.append("a stack of planes, the first one was used")
+    array = series.asarray()[tuple(where.get(axis, slice(None)) for axis in axes)]
+    left = [axis for axis in axes if axis not in where]
     notes.append("separate channels, used as red, green and blue")
     if channels == 4:
         notes.append("a fourth channel, dropped")
-    return np.transpose(array[first], [left.index(axis) for axis in "YXC"])[..., :3]
+    return np.transpose(array, [left.index(axis) for axis in "YXC"])[..., list(order)]
+
+
+def _channel_names(tiff: TiffFile, number: int) -> tuple[list[str], bool]:
+    """Names of the channels of a series by OME or ImageJ, and whether they are said to be fluorescence."""
+    if tiff.is_ome and tiff.ome_metadata:
+        found = _ome_elements(tiff.ome_metadata, number, [])
+        channels = [one for one in found if one.tag.rpartition("}")[2] == "Channel"]
+        emits = any(
+            "EmissionWavelength" in one.attrib
+            or "Fluor" in one.attrib
+            or one.get("ContrastMethod") == "Fluorescence"
+            for one in channels
+        )
+        return [one.get("Name", "") for one in channels], emits
+    if tiff.is_imagej and tiff.imagej_metadata:
+        tables = tiff.imagej_metadata.get("LUTs") or []
+        brightest = [np.asarray(table).reshape(3, -1)[:, -1] for table in tables]
+        pure = {(255, 0, 0): "red", (0, 255, 0): "green", (0, 0, 255): "blue"}
+        names = [pure.get((int(r), int(g), int(b)), "") for r, g, b in brightest]
+        labels = tiff.imagej_metadata.get("Labels") or []
+        return (names, False) if any(names) else ([str(label) for label in labels], False)
+    return [], False
 
 
 def _colours(array: np.ndarray, page: TiffPage, file: Path, notes: list[str], bits: int | None) -> np.ndarray:
@@ -308,25 +414,38 @@ def _has_alpha(page: TiffPage) -> bool:
     return len(page.extrasamples) == 1 and int(page.extrasamples[0]) in (1, 2)
 
 
-def pixel_size(
-    tiff: TiffFile, page: TiffPage, notes: list[str] | None = None
-) -> tuple[float | None, float | None]:
-    """Micrometres per pixel in x and y: OME, then Aperio, then ImageJ, then the resolution tags.
+def um_per_px_of(tiff: TiffFile, page: TiffPage, notes: list[str], number: int = 0) -> float | None:
+    """The plausible pixel size of a picture.
 
     Parameters
     ----------
     tiff : tifffile.TiffFile
     page : tifffile.TiffPage
-    notes : list of str, optional
-        A size that the file states and that cannot be read is appended.
+    notes : list of str
+        A size that the file states and that is not used is appended.
+    number : int
+        Of the series, for OME.
 
     Returns
     -------
-    x, y : float or None
+    float or None
+        um per pixel.
     """
-    found = [] if notes is None else notes
+    x, y = _pixel_size(tiff, page, notes, number)
+    # Only the metadata of microscopes state sizes in earnest: every program writes a resolution.
+    microscope = bool(tiff.is_ome or tiff.is_lsm or "MPP" in (page.description or ""))
+    return plausible_um_per_px(x, y, notes, microscope)
+
+
+def _pixel_size(
+    tiff: TiffFile, page: TiffPage, found: list[str], number: int
+) -> tuple[float | None, float | None]:
+    """Micrometres per pixel in x and y: OME, then LSM, Aperio, ImageJ, then the resolution tags."""
     if tiff.is_ome and tiff.ome_metadata:
-        return _ome_size(tiff.ome_metadata, found)
+        return _ome_size(tiff.ome_metadata, found, number)
+    if tiff.is_lsm and tiff.lsm_metadata:
+        metres = [tiff.lsm_metadata.get(f"VoxelSize{axis}") for axis in "XY"]
+        return metres[0] and metres[0] * 1e6, metres[1] and metres[1] * 1e6
     aperio = re.search(r"\bMPP\s*=\s*([0-9.,]+)", page.description or "")
     if aperio:
         size = _number(aperio.group(1), found)
@@ -338,7 +457,8 @@ def pixel_size(
     per_unit = {2: 25400.0, 3: 10000.0}.get(int(unit_tag.value) if unit_tag is not None else 2)
     if tiff.is_imagej and tiff.imagej_metadata:
         unit = str(tiff.imagej_metadata.get("unit", "")).strip().lower()
-        per_unit = UM_PER_UNIT.get(unit, per_unit)
+        # A unit such as "pixel" states no size, whatever the resolution tags say.
+        per_unit = UM_PER_UNIT.get(unit) if unit else per_unit
     return (None, None) if per_unit is None else (per_unit / x, per_unit / y)
 
 
@@ -350,17 +470,25 @@ def _ratio(page: TiffPage, code: int) -> float | None:
     return over / under if over > 0 and under > 0 else None
 
 
-def _ome_size(metadata: str, notes: list[str]) -> tuple[float | None, float | None]:
-    """Pixel sizes of an OME-XML text."""
+def _ome_elements(metadata: str, number: int, notes: list[str]) -> list[ElementTree.Element]:
+    """The ``Pixels`` of one image of an OME-XML text, and what is in it; nothing where there is none."""
     try:
         root = ElementTree.fromstring(metadata)
     except ElementTree.ParseError as error:
         notes.append(f"the OME metadata cannot be read ({error}): the pixel size is not taken from it")
+        return []
+    images = [one for one in root.iter() if one.tag.rpartition("}")[2] == "Pixels"]
+    if not images:
+        return []
+    return list(images[min(number, len(images) - 1)].iter())
+
+
+def _ome_size(metadata: str, notes: list[str], number: int = 0) -> tuple[float | None, float | None]:
+    """Pixel sizes of an OME-XML text."""
+    found = _ome_elements(metadata, number, notes)
+    if not found:
         return None, None
-    pixels = next((one for one in root.iter() if one.tag.rpartition("}")[2] == "Pixels"), None)
-    if pixels is None:
-        return None, None
-    x, y = (_ome_length(pixels.attrib, axis, notes) for axis in "XY")
+    x, y = (_ome_length(found[0].attrib, axis, notes) for axis in "XY")
     return x, y
 
 

@@ -143,19 +143,20 @@ def to_uint8(pixels: np.ndarray, source: str, notes: list[str], bits: int | None
         raise InputError(f"'{source}' holds values of type {pixels.dtype}; save it as an 8-bit RGB image.")
     if kind == "f":
         pixels = _finite(pixels, source, notes)
-    low, high, rule = _range(pixels, bits)
+    low, high, rule = value_range(pixels, bits)
     notes.append(f"{pixels.dtype.itemsize * 8}-bit {'real' if kind == 'f' else 'whole'} values, {rule}")
     above = int(np.count_nonzero(pixels > high))
     if above:
         notes.append(
             f"{above} {'value' if above == 1 else 'values'} above the white point {high:g}, taken as white"
         )
-    return _scale(pixels, low, high)
+    return scale_to_uint8(pixels, low, high)
 
 
 def _finite(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
     # Values such as -3.4e38 mark missing data, as NaN does (and their difference would overflow).
-    finite = np.isfinite(pixels) & (np.abs(pixels) < 1e30)
+    most = pixels.dtype.type(min(1e30, float(np.finfo(pixels.dtype).max)))
+    finite = np.isfinite(pixels) & (np.abs(pixels) <= most)
     if finite.all():
         return pixels
     if not finite.any():
@@ -166,8 +167,23 @@ def _finite(pixels: np.ndarray, source: str, notes: list[str]) -> np.ndarray:
     return np.where(finite, pixels, pixels[finite].min())
 
 
-def _range(pixels: np.ndarray, bits: int | None) -> tuple[float, float, str]:
-    """Values that become black and white, and the rule in words."""
+def value_range(pixels: np.ndarray, bits: int | None) -> tuple[float, float, str]:
+    """Find the values that become black and white.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        Finite numbers.
+    bits : int or None
+        Depth of whole numbers as the file states it.
+
+    Returns
+    -------
+    low, high : float
+        Black and white.
+    rule : str
+        What was done, in words.
+    """
     smallest, largest = float(pixels.min()), float(pixels.max())
     dark, bright = _usual_range(pixels)
     real = pixels.dtype.kind == "f"
@@ -200,7 +216,19 @@ def _usual_range(pixels: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _scale(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+def scale_to_uint8(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Scale values to 8 bit; what lies outside of the range becomes black or white.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+    low, high : float
+        Values that become black and white.
+
+    Returns
+    -------
+    numpy.ndarray, uint8
+    """
     if high <= low:
         return np.zeros(pixels.shape, np.uint8)
     out = np.empty(pixels.shape, np.uint8)

@@ -20,9 +20,19 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.io._common import DAMAGE, damaged, plausible_um_per_px, upright
-from napari_leukocls.io._tiff import read_tiff
+from napari_leukocls.io._common import DAMAGE, Picture, damaged, plausible_um_per_px, upright
+from napari_leukocls.io._tiff import read_tiff, stack_axes
 from napari_leukocls.io.convert import array_to_smear, check_size
+from napari_leukocls.io.formats import (
+    COMMON_BEGINNINGS,
+    FORMAT_SUFFIXES,
+    FORMATS,
+    Format,
+    format_of,
+    open_format,
+    read_format,
+)
+from napari_leukocls.io.planes import take_plane
 from napari_leukocls.types import SmearImage
 
 #: Suffixes of the images that are searched for in a folder, lower case.
@@ -39,33 +49,37 @@ IMAGE_SUFFIXES = frozenset(
         ".gif",
         ".webp",
         ".jp2",
+        ".j2k",
+        ".avif",
         ".ppm",
         ".pgm",
+        ".lsm",
+        *FORMAT_SUFFIXES,
     }
 )
 # Formats that Pillow may decode here; none that runs a program (EPS).
-_PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM")
-#: Formats of the trade that are not read, by suffix: what they are called, and what their programs export.
+_PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "JPEG2000", "PPM", "AVIF")
+#: Formats that no library reads here, by suffix: what they are called, and what their programs export.
 FOREIGN_FORMATS = {
-    ".heic": ("an HEIC picture", "save it as JPEG or PNG"),
-    ".heif": ("an HEIF picture", "save it as JPEG or PNG"),
-    ".avif": ("an AVIF picture", "save it as JPEG or PNG"),
-    ".czi": ("a Zeiss CZI file", "export it as OME-TIFF in ZEN"),
-    ".lsm": ("a Zeiss LSM file", "export it as TIFF in ZEN"),
-    ".zvi": ("a Zeiss ZVI file", "export it as TIFF in ZEN"),
-    ".nd2": ("a Nikon ND2 file", "export it as TIFF in NIS-Elements"),
-    ".lif": ("a Leica LIF file", "export it as TIFF in LAS X"),
-    ".vsi": ("an Olympus VSI slide", "export it as TIFF in OlyVIA or cellSens"),
     ".oir": ("an Olympus OIR file", "export it as TIFF in cellSens"),
     ".oib": ("an Olympus OIB file", "export it as TIFF in cellSens"),
-    ".dcm": ("a DICOM file", "export it as TIFF"),
+    ".oif": ("an Olympus OIF file", "export it as TIFF in cellSens"),
+    ".ims": ("an Imaris file", "export it as TIFF in Imaris"),
+    ".jxl": ("a JPEG XL picture", "save it as JPEG or PNG"),
     ".dng": ("a camera's raw DNG file", "export it as TIFF"),
     ".cr2": ("a camera's raw CR2 file", "export it as TIFF"),
+    ".cr3": ("a camera's raw CR3 file", "export it as TIFF"),
     ".nef": ("a camera's raw NEF file", "export it as TIFF"),
     ".arw": ("a camera's raw ARW file", "export it as TIFF"),
+    ".orf": ("a camera's raw ORF file", "export it as TIFF"),
+    ".rw2": ("a camera's raw RW2 file", "export it as TIFF"),
+    ".raf": ("a camera's raw RAF file", "export it as TIFF"),
+    ".pef": ("a camera's raw PEF file", "export it as TIFF"),
     ".pdf": ("a PDF document", "save its pictures as PNG, JPEG or TIFF"),
     ".psd": ("a Photoshop file", "save it as TIFF or PNG"),
 }
+# Files that begin as a TIFF does, and whose first picture is a preview.
+_PREVIEW_FIRST = frozenset({".dng", ".cr2", ".nef", ".arw", ".orf", ".rw2", ".pef"})
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SAVE_AS = "save it as PNG, JPEG or TIFF"
@@ -75,8 +89,13 @@ FLAT_LINES = 16
 _pillow_limit = threading.Lock()
 
 
-def read_image(path: str | os.PathLike[str], slide_id: str | None = None) -> SmearImage:
-    """Read one field.
+def read_image(
+    path: str | os.PathLike[str],
+    slide_id: str | None = None,
+    plane: int | str = "first",
+    turned: bool = True,
+) -> SmearImage:
+    """Read one field: this function decides what a file is, and how it becomes pixels.
 
     Parameters
     ----------
@@ -84,36 +103,135 @@ def read_image(path: str | os.PathLike[str], slide_id: str | None = None) -> Sme
         An image file.
     slide_id : str, optional
         Goes into the result; by default the name of the file without its suffix.
+    plane : int or str
+        Of a stack (depths, times, pages, frames): a number from 1, or one of `napari_leukocls.io.planes.PLANES`.
+    turned : bool
+        Whether the image is turned upright by its EXIF orientation.
 
     Returns
     -------
     SmearImage
-        8-bit RGB, turned upright by its EXIF orientation, with the pixel size if the file states a plausible
-        one, and with a note on each conversion.
+        8-bit RGB, with the pixel size if the file states a plausible one, and with a note on each conversion.
 
     Raises
     ------
     InputError
-        If the file is missing, empty, damaged, no image, too small or too large.
+        If the file is missing, empty, damaged, no image, too small or too large, or has no such plane.
     """
     file = Path(path)
-    head = _head(file)
+    head = read_head(file)
     try:
-        if head.startswith(_TIFF_MAGIC):
-            tiff = read_tiff(file)
-            array, um_per_px, notes, bits = tiff.array, tiff.um_per_px, tiff.notes, tiff.bits
+        kind = kind_of(file, head)
+        if isinstance(kind, Format):
+            picture = read_format(kind, file, plane)
+        elif kind == "tiff":
+            picture = read_tiff(file, plane)
         else:
-            array, um_per_px, notes = _read_pillow(file, head)
-            bits = None
+            picture = _read_pillow(file, head, plane)
+        pixels = upright(picture.array, picture.orientation) if turned else picture.array
         return array_to_smear(
-            array, slide_id or file.stem, source=str(file), um_per_px=um_per_px, notes=tuple(notes), bits=bits
+            pixels,
+            slide_id or file.stem,
+            source=str(file),
+            um_per_px=picture.um_per_px,
+            notes=tuple(picture.notes),
+            bits=picture.bits,
         )
     except MemoryError as error:
         raise InputError(f"'{file}' does not fit into memory; save it as smaller fields.") from error
 
 
-def _head(file: Path) -> bytes:
-    """The first bytes of a file, or the error that says why it cannot be read."""
+def kind_of(file: Path, head: bytes) -> Format | str:
+    """What a file is, by its first bytes; by its name only where they do not tell.
+
+    Parameters
+    ----------
+    file : Path
+    head : bytes
+        The first bytes of the file.
+
+    Returns
+    -------
+    Format or str
+        A format with a module of its own, ``tiff``, or ``picture`` for all that Pillow reads.
+
+    Raises
+    ------
+    InputError
+        If it is a camera's raw file, whose first picture is a preview.
+    """
+    found = format_of(file, head)
+    if found is not None:
+        return found
+    if head.startswith(_TIFF_MAGIC):
+        if file.suffix.lower() in _PREVIEW_FIRST:
+            raise _foreign(file)
+        return "tiff"
+    return "picture"
+
+
+def begins_as_picture(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a picture that is read here.
+
+    Parameters
+    ----------
+    head : bytes
+        The first 4096 bytes, or all of a shorter file.
+
+    Returns
+    -------
+    bool
+    """
+    return head.startswith((*COMMON_BEGINNINGS, *_TIFF_MAGIC)) or any(one.begins(head) for one in FORMATS)
+
+
+def plane_axes(path: str | os.PathLike[str]) -> tuple[tuple[str, int], ...]:
+    """The axes of an image file other than height, width and the colours of a pixel.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    tuple of (str, int)
+        Letter and length of each; "C" stands for separate channels that are one picture together. Empty where
+        there is a single plane, or the file cannot be read.
+    """
+    file = Path(path)
+    try:
+        head = read_head(file)
+        kind = kind_of(file, head)
+        if kind == "tiff":
+            return stack_axes(file)
+        if isinstance(kind, Format):
+            with open_format(kind, file) as opened:
+                planes = opened.planes
+        else:
+            with _quiet(), _open(file) as image:
+                planes = int(getattr(image, "n_frames", 1))
+    except (InputError, *DAMAGE):
+        return ()
+    return (("Q", planes),) if planes > 1 else ()
+
+
+def read_head(file: Path) -> bytes:
+    """The first bytes of a file.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    bytes
+        At least one, at most 4096.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, is no file, or is empty.
+    """
     try:
         if file.is_dir():
             os.scandir(file).close()
@@ -137,28 +255,33 @@ def _head(file: Path) -> bytes:
 
 
 def _kinds() -> str:
-    return "PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000"
+    return "PNG, JPEG, TIFF, BMP, GIF, WebP, AVIF, JPEG 2000"
 
 
-def _read_pillow(file: Path, head: bytes) -> tuple[np.ndarray, float | None, list[str]]:
+def _read_pillow(file: Path, head: bytes, plane: int | str) -> Picture:
     notes: list[str] = []
     try:
         with _quiet(), _open(file) as image:
             check_size(*image.size, str(file))
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1:
-                notes.append(f"{frames} frames, the first one was used")
             um_per_px = _pillow_um_per_px(image, notes)
             orientation = int(image.getexif().get(0x0112, 1))
             deep = image.format == "PNG" and head[24:25] == b"\x10"
-            array = _decode_deep_png(file) if deep else _pillow_array(image, file, notes)
+
+            def read(index: int) -> np.ndarray:
+                # An animation's decoder goes forward only: the first frame is the one that is there.
+                if index or getattr(image, "n_frames", 1) > 1:
+                    image.seek(index)
+                return _decode_deep_png(file) if deep else _pillow_array(image, file, notes)
+
+            frames = 1 if deep else int(getattr(image, "n_frames", 1))
+            array = take_plane(read, frames, plane, notes, str(file), "frames")
             if image.format == "JPEG":
                 notes += _flat_end(array)
     except UnidentifiedImageError as error:
         raise _not_an_image(file, head) from error
     except DAMAGE as error:
         raise damaged(file, error) from error
-    return upright(array, orientation), um_per_px, notes
+    return Picture(array, um_per_px, list(dict.fromkeys(notes)), None, orientation)
 
 
 def _flat_end(pixels: np.ndarray) -> list[str]:
@@ -231,10 +354,14 @@ def _pillow_um_per_px(image: Image.Image, notes: list[str]) -> float | None:
     return plausible_um_per_px(25400 / float(dpi[0]), 25400 / float(dpi[1]), notes)
 
 
+def _foreign(file: Path) -> InputError:
+    name, export = FOREIGN_FORMATS[file.suffix.lower()]
+    return InputError(f"'{file}' is {name}, which is not read: {export}.")
+
+
 def _not_an_image(file: Path, head: bytes) -> InputError:
     if file.suffix.lower() in FOREIGN_FORMATS:
-        name, export = FOREIGN_FORMATS[file.suffix.lower()]
-        return InputError(f"'{file}' is {name}, which is not read: {export}.")
+        return _foreign(file)
     try:
         head.decode("utf-8")
         text = b"\0" not in head

@@ -13,7 +13,8 @@ from pathlib import Path
 from natsort import natsorted, ns
 
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.io.images import FOREIGN_FORMATS, IMAGE_SUFFIXES
+from napari_leukocls.io.formats import one_per_series
+from napari_leukocls.io.images import FOREIGN_FORMATS, IMAGE_SUFFIXES, begins_as_picture
 from napari_leukocls.io.slides import SCANNER_SUFFIXES, is_zarr
 
 # Names that Windows keeps for devices, and names of the files beside the folders of the slides.
@@ -51,8 +52,9 @@ def expand_inputs(items: Iterable[str | os.PathLike[str] | SlideInput]) -> list[
     """Expand files, folders and globs to slides, one for each image.
 
     A folder stands for its images (not those of its subfolders), in natural order: ``field 2`` before
-    ``field 10``. Images in formats that are not read (HEIC, CZI and others) become slides, too, which fail when they
-    are read: nothing in a folder is passed over in silence. ``labels.tif`` and ``overlay.png`` beside a ``run.json``
+    ``field 10``. Images in formats that are not read (raw files of cameras, and others) become slides, too, which fail
+    when they are read: nothing in a folder is passed over in silence. A file without a suffix is an image if it begins
+    as one. The files of one DICOM whole slide are one slide. ``labels.tif`` and ``overlay.png`` beside a ``run.json``
     are results of an earlier analysis, and no images. An image that is named twice is taken once. No image is read
     here: a path that does not exist becomes a slide that fails when it is read, so that the other slides are still
     analysed.
@@ -113,6 +115,9 @@ def slide_name(path: Path) -> str:
     str
         Without the suffix; it may be no valid name of a folder.
     """
+    if path.suffix[1:].isdecimal():
+        # The names of DICOM files are numbers with points between them.
+        return path.name
     return re.sub(r"\.ome$", "", path.stem, flags=re.IGNORECASE) or path.name
 
 
@@ -155,7 +160,7 @@ def _paths(item: str) -> list[Path]:
         images = sorted(entry for entry in entries if _is_image(entry))
     except OSError:
         return [path]
-    return natsorted(images, alg=ns.PATH | ns.IGNORECASE) or [path]
+    return one_per_series(natsorted(images, alg=ns.PATH | ns.IGNORECASE)) or [path]
 
 
 def _is_image(path: Path) -> bool:
@@ -166,8 +171,21 @@ def _is_image(path: Path) -> bool:
         return kind == ".zarr" and is_zarr(path)
     if path.name in _RESULTS and (path.parent / "run.json").is_file():
         return False
-    read = IMAGE_SUFFIXES | SCANNER_SUFFIXES | {".btf"}
-    return kind in read | FOREIGN_FORMATS.keys() and (path.is_file() or path.is_symlink())
+    if not (path.is_file() or path.is_symlink()):
+        return False
+    read = IMAGE_SUFFIXES | SCANNER_SUFFIXES | {".btf", ".tf8", ".tf2"}
+    return kind in read | FOREIGN_FORMATS.keys() or _is_unnamed_picture(path)
+
+
+def _is_unnamed_picture(path: Path) -> bool:
+    """Whether a file whose name states no kind begins as a picture does: archives of DICOM have such names."""
+    if path.suffix and not path.suffix[1:].isdecimal():
+        return False
+    try:
+        with open(path, "rb") as stream:
+            return begins_as_picture(stream.read(4096))
+    except OSError:
+        return False
 
 
 def _unique(slides: list[SlideInput]) -> list[SlideInput]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,37 @@ def test_a_folder_gives_its_images_in_natural_order(folder: Path) -> None:
     assert _ids(expand_inputs([str(folder)])) == ["F1", "f2", "f10"]
 
 
-@pytest.mark.parametrize("name", ["IMG_0412.HEIC", "smear 3.czi", "field7.nd2", "a.lif", "b.vsi", "c.dcm"])
-def test_pictures_of_other_formats_in_a_folder_fail_by_name(folder: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "library", "words"),
+    [
+        ("IMG_0412.HEIC", "pillow_heif", r"is an HEIC picture: to read it, run pip install .*\[heic\]'"),
+        ("smear 3.czi", "pylibCZIrw", r"is a Zeiss CZI file: to read it, run pip install .*\[czi\]'"),
+        ("field7.nd2", "nd2", r"\[nd2\]', or export it as TIFF in NIS-Elements"),
+        ("a.lif", "liffile", r"\[lif\]', or export it as TIFF in LAS X"),
+        ("b.vsi", "slideio", r"\[vsi\]', or export it as TIFF in OlyVIA or cellSens"),
+        ("c.dcm", "pydicom", r"\[dicom\]', or export it as TIFF"),
+        ("d.cr2", "", "a camera's raw CR2 file, which is not read: export it as TIFF"),
+    ],
+)
+def test_pictures_of_other_formats_in_a_folder_fail_by_name(
+    folder: Path, name: str, library: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [one for one in sys.modules if one.startswith("napari_leukocls.io.formats.")]:
+        if not module.endswith(".base"):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, library, None)
     (folder / name).write_bytes(b"\0\1\2\3" * 100)
     (slide,) = [one for one in expand_inputs([folder]) if one.fields[0].name == name]
-    with pytest.raises(InputError, match="which is not read: (save|export) it as"):
+    with pytest.raises(InputError, match=words):
         read_image(slide.fields[0])
+
+
+def test_a_file_without_a_suffix_is_known_by_its_first_bytes(folder: Path) -> None:
+    (folder / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    (folder / "1.2.840").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    (folder / "README").write_text("not a picture")
+    assert {"IM0001", "1.2.840"} <= set(_ids(expand_inputs([folder])))
+    assert "README" not in _ids(expand_inputs([folder]))
 
 
 def test_results_of_an_earlier_analysis_are_no_slides(folder: Path) -> None:

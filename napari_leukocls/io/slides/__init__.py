@@ -9,19 +9,20 @@ from pathlib import Path
 from napari_leukocls.errors import InputError
 from napari_leukocls.io._common import DAMAGE, damaged
 from napari_leukocls.io.convert import MAX_PIXELS, MIN_SIDE_PX
-from napari_leukocls.io.images import read_image
+from napari_leukocls.io.formats import Format
+from napari_leukocls.io.images import kind_of, read_head, read_image
 from napari_leukocls.io.slides.base import MAX_SLIDE_PIXELS, SlideImage
 from napari_leukocls.types import SmearImage
 
 #: Formats of scanners, read by OpenSlide.
 SCANNER_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif"})
-_TIFF = frozenset({".tif", ".tiff", ".btf", ".tf8", ".tf2"})
 
 
 def is_slide(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a whole slide, rather than a field that is read at once.
 
-    Slides are the formats of scanners, OME-Zarr, and a TIFF that is large or is a pyramid of tiles.
+    Slides are the formats of scanners, OME-Zarr, a TIFF that is large or is a pyramid of tiles, and a file of CZI,
+    VSI or DICOM that is large or that a scanner made.
 
     Parameters
     ----------
@@ -36,7 +37,16 @@ def is_slide(path: str | os.PathLike[str]) -> bool:
         return True
     if file.is_dir():
         return is_zarr(file)
-    if file.suffix.lower() not in _TIFF or not file.is_file():
+    try:
+        kind = kind_of(file, read_head(file))
+    except InputError:
+        # Reading it as a field raises the error.
+        return False
+    if isinstance(kind, Format):
+        from napari_leukocls.io.slides.formats import is_large_or_scanned
+
+        return is_large_or_scanned(kind, file)
+    if kind != "tiff":
         return False
     from napari_leukocls.io.slides.tiff import is_large_or_pyramid
 
@@ -101,6 +111,11 @@ def _opened(file: Path) -> SlideImage:
         from napari_leukocls.io.slides.openslide import open_scanner
 
         return open_scanner(file)
+    kind = kind_of(file, read_head(file))
+    if isinstance(kind, Format):
+        from napari_leukocls.io.slides.formats import FormatSlide
+
+        return FormatSlide(kind, file)
     from napari_leukocls.io.slides.tiff import TiffSlide
 
     return TiffSlide(file)
@@ -120,7 +135,12 @@ def _check(slide: SlideImage) -> None:
         )
 
 
-def read_smear(path: str | os.PathLike[str], slide_id: str | None = None) -> tuple[SmearImage, bool]:
+def read_smear(
+    path: str | os.PathLike[str],
+    slide_id: str | None = None,
+    plane: int | str = "first",
+    turned: bool = True,
+) -> tuple[SmearImage, bool]:
     """Read a field, or a whole slide that is small enough to be read at once.
 
     Parameters
@@ -129,6 +149,10 @@ def read_smear(path: str | os.PathLike[str], slide_id: str | None = None) -> tup
         An image file, or an OME-Zarr folder.
     slide_id : str, optional
         Goes into the result; by default the name of the file without its suffix.
+    plane : int or str
+        Of a stack, as `read_image` takes it; of a whole slide the first plane is read.
+    turned : bool
+        Whether the image is turned upright by its EXIF orientation.
 
     Returns
     -------
@@ -143,7 +167,7 @@ def read_smear(path: str | os.PathLike[str], slide_id: str | None = None) -> tup
         If it cannot be read (see `read_image` and `open_slide`), or is a slide of more than 400 megapixels.
     """
     if not is_slide(path):
-        return read_image(path, slide_id), False
+        return read_image(path, slide_id, plane, turned), False
     with open_slide(path) as slide:
         height, width, _ = slide.shape
         if height * width > MAX_PIXELS:

@@ -11,8 +11,8 @@ import numpy as np
 import tifffile
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.io._common import DAMAGE, plausible_um_per_px
-from napari_leukocls.io._tiff import check_whole, pixel_size
+from napari_leukocls.io._common import DAMAGE
+from napari_leukocls.io._tiff import check_whole, um_per_px_of
 from napari_leukocls.io.convert import MAX_PIXELS
 from napari_leukocls.io.slides.base import FIELD_PIXELS, MAX_TILE_PIXELS, Level, SlideImage
 
@@ -78,7 +78,7 @@ class TiffSlide(SlideImage):
                 for each in pages:
                     self._check_page(each, file)
             notes: list[str] = []
-            self.um_per_px = plausible_um_per_px(*pixel_size(self._tiff, page), notes)
+            self.um_per_px = um_per_px_of(self._tiff, page, notes)
             self._white = self._largest_value()
             if self._white != 255:
                 notes.append(f"{page.dtype} values, scaled from 0-{self._white} to 8 bit")

@@ -237,7 +237,7 @@ class AnalyseForm(QWidget):
         layer = self.chosen_layer()
         if layer is None:
             raise InputError(Analyse.NO_LAYER)
-        image = smear_of(layer)
+        image = smear_of(layer, self._viewer.dims.point)
         return Request(image, self.config(), self._region(layer))
 
     def _region(self, layer: Image) -> Region | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import npe2
 import numpy as np
 import pandas as pd
 from napari.utils.colormaps import DirectLabelColormap
@@ -13,7 +16,9 @@ from napari.utils.colormaps import label_colormap as napari_colormap
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.convert import array_to_smear
+from napari_leukocls.io.images import plane_axes
 from napari_leukocls.io.inputs import safe_id
+from napari_leukocls.io.slides import read_smear
 from napari_leukocls.measurement.fine import CLASSES, FINE, depth_of, shown_classes
 from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
 from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX, FieldResult, SmearImage
@@ -30,6 +35,8 @@ METADATA_KEY = "leukocls"
 MAX_COLOURED = 65_000
 #: Pixels of the largest image that is copied into memory.
 MAX_WINDOW_PIXELS = 100_000_000
+# Plugins whose layers are traced back to their file.
+_PLUGIN, _NAPARI = "napari-leukocls", "napari"
 _UNKNOWN = (0.5, 0.5, 0.5, 1.0)
 
 _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
@@ -234,13 +241,19 @@ def _top(result: FieldResult) -> int:
     return int(result.cells["cell_id"].max()) if len(result.cells) else 0
 
 
-def smear_of(layer: Image) -> SmearImage:
+def smear_of(layer: Image, point: Sequence[float] | None = None) -> SmearImage:
     """Copy the image of a layer, so that it can be analysed outside the main thread.
+
+    A layer that was opened from a file and not changed since gives what the command line reads from that file: the
+    same pixels, pixel size and notes.
 
     Parameters
     ----------
     layer : napari.layers.Image
-        Two-dimensional, RGB or grey; of a multiscale layer the full resolution is taken.
+        RGB or grey; of a multiscale layer the full resolution is taken.
+    point : sequence of float, optional
+        What the viewer shows, in world coordinates (``viewer.dims.point``): of a stack, the plane there is taken; the
+        first one by default.
 
     Returns
     -------
@@ -249,25 +262,111 @@ def smear_of(layer: Image) -> SmearImage:
     Raises
     ------
     InputError
-        Where the layer shows no single plane.
+        Where the layer is a whole slide that is too large, shows another picture than its file holds, or its file
+        holds none of a smear.
     """
     data = layer.data[0] if layer.multiscale else layer.data
-    if data.shape[0] * data.shape[1] > MAX_WINDOW_PIXELS:
+    height, width = _height_and_width(layer)
+    if height * width > MAX_WINDOW_PIXELS:
         raise InputError(
-            f"the layer '{layer.name}' is a whole slide of {data.shape[1]} x {data.shape[0]} pixels: analyse "
+            f"the layer '{layer.name}' is a whole slide of {width} x {height} pixels: analyse "
             "it in the Batch dock, or with leukocls analyze."
         )
-    if layer.ndim != 2:
-        raise InputError(
-            f"the layer '{layer.name}' has {layer.ndim} dimensions: choose a single image "
-            "(split a stack with Layers > Split Stack)."
-        )
-    source = str(layer.metadata.get("source") or layer.source.path or layer.name)
-    notes = tuple(layer.metadata.get("notes", ()))
+    shown = _shown(layer, data, point)
+    from_file = _smear_of_file(layer, data, shown)
+    if from_file is not None:
+        return from_file
+    notes = list(layer.metadata.get("notes", ()))
+    planes = int(np.prod(data.shape[: len(shown)], dtype=int))
+    if planes > 1:
+        number = int(np.ravel_multi_index(shown, data.shape[: len(shown)])) + 1
+        notes.append(f"{planes} planes, number {number} was used")
     # This function makes the copy.
     return array_to_smear(
-        np.asarray(data), safe_id(layer.name), source=source, um_per_px=pixel_size_um(layer), notes=notes
+        np.asarray(data[shown]),
+        safe_id(layer.name),
+        source=_source(layer),
+        um_per_px=pixel_size_um(layer),
+        notes=tuple(notes),
     )
+
+
+def _source(layer: Image) -> str:
+    return str(layer.metadata.get("source") or layer.source.path or layer.name)
+
+
+def _height_and_width(layer: Image) -> tuple[int, int]:
+    """Of the picture at full resolution: the last two axes but that of the colours."""
+    shape = layer.data[0].shape if layer.multiscale else layer.data.shape
+    height, width = shape[-3:-1] if layer.rgb else shape[-2:]
+    return int(height), int(width)
+
+
+def _shown(layer: Image, data: Any, point: Sequence[float] | None) -> tuple[int, ...]:
+    """Index of the plane that is shown, along the axes before height and width; empty where there are none."""
+    outer = layer.ndim - 2
+    if outer <= 0:
+        return ()
+    if point is None:
+        return (0,) * outer
+    # The viewer may have more dimensions than the layer, which lies in the last ones.
+    where = np.asarray(layer.world_to_data(np.asarray(point, float)[-layer.ndim :]), float)[:outer]
+    return tuple(
+        int(np.clip(np.rint(value), 0, size - 1)) for value, size in zip(where, data.shape, strict=False)
+    )
+
+
+def _smear_of_file(layer: Image, data: Any, shown: tuple[int, ...]) -> SmearImage | None:
+    """The smear as the command line reads it from the layer's file; None where the layer's own pixels are taken."""
+    path = layer.source.path
+    if not path or not Path(path).exists() or layer.source.reader_plugin not in (_PLUGIN, _NAPARI):
+        return None
+    plane = _plane_of_file(path, data.shape, shown)
+    if plane is None:
+        return None
+    own = layer.source.reader_plugin == _PLUGIN
+    try:
+        # napari's own reader shows pictures as they are stored, not turned by their EXIF orientation.
+        smear, _ = read_smear(path, safe_id(layer.name), plane, turned=own)
+    except InputError:
+        if own or _is_as_read(layer, data):
+            raise
+        return None
+    pixels = np.asarray(data[shown])
+    same = pixels.shape == smear.pixels.shape and np.array_equal(pixels, smear.pixels)
+    if not same and not _is_as_read(layer, data):
+        return None
+    if smear.pixels.shape[:2] != _height_and_width(layer):
+        raise InputError(
+            f"the layer '{layer.name}' does not show the picture that its file holds ({smear.pixels.shape[1]} x "
+            f"{smear.pixels.shape[0]} pixels) but another one, or a smaller copy: open the file with Leukocls "
+            "(File > Open with Plugin), or save the picture as PNG."
+        )
+    return replace(smear, source=_source(layer), um_per_px=pixel_size_um(layer) or smear.um_per_px)
+
+
+def _plane_of_file(path: str, shape: tuple[int, ...], shown: tuple[int, ...]) -> int | str | None:
+    """Number of the shown plane within the layer's file; None where the layer has other axes than the file."""
+    outer = shape[: len(shown)]
+    axes = plane_axes(path)
+    counts = [n for axis, n in axes if axis != "C"]
+    if tuple(n for _, n in axes) == outer:
+        index = [at for at, (axis, _) in zip(shown, axes, strict=True) if axis != "C"]
+        return int(np.ravel_multi_index(index, counts)) + 1 if counts else "first"
+    if int(np.prod(outer, dtype=int)) == 1:
+        return "first"
+    return shown[0] + 1 if outer == (int(np.prod(counts)),) else None
+
+
+def _is_as_read(layer: Image, data: Any) -> bool:
+    """Whether a layer still holds what napari's own reader reads from its file."""
+    if layer.source.reader_plugin != _NAPARI:
+        return False
+    try:
+        found = npe2.read([str(layer.source.path)], stack=False, plugin_name=_NAPARI)
+        return bool(np.array_equal(np.asarray(found[0][0]), np.asarray(data)))
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError):
+        return False
 
 
 def pixel_size_um(layer: Image) -> float | None:
@@ -283,7 +382,7 @@ def pixel_size_um(layer: Image) -> float | None:
         None if the layer has no unit of length, or a size that is not plausible.
     """
     unit = str(layer.units[-1]).lower().replace("µ", "u")
-    if unit not in _UM or layer.ndim != 2:
+    if unit not in _UM:
         return None
     steps = np.abs(np.asarray(layer.scale, float)[-2:])
     size = float(steps.mean() * _UM[unit])
@@ -302,6 +401,15 @@ def placement_of(layer: Image) -> dict[str, Any]:
     dict of str to object
         Arguments for napari's ``add_...`` methods.
     """
+    if layer.ndim > 2:
+        # A layer on a stack lies in its last two axes.
+        return {
+            "scale": layer.scale[-2:],
+            "translate": layer.translate[-2:],
+            "rotate": np.asarray(layer.rotate)[-2:, -2:],
+            "affine": layer.affine.set_slice([layer.ndim - 2, layer.ndim - 1]),
+            "units": layer.units[-2:],
+        }
     return {
         "scale": layer.scale,
         "translate": layer.translate,
@@ -324,8 +432,8 @@ def image_shape(layer: Image) -> tuple[int, ...]:
     tuple of int
         Height and width in pixels, and channels if there are any.
     """
-    value: tuple[int, ...] = layer.data[0].shape if layer.multiscale else layer.data.shape
-    return value
+    colours = (layer.data[0] if layer.multiscale else layer.data).shape[-1:] if layer.rgb else ()
+    return _height_and_width(layer) + tuple(int(n) for n in colours)
 
 
 def box_in_view(layer: Image) -> tuple[float, float, float, float]:
@@ -340,9 +448,9 @@ def box_in_view(layer: Image) -> tuple[float, float, float, float]:
     tuple of float
         y0, x0, y1, x1 in pixels at full resolution, half-open.
     """
-    corners = np.asarray(layer.corner_pixels, float)[:, :2]
+    corners = np.asarray(layer.corner_pixels, float)[:, -2:]
     if layer.multiscale:
-        corners = corners * layer.downsample_factors[layer.data_level][:2]
+        corners = corners * layer.downsample_factors[layer.data_level][layer.ndim - 2 : layer.ndim]
     (y0, x0), (y1, x1) = corners[0], corners[1] + 1
     return y0, x0, y1, x1
 
