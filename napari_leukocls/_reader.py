@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from dask.delayed import delayed
 
-from napari_leukocls.io.images import plane_axes, read_image
+from napari_leukocls.io.images import is_picture, plane_axes, read_image
 from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.io.slides.base import LazyPixels
@@ -42,9 +42,7 @@ def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | 
     given = _several(path)
     if given and all(_results_folder(one) is not None for one in given):
         return read_results
-    if not given or not all(Path(one).is_file() or is_slide(one) for one in given):
-        return None
-    return read_images if all(Path(one).suffix.lower() != ".csv" for one in given) else None
+    return read_images if given and all(is_picture(one) or is_slide(one) for one in given) else None
 
 
 def read_images(path: PathOrPaths) -> list[LayerData]:

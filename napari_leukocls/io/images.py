@@ -170,6 +170,24 @@ def kind_of(file: Path, head: bytes) -> Format | str:
     return "picture"
 
 
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is to be read as a picture, by its first bytes, or by its name for the formats of microscopes.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        head = read_head(Path(path))
+    except InputError:
+        return False
+    return begins_as_picture(head) or Path(path).suffix.lower() in FORMAT_SUFFIXES
+
+
 def begins_as_picture(head: bytes) -> bool:
     """Whether the first bytes of a file are those of a picture that is read here.
 

@@ -107,7 +107,16 @@ FORMATS = (
 #: Suffixes of all these formats.
 FORMAT_SUFFIXES = tuple(suffix for one in FORMATS for suffix in one.suffixes)
 #: First bytes of common pictures: what a file is named does not count, then.
-COMMON_BEGINNINGS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"RIFF", b"\0\0\0\x0cjP")
+COMMON_BEGINNINGS = (
+    b"\x89PNG\r\n",
+    b"\xff\xd8\xff",
+    b"GIF87a",
+    b"GIF89a",
+    b"RIFF",
+    b"\0\0\0\x1cftypavif",
+    b"\0\0\0 ftypavif",
+    b"\0\0\0\x0cjP",
+)
 
 
 def format_of(file: Path, head: bytes) -> Format | None:

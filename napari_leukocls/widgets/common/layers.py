@@ -311,9 +311,8 @@ def _shown(layer: Image, data: Any, point: Sequence[float] | None) -> tuple[int,
         return (0,) * outer
     # The viewer may have more dimensions than the layer, which lies in the last ones.
     where = np.asarray(layer.world_to_data(np.asarray(point, float)[-layer.ndim :]), float)[:outer]
-    return tuple(
-        int(np.clip(np.rint(value), 0, size - 1)) for value, size in zip(where, data.shape, strict=False)
-    )
+    last = np.array(data.shape[:outer]) - 1
+    return tuple(int(n) for n in np.clip(np.rint(where), 0, last))
 
 
 def _smear_of_file(layer: Image, data: Any, shown: tuple[int, ...]) -> SmearImage | None:
