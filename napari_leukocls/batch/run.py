@@ -129,7 +129,7 @@ def renamed(slides: Sequence[SlideInput]) -> dict[str, tuple[str, ...]]:
     dict of str to tuple of str
         A line by the id of the slide.
     """
-    notes = {}
+    notes: dict[str, tuple[str, ...]] = {}
     for slide in slides:
         if len(slide.fields) != 1:
             continue

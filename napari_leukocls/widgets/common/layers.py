@@ -304,7 +304,7 @@ def _height_and_width(layer: Image) -> tuple[int, int]:
 
 def _shown(layer: Image, data: Any, point: Sequence[float] | None) -> tuple[int, ...]:
     """Index of the plane that is shown, along the axes before height and width; empty where there are none."""
-    outer = layer.ndim - 2
+    outer: int = layer.ndim - 2
     if outer <= 0:
         return ()
     if point is None:
