@@ -136,6 +136,9 @@ class Predictions:
         At or above it a cell needs review.
     fine : FineShares, optional
         Of the finer classes, if they were asked for.
+    differences : numpy.ndarray, (N, K), float32
+        How the picture of each cell differs from known cells of its class, for the test of the whole slide
+        (`napari_leukocls.classification.familiarity`); no column if the model has no such test.
     """
 
     classes: tuple[str, ...]
@@ -143,6 +146,7 @@ class Predictions:
     ood_score: np.ndarray
     ood_threshold: float
     fine: FineShares | None = None
+    differences: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

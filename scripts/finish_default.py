@@ -1,11 +1,18 @@
-"""Make the bundled classifiers of trained weights; temperature, thresholds and out-of-distribution score come
-from validation.
+"""Make the bundled classifiers of trained weights: temperature, thresholds, the unknown score, the test of slides.
 
-    python -m scripts.finish_default --pack FOLDER --run A B --join ensemble --mean --name accurate
-    python -m scripts.finish_default --pack FOLDER --run A B --join mean --name default
+    python -m scripts.finish_default --pack FOLDER --run A B --name default \\
+        --trained pbc pbc_full raabin bcisc krd bccd \\
+        --left-out pbc=LOLO/pbc raabin=LOLO/raabin bcisc=LOLO/bcisc krd=LOLO/krd bccd=LOLO/bccd --check tecom \\
+        --classes raabin=scripts/raabin_classes.csv bccd=../shared/data/bccd/subtypes.csv \\
+        bcisc=../shared/data/bcisc/labels.csv
 
-The test part (the hold-out) is touched by ``leukocls evaluate`` alone, afterwards; ``--metrics`` puts its figures
-into the card.
+``--trained`` names the sets of the pack that the runs were trained on; the score of unknown cells and the reference of
+the test of slides are fitted on their training cells. ``--left-out SET=RUN`` is a run that never saw the set:
+temperature and thresholds are fitted on its predictions of the set, beside the validation cells of the largest
+trained set. Each left-out set is measured with values fitted without it; the table is printed and is in the card.
+``--check`` names sets that are measured only. ``--classes SET=CSV`` gives the classes (and slides) of sets whose pack
+has none. A finished model's folder can stand for a run. ``--metrics`` puts the figures of ``leukocls evaluate`` on the
+hold-out into the card.
 """
 
 from __future__ import annotations
@@ -13,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,32 +27,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_leukocls import architectures
 from napari_leukocls.architectures._ensemble import join_members
 from napari_leukocls.classification import ood
 from napari_leukocls.classification.classifier import Classifier
-from napari_leukocls.classification.crops import cut_window, paint_out
 from napari_leukocls.classification.loading import load_classifier
-from napari_leukocls.evaluation.calibration import ece, fit_temperature
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.models.card import CropRule, ModelCard, make_card
+from napari_leukocls.models.card import make_card, read_card
 from napari_leukocls.models.install import write_model
+from napari_leukocls.models.registry import CARD_NAME
 from napari_leukocls.models.weights import OOD_PREFIX
-from napari_leukocls.progress import drain
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.training.calibrate import review_threshold
-from scripts.pack_crops import RULE, VIEW_UM
-from scripts.packs import Labelled, Pack
-from scripts.train_default import ROUTES
+from scripts import left_out
+from scripts.known_sets import KnownSet, Network, spread_over
+from scripts.left_out import HOME, Cells, Honesty
+from scripts.pack_crops import VIEW_UM
+from scripts.slide_draws import SlideDraws
 
 log = logging.getLogger("finish_default")
-#: Share of validation cells that the out-of-distribution threshold sends to review.
-OOD_SHARE = 0.01
-#: Wrong cells among those that are not reviewed, on validation.
-TARGET_ERROR = 0.003
-TRAINING_CELLS = 250
-#: The same of another laboratory's cells, if its classes were trained on.
-ELSEWHERE = 60
+#: Layer whose statistics are the reference of the test of slides: early enough to hold colour and sharpness.
+LAYER = "blocks.1"
+#: Cells of a left-out set that are predicted at most; held-out parts smaller than this are not measured.
+LEFT_OUT_CELLS, FEW = 800, 20
 #: Cells less certain than this are looked at again.
 SECOND_LOOK = {"mean": 0.0, "ensemble": 0.99}
 #: How much more or less often a class is met in peripheral blood than the training set would have it, as a root
@@ -62,21 +63,11 @@ PRIOR = {
     "neutrophil": 1.2,
     "platelet": 0.4,
 }
+#: What of the card is printed at the end.
+FITTED = ("temperature", "softening", "review_threshold", "ood", "familiarity", "validation", "laboratories")
 #: Median optical density of the red cells in 120 training images of PBC, and how far other stains are drawn there.
 RED_CELL = (0.205, 0.292, 0.184)
 RED_CELL_SHARE = 0.5
-
-
-def product_crops(pack: Pack, rows: np.ndarray, rule: CropRule) -> np.ndarray:
-    """Cut crops (N, side, side, 3) from packed windows by the product's own functions."""
-    out = np.empty((len(rows), rule.side_px, rule.side_px, 3), np.uint8)
-    middle = ((RULE.side_px - 1) / 2,) * 2
-    for place, row in enumerate(rows):
-        window = pack.crops[row].permute(1, 2, 0).contiguous().numpy()
-        crop = cut_window(window, middle, RULE.um_per_px, rule, [235.0] * 3)
-        mask = cut_window(pack.masks[row, 0].numpy(), middle, RULE.um_per_px, rule, [0.0])
-        out[place] = paint_out(crop, mask, rule)
-    return out
 
 
 def gradcam(members: int) -> dict[str, Any]:
@@ -88,23 +79,39 @@ def gradcam(members: int) -> dict[str, Any]:
     return {"layer": layers or "blocks.4", "reshape": None, "method": "hirescam"}
 
 
+#: Names and licences of the sets, for the card.
+SOURCES = {
+    "pbc": "PBC: Acevedo et al., Data in Brief 2020, Hospital Clinic Barcelona; CC BY 4.0 (classes)",
+    "pbc_full": "PBC in its original resolution; CC BY 4.0 (classes)",
+    "raabin": "TXL-PBC / Raabin-WBC crops; MIT (classes told by eye by this project's authors)",
+    "bccd": "BCCD; MIT (classes by non-experts)",
+    "bcisc": "BCISC: Fan et al., J. Biophotonics 2019; Apache-2.0 (classes)",
+    "krd": "KRD-WBC fragment, two laboratories in Erbil; CC BY 4.0 (classes)",
+    "start": "ImageNet weights of MobileNetV2: google-coral/test_data, Apache-2.0 (start)",
+}
+
+
+def record_of(run: Path) -> dict[str, Any]:
+    """How a run went; of a finished model, what its card says."""
+    if (run / "training.json").is_file():
+        record: dict[str, Any] = json.loads((run / "training.json").read_text())
+        return record
+    card = read_card(run)
+    return {"classes": card.classes, "settings": {"side": card.input_size[0]}, "steps": 0, "epochs": 0}
+
+
 def card_of(
-    args: argparse.Namespace, pack: Pack, records: list[dict[str, Any]], known: Labelled | None
+    args: argparse.Namespace, sets: dict[str, KnownSet], records: list[dict[str, Any]], classes: list[str]
 ) -> dict[str, Any]:
     """Everything of the card that is known before anything is fitted."""
-    record = records[0]
-    settings = record["settings"]
-    scheme = default_scheme()
-    classes = [scheme.resolve(name) or name for name in record["classes"]]
-    trained = ~pack.heldout.astype(bool) & ~pack.validation
-    names = "\n".join(sorted(pack.names[trained].tolist()))
-    outlined = ROUTES[settings["route"]]["kept"] < 1
-    side = int(settings["side"])
-    member = {"architecture": "mobilenetv2_100", "arguments": {"pad_type": "same"}}
+    side = int(records[0]["settings"].get("side", 128))
+    layer, member = LAYER, member_of(classes)
     if args.join == "ensemble":
         count = len(args.run) + args.mean
         arguments = {"member": "mobilenetv2_100", "count": count, "member_arguments": {"pad_type": "same"}}
-        member = {"architecture": "ensemble", "arguments": arguments}
+        layer, member = f"members.0.{LAYER}", {"architecture": "ensemble", "arguments": arguments}
+    names = [f"{name}/{file}" for name in args.trained for file in sets[name].pack.names[sets[name].training]]
+    counts = {name: counts_of(sets[name], classes) for name in args.trained}
     return {
         "name": args.name,
         **member,
@@ -115,41 +122,43 @@ def card_of(
         "crop": {
             "side_um": VIEW_UM,
             "side_px": side,
-            "margin_um": 1.0 if outlined else None,
+            "margin_um": 1.0,
             "white": 235.0,
             "red_cell": RED_CELL,
             "red_cell_share": RED_CELL_SHARE,
         },
+        "ood": {"layers": [layer]},
         "second_look": SECOND_LOOK[args.join],
         "prior": PRIOR,
         "gradcam": gradcam(member["arguments"].get("count", 0)),
         "training_data": {
-            "sources": [
-                "PBC: Acevedo et al., Data in Brief 2020, Hospital Clinic Barcelona; CC BY 4.0 (classes)",
-                "TXL-PBC / Raabin-WBC crops; MIT ("
-                + (
-                    "colours, and classes told by eye by this project's authors)"
-                    if known
-                    else "colours only)"
-                ),
-                *(["BCCD; MIT (colours only, no classes)"] if "bccd" in settings["borrow_from"] else []),
-                "ImageNet weights of MobileNetV2: google-coral/test_data, Apache-2.0 (start)",
-            ],
-            "files_sha256": sha256_of(names.encode()),
-            "counts": {scheme.resolve(k) or k: v for k, v in Counter(pack.classes[trained].tolist()).items()},
-            **({"counts_raabin": known.counts(classes)} if known else {}),
+            "sources": [SOURCES.get(name, name) for name in (*args.trained, "start")],
+            "files_sha256": sha256_of("\n".join(sorted(names)).encode()),
+            "counts": counts[args.trained[0]],
+            **{f"counts_{name}": counts[name] for name in args.trained[1:]},
         },
-        "split": "by file name: SHA-256 mod 5 = 0 is the test, mod 10 = 6 validation; no patients are named",
+        "split": "by file name: SHA-256 mod 5 = 0 is the test, mod 10 = 6 validation; PBC names no patients",
         "training": training(args, records),
         "licence": "weights: CC BY 4.0, after the training data",
         "intended_use": "Sorting leukocytes of stained smears for research and training; not for diagnosis.",
         "known_limits": [
             "No blasts, plasma cells or variant lymphocytes were trained on: they should go to review.",
-            "Trained on one hospital's scanner; other cameras are met by variation, not by examples.",
-            "The training set names no patients: cells of one patient may be on both sides of the split.",
+            "Laboratories that are not among the training data are met with less certainty: see laboratories.",
+            "PBC names no patients: cells of one patient may be on both sides of the split.",
         ],
         "versions": {name: version(name) for name in ("torch", "timm", "numpy")},
     }
+
+
+def member_of(classes: list[str]) -> dict[str, Any]:
+    """The network of one run."""
+    return {"architecture": "mobilenetv2_100", "arguments": {"pad_type": "same"}, "classes": classes}
+
+
+def counts_of(one: KnownSet, classes: list[str]) -> dict[str, int]:
+    """Training cells of each class that there is."""
+    numbers = np.bincount(one.truth[one.training], minlength=len(classes))
+    return {name: int(n) for name, n in zip(classes, numbers, strict=True) if n}
 
 
 def training(args: argparse.Namespace, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -175,63 +184,108 @@ def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     }
 
 
-def joined_weights(args: argparse.Namespace, classes: list[str]) -> dict[str, torch.Tensor]:
-    """Join the runs' weights and put the prior into the last layer's bias."""
+def joined_weights(runs: list[Path], join: str, mean: bool, classes: list[str]) -> dict[str, torch.Tensor]:
+    """Join the runs' weights and put the prior into the last layer's bias.
+
+    A run may be a finished model's folder: its bias holds the prior already.
+    """
     from safetensors.torch import load_file
 
-    states = [load_file(run / "weights.safetensors") for run in args.run]
-    if args.join == "ensemble":
-        weights = join_members([*states, *([mean_of(states)] if args.mean else [])])
+    states = [
+        {k: v for k, v in load_file(run / "weights.safetensors").items() if not k.startswith(OOD_PREFIX)}
+        for run in runs
+    ]
+    if join == "ensemble":
+        weights = join_members([*states, *([mean_of(states)] if mean else [])])
     else:
         weights = mean_of(states)
+    if all((run / CARD_NAME).is_file() for run in runs):
+        return weights
     prior = torch.tensor([PRIOR[name] for name in classes]).log()
     bias = weights["classifier.bias"]
     return {**weights, "classifier.bias": (bias.float() + prior).to(bias.dtype)}
 
 
+def sets_of(args: argparse.Namespace, classes: list[str]) -> dict[str, KnownSet]:
+    """Read all sets that are named."""
+    tables = dict(pair.split("=", 1) for pair in args.classes)
+    left_out = [pair.split("=", 1)[0] for pair in args.left_out]
+    names = dict.fromkeys([*args.trained, *left_out, *args.check])
+    return {
+        name: KnownSet.read(args.pack, name, classes, Path(tables[name]) if name in tables else None)
+        for name in names
+    }
+
+
 def fit(
     card: dict[str, Any],
     weights: dict[str, torch.Tensor],
-    pack: Pack,
+    sets: dict[str, KnownSet],
+    args: argparse.Namespace,
     opinion: Classifier | None,
-    known: Labelled | None,
 ) -> dict[str, np.ndarray]:
-    """Fit temperature, threshold and out-of-distribution score into the card; return the latter's tensors."""
-    names = np.array([default_scheme().resolve(name) or name for name in pack.classes])
-    network = architectures.create(card["architecture"], len(card["classes"]), **card["arguments"])
-    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    classifier = Classifier(ModelCard(**card), network.eval(), {}, "", "cpu", opinion)
-    truth = np.array([card["classes"].index(name) if name in card["classes"] else -1 for name in names])
-    trained = np.flatnonzero(~pack.heldout.astype(bool) & ~pack.validation & (truth >= 0))
-    some = np.concatenate(
-        [trained[truth[trained] == k][:TRAINING_CELLS] for k in range(len(card["classes"]))]
-    )
-    held_back = np.flatnonzero(pack.validation & (truth >= 0))
-    rule = classifier.card.crop
-    crops, classes = product_crops(pack, some, rule), truth[some]
-    if known is not None:
-        # First, because the score keeps the first of each class.
-        theirs = [known.rows[known.target[known.rows] == k][:ELSEWHERE] for k in range(len(card["classes"]))]
-        rows = np.concatenate(theirs)
-        crops = np.concatenate([product_crops(known.pack, rows, rule), crops])
-        classes = np.concatenate([known.target[rows], classes])
-    logits, features = drain(classifier.outputs(crops, 64))
-    val_logits, val_features = drain(classifier.outputs(product_crops(pack, held_back, rule), 64))
-    temperature = fit_temperature(val_logits, truth[held_back])
-    scaled = torch.softmax(torch.from_numpy(val_logits / temperature), 1).numpy()
-    tensors = ood.fit(features, logits, classes, (val_features, val_logits))
-    score = ood.score(val_features, val_logits, tensors)
+    """Fit all that keeps the model honest into the card; return the tensors of the unknown score and of slides."""
+    trained = [sets[name] for name in args.trained]
+    network = Network(card, weights, trained, opinion)
+    largest = max(trained, key=lambda one: len(one.validation))
+    cells = {HOME: network.cells(largest, largest.validation)}
+    draws = SlideDraws()
+    for one in trained:
+        draws.add_home(network, one)
+    for pair in args.left_out:
+        name, run = pair.split("=", 1)
+        alone = card | member_of(card["classes"]) | {"ood": {"layers": [LAYER]}, "second_look": 0.0}
+        other = Network(
+            alone, joined_weights([Path(run)], "mean", False, card["classes"]), without(trained, name)
+        )
+        rows = spread_over(sets[name].labelled, LEFT_OUT_CELLS)
+        cells[name] = other.cells(sets[name], rows)
+        draws.add_left_out(other, sets[name], rows)
+        log.info("%s left out: %d cells", name, len(rows))
+    found = left_out.fit(cells)
     card |= {
-        "temperature": float(temperature),
-        "review_threshold": review_threshold(scaled, truth[held_back], TARGET_ERROR),
-        "ood": {"method": ood.METHOD, "threshold": float(np.quantile(score, 1 - OOD_SHARE))},
-        "validation": {
-            "n": len(held_back),
-            "accuracy": float((scaled.argmax(1) == truth[held_back]).mean()),
-            "ece": float(ece(scaled, truth[held_back])),
-        },
+        "temperature": found.temperature,
+        "softening": None if found.softening is None else found.softening.model_dump(),
+        "review_threshold": found.review_threshold,
+        "ood": {"method": ood.METHOD, "threshold": found.unknown_threshold, "layers": card["ood"]["layers"]},
+        "familiarity": {"limit": draws.limit(), "known": [one.name for one in trained]},
+        "validation": {"role": "validation", "set": largest.name, **found.figures(cells[HOME])},
     }
-    return tensors
+    card["laboratories"] = laboratories(found, cells, network, sets, args) | draws.figures()
+    rows = left_out.nested(cells)
+    if rows:
+        log.info("Each left-out laboratory, with values fitted without it:\n%s", left_out.as_table(rows))
+    return network.tensors
+
+
+def without(trained: list[KnownSet], name: str) -> list[KnownSet]:
+    """The sets that a network was trained on that has not seen a laboratory; its originals are of the same one."""
+    return [one for one in trained if one.name.removesuffix("_full") != name.removesuffix("_full")]
+
+
+def laboratories(
+    found: Honesty,
+    cells: dict[str, Cells],
+    network: Network,
+    sets: dict[str, KnownSet],
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    """Figures by laboratory, each with the role that it had, for the card."""
+    rows: dict[str, Any] = {}
+    for name in args.trained:
+        held = sets[name].heldout
+        if len(held) >= FEW:
+            # The networks were chosen without them; a fifth of each set, by file name.
+            figures = found.figures(network.cells(sets[name], spread_over(held, LEFT_OUT_CELLS)))
+            rows[name] = {"role": "trained; these cells were held out", **figures}
+    for name, figures in left_out.nested(cells).items():
+        role = "left out of training, and of the choice of temperature and thresholds for this row"
+        rows[f"{name} left out"] = {"role": role, "set": name, **figures}
+    for name in args.check:
+        one = sets[name]
+        figures = found.figures(network.cells(one, one.labelled))
+        rows[name] = {"role": "check: never trained on and nothing was fitted to it", **figures}
+    return rows
 
 
 def main() -> None:
@@ -241,7 +295,16 @@ def main() -> None:
     )
     parser.add_argument("--pack", type=Path, required=True)
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders that train_default wrote")
-    parser.add_argument("--labelled", nargs=2, metavar=("SET", "CSV"), help="as train_default was given")
+    parser.add_argument(
+        "--trained", nargs="+", default=["pbc"], metavar="SET", help="sets that it was trained on"
+    )
+    parser.add_argument(
+        "--left-out", nargs="*", default=[], metavar="SET=RUN", help="runs that never saw a set"
+    )
+    parser.add_argument("--check", nargs="*", default=[], metavar="SET", help="sets that are measured only")
+    parser.add_argument(
+        "--classes", nargs="*", default=[], metavar="SET=CSV", help="tables of file and class"
+    )
     parser.add_argument("--join", choices=["mean", "ensemble"], default="mean")
     parser.add_argument("--mean", action="store_true", help="the mean of the runs is a further member")
     parser.add_argument(
@@ -254,20 +317,16 @@ def main() -> None:
     parser.add_argument("--extra", type=Path, help="JSON of further figures for the card")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    records = [json.loads((run / "training.json").read_text()) for run in args.run]
-    pack = Pack(args.pack, "pbc", torch.device("cpu"))
-    known = None
-    if args.labelled:
-        name, table = args.labelled
-        theirs = Pack(args.pack, name, torch.device("cpu"))
-        known = Labelled.read(theirs, Path(table), records[0]["classes"])
-    card = card_of(args, pack, records, known)
+    records = [record_of(run) for run in args.run]
+    classes = [default_scheme().resolve(name) or name for name in records[0]["classes"]]
+    sets = sets_of(args, classes)
+    card = card_of(args, sets, records, classes)
     opinion = None
     if args.second_opinion:
         opinion = load_classifier(args.out / args.second_opinion, "cpu")
         card["second_opinion"] = {"model": args.second_opinion, "sha256": opinion.digest}
-    weights = joined_weights(args, card["classes"])
-    tensors = fit(card, weights, pack, opinion, known)
+    weights = joined_weights(args.run, args.join, args.mean, classes)
+    tensors = fit(card, weights, sets, args, opinion)
     if args.metrics:
         figures = json.loads(args.metrics.read_text())
         card["test"] = {"touched": "once, after everything above was fixed", **figures}
@@ -275,7 +334,7 @@ def main() -> None:
         card |= json.loads(args.extra.read_text())
     everything = {**weights, **{f"{OOD_PREFIX}{k}": torch.from_numpy(v).half() for k, v in tensors.items()}}
     write_model(args.out / args.name, make_card(card, f"of {args.name}"), everything)
-    log.info("%s", {key: card[key] for key in ("temperature", "review_threshold", "ood", "validation")})
+    log.info("%s", {key: card[key] for key in FITTED})
 
 
 if __name__ == "__main__":

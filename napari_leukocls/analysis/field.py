@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_leukocls.analysis.engine import Engine, run_record
+from napari_leukocls.analysis.slide_test import SlideTest
 from napari_leukocls.classification.classifier import join_kinds
 from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
@@ -75,13 +76,14 @@ def iter_analyze(
         "segment", token, outline(even, engine, scale, steady_diameter(image, scale))
     )
     warnings += [*image.notes, *([light.note] if light and light.note else []), *segmentation.warnings]
-    cells = yield from tabulate(even, engine, segmentation, token, warnings.append)
+    slide = SlideTest(engine.classifier)
+    cells = yield from tabulate(even, engine, segmentation, token, warnings.append, slide)
     yield Progress("count", 0, 1, "counting")
     classes, finer = engine.classifier.classes, engine.finer
     counts = count_cells(cells, default_scheme(), classes, finer, slide_id=image.slide_id)
-    warnings += count_warnings(cells, counts)
+    warnings += [*slide.warnings(), *count_warnings(cells, counts)]
     segmentation = replace(segmentation, light=light)
-    run = run_record(engine, segmentation.scale, time.perf_counter() - started, light)
+    run = run_record(engine, segmentation.scale, time.perf_counter() - started, light) | slide.record()
     unique = tuple(dict.fromkeys(warnings))
     return FieldResult(cells, counts, run, unique, image=image, segmentation=segmentation)
 
@@ -92,6 +94,7 @@ def tabulate(
     segmentation: Segmentation,
     token: CancelToken,
     warn: Callable[[str], None],
+    slide: SlideTest,
 ) -> Generator[Progress, None, pd.DataFrame]:
     """Classify the outlined cells of an image and list them.
 
@@ -104,6 +107,8 @@ def tabulate(
     token : CancelToken
     warn : callable
         Called with each warning.
+    slide : SlideTest
+        Gets the cells for the test of the whole slide.
 
     Yields
     ------
@@ -124,6 +129,7 @@ def tabulate(
     chosen = candidates(segmentation, geometry.area)
     work = classify(image, engine, segmentation, geometry, chosen, warn)
     predictions = yield from staged("classify", token, work)
+    slide.add(predictions)
     limit = engine.config.min_confidence
     return build_cell_table(
         segmentation,

@@ -14,6 +14,7 @@ import pandas as pd
 
 from napari_leukocls.analysis.engine import Engine, as_scanned
 from napari_leukocls.analysis.field import iter_analyze
+from napari_leukocls.analysis.slide_test import KEY, SlideTest, is_slide_warning
 from napari_leukocls.batch.doubles import Fields
 from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.inputs import expand_inputs
@@ -141,7 +142,8 @@ class _Known:
             {name: row[name] for name in ("n_wbc", "n_review", "n_rbc")},
             result.run,
             result.um_per_px,
-            tuple(warning for warning in result.warnings if warning not in alone),
+            # The test of the stain and the camera is that of all fields together.
+            tuple(one for one in result.warnings if one not in alone and not is_slide_warning(one)),
         )
 
     def row(self) -> dict[str, Any]:
@@ -169,8 +171,13 @@ def _joined(
         "um_per_px": [field.um_per_px for field in fields],
         **{name: {field.name: field.run.get(name) for field in fields} for name in _OF_EACH_FIELD},
     }
+    test = SlideTest(engine.classifier)
+    for field in fields:
+        test.add_run(field.run)
+    run = {name: value for name, value in run.items() if name != KEY} | test.record()
     warnings = (
         *doubles,
+        *test.warnings(),
         *count_warnings(cells, counts),
         *(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
     )

@@ -15,6 +15,7 @@ from napari_leukocls._version import __version__
 from napari_leukocls.analysis.engine import check_countable, load_engine
 from napari_leukocls.batch.doubles import doubles_among
 from napari_leukocls.batch.job import Job, SlideDone, SlideOutcome
+from napari_leukocls.batch.microscope import with_run_warning
 from napari_leukocls.batch.pool import in_processes
 from napari_leukocls.batch.resume import model_hashes
 from napari_leukocls.batch.worker import do_job, threads_for
@@ -114,7 +115,7 @@ def run_batch(
         one_by_one = not scheduler and workers == 1
         outcomes = _collect(slides, folder, work, None if one_by_one else progress)
         _write_manifest(folder, slides, config, models)
-        return outcomes
+        return with_run_warning(folder, outcomes, config)
 
 
 def renamed(slides: Sequence[SlideInput]) -> dict[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from napari_leukocls.analysis.engine import Engine, run_record
+from napari_leukocls.analysis.slide_test import SlideTest
 from napari_leukocls.analysis.whole_slide.survey import (
     BLURRED,
     FOCUS_SAMPLES,
@@ -150,7 +151,8 @@ def _survey(
     scale, warnings = find_scale(image, engine.config, engine.compact, lambda: ruler_fields(slide))
     view = survey(slide, scale.um_per_px)
     states = view.states()
-    return SlideJob(slide, slide_id, engine, scale, view, states, labels), [*warnings, *slide.notes]
+    test = SlideTest(engine.classifier)
+    return SlideJob(slide, slide_id, engine, scale, view, states, labels, test), [*warnings, *slide.notes]
 
 
 def ruler_fields(slide: SlideImage) -> list[np.ndarray]:
@@ -279,8 +281,8 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
             f"{shares[THICK]:.0f} % of the slide is too thick to count and {shares[BLURRED]:.0f} % "
             "is out of focus: skipped (regions.csv)."
         )
-    warnings += count_warnings(cells, counts)
-    run = run_record(engine, job.scale, seconds)
+    warnings += [*job.test.warnings(), *count_warnings(cells, counts)]
+    run = run_record(engine, job.scale, seconds) | job.test.record()
     run["slide"] = {
         "size_px": list(slide.shape[:2]),
         "levels": [[level.height, level.width] for level in slide.levels],

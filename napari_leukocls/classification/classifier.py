@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +14,9 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
-from napari_leukocls.classification import ood
+from napari_leukocls.classification import familiarity, ood
 from napari_leukocls.classification.fusion import fold_batch_norm, fuse_for_processor
+from napari_leukocls.classification.layers import LayerStatistics
 from napari_leukocls.classification.stain import normalise
 from napari_leukocls.device import side_by_side, with_less_memory
 from napari_leukocls.errors import ModelError
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Logits (N, C) and features (N, D), float32.
-Raw = tuple[np.ndarray, np.ndarray]
 #: Crops that one thread of the processor takes at a time: more do not fit into its cache.
 CPU_BATCH = 8
 #: Least share that the class map leaves to platelet and to leukocyte.
@@ -65,6 +64,25 @@ def join_kinds(predictions: Predictions, kinds: np.ndarray) -> Predictions:
     joint = predictions.probabilities * weight
     joint /= joint.sum(axis=1, keepdims=True)
     return replace(predictions, probabilities=joint.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network computes of crops.
+
+    Attributes
+    ----------
+    logits : numpy.ndarray, (N, C), float32
+        Before temperature.
+    features : numpy.ndarray, (N, D), float32
+        What the last layer takes.
+    layers : numpy.ndarray, (N, E), float32
+        Statistics of the earlier layers that the card names at `ood.layers`; no column if it names none.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray
+    layers: np.ndarray
 
 
 class Classifier:
@@ -106,6 +124,7 @@ class Classifier:
         example = torch.zeros(1, 3, *card.input_size)
         self._fast = fold_batch_norm(net, example).to(memory_format=torch.channels_last)
         self._placed: dict[str, nn.Module] = {}
+        self._statistics: dict[str, LayerStatistics] = {}
 
     def fast_network(self, device: str) -> nn.Module:
         """Return the network on a device, with batch normalisation folded and activations fused for speed.
@@ -123,9 +142,9 @@ class Classifier:
         if device not in self._placed:
             folded = copy.deepcopy(self._fast)
             example = torch.zeros(1, 3, *self.card.input_size)
-            self._placed[device] = (
-                fuse_for_processor(folded, example) if device == "cpu" else folded.to(device)
-            )
+            placed = fuse_for_processor(folded, example) if device == "cpu" else folded.to(device)
+            self._statistics[device] = LayerStatistics(placed, self.card.ood.layers)
+            self._placed[device] = placed
         return self._placed[device]
 
     def tensor(self, crops: np.ndarray) -> torch.Tensor:
@@ -145,58 +164,63 @@ class Classifier:
         return torch.from_numpy(scaled).permute(0, 3, 1, 2)
 
     @torch.inference_mode()
-    def _run(self, crops: np.ndarray, device: str) -> Raw:
+    def _run(self, crops: np.ndarray, device: str) -> Outputs:
         batch = self.tensor(crops).to(device)
-        features, output = ood.features_and_logits(self.fast_network(device), batch)
-        return output.float().cpu().numpy(), features.float().cpu().numpy()
+        features, logits = ood.features_and_logits(self.fast_network(device), batch)
+        layers = self._statistics[device].take() if self.card.ood.layers else logits[:, :0]
+        return Outputs(*(tensor.float().cpu().numpy() for tensor in (logits, features, layers)))
 
     def _in_turn(
         self, crops: np.ndarray, batch_size: int, device: str, warn: Callable[[str], None]
-    ) -> Steps[Raw]:
+    ) -> Steps[Outputs]:
         """Run the network on one batch after the other."""
-        done: list[Raw] = []
+        done: list[Outputs] = []
         start = 0
 
-        def work(size: int, device: str) -> tuple[Raw, int, str]:
+        def work(size: int, device: str) -> tuple[Outputs, int, str]:
             return self._run(crops[start : start + size], device), size, device
 
         while start < len(crops):
             yield Progress("classify", start, len(crops))
             # What memory sufficed for is kept for the batches that follow.
-            raw, batch_size, device = with_less_memory(work, batch_size, device, warn)
-            done.append(raw)
-            start += len(raw[0])
+            outputs, batch_size, device = with_less_memory(work, batch_size, device, warn)
+            done.append(outputs)
+            start += len(outputs.logits)
         return self._joined(done)
 
-    def _side_by_side(self, crops: np.ndarray, batch_size: int, warn: Callable[[str], None]) -> Steps[Raw]:
+    def _side_by_side(
+        self, crops: np.ndarray, batch_size: int, warn: Callable[[str], None]
+    ) -> Steps[Outputs]:
         """Run the network on the processor, several small batches at a time."""
         size = min(batch_size, CPU_BATCH)
         parts = [crops[start : start + size] for start in range(0, len(crops), size)]
         self.fast_network("cpu")  # made here once, and not by each thread
-        done: list[Raw] = []
+        done: list[Outputs] = []
         count = 0
         results = side_by_side(lambda part: drain(self._in_turn(part, size, "cpu", warn)), parts)
         with closing(results):
             while count < len(crops):
                 yield Progress("classify", count, len(crops))
                 done.append(next(results))
-                count += len(done[-1][0])
+                count += len(done[-1].logits)
         return self._joined(done)
 
-    def _joined(self, parts: list[Raw]) -> Raw:
+    def _joined(self, parts: list[Outputs]) -> Outputs:
         if not parts:
-            return np.zeros((0, len(self.classes)), np.float32), np.zeros((0, 1), np.float32)
-        logits, features = (np.concatenate(part) for part in zip(*parts, strict=True))
-        if not (np.isfinite(logits).all() and np.isfinite(features).all()):
+            return Outputs(*(np.zeros((0, width), np.float32) for width in (len(self.classes), 1, 0)))
+        logits = np.concatenate([part.logits for part in parts])
+        features = np.concatenate([part.features for part in parts])
+        layers = np.concatenate([part.layers for part in parts])
+        if not all(np.isfinite(values).all() for values in (logits, features, layers)):
             raise ModelError(
                 f"the model {self.card.name} gives no finite numbers: its weights are damaged; copy it again."
             )
-        return logits, features
+        return Outputs(logits, features, layers)
 
     def first_look(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
-    ) -> Steps[Raw]:
-        """Run the network once on crops as they are; `outputs` runs it a second time on those that are unsure.
+    ) -> Steps[Outputs]:
+        """Run the network once on crops as they are; `look` runs it a second time on those that are unsure.
 
         Parameters
         ----------
@@ -211,16 +235,15 @@ class Classifier:
 
         Returns
         -------
-        logits : numpy.ndarray, (N, C), float32
-        features : numpy.ndarray, (N, D), float32
+        Outputs
         """
         if self.device == "cpu":
             return (yield from self._side_by_side(crops, batch_size, warn))
         return (yield from self._in_turn(crops, batch_size, self.device, warn))
 
-    def outputs(
+    def look(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
-    ) -> Steps[Raw]:
+    ) -> Steps[Outputs]:
         """Run the network, and a second time on crops that it is unsure of.
 
         These are the crops whose largest probability is below the card's `second_look`. If the card names a second
@@ -242,25 +265,47 @@ class Classifier:
 
         Returns
         -------
+        Outputs
+        """
+        first = yield from self.first_look(crops, batch_size, warn)
+        logits, features = first.logits, first.features
+        unsure = np.flatnonzero(softmax(logits, axis=1).max(axis=1, initial=0) < self.card.second_look)
+        if len(unsure) == 0:
+            return first
+        if self.opinion is not None:
+            logits[unsure] = (yield from self.opinion.look(crops[unsure], batch_size, warn)).logits
+            return first
+        for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]):
+            more = yield from self.first_look(crops[unsure][view], batch_size, warn)
+            logits[unsure] += more.logits
+            features[unsure] += more.features
+        logits[unsure] /= 4
+        features[unsure] /= 4
+        return first
+
+    def outputs(
+        self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
+    ) -> Steps[tuple[np.ndarray, np.ndarray]]:
+        """Return logits and features, as `look` computes them.
+
+        Parameters
+        ----------
+        crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+        batch_size : int
+        warn : callable
+
+        Yields
+        ------
+        Progress
+
+        Returns
+        -------
         logits : numpy.ndarray, (N, C), float32
             Before temperature.
         features : numpy.ndarray, (N, D), float32
-            From which the out-of-distribution score is computed.
         """
-        logits, features = yield from self.first_look(crops, batch_size, warn)
-        unsure = np.flatnonzero(softmax(logits, axis=1).max(axis=1, initial=0) < self.card.second_look)
-        if len(unsure) == 0:
-            return logits, features
-        if self.opinion is not None:
-            logits[unsure], _ = yield from self.opinion.outputs(crops[unsure], batch_size, warn)
-            return logits, features
-        for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]):
-            more, more_features = yield from self.first_look(crops[unsure][view], batch_size, warn)
-            logits[unsure] += more
-            features[unsure] += more_features
-        logits[unsure] /= 4
-        features[unsure] /= 4
-        return logits, features
+        found = yield from self.look(crops, batch_size, warn)
+        return found.logits, found.features
 
     def iter_predict(
         self,
@@ -289,33 +334,39 @@ class Classifier:
         -------
         Predictions
         """
-        logits, features = yield from self.outputs(crops, batch_size, warn)
-        found = self.conclude(logits, features)
-        return found if fine is None else replace(found, fine=fine.shares(features))
+        outputs = yield from self.look(crops, batch_size, warn)
+        found = self.conclude(outputs)
+        return found if fine is None else replace(found, fine=fine.shares(outputs.features))
 
-    def conclude(
-        self, logits: np.ndarray, features: np.ndarray, temperature: float | None = None
-    ) -> Predictions:
-        """Make predictions of logits and features.
+    def conclude(self, outputs: Outputs, temperature: float | None = None) -> Predictions:
+        """Make predictions of what the network computed.
 
         Parameters
         ----------
-        logits : numpy.ndarray, (N, C)
-            As `outputs` returns them.
-        features : numpy.ndarray, (N, D)
+        outputs : Outputs
+            As `look` returns them.
         temperature : float, optional
-            Divides the logits; by default the card's.
+            Divides the logits; by default the card's, which grows with the out-of-distribution score if the card
+            states a `softening`.
 
         Returns
         -------
         Predictions
         """
-        probabilities = softmax(logits / (temperature or self.card.temperature), axis=1)
-        score = ood.score(features, logits, self.ood_tensors)
+        score = ood.score(outputs.features, outputs.logits, self.ood_tensors, outputs.layers)
+        divisor = np.full(len(score), temperature or self.card.temperature)
+        if temperature is None:
+            divisor *= ood.softening_factor(score, self.card.softening)
+        probabilities = softmax(outputs.logits / divisor[:, None], axis=1)
+        # Without temperature, so that a new calibration does not change the test of slides.
+        found = familiarity.differences(outputs.layers, softmax(outputs.logits, axis=1), self.ood_tensors)
         limit = self.card.ood.threshold
-        threshold = np.inf if limit is None else limit
         return Predictions(
-            self.classes, probabilities.astype(np.float32), score.astype(np.float32), threshold
+            self.classes,
+            probabilities.astype(np.float32),
+            score.astype(np.float32),
+            np.inf if limit is None else limit,
+            differences=found.astype(np.float32),
         )
 
     def predict(self, crops: np.ndarray, batch_size: int = 32) -> Predictions:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from napari_leukocls.models.card import Softening
+
 #: Training cells kept for the neighbour search, per class.
 KEPT_PER_CLASS = 180
 #: Principal directions kept.
@@ -176,7 +178,12 @@ def _energy(logits: np.ndarray) -> np.ndarray:
     return array
 
 
-def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
+def score(
+    features: np.ndarray,
+    logits: np.ndarray,
+    tensors: dict[str, np.ndarray],
+    layers: np.ndarray | None = None,
+) -> np.ndarray:
     """Score cells; larger is less like the training data.
 
     Parameters
@@ -201,3 +208,26 @@ def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarra
         low, width = tensors[f"{name}_scale"]
         total += (values - low) / width
     return total
+
+
+def softening_factor(score: np.ndarray, softening: Softening | None) -> np.ndarray:
+    """Return what the temperature of each cell is multiplied with.
+
+    A network is too sure of cells that are unlike its training cells. So their probabilities are made softer: the
+    factor is 1 up to the score `start`, `most` from the score `end` on, and on a straight line between.
+
+    Parameters
+    ----------
+    score : numpy.ndarray, (N,)
+        As `score` returns it.
+    softening : Softening or None
+        Of the card; None leaves the temperature alone.
+
+    Returns
+    -------
+    numpy.ndarray, (N,)
+    """
+    if softening is None:
+        return np.ones(len(score))
+    array: np.ndarray = np.interp(score, [softening.start, softening.end], [1.0, softening.most])
+    return array

@@ -217,6 +217,9 @@ def _summary(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) 
 
 
 def _print_outcomes(out: Path, outcomes: list[SlideOutcome], failed: int) -> None:
+    from napari_leukocls.batch.microscope import run_warnings
+
+    of_run = run_warnings(outcomes)
     for outcome in outcomes:
         if outcome.status != "done":
             continue
@@ -227,5 +230,8 @@ def _print_outcomes(out: Path, outcomes: list[SlideOutcome], failed: int) -> Non
             f"{count_text(outcome.n_wbc, 'leukocyte')}{review} ({when})"
         )
         for warning in outcome.warnings:
-            click.echo(f"leukocls: {outcome.slide_id}: warning: {warning}", err=True)
+            if warning not in of_run:
+                click.echo(f"leukocls: {outcome.slide_id}: warning: {warning}", err=True)
+    for warning in of_run:
+        click.echo(f"leukocls: warning: {warning}", err=True)
     click.echo(f"{len(outcomes) - failed} of {count_text(len(outcomes), 'slide')} done; results are in {out}")

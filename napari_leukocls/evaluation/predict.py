@@ -280,12 +280,12 @@ def outputs_of(classifier: Classifier, crops: np.ndarray, kinds: np.ndarray) -> 
     -------
     ModelOutputs
     """
-    logits, features = drain(classifier.outputs(crops))
-    predictions = join_kinds(classifier.conclude(logits, features), kinds)
-    raw = join_kinds(classifier.conclude(logits, features, temperature=1.0), kinds)
+    found = drain(classifier.look(crops))
+    predictions = join_kinds(classifier.conclude(found), kinds)
+    raw = join_kinds(classifier.conclude(found, temperature=1.0), kinds)
     unsure = predictions.probabilities.max(axis=1) < classifier.card.review_threshold
     strange = predictions.ood_score >= predictions.ood_threshold
-    return ModelOutputs(predictions, raw.probabilities, features, unsure | strange)
+    return ModelOutputs(predictions, raw.probabilities, found.features, unsure | strange)
 
 
 def _joined(parts: Sequence[ModelOutputs]) -> ModelOutputs:

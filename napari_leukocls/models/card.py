@@ -110,10 +110,54 @@ class OutOfDistribution(CardPart):
     method : str or None
     threshold : float or None
         Cells with at least this score need review; None sends none.
+    layers : list of str
+        Dotted names of earlier layers whose statistics are part of the score and of the test of slides.
     """
 
     method: str | None = None
     threshold: float | None = None
+    layers: list[str] = []
+
+
+class Softening(CardPart):
+    """How the temperature grows with the out-of-distribution score: it is multiplied with a factor.
+
+    The factor is 1 up to a score of `start`, `most` from a score of `end` on, and on a straight line between.
+
+    Attributes
+    ----------
+    start, end : float
+        Scores.
+    most : float
+    """
+
+    start: float
+    end: float
+    most: float = Field(ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Softening:
+        if not self.start < self.end:
+            raise ValueError(f"start {self.start} is not below end {self.end}")
+        return self
+
+
+class FamiliarityTest(CardPart):
+    """The test whether a slide's stain and camera are like those that the model knows.
+
+    Attributes
+    ----------
+    limit : float
+        Slides farther than this from every known laboratory are warned of.
+    least_cells : int
+        Slides with fewer classified cells are not tested.
+    known : list of str or None
+        The laboratories that the reference was fitted on.
+    """
+
+    limit: float
+    least_cells: int = Field(default=20, ge=1)
+    known: list[str] | None = None
 
 
 class Figures(CardPart):
@@ -121,6 +165,8 @@ class Figures(CardPart):
 
     Attributes
     ----------
+    role : str or None
+        What these cells were to the model: ``trained``, ``validation``, or ``left out``.
     touched : str or None
         When, and how often, this set was used.
     set : str or None
@@ -134,6 +180,7 @@ class Figures(CardPart):
     per_class_recall : dict or None
     """
 
+    role: str | None = None
     touched: str | None = None
     set: str | None = None
     n: int | None = None
@@ -353,6 +400,10 @@ class ModelCard(CardPart):
     review_threshold : float
         Cells whose largest probability is below this need review.
     ood : OutOfDistribution
+    softening : Softening or None
+        None: one temperature for all cells.
+    familiarity : FamiliarityTest or None
+        None: slides are not tested.
     licence, intended_use : str
     known_limits : list of str
     prior : dict of str to float or None
@@ -374,6 +425,8 @@ class ModelCard(CardPart):
     weights_sha256 : str or None
         SHA-256 of ``weights.safetensors``; set when the model is written.
     out_of_distribution_check : dict or None
+    laboratories : dict of str to Figures, or None
+        Figures by laboratory, each with the role that it had: trained, validation or left out.
     other_microscope, third_microscope : Figures or None
     explanation_checks : ExplanationChecks or None
     """
@@ -394,6 +447,8 @@ class ModelCard(CardPart):
     second_opinion: SecondOpinion | None = None
     review_threshold: float = Field(default=0.5, ge=0, le=1)
     ood: OutOfDistribution = OutOfDistribution()
+    softening: Softening | None = None
+    familiarity: FamiliarityTest | None = None
     licence: str = ""
     intended_use: str = ""
     known_limits: list[str] = []
@@ -411,6 +466,7 @@ class ModelCard(CardPart):
     confusion_matrix: ConfusionMatrix | None = None
     weights_sha256: str | None = None
     out_of_distribution_check: dict[str, Any] | None = None
+    laboratories: dict[str, Figures] | None = None
     other_microscope: Figures | None = None
     third_microscope: Figures | None = None
     explanation_checks: ExplanationChecks | None = None

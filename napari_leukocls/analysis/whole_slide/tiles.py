@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_leukocls.analysis.engine import Engine
 from napari_leukocls.analysis.field import outline, tabulate
+from napari_leukocls.analysis.slide_test import SlideTest
 from napari_leukocls.analysis.whole_slide.survey import BLURRED, GLASS, MONOLAYER, PART_UM, THICK, Survey
 from napari_leukocls.io.labels import LabelStore
 from napari_leukocls.io.slides.base import SlideImage
@@ -121,6 +122,8 @@ class SlideJob:
     states : numpy.ndarray, (R, C), object
         State of each part of the survey.
     labels : LabelStore
+    test : SlideTest
+        Whether the stain and the camera are like those that the classifier knows.
     n_cells : int
         Cells found so far.
     """
@@ -132,6 +135,7 @@ class SlideJob:
     survey: Survey
     states: np.ndarray
     labels: LabelStore
+    test: SlideTest
     n_cells: int = 0
 
 
@@ -162,7 +166,7 @@ def analyse_tile(
     mine = _owned(job, tile, found)
     # The label image of a tile takes most of the memory: only one is kept at a time.
     del found
-    cells = yield from tabulate(image, job.engine, mine, token, warn)
+    cells = yield from tabulate(image, job.engine, mine, token, warn, job.test)
     y0, _, x0, _ = tile.window
     job.labels.paint(y0, x0, mine.labels, job.n_cells)
     cells = _moved(cells, y0, x0, job)

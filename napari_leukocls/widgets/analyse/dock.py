@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.analyse.form import AnalyseForm
-from napari_leukocls.widgets.analyse.model import STAGE_WEIGHTS, analysis, warm_up, written
+from napari_leukocls.widgets.analyse.model import STAGE_WEIGHTS, analysis, slide_warnings, warm_up, written
 from napari_leukocls.widgets.analyse.results import ResultsPanel
 from napari_leukocls.widgets.common.analysed import Analysed
 from napari_leukocls.widgets.common.controls import Message, ProgressLine, Scrolling, button, duration, label
@@ -136,7 +136,11 @@ class AnalyseDock(Dock, Scrolling):
         parts = [Analyse.DONE.format(time=duration(time.monotonic() - self._started))]
         if found.restored:
             parts.append(plural(Analyse.RESTORED, found.restored))
-        self.message.tell(" ".join(parts))
+        unknown = slide_warnings(found.result.warnings)
+        if unknown:
+            self.message.warn(" ".join([*parts, *unknown]))
+        else:
+            self.message.tell(" ".join(parts))
 
     def _on_failed(self, error: str) -> None:
         self.message.warn(error)

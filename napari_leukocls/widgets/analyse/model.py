@@ -48,6 +48,24 @@ class Request:
     region: Region | None = None
 
 
+def slide_warnings(warnings: tuple[str, ...]) -> list[str]:
+    """Choose the warnings that the dock shows at once: that a stain or a camera is unlike what the model knows.
+
+    Parameters
+    ----------
+    warnings : tuple of str
+        Of a result.
+
+    Returns
+    -------
+    list of str
+        As sentences.
+    """
+    from napari_leukocls.analysis.slide_test import is_slide_warning
+
+    return [line[:1].upper() + line[1:] for line in warnings if is_slide_warning(line)]
+
+
 def warm_up(cancel: CancelToken) -> Generator[Progress, None, None]:
     """Import the libraries of an analysis, so that the first analysis starts sooner.
 

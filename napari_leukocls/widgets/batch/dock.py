@@ -177,7 +177,13 @@ class BatchDock(Dock, QWidget):
         failed = sum(outcome.status != "done" for outcome in outcomes)
         text = plural(Batch.FINISHED, len(outcomes) - failed, folder=self._model.out)
         if failed:
-            self.message.warn(f"{text} {Batch.FAILED_SOME.format(n=failed)}")
+            text = f"{text} {Batch.FAILED_SOME.format(n=failed)}"
+        unknown = self._model.run_warnings(outcomes)
+        if unknown:
+            # One line is enough in the dock: the table has the others.
+            self.message.warn(f"{text} {unknown[0][:1].upper()}{unknown[0][1:]}")
+        elif failed:
+            self.message.warn(text)
         else:
             self.message.tell(text)
 

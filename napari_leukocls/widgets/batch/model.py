@@ -253,6 +253,29 @@ class Table:
             row.to_review = outcome.n_review
             row.note = outcome.error or "; ".join(outcome.warnings)
 
+    def run_warnings(self, outcomes: list[SlideOutcome]) -> list[str]:
+        """List the warnings of the run as a whole, and of slides whose stain or camera the model does not know.
+
+        Parameters
+        ----------
+        outcomes : list of SlideOutcome
+
+        Returns
+        -------
+        list of str
+            Of slides: each with its name.
+        """
+        from napari_leukocls.analysis.slide_test import is_slide_warning
+        from napari_leukocls.batch.microscope import run_warnings
+
+        own = [
+            f"{outcome.slide_id}: {line}"
+            for outcome in outcomes
+            for line in outcome.warnings
+            if is_slide_warning(line)
+        ]
+        return run_warnings(outcomes) or own
+
     def interrupted(self) -> None:
         """Mark slides that were running as waiting again."""
         for row in self.rows:

@@ -1,0 +1,80 @@
+"""Slides drawn from packed crops, for the limit of the test whether a slide's stain and camera are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_leukocls.classification.familiarity import LEAST_CELLS, SlideDifference, distance
+from napari_leukocls.evaluation.bootstrap import auroc
+from scripts.known_sets import NOT_OF_SLIDES, KnownSet, Network
+
+#: Cells of a drawn slide: as few as are tested, and those of the figures.
+SIZES = (LEAST_CELLS, 50)
+#: Slides that are drawn of each laboratory, and cells that they are drawn from.
+DRAWS, DRAWN_FROM = 200, 400
+#: Concentration of the class shares of a slide: far more different than those of patients.
+MIXED = 0.7
+
+
+class SlideDraws:
+    """Distances of drawn slides, of laboratories that the network knows and of such that it does not."""
+
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(0)
+        self.home: dict[str, dict[int, np.ndarray]] = {}
+        self.left_out: dict[str, dict[int, np.ndarray]] = {}
+
+    def add_home(self, network: Network, one: KnownSet) -> None:
+        """Draw slides of cells that the network was not trained on."""
+        rows = _of_slides(one, network, np.concatenate([one.heldout, one.validation]))
+        if len(rows) >= LEAST_CELLS:
+            self.home[one.name] = self._draw(network, one, rows)
+
+    def add_left_out(self, network: Network, one: KnownSet, rows: np.ndarray) -> None:
+        """Draw slides of a laboratory that the network has not seen."""
+        self.left_out[one.name] = self._draw(network, one, _of_slides(one, network, rows))
+
+    def _draw(self, network: Network, one: KnownSet, rows: np.ndarray) -> dict[int, np.ndarray]:
+        rows = self._random.permutation(rows)[:DRAWN_FROM]
+        found = network.differences(one, rows)
+        slides, truth = one.slides[rows], one.truth[rows]
+        return {
+            size: np.array([self._distance(found, slides, truth, size, network) for _ in range(DRAWS)])
+            for size in SIZES
+        }
+
+    def _distance(
+        self, found: np.ndarray, slides: np.ndarray, truth: np.ndarray, size: int, network: Network
+    ) -> float:
+        """Distance of one slide with a class mix of its own; a small slide's cells are drawn more than once."""
+        mine = np.flatnonzero(slides == self._random.choice(slides))
+        kinds, count = np.unique(truth[mine], return_counts=True)
+        share = self._random.dirichlet(np.full(len(kinds), MIXED)) / count
+        weight = share[np.searchsorted(kinds, truth[mine])]
+        drawn = self._random.choice(mine, size, p=weight / weight.sum())
+        return distance(SlideDifference.of(found[drawn]), network.tensors)
+
+    def limit(self) -> float:
+        """Between the farthest known slides and the nearest slides of left-out laboratories."""
+        far = max((float(np.quantile(one[LEAST_CELLS], 0.995)) for one in self.home.values()), default=1.5)
+        near = min((float(np.quantile(one[50], 0.05)) for one in self.left_out.values()), default=far * 2)
+        return round(float(np.sqrt(far * max(near, far))), 2)
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """AUROC of slides of left-out laboratories against known ones, for the card."""
+        rows = {}
+        for name, drawn in self.left_out.items():
+            known = [one for other, one in self.home.items() if other != name]
+            for size in SIZES:
+                home = np.concatenate([one[size] for one in known]) if known else np.zeros(0)
+                both = np.concatenate([home, drawn[size]])
+                area = auroc(np.arange(len(both)) >= len(home), both) if known else None
+                rows.setdefault(name, {"role": "left out"})[f"auroc_of_slides_of_{size}"] = area
+        return {f"{name} slides": row for name, row in rows.items()}
+
+
+def _of_slides(one: KnownSet, network: Network, rows: np.ndarray) -> np.ndarray:
+    left_out = [k for k, name in enumerate(network.classifier.classes) if name in NOT_OF_SLIDES]
+    return rows[~np.isin(one.truth[rows], left_out)]
