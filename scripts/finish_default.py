@@ -127,7 +127,7 @@ def card_of(
             "red_cell": RED_CELL,
             "red_cell_share": RED_CELL_SHARE,
         },
-        "ood": {"layers": [layer]},
+        "familiarity": {"layers": [layer]},
         "second_look": SECOND_LOOK[args.join],
         "prior": PRIOR,
         "gradcam": gradcam(member["arguments"].get("count", 0)),
@@ -234,7 +234,7 @@ def fit(
         draws.add_home(network, one)
     for pair in args.left_out:
         name, run = pair.split("=", 1)
-        alone = card | member_of(card["classes"]) | {"ood": {"layers": [LAYER]}, "second_look": 0.0}
+        alone = card | member_of(card["classes"]) | {"familiarity": {"layers": [LAYER]}, "second_look": 0.0}
         other = Network(
             alone, joined_weights([Path(run)], "mean", False, card["classes"]), without(trained, name)
         )
@@ -247,8 +247,8 @@ def fit(
         "temperature": found.temperature,
         "softening": None if found.softening is None else found.softening.model_dump(),
         "review_threshold": found.review_threshold,
-        "ood": {"method": ood.METHOD, "threshold": found.unknown_threshold, "layers": card["ood"]["layers"]},
-        "familiarity": {"limit": draws.limit(), "known": [one.name for one in trained]},
+        "ood": {"method": ood.METHOD, "threshold": found.unknown_threshold},
+        "familiarity": card["familiarity"] | {"limit": draws.limit(), "known": [one.name for one in trained]},
         "validation": {"role": "validation", "set": largest.name, **found.figures(cells[HOME])},
     }
     card["laboratories"] = laboratories(found, cells, network, sets, args) | draws.figures()

@@ -141,7 +141,7 @@ class Network:
     def cells(self, one: KnownSet, rows: np.ndarray) -> Cells:
         """Logits, unknown score and classes of cells of a set."""
         found = self.look(one, rows)
-        score = ood.score(found.features, found.logits, self.tensors, found.layers)
+        score = ood.score(found.features, found.logits, self.tensors)
         return Cells(found.logits, score, one.truth[rows])
 
     def differences(self, one: KnownSet, rows: np.ndarray) -> np.ndarray:

@@ -99,7 +99,7 @@ class SlideTest:
             Empty if the slide is like what the model knows, or has too few cells to tell.
         """
         test = self._card.familiarity
-        if test is None or self._slide.cells < test.least_cells:
+        if test is None or test.limit is None or self._slide.cells < test.least_cells:
             return []
         away = distance(self._slide, self._tensors)
         if away < test.limit:

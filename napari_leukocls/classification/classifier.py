@@ -77,7 +77,7 @@ class Outputs:
     features : numpy.ndarray, (N, D), float32
         What the last layer takes.
     layers : numpy.ndarray, (N, E), float32
-        Statistics of the earlier layers that the card names at `ood.layers`; no column if it names none.
+        Statistics of the earlier layers that the card names at `familiarity.layers`; no column if it names none.
     """
 
     logits: np.ndarray
@@ -119,6 +119,7 @@ class Classifier:
         self.classes = tuple(card.classes)
         self.net = net
         self.ood_tensors = {name: value.numpy() for name, value in ood_tensors.items()}
+        self._layers = [] if card.familiarity is None else card.familiarity.layers
         self._mean = np.asarray(card.mean, np.float32) * 255
         self._scale = 1 / (255 * np.asarray(card.std, np.float32))
         example = torch.zeros(1, 3, *card.input_size)
@@ -143,7 +144,7 @@ class Classifier:
             folded = copy.deepcopy(self._fast)
             example = torch.zeros(1, 3, *self.card.input_size)
             placed = fuse_for_processor(folded, example) if device == "cpu" else folded.to(device)
-            self._statistics[device] = LayerStatistics(placed, self.card.ood.layers)
+            self._statistics[device] = LayerStatistics(placed, self._layers)
             self._placed[device] = placed
         return self._placed[device]
 
@@ -167,7 +168,7 @@ class Classifier:
     def _run(self, crops: np.ndarray, device: str) -> Outputs:
         batch = self.tensor(crops).to(device)
         features, logits = ood.features_and_logits(self.fast_network(device), batch)
-        layers = self._statistics[device].take() if self.card.ood.layers else logits[:, :0]
+        layers = self._statistics[device].take() if self._layers else logits[:, :0]
         return Outputs(*(tensor.float().cpu().numpy() for tensor in (logits, features, layers)))
 
     def _in_turn(
@@ -353,7 +354,7 @@ class Classifier:
         -------
         Predictions
         """
-        score = ood.score(outputs.features, outputs.logits, self.ood_tensors, outputs.layers)
+        score = ood.score(outputs.features, outputs.logits, self.ood_tensors)
         divisor = np.full(len(score), temperature or self.card.temperature)
         if temperature is None:
             divisor *= ood.softening_factor(score, self.card.softening)

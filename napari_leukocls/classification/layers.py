@@ -37,7 +37,7 @@ class LayerStatistics:
                 layer = net.get_submodule(name)
             except AttributeError as error:
                 raise ModelError(
-                    f"the network has no layer {name}, which its card names at ood.layers."
+                    f"the network has no layer {name}, which its card names at familiarity.layers."
                 ) from error
             layer.register_forward_hook(self._note(name))
 

@@ -178,12 +178,7 @@ def _energy(logits: np.ndarray) -> np.ndarray:
     return array
 
 
-def score(
-    features: np.ndarray,
-    logits: np.ndarray,
-    tensors: dict[str, np.ndarray],
-    layers: np.ndarray | None = None,
-) -> np.ndarray:
+def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """Score cells; larger is less like the training data.
 
     Parameters

@@ -110,13 +110,10 @@ class OutOfDistribution(CardPart):
     method : str or None
     threshold : float or None
         Cells with at least this score need review; None sends none.
-    layers : list of str
-        Dotted names of earlier layers whose statistics are part of the score and of the test of slides.
     """
 
     method: str | None = None
     threshold: float | None = None
-    layers: list[str] = []
 
 
 class Softening(CardPart):
@@ -145,17 +142,22 @@ class Softening(CardPart):
 class FamiliarityTest(CardPart):
     """The test whether a slide's stain and camera are like those that the model knows.
 
+    Its tensors are ``ood.slide_*`` in the weights.
+
     Attributes
     ----------
-    limit : float
-        Slides farther than this from every known laboratory are warned of.
+    layers : list of str
+        Dotted names of earlier layers whose statistics are compared.
+    limit : float or None
+        Slides farther than this from every known laboratory are warned of; None warns of none.
     least_cells : int
         Slides with fewer classified cells are not tested.
     known : list of str or None
         The laboratories that the reference was fitted on.
     """
 
-    limit: float
+    layers: list[str] = []
+    limit: float | None = None
     least_cells: int = Field(default=20, ge=1)
     known: list[str] | None = None
 
