@@ -1,18 +1,14 @@
 """Make the bundled classifiers of trained weights: temperature, thresholds, the unknown score, the test of slides.
 
-    python -m scripts.finish_default --pack FOLDER --run A B --name default \\
-        --trained pbc pbc_full raabin bcisc krd bccd \\
-        --left-out pbc=LOLO/pbc raabin=LOLO/raabin bcisc=LOLO/bcisc krd=LOLO/krd bccd=LOLO/bccd --check tecom \\
-        --classes raabin=scripts/raabin_classes.csv bccd=../shared/data/bccd/subtypes.csv \\
-        bcisc=../shared/data/bcisc/labels.csv
+    python -m scripts.finish_default --pack PACK --data ../shared/data --run A B --name default \\
+        --left-out LOLO/A LOLO/B --check tecom
 
-``--trained`` names the sets of the pack that the runs were trained on; the score of unknown cells and the reference of
-the test of slides are fitted on their training cells. ``--left-out SET=RUN`` is a run that never saw the set:
-temperature and thresholds are fitted on its predictions of the set, beside the validation cells of the largest
-trained set. Each left-out set is measured with values fitted without it; the table is printed and is in the card.
-``--check`` names sets that are measured only. ``--classes SET=CSV`` gives the classes (and slides) of sets whose pack
-has none. A finished model's folder can stand for a run. ``--metrics`` puts the figures of ``leukocls evaluate`` on the
-hold-out into the card.
+``--run`` and ``--left-out`` name folders that ``scripts.train_laboratories`` wrote. The score of unknown cells and the
+reference of the test of slides are fitted on training cells of the packs that the runs were trained on. A run under
+``--left-out`` never saw some laboratories, which its ``training.json`` names: temperature and thresholds are fitted on
+its predictions of these, beside the validation cells of the largest pack. Each left-out laboratory is measured with
+values that were fitted without it; the table is printed and is in the card. ``--check`` names laboratories that are
+measured only. ``--metrics`` puts the figures of ``leukocls evaluate`` on the hold-out into the card.
 """
 
 from __future__ import annotations
@@ -26,28 +22,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from napari_leukocls.architectures._ensemble import join_members
 from napari_leukocls.classification import ood
 from napari_leukocls.classification.classifier import Classifier
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.models.card import make_card, read_card
+from napari_leukocls.models.card import make_card
 from napari_leukocls.models.install import write_model
-from napari_leukocls.models.registry import CARD_NAME
 from napari_leukocls.models.weights import OOD_PREFIX
-from napari_leukocls.scheme import default_scheme
 from scripts import left_out
-from scripts.known_sets import KnownSet, Network, spread_over
-from scripts.left_out import HOME, Cells, Honesty
+from scripts.knowledge import Network, spread_over
+from scripts.laboratories import CHECKS_ONLY, CLASSES, PACKS, Cells, read_cells
+from scripts.left_out import HOME, Honesty, Predicted
 from scripts.pack_crops import VIEW_UM
 from scripts.slide_draws import SlideDraws
 
 log = logging.getLogger("finish_default")
+#: Side of the network's input, pixels.
+SIDE = 128
 #: Layer whose statistics are the reference of the test of slides: early enough to hold colour and sharpness.
 LAYER = "blocks.1"
-#: Cells of a left-out set that are predicted at most; held-out parts smaller than this are not measured.
-LEFT_OUT_CELLS, FEW = 800, 20
+#: Cells of a laboratory that are predicted at most; held-out parts smaller than this are not measured.
+MOST_CELLS, FEW = 800, 20
 #: Cells less certain than this are looked at again.
 SECOND_LOOK = {"mean": 0.0, "ensemble": 0.99}
 #: How much more or less often a class is met in peripheral blood than the training set would have it, as a root
@@ -92,86 +90,97 @@ SOURCES = {
 
 
 def record_of(run: Path) -> dict[str, Any]:
-    """How a run went; of a finished model, what its card says."""
-    if (run / "training.json").is_file():
-        record: dict[str, Any] = json.loads((run / "training.json").read_text())
-        return record
-    card = read_card(run)
-    return {"classes": card.classes, "settings": {"side": card.input_size[0]}, "steps": 0, "epochs": 0}
+    """How a run went."""
+    record: dict[str, Any] = json.loads((run / "training.json").read_text())
+    if record["classes"] != list(CLASSES):
+        raise SystemExit(f"{run} has other classes than scripts.laboratories: train it again.")
+    return record
+
+
+def packs_of(record: dict[str, Any], there: dict[str, Cells]) -> dict[str, Cells]:
+    """The packs that a run was trained on, the largest first."""
+    trained = {name: one for name, one in there.items() if name in record["trained_on"]}
+    return dict(sorted(trained.items(), key=lambda item: -len(item[1].rows("train"))))
 
 
 def card_of(
-    args: argparse.Namespace, sets: dict[str, KnownSet], records: list[dict[str, Any]], classes: list[str]
+    args: argparse.Namespace, records: list[dict[str, Any]], trained: dict[str, Cells]
 ) -> dict[str, Any]:
     """Everything of the card that is known before anything is fitted."""
-    side = int(records[0]["settings"].get("side", 128))
-    layer, member = LAYER, member_of(classes)
+    layer, member = LAYER, member_of()
     if args.join == "ensemble":
-        count = len(args.run) + args.mean
-        arguments = {"member": "mobilenetv2_100", "count": count, "member_arguments": {"pad_type": "same"}}
-        layer, member = f"members.0.{LAYER}", {"architecture": "ensemble", "arguments": arguments}
-    names = [f"{name}/{file}" for name in args.trained for file in sets[name].pack.names[sets[name].training]]
-    counts = {name: counts_of(sets[name], classes) for name in args.trained}
+        arguments = {"member": member["architecture"], "member_arguments": member["arguments"]}
+        arguments["count"] = len(args.run) + args.mean
+        layer = f"members.0.{LAYER}"
+        member |= {"architecture": "ensemble", "arguments": arguments, "second_look": SECOND_LOOK["ensemble"]}
+    files = [f"{name}/{file}" for name, one in trained.items() for file in one.pack.names[one.rows("train")]]
+    counts = {name: counts_of(one) for name, one in trained.items()}
     return {
         "name": args.name,
         **member,
-        "classes": classes,
-        "input_size": [side, side],
+        "input_size": [SIDE, SIDE],
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
         "crop": {
             "side_um": VIEW_UM,
-            "side_px": side,
+            "side_px": SIDE,
             "margin_um": 1.0,
             "white": 235.0,
             "red_cell": RED_CELL,
             "red_cell_share": RED_CELL_SHARE,
         },
         "familiarity": {"layers": [layer]},
-        "second_look": SECOND_LOOK[args.join],
         "prior": PRIOR,
         "gradcam": gradcam(member["arguments"].get("count", 0)),
         "training_data": {
-            "sources": [SOURCES.get(name, name) for name in (*args.trained, "start")],
-            "files_sha256": sha256_of("\n".join(sorted(names)).encode()),
-            "counts": counts[args.trained[0]],
-            **{f"counts_{name}": counts[name] for name in args.trained[1:]},
+            "sources": [SOURCES.get(name, name) for name in (*trained, "start")],
+            "files_sha256": sha256_of("\n".join(sorted(files)).encode()),
+            "counts": counts.pop("pbc", None),
+            **{f"counts_{name}": count for name, count in counts.items()},
         },
-        "split": "by file name: SHA-256 mod 5 = 0 is the test, mod 10 = 6 validation; PBC names no patients",
+        "split": "by file name: SHA-256 mod 5 = 0 is the test, mod 10 = 6 validation; of BCISC slide 3 is the test",
         "training": training(args, records),
         "licence": "weights: CC BY 4.0, after the training data",
         "intended_use": "Sorting leukocytes of stained smears for research and training; not for diagnosis.",
         "known_limits": [
             "No blasts, plasma cells or variant lymphocytes were trained on: they should go to review.",
-            "Laboratories that are not among the training data are met with less certainty: see laboratories.",
+            "Other laboratories are met with less certainty and more review: see laboratories.",
             "PBC names no patients: cells of one patient may be on both sides of the split.",
         ],
         "versions": {name: version(name) for name in ("torch", "timm", "numpy")},
     }
 
 
-def member_of(classes: list[str]) -> dict[str, Any]:
+def member_of() -> dict[str, Any]:
     """The network of one run."""
-    return {"architecture": "mobilenetv2_100", "arguments": {"pad_type": "same"}, "classes": classes}
+    return {
+        "architecture": "mobilenetv2_100",
+        "arguments": {"pad_type": "same"},
+        "classes": list(CLASSES),
+        "second_look": SECOND_LOOK["mean"],
+    }
 
 
-def counts_of(one: KnownSet, classes: list[str]) -> dict[str, int]:
+def counts_of(one: Cells) -> dict[str, int]:
     """Training cells of each class that there is."""
-    numbers = np.bincount(one.truth[one.training], minlength=len(classes))
-    return {name: int(n) for name, n in zip(classes, numbers, strict=True) if n}
+    numbers = np.bincount(one.target[one.rows("train")], minlength=len(CLASSES))
+    return {name: int(n) for name, n in zip(CLASSES, numbers, strict=True) if n}
 
 
 def training(args: argparse.Namespace, records: list[dict[str, Any]]) -> dict[str, Any]:
     """How the weights were made."""
-    runs = []
-    for record in records:
-        kept = {k: v for k, v in record["settings"].items() if k not in ("pack", "start", "out", "check")}
-        run = {"settings": kept, "steps": record["steps"], "epochs": round(record["epochs"], 1)}
-        runs.append({**run, "device": record.get("device", args.device)})
+    runs = [
+        {
+            "settings": {k: v for k, v in record["settings"].items() if k not in ("pack", "start", "out")},
+            "steps": record["steps"],
+            "device": record.get("device", args.device),
+        }
+        for record in records
+    ]
     how = "of the run" if len(runs) == 1 else "mean of the runs"
     if args.join == "ensemble":
         how = "the runs side by side" + (", and their mean as a further member" if args.mean else "")
-    return {"runs": runs, "weights": how, "started_from": records[0].get("started_from", "ImageNet weights")}
+    return {"runs": runs, "weights": how, "started_from": records[0].get("started_from", args.started_from)}
 
 
 def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -184,108 +193,99 @@ def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     }
 
 
-def joined_weights(runs: list[Path], join: str, mean: bool, classes: list[str]) -> dict[str, torch.Tensor]:
-    """Join the runs' weights and put the prior into the last layer's bias.
-
-    A run may be a finished model's folder: its bias holds the prior already.
-    """
-    from safetensors.torch import load_file
-
-    states = [
-        {k: v for k, v in load_file(run / "weights.safetensors").items() if not k.startswith(OOD_PREFIX)}
-        for run in runs
-    ]
+def joined_weights(runs: list[Path], join: str, mean: bool) -> dict[str, torch.Tensor]:
+    """Join the runs' weights and put the prior into the last layer's bias."""
+    states = [load_file(run / "weights.safetensors") for run in runs]
     if join == "ensemble":
         weights = join_members([*states, *([mean_of(states)] if mean else [])])
     else:
         weights = mean_of(states)
-    if all((run / CARD_NAME).is_file() for run in runs):
-        return weights
-    prior = torch.tensor([PRIOR[name] for name in classes]).log()
+    prior = torch.tensor([PRIOR[name] for name in CLASSES]).log()
     bias = weights["classifier.bias"]
     return {**weights, "classifier.bias": (bias.float() + prior).to(bias.dtype)}
 
 
-def sets_of(args: argparse.Namespace, classes: list[str]) -> dict[str, KnownSet]:
-    """Read all sets that are named."""
-    tables = dict(pair.split("=", 1) for pair in args.classes)
-    left_out = [pair.split("=", 1)[0] for pair in args.left_out]
-    names = dict.fromkeys([*args.trained, *left_out, *args.check])
+def cells_of(args: argparse.Namespace) -> dict[str, Cells]:
+    """Read all packs that are there; of laboratories for checks only, those that are named."""
+    wanted = [name for name in PACKS if name not in CHECKS_ONLY or name in args.check]
+    pairs = [(name, pack) for name in wanted for pack in PACKS[name]]
     return {
-        name: KnownSet.read(args.pack, name, classes, Path(tables[name]) if name in tables else None)
-        for name in names
+        pack: read_cells(args.pack, args.data, name, pack)
+        for name, pack in pairs
+        if (args.pack / f"{pack}_0.npz").is_file()
     }
 
 
 def fit(
     card: dict[str, Any],
-    weights: dict[str, torch.Tensor],
-    sets: dict[str, KnownSet],
+    network: Network,
+    trained: dict[str, Cells],
+    there: dict[str, Cells],
     args: argparse.Namespace,
-    opinion: Classifier | None,
 ) -> dict[str, np.ndarray]:
     """Fit all that keeps the model honest into the card; return the tensors of the unknown score and of slides."""
-    trained = [sets[name] for name in args.trained]
-    network = Network(card, weights, trained, opinion)
-    largest = max(trained, key=lambda one: len(one.validation))
-    cells = {HOME: network.cells(largest, largest.validation)}
     draws = SlideDraws()
-    for one in trained:
-        draws.add_home(network, one)
-    for pair in args.left_out:
-        name, run = pair.split("=", 1)
-        alone = card | member_of(card["classes"]) | {"familiarity": {"layers": [LAYER]}, "second_look": 0.0}
-        other = Network(
-            alone, joined_weights([Path(run)], "mean", False, card["classes"]), without(trained, name)
-        )
-        rows = spread_over(sets[name].labelled, LEFT_OUT_CELLS)
-        cells[name] = other.cells(sets[name], rows)
-        draws.add_left_out(other, sets[name], rows)
-        log.info("%s left out: %d cells", name, len(rows))
+    for name, one in trained.items():
+        draws.add_home(network, name, one)
+    home_name, home = next(iter(trained.items()))
+    cells = {HOME: network.predict(home, home.rows("validation"))}
+    cells |= left_out_cells(card, there, args, draws)
     found = left_out.fit(cells)
+    nested = left_out.nested(cells)
     card |= {
         "temperature": found.temperature,
         "softening": None if found.softening is None else found.softening.model_dump(),
         "review_threshold": found.review_threshold,
         "ood": {"method": ood.METHOD, "threshold": found.unknown_threshold},
-        "familiarity": card["familiarity"] | {"limit": draws.limit(), "known": [one.name for one in trained]},
-        "validation": {"role": "validation", "set": largest.name, **found.figures(cells[HOME])},
+        "familiarity": card["familiarity"] | {"limit": draws.limit(), "known": list(trained)},
+        "validation": {"role": "validation", "set": home_name, **found.figures(cells[HOME])},
+        "laboratories": figures_of(found, nested, network, trained, there, args) | draws.figures(),
     }
-    card["laboratories"] = laboratories(found, cells, network, sets, args) | draws.figures()
-    rows = left_out.nested(cells)
-    if rows:
-        log.info("Each left-out laboratory, with values fitted without it:\n%s", left_out.as_table(rows))
+    log.info("%s", left_out.as_table(nested))
     return network.tensors
 
 
-def without(trained: list[KnownSet], name: str) -> list[KnownSet]:
-    """The sets that a network was trained on that has not seen a laboratory; its originals are of the same one."""
-    return [one for one in trained if one.name.removesuffix("_full") != name.removesuffix("_full")]
+def left_out_cells(
+    card: dict[str, Any], there: dict[str, Cells], args: argparse.Namespace, draws: SlideDraws
+) -> dict[str, Predicted]:
+    """Predictions of laboratories by networks that never saw them."""
+    found: dict[str, Predicted] = {}
+    for run in args.left_out:
+        record = record_of(run)
+        names = [name for name in record["left_out"] if name in there and name not in (*CHECKS_ONLY, *found)]
+        if not names:
+            continue
+        single = card | member_of() | {"familiarity": {"layers": [LAYER]}}
+        known = list(packs_of(record, there).values())
+        other = Network(single, joined_weights([run], "mean", False), known)
+        for name in names:
+            rows = spread_over(there[name].rows("all"), MOST_CELLS)
+            found[name] = other.predict(there[name], rows)
+            draws.add_left_out(other, name, there[name], rows)
+            log.info("%s left out by %s: %d cells", name, run.name, len(rows))
+    return found
 
 
-def laboratories(
+def figures_of(
     found: Honesty,
-    cells: dict[str, Cells],
+    nested: dict[str, dict[str, Any]],
     network: Network,
-    sets: dict[str, KnownSet],
+    trained: dict[str, Cells],
+    there: dict[str, Cells],
     args: argparse.Namespace,
 ) -> dict[str, Any]:
     """Figures by laboratory, each with the role that it had, for the card."""
     rows: dict[str, Any] = {}
-    for name in args.trained:
-        held = sets[name].heldout
+    for name, one in trained.items():
+        held = spread_over(one.rows("heldout"), MOST_CELLS)
         if len(held) >= FEW:
-            # The networks were chosen without them; a fifth of each set, by file name.
-            figures = found.figures(network.cells(sets[name], spread_over(held, LEFT_OUT_CELLS)))
-            rows[name] = {"role": "trained; these cells were held out", **figures}
-    for name, figures in left_out.nested(cells).items():
-        role = "left out of training, and of the choice of temperature and thresholds for this row"
-        rows[f"{name} left out"] = {"role": role, "set": name, **figures}
+            role = "trained; these cells were held out"
+            rows[name] = {"role": role, **found.figures(network.predict(one, held))}
     for name in args.check:
-        one = sets[name]
-        figures = found.figures(network.cells(one, one.labelled))
-        rows[name] = {"role": "check: never trained on and nothing was fitted to it", **figures}
-    return rows
+        figures = found.figures(network.predict(there[name], there[name].rows("all")))
+        rows[name] = {"role": "check: never trained on, and nothing was fitted to it", **figures}
+    role = "left out of the training of another network, and of the choice of temperature and thresholds"
+    return rows | {f"{name} left out": {"role": role, **figures} for name, figures in nested.items()}
 
 
 def main() -> None:
@@ -293,40 +293,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pack", type=Path, required=True)
-    parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders that train_default wrote")
-    parser.add_argument(
-        "--trained", nargs="+", default=["pbc"], metavar="SET", help="sets that it was trained on"
-    )
-    parser.add_argument(
-        "--left-out", nargs="*", default=[], metavar="SET=RUN", help="runs that never saw a set"
-    )
-    parser.add_argument("--check", nargs="*", default=[], metavar="SET", help="sets that are measured only")
-    parser.add_argument(
-        "--classes", nargs="*", default=[], metavar="SET=CSV", help="tables of file and class"
-    )
-    parser.add_argument("--join", choices=["mean", "ensemble"], default="mean")
-    parser.add_argument("--mean", action="store_true", help="the mean of the runs is a further member")
-    parser.add_argument(
-        "--second-opinion", metavar="NAME", help="a model in --out that unsure cells are shown to"
-    )
-    parser.add_argument("--name", default="default")
-    parser.add_argument("--out", type=Path, default=Path("models"))
-    parser.add_argument("--device", default="one NVIDIA H200", help="on which it was trained, for the card")
-    parser.add_argument("--metrics", type=Path, help="metrics.json of the test part, for the card")
-    parser.add_argument("--extra", type=Path, help="JSON of further figures for the card")
+    add = parser.add_argument
+    add("--pack", type=Path, required=True)
+    add("--data", type=Path, required=True, help="the public data sets, for the classes of some packs")
+    add("--run", type=Path, nargs="+", required=True, help="folders that train_laboratories wrote")
+    add("--left-out", type=Path, nargs="*", default=[], help="runs that never saw some laboratories")
+    add("--check", nargs="*", default=[], choices=list(PACKS), help="laboratories that are measured only")
+    add("--join", choices=["mean", "ensemble"], default="mean")
+    add("--mean", action="store_true", help="the mean of the runs is a further member")
+    add("--second-opinion", metavar="NAME", help="a model in --out that unsure cells are shown to")
+    add("--name", default="default")
+    add("--out", type=Path, default=Path("models"))
+    add("--device", default="one core of a CPU", help="on which it was trained, for the card")
+    add("--started-from", default="ImageNet weights", help="for the card, if the runs do not say so")
+    add("--metrics", type=Path, help="metrics.json of the test part, for the card")
+    add("--extra", type=Path, help="JSON of further figures for the card")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.set_num_threads(1)
     records = [record_of(run) for run in args.run]
-    classes = [default_scheme().resolve(name) or name for name in records[0]["classes"]]
-    sets = sets_of(args, classes)
-    card = card_of(args, sets, records, classes)
-    opinion = None
+    there = cells_of(args)
+    trained = packs_of(records[0], there)
+    card = card_of(args, records, trained)
+    opinion: Classifier | None = None
     if args.second_opinion:
         opinion = load_classifier(args.out / args.second_opinion, "cpu")
         card["second_opinion"] = {"model": args.second_opinion, "sha256": opinion.digest}
-    weights = joined_weights(args.run, args.join, args.mean, classes)
-    tensors = fit(card, weights, sets, args, opinion)
+    weights = joined_weights(args.run, args.join, args.mean)
+    log.info("fitting on %s", ", ".join(trained))
+    tensors = fit(card, Network(card, weights, list(trained.values()), opinion), trained, there, args)
     if args.metrics:
         figures = json.loads(args.metrics.read_text())
         card["test"] = {"touched": "once, after everything above was fixed", **figures}
@@ -334,7 +329,7 @@ def main() -> None:
         card |= json.loads(args.extra.read_text())
     everything = {**weights, **{f"{OOD_PREFIX}{k}": torch.from_numpy(v).half() for k, v in tensors.items()}}
     write_model(args.out / args.name, make_card(card, f"of {args.name}"), everything)
-    log.info("%s", {key: card[key] for key in FITTED})
+    log.info("%s", json.dumps({key: card[key] for key in FITTED}, indent=1))
 
 
 if __name__ == "__main__":

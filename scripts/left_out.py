@@ -37,7 +37,7 @@ HOME_ECE = 0.008
 
 
 @dataclass(frozen=True)
-class Cells:
+class Predicted:
     """Predictions of one laboratory's cells of known classes.
 
     Attributes
@@ -69,13 +69,13 @@ class Honesty:
     review_threshold: float
     unknown_threshold: float
 
-    def probabilities(self, cells: Cells) -> np.ndarray:
+    def probabilities(self, cells: Predicted) -> np.ndarray:
         """Probabilities (N, C), as the product computes them."""
         divisor = self.temperature * softening_factor(cells.score, self.softening)
         array: np.ndarray = softmax(np.asarray(cells.logits, float) / divisor[:, None], axis=1)
         return array
 
-    def figures(self, cells: Cells) -> dict[str, Any]:
+    def figures(self, cells: Predicted) -> dict[str, Any]:
         """Accuracy, calibration error, share to review and accuracy of the rest."""
         probabilities = self.probabilities(cells)
         right = probabilities.argmax(axis=1) == cells.truth
@@ -91,12 +91,12 @@ class Honesty:
         }
 
 
-def fit(laboratories: Mapping[str, Cells]) -> Honesty:
+def fit(laboratories: Mapping[str, Predicted]) -> Honesty:
     """Fit all values on home cells and on left-out laboratories.
 
     Parameters
     ----------
-    laboratories : mapping of str to Cells
+    laboratories : mapping of str to Predicted
         `HOME`, and the laboratories that were left out; there may be none.
 
     Returns
@@ -115,11 +115,11 @@ def fit(laboratories: Mapping[str, Cells]) -> Honesty:
     return Honesty(temperature, softening, _review_threshold(home, away, found), unknown)
 
 
-def _mean(values: list[float], laboratories: list[Cells]) -> float:
+def _mean(values: list[float], laboratories: list[Predicted]) -> float:
     return float(np.average(values, weights=[np.sqrt(len(one.truth)) for one in laboratories]))
 
 
-def _soften(home: Cells, away: list[Cells], temperature: float) -> Softening | None:
+def _soften(home: Predicted, away: list[Predicted], temperature: float) -> Softening | None:
     """The ramp with the best mean likelihood of the left-out laboratories among those that keep home calibrated."""
     if not away:
         return None
@@ -133,24 +133,24 @@ def _soften(home: Cells, away: list[Cells], temperature: float) -> Softening | N
     return best
 
 
-def _scaled(cells: Cells, temperature: float, ramp: Softening | None) -> np.ndarray:
+def _scaled(cells: Predicted, temperature: float, ramp: Softening | None) -> np.ndarray:
     divisor = temperature * softening_factor(cells.score, ramp)
     return np.asarray(cells.logits, float) / divisor[:, None]
 
 
-def _loss(cells: Cells, temperature: float, ramp: Softening | None) -> float:
+def _loss(cells: Predicted, temperature: float, ramp: Softening | None) -> float:
     likelihood = log_softmax(_scaled(cells, temperature, ramp), axis=1)
     return float(-likelihood[np.arange(len(cells.truth)), cells.truth].mean())
 
 
-def _ece(cells: Cells, temperature: float, ramp: Softening | None) -> float:
+def _ece(cells: Predicted, temperature: float, ramp: Softening | None) -> float:
     return float(ece(softmax(_scaled(cells, temperature, ramp), axis=1), cells.truth))
 
 
-def _review_threshold(home: Cells, away: list[Cells], found: Honesty) -> float:
+def _review_threshold(home: Predicted, away: list[Predicted], found: Honesty) -> float:
     """Smallest threshold at which the rest is right often enough, at home and elsewhere."""
 
-    def error(cells: Cells, limit: float) -> float:
+    def error(cells: Predicted, limit: float) -> float:
         probabilities = found.probabilities(cells)
         kept = (probabilities.max(axis=1) >= limit) & (cells.score < found.unknown_threshold)
         wrong = probabilities.argmax(axis=1) != cells.truth
@@ -163,12 +163,12 @@ def _review_threshold(home: Cells, away: list[Cells], found: Honesty) -> float:
     return MOST_THRESHOLD
 
 
-def nested(laboratories: Mapping[str, Cells]) -> dict[str, dict[str, Any]]:
+def nested(laboratories: Mapping[str, Predicted]) -> dict[str, dict[str, Any]]:
     """Measure each left-out laboratory with values that were fitted without it.
 
     Parameters
     ----------
-    laboratories : mapping of str to Cells
+    laboratories : mapping of str to Predicted
         As for `fit`.
 
     Returns

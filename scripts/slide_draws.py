@@ -8,7 +8,8 @@ import numpy as np
 
 from napari_leukocls.classification.familiarity import LEAST_CELLS, SlideDifference, distance
 from napari_leukocls.evaluation.bootstrap import auroc
-from scripts.known_sets import NOT_OF_SLIDES, KnownSet, Network
+from scripts.knowledge import Network, of_slides, slide_names
+from scripts.laboratories import Cells
 
 #: Cells of a drawn slide: as few as are tested, and those of the figures.
 SIZES = (LEAST_CELLS, 50)
@@ -26,20 +27,21 @@ class SlideDraws:
         self.home: dict[str, dict[int, np.ndarray]] = {}
         self.left_out: dict[str, dict[int, np.ndarray]] = {}
 
-    def add_home(self, network: Network, one: KnownSet) -> None:
+    def add_home(self, network: Network, name: str, one: Cells) -> None:
         """Draw slides of cells that the network was not trained on."""
-        rows = _of_slides(one, network, np.concatenate([one.heldout, one.validation]))
+        rows = np.concatenate([one.rows("heldout"), one.rows("validation")])
+        rows = of_slides(one, rows, network.classifier.classes)
         if len(rows) >= LEAST_CELLS:
-            self.home[one.name] = self._draw(network, one, rows)
+            self.home[name] = self._draw(network, one, rows)
 
-    def add_left_out(self, network: Network, one: KnownSet, rows: np.ndarray) -> None:
+    def add_left_out(self, network: Network, name: str, one: Cells, rows: np.ndarray) -> None:
         """Draw slides of a laboratory that the network has not seen."""
-        self.left_out[one.name] = self._draw(network, one, _of_slides(one, network, rows))
+        self.left_out[name] = self._draw(network, one, of_slides(one, rows, network.classifier.classes))
 
-    def _draw(self, network: Network, one: KnownSet, rows: np.ndarray) -> dict[int, np.ndarray]:
+    def _draw(self, network: Network, one: Cells, rows: np.ndarray) -> dict[int, np.ndarray]:
         rows = self._random.permutation(rows)[:DRAWN_FROM]
         found = network.differences(one, rows)
-        slides, truth = one.slides[rows], one.truth[rows]
+        slides, truth = slide_names(one)[rows], one.target[rows]
         return {
             size: np.array([self._distance(found, slides, truth, size, network) for _ in range(DRAWS)])
             for size in SIZES
@@ -66,15 +68,10 @@ class SlideDraws:
         """AUROC of slides of left-out laboratories against known ones, for the card."""
         rows = {}
         for name, drawn in self.left_out.items():
-            known = [one for other, one in self.home.items() if other != name]
+            known = [one for other, one in self.home.items() if other.removesuffix("_full") != name]
             for size in SIZES:
                 home = np.concatenate([one[size] for one in known]) if known else np.zeros(0)
                 both = np.concatenate([home, drawn[size]])
                 area = auroc(np.arange(len(both)) >= len(home), both) if known else None
                 rows.setdefault(name, {"role": "left out"})[f"auroc_of_slides_of_{size}"] = area
         return {f"{name} slides": row for name, row in rows.items()}
-
-
-def _of_slides(one: KnownSet, network: Network, rows: np.ndarray) -> np.ndarray:
-    left_out = [k for k, name in enumerate(network.classifier.classes) if name in NOT_OF_SLIDES]
-    return rows[~np.isin(one.truth[rows], left_out)]
