@@ -25,8 +25,9 @@ from napari_leukocls.models.card import Softening
 HOME = "home"
 #: Wrong cells among those that are not reviewed: at home, and on average over left-out laboratories.
 HOME_ERROR, LEFT_OUT_ERROR = 0.003, 0.04
-#: Share of the cells that the unknown threshold sends to review: at home, and at most in left-out laboratories.
-HOME_UNKNOWN, LEFT_OUT_UNKNOWN = 0.01, 0.05
+#: Share of home cells above the unknown threshold. It is not raised for left-out laboratories: more of their cells are
+#: above it, and half of these are wrong.
+HOME_UNKNOWN = 0.01
 #: Highest review threshold: above it, more cells go to review than are saved.
 MOST_THRESHOLD = 0.95
 #: Where the ramp of the temperature may start and how wide it may be, in units of the score (1 is the 95th percentile
@@ -108,9 +109,6 @@ def fit(laboratories: Mapping[str, Predicted]) -> Honesty:
     temperature = fit_temperature(home.logits, home.truth)
     softening = _soften(home, away, temperature)
     unknown = float(np.quantile(home.score, 1 - HOME_UNKNOWN))
-    if away:
-        # A share of each laboratory that its reviewers can bear.
-        unknown = max(unknown, _mean([np.quantile(one.score, 1 - LEFT_OUT_UNKNOWN) for one in away], away))
     found = Honesty(temperature, softening, 0.0, unknown)
     return Honesty(temperature, softening, _review_threshold(home, away, found), unknown)
 

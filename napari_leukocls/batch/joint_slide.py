@@ -164,17 +164,17 @@ def _joined(
     cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     classes, finer = engine.classifier.classes, engine.finer
     counts = count_cells(cells, default_scheme(), classes, finer, slide_id=slide.slide_id)
+    test = SlideTest(engine.classifier)
+    for field in fields:
+        test.add_run(field.run)
     run = {
-        **{name: value for name, value in fields[-1].run.items() if name not in _OF_EACH_FIELD},
+        **{name: value for name, value in fields[-1].run.items() if name not in (*_OF_EACH_FIELD, KEY)},
+        **test.record(),
         "seconds": round(seconds, 3),
         "fields": [field.name for field in fields],
         "um_per_px": [field.um_per_px for field in fields],
         **{name: {field.name: field.run.get(name) for field in fields} for name in _OF_EACH_FIELD},
     }
-    test = SlideTest(engine.classifier)
-    for field in fields:
-        test.add_run(field.run)
-    run = {name: value for name, value in run.items() if name != KEY} | test.record()
     warnings = (
         *doubles,
         *test.warnings(),

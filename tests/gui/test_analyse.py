@@ -16,6 +16,8 @@ from acting import answer_file_dialog, click, control, pick, pump, until
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from tests.unfamiliar import write_unfamiliar
+
 Opens = Callable[[str], Any]
 
 
@@ -263,3 +265,16 @@ def test_the_keyboard_reaches_every_control(viewer: Any, smear: Any, dock: Opens
             reached.append(focus.accessibleName())
         QTest.keyClick(focus, Qt.Key.Key_Tab)
     assert [name for name in reached if name in order] == order
+
+
+def test_a_stain_or_camera_that_the_model_does_not_know_is_said(
+    viewer: Any, smear: Any, dock: Opens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_unfamiliar(tmp_path)
+    monkeypatch.setenv("LEUKOCLS_MODELS", str(tmp_path))
+    window = dock("Analyse")
+    pick(window, "Classifier", "stranger")
+    analyse(window)
+    said = window.message.text()
+    assert done(window) and "unlike what the model stranger was trained on" in said and "Train dock" in said
+    assert "unlike what the model" in window.results.warning_text.text()

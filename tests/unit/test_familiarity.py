@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,3 +171,13 @@ def test_fields_that_are_too_small_alone_are_tested_together(stranger, fields, t
     assert "unlike what the model" in (tmp_path / "joint" / "both" / "report.html").read_text(
         encoding="utf-8"
     )
+
+
+def test_the_command_line_says_it_once_for_a_run(stranger, fields, tmp_path):
+    words = ["analyze", str(fields), "--out", str(tmp_path / "out"), "--classifier", str(stranger)]
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_leukocls", *words], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0
+    warned = [line for line in done.stderr.splitlines() if "unlike what the model stranger" in line]
+    assert len(warned) == 2 and all(line.startswith("leukocls: ") for line in warned)
