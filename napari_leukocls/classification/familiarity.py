@@ -99,7 +99,7 @@ class SlideDifference:
         if not some:
             return cls()
         count = sum(part.cells for part in some)
-        total = sum(part.cells * np.array(part.mean) for part in some)
+        total = np.sum([part.cells * np.array(part.mean) for part in some], axis=0)
         return cls(count, tuple(float(one) for one in total / count))
 
 
