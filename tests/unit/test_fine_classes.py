@@ -36,6 +36,7 @@ from napari_leukocls.results.writer import write_result
 from napari_leukocls.review import open_store
 from napari_leukocls.scheme import default_scheme, load_scheme
 from napari_leukocls.types import FieldResult
+from scripts import train_fine_classes as fitting
 from tests.results import CLASSES, FINER, make_head, make_result
 
 REST = "neutrophil_not_told_apart"
@@ -316,3 +317,30 @@ def test_a_correction_survives_cells_without_finer_classes(fine: FieldResult) ->
     shown = at_depth(plain, "fine", SCHEME)
     counts = counts_of(shown.counts)
     assert counts[REST] == counts["neutrophil"] and counts["band_neutrophil"] == 0
+
+
+def test_the_fit_is_calibrated_and_does_not_guess_where_it_cannot_know() -> None:
+    random = np.random.default_rng(0)
+    names = np.array(FINER[2:])[random.integers(0, 3, 900)]
+    centres = {name: 1.5 * random.normal(size=12) for name in FINER[2:]}
+    views = np.array([centres[name] for name in names])[:, None] + 2 * random.normal(size=(900, 4, 12))
+    part = random.integers(0, 10, 900)
+    crops = fitting.Crops(names, views, np.ones(900, bool), part < 3, part == 9)
+    weight, bias, how = fitting.fit_part(crops, FINER[2:])
+    mine = np.flatnonzero(crops.heldout)
+    logits = views[mine, 0] @ weight.T + bias
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truth = np.array([FINER[2:].index(name) for name in names[mine]])
+    found = fitting.measured(shares, truth, how["threshold"])
+    assert found["accuracy"] > 0.6 and found["ece"] < 0.12
+    assert found["accuracy_ci95"][0] <= found["accuracy"] <= found["accuracy_ci95"][1]
+    assert found["accuracy_told_apart"] >= found["accuracy"] and 0.3 < found["told_apart"] <= 1
+    assert np.sum(found["confusion"]) == np.sum(found["confusion_told_apart"]) == len(mine)
+
+
+@pytest.mark.parametrize(("right", "told"), [([1, 1, 1, 1], 1.0), ([1, 0, 0, 0], 0.5), ([1, 1, 0, 0], 0.5)])
+def test_the_least_share_keeps_the_cells_that_are_right(right: list[int], told: float) -> None:
+    top = np.array([0.9, 0.8, 0.7, 0.6])
+    truth = np.where(right, 0, 1)
+    threshold, figures = fitting.least_share(np.stack([top, 1 - top], axis=1), truth)
+    assert figures["told_apart"] == told == float((top >= threshold).mean())
