@@ -34,7 +34,7 @@ from napari_leukocls.evaluation.bootstrap import interval
 from napari_leukocls.evaluation.calibration import ece, fit_temperature
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text
 from napari_leukocls.progress import drain
-from scripts.finish_default import product_crops
+from scripts.knowledge import product_crops
 from scripts.packs import Pack
 
 log = logging.getLogger("train_fine_classes")

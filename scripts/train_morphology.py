@@ -29,7 +29,7 @@ from napari_leukocls.explanation import morphology
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text
 from napari_leukocls.progress import drain
 from napari_leukocls.scheme import default_scheme
-from scripts.finish_default import product_crops
+from scripts.knowledge import product_crops
 from scripts.packs import Pack, is_validation
 
 log = logging.getLogger("train_morphology")
