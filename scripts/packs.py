@@ -60,8 +60,8 @@ class Pack:
             ]
         if known is not None:
             kept = np.flatnonzero([str(one) in known for one in self.names])
-            self.names, self.classes, self.heldout = (
-                part[kept] for part in (self.names, self.classes, self.heldout)
+            self.names, self.classes, self.heldout, self.red_cells = (
+                part[kept] for part in (self.names, self.classes, self.heldout, self.red_cells)
             )
             blobs, masks = [blobs[i] for i in kept], [masks[i] for i in kept]
         with ThreadPoolExecutor(8) as pool:

@@ -106,7 +106,7 @@ def features_of(classifier: Classifier, pack: Pack) -> tuple[np.ndarray, np.ndar
         for number, view in enumerate(VIEWS[1:], start=1):
             turned = np.ascontiguousarray(crops[trained[rows]][view])
             if len(turned):
-                views[trained[rows], number] = drain(classifier.first_look(turned))[1]
+                views[trained[rows], number] = drain(classifier.first_look(turned)).features
         features.append(views)
         classes.append(np.asarray(classifier.classes)[logits.argmax(axis=1)])
         log.info("%d of %d crops", rows[-1] + 1, len(pack.names))
