@@ -107,7 +107,7 @@ def write_whole_slide(
     token = cancel or CancelToken()
     started = time.perf_counter()
     scheme = default_scheme()
-    with open_slide(path) as slide, slide_folder(out_dir, slide_id) as folder:
+    with open_slide(path, engine.config.plane) as slide, slide_folder(out_dir, slide_id) as folder:
         slide.source = source
         labels = LabelStore(folder / ".labels.scratch", slide.shape[:2])
         try:

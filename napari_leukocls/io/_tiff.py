@@ -13,7 +13,7 @@ import tifffile
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io._common import DAMAGE, Picture, damaged, plausible_um_per_px
-from napari_leukocls.io.channels import colour_order
+from napari_leukocls.io.channels import check_ground, colour_order
 from napari_leukocls.io.convert import MAX_PIXELS, check_size, to_uint8
 from napari_leukocls.io.planes import take_plane
 
@@ -168,9 +168,13 @@ def check_whole(tiff: TiffFile, page: TiffPage, file: Path) -> None:
         needed: some programs state a last strip of full height.
     """
     size = tiff.filehandle.size
+    needed = int(np.prod(page.chunked, dtype=float))
+    # Also: a height that lies would make a list of all the strips that there should be.
+    if len(page.dataoffsets) < needed:
+        raise damaged(file, EOFError(f"it holds {len(page.dataoffsets)} of {needed} strips or tiles"))
     counts = list(page.databytecounts)
     if page.compression == 1 and not page.is_tiled and counts:
-        counts = [min(count, needed) for count, needed in zip(counts, _strip_bytes(page), strict=False)]
+        counts = [min(count, rows) for count, rows in zip(counts, _strip_bytes(page), strict=False)]
     ends = [offset + count for offset, count in zip(page.dataoffsets, counts, strict=False)]
     if not ends or max(ends) > size:
         raise damaged(file, EOFError(f"it ends at byte {size} of {max(ends, default=0)}"))
@@ -307,7 +311,9 @@ def _channel_planes(
     notes.append("separate channels, used as red, green and blue")
     if channels == 4:
         notes.append("a fourth channel, dropped")
-    return np.transpose(array, [left.index(axis) for axis in "YXC"])[..., list(order)]
+    colours: np.ndarray = np.transpose(array, [left.index(axis) for axis in "YXC"])[..., list(order)]
+    check_ground(colours, str(file))
+    return colours
 
 
 def _channel_names(tiff: TiffFile, number: int) -> tuple[list[str], bool]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from napari_leukocls.errors import InputError
 
+#: Share of the brightest parts below which the ground of a picture is dark.
+DARK_GROUND = 0.2
 _COLOURS = {"red": 0, "r": 0, "green": 1, "g": 1, "blue": 2, "b": 2}
 #: Dyes and proteins of fluorescence, as channels are named after them.
 _DYES = re.compile(
@@ -57,3 +61,28 @@ def colour_order(
             "bright field."
         )
     return 0, 1, 2
+
+
+def check_ground(pixels: np.ndarray, source: str) -> None:
+    """Refuse three channels whose ground is dark: these are fluorescence, and no smear in bright field.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3)
+        Red, green and blue from channels that were separate.
+    source : str
+        Name of the file, for the error.
+
+    Raises
+    ------
+    InputError
+        If half of the picture is darker than `DARK_GROUND` of its brightest parts.
+    """
+    step = max(1, round((pixels.shape[0] * pixels.shape[1] / 250_000) ** 0.5))
+    brightest = pixels[::step, ::step].max(axis=-1).astype(np.float64)
+    top = float(np.percentile(brightest, 99.5))
+    if top > 0 and float(np.median(brightest)) < DARK_GROUND * top:
+        raise InputError(
+            f"'{source}' has separate channels on a dark ground, as fluorescence has; give the stained smear as one "
+            "RGB image, taken in bright field."
+        )

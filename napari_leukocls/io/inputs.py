@@ -18,7 +18,9 @@ from napari_leukocls.io.images import FOREIGN_FORMATS, IMAGE_SUFFIXES, begins_as
 from napari_leukocls.io.slides import SCANNER_SUFFIXES, is_zarr
 
 # Names that Windows keeps for devices, and names of the files beside the folders of the slides.
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+_RESERVED = {"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"} | {
+    f"{port}{n}" for port in ("com", "lpt") for n in "0123456789\u00b9\u00b2\u00b3"
+}
 _TAKEN = {"summary.csv", "failures.csv", "manifest.json"}
 # Pictures among the results of a slide.
 _RESULTS = {"labels.tif", "overlay.png"}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from napari_leukocls.errors import InputError
+from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.io.serialise import original_text
@@ -69,7 +69,7 @@ def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldRes
         raise InputError(f"the cells.csv in '{path}' has no column {missing[0]}; analyse the slide again.")
     slide_id = str(run.get("slide_id") or path.name)
     if image is None:
-        image = read_image(str(run.get("source", "")), slide_id)
+        image = _image_of(run, slide_id, labels.shape)
     if image.pixels.shape[:2] != labels.shape:
         raise InputError(
             f"the image '{image.source}' is not the one of the results in '{path}' "
@@ -204,6 +204,23 @@ def read_cells(folder: str | Path) -> pd.DataFrame:
         if name in cells:
             cells[name] = cells[name].fillna("").map(original_text).astype(object)
     return cells
+
+
+def _image_of(run: dict[str, Any], slide_id: str, shape: tuple[int, ...]) -> SmearImage:
+    """The image that was analysed: the same plane, turned as it was then."""
+    settings = run.get("settings")
+    plane = settings.get("plane", "first") if isinstance(settings, dict) else "first"
+    source = str(run.get("source", ""))
+    try:
+        image = read_image(source, slide_id, plane)
+        if image.pixels.shape[:2] == shape[::-1] != shape:
+            # The window analyses a picture as napari shows it, which does not turn it upright.
+            image = read_image(source, slide_id, plane, turned=False)
+    except ArgumentError as error:
+        raise InputError(
+            f"the run.json of {slide_id} is damaged ({error}); analyse the slide again."
+        ) from error
+    return image
 
 
 def _read_run(path: Path) -> dict[str, Any]:

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_leukocls._reader import get_reader
-from napari_leukocls.errors import InputError
+from napari_leukocls.batch import run_batch
+from napari_leukocls.config import make_config
+from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import read_smear
+from napari_leukocls.results.reader import read_result
 from napari_leukocls.types import SmearImage
-from napari_leukocls.widgets.common.layers import smear_of
+from napari_leukocls.widgets.common.layers import plane_of, smear_of
 from tests.corpus import KINDS, OTHER, RGB, STACK, UM, Kind
 
 
@@ -117,6 +121,7 @@ def test_the_window_takes_the_plane_that_is_shown(
     np.testing.assert_array_equal(window.pixels, OTHER)
     smear, _ = read_smear(folder / name, plane=2)
     assert window.notes == smear.notes and any("number 2 was used" in note for note in smear.notes)
+    assert plane_of(layer, viewer.dims.point) == 2
 
 
 @pytest.mark.parametrize(
@@ -151,6 +156,30 @@ def test_a_layer_that_was_changed_gives_its_own_pixels(folder: Path, viewer_mode
     layer.data = np.ascontiguousarray(layer.data[10:50, 10:70])
     window = smear_of(layer)
     np.testing.assert_array_equal(window.pixels, RGB[10:50, 10:70])
+    assert "the layer differs from its file: the pixels of the layer were analysed" in window.notes
+
+
+def test_a_layer_that_shows_something_else_is_refused(
+    folder: Path, viewer_model: Any, tmp_path: Path
+) -> None:
+    # Grey with alpha: napari takes height, width and the two channels for three dimensions.
+    Image.fromarray(RGB).convert("LA").save(tmp_path / "a.png")
+    (layer,) = viewer_model().open(str(tmp_path / "a.png"))
+    with pytest.raises(InputError, match="does not show the picture that its file holds"):
+        smear_of(layer)
+
+
+def test_the_command_line_and_batches_take_a_named_plane(folder: Path, tmp_path: Path) -> None:
+    for plane, expected in (("2", OTHER), ("min", STACK.min(axis=0))):
+        config = make_config(segmenter="threshold", device="cpu", pixel_size_um=0.16, plane=plane)
+        (outcome,) = run_batch(expand_inputs([folder / "stack.tif"]), tmp_path / plane, config)
+        assert outcome.status == "done", outcome.error
+        assert any("3 pages" in warning for warning in outcome.warnings)
+        result = read_result(tmp_path / plane / "stack")
+        np.testing.assert_array_equal(result.image.pixels, expected)
+        assert result.run["settings"]["plane"] in (2, "min")
+    with pytest.raises(ArgumentError, match="names no plane of a stack"):
+        make_config(plane="sharp")
 
 
 def test_a_size_that_a_person_gave_the_layer_is_kept(folder: Path, viewer_model: Any) -> None:

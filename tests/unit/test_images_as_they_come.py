@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.convert import array_to_smear
 from napari_leukocls.io.images import read_image
+from napari_leukocls.io.slides import is_slide, open_slide, read_smear
 
 H, W = 60, 80
 
@@ -198,3 +201,66 @@ def test_a_size_that_cannot_be_read_is_said(tmp_path: Path, rgb: np.ndarray, siz
     _ome(tmp_path / "a.ome.tif", rgb, size, unit)
     smear = read_image(tmp_path / "a.ome.tif")
     assert smear.um_per_px is None and any("pixel size" in note for note in smear.notes)
+
+
+@pytest.mark.parametrize("height", [61, 10_000, 2**32 - 1])
+def test_a_height_that_lies_is_refused_at_once(tmp_path: Path, rgb: np.ndarray, height: int) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", rgb, photometric="rgb", rowsperstrip=20, metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages[0].tags[257].overwrite(height)
+    started = time.monotonic()
+    with pytest.raises(InputError, match="3 of [0-9]+ strips|megapixels"):
+        read_smear(tmp_path / "a.tif")
+    assert time.monotonic() - started < 5
+
+
+def test_separate_channels_on_a_dark_ground_are_no_smear(tmp_path: Path, rgb: np.ndarray) -> None:
+    glow = np.moveaxis(255 - rgb, -1, 0).copy()
+    glow[:, :8, :8] = 255
+    tifffile.imwrite(tmp_path / "a.ome.tif", glow, photometric="minisblack", metadata={"axes": "CYX"})
+    with pytest.raises(InputError, match="on a dark ground, as fluorescence has"):
+        read_image(tmp_path / "a.ome.tif")
+
+
+@pytest.mark.parametrize(
+    "names", [("DAPI", "FITC", "TRITC"), ("Hoechst 33342", "GFP", "Cy5"), ("405", "488", "647")]
+)
+def test_channels_named_after_dyes_are_no_smear(
+    tmp_path: Path, rgb: np.ndarray, names: tuple[str, ...]
+) -> None:
+    about = {"axes": "CYX", "Channel": {"Name": list(names)}}
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", np.moveaxis(rgb, -1, 0), photometric="minisblack", metadata=about
+    )
+    with pytest.raises(InputError, match="channels of fluorescence"):
+        read_image(tmp_path / "a.ome.tif")
+
+
+def test_the_preview_of_a_cameras_raw_file_is_not_analysed(tmp_path: Path, rgb: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.NEF", rgb, photometric="rgb")
+    with pytest.raises(InputError, match="raw NEF file, which is not read: export it as TIFF"):
+        read_image(tmp_path / "a.NEF")
+
+
+def test_the_sharpest_plane_is_found(tmp_path: Path, rgb: np.ndarray) -> None:
+    blurred = [gaussian_filter(rgb, (s, s, 0)) for s in (3, 1)]
+    stack = np.stack([blurred[0], blurred[1], rgb, blurred[1]])
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="rgb", metadata={"axes": "ZYXS"})
+    smear = read_image(tmp_path / "a.tif", plane="sharpest")
+    np.testing.assert_array_equal(smear.pixels, rgb)
+    assert "4 pages, the sharpest one (number 3) was used" in smear.notes
+
+
+def test_of_a_whole_slide_only_the_first_plane_is_read(tmp_path: Path) -> None:
+    slide = np.zeros((3, 256, 256, 3), np.uint8)
+    for number in range(3):
+        slide[number] = 200 - 50 * number
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        file.write(slide, tile=(64, 64), photometric="rgb", subifds=1, metadata={"axes": "ZYXS"})
+        file.write(slide[:, ::2, ::2], tile=(64, 64), photometric="rgb", subfiletype=1)
+    assert is_slide(tmp_path / "a.ome.tif")
+    with open_slide(tmp_path / "a.ome.tif") as opened:
+        assert "3 planes, the first one was used" in opened.notes
+        assert (opened.read(0, 9, 0, 9) == 200).all()
+    with pytest.raises(InputError, match="only the first plane is read"):
+        read_smear(tmp_path / "a.ome.tif", plane=2)

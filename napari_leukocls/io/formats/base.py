@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from napari_leukocls.io._common import Picture, plausible_um_per_px
+from napari_leukocls.io.channels import check_ground
 from napari_leukocls.io.convert import check_size
 from napari_leukocls.io.planes import take_plane
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+#: The note of a file whose colours are channels of their own.
+SEPARATE = "separate channels, used as red, green and blue"
 
 
 class FormatFile(ABC):
@@ -121,7 +126,10 @@ def read_whole(opened: FormatFile, plane: int | str) -> Picture:
     notes = list(opened.notes)
 
     def read(index: int) -> np.ndarray:
-        return opened.read(0, opened.height, 0, opened.width, 0, index)
+        pixels = opened.read(0, opened.height, 0, opened.width, 0, index)
+        if SEPARATE in opened.notes:
+            check_ground(pixels, str(opened.file))
+        return pixels
 
     array = take_plane(read, opened.planes, plane, notes, str(opened.file))
     um_per_px = plausible_um_per_px(*opened.um, notes, microscope=True)

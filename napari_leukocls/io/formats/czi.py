@@ -12,7 +12,7 @@ from pylibCZIrw import czi
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.channels import colour_order
-from napari_leukocls.io.formats.base import FormatFile
+from napari_leukocls.io.formats.base import SEPARATE, FormatFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ class OpenedFile(FormatFile):
         )
         order = colour_order(names, len(kinds), str(self.file), glows)
         self._channels = [sorted(kinds)[index] for index in order]
-        self.notes.append("separate channels, used as red, green and blue")
+        self.notes.append(SEPARATE)
 
     def read(self, y0: int, y1: int, x0: int, x1: int, level: int = 0, plane: int = 0) -> NDArray[np.generic]:
         """Decode a rectangle of a level.

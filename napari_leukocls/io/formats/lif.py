@@ -11,7 +11,7 @@ import numpy as np
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.channels import colour_order
 from napari_leukocls.io.convert import check_size
-from napari_leukocls.io.formats.base import FormatFile
+from napari_leukocls.io.formats.base import SEPARATE, FormatFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +60,7 @@ class OpenedFile(FormatFile):
                 )
             names, glows = _channel_names(self._image)
             self._order = colour_order(names, int(sizes["C"]), str(self.file), glows)
-            self.notes.append("separate channels, used as red, green and blue")
+            self.notes.append(SEPARATE)
         self._sizes = {axis: int(n) for axis, n in sizes.items() if axis not in "YXSC"}
         self.planes = int(np.prod(list(self._sizes.values())))
         self.um = _step(self._image, "X"), _step(self._image, "Y")

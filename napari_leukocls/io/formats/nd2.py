@@ -11,7 +11,7 @@ import numpy as np
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.channels import colour_order
 from napari_leukocls.io.convert import check_size
-from napari_leukocls.io.formats.base import FormatFile
+from napari_leukocls.io.formats.base import SEPARATE, FormatFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +71,7 @@ class OpenedFile(FormatFile):
         names = [str(one.channel.name) for one in channels]
         glows = any(one.channel.emissionLambdaNm for one in channels)
         order = colour_order(names, count, str(self.file), glows)
-        self.notes.append("separate channels, used as red, green and blue")
+        self.notes.append(SEPARATE)
         return order
 
     def read(self, y0: int, y1: int, x0: int, x1: int, level: int = 0, plane: int = 0) -> NDArray[np.generic]:

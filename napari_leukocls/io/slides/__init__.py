@@ -11,6 +11,7 @@ from napari_leukocls.io._common import DAMAGE, damaged
 from napari_leukocls.io.convert import MAX_PIXELS, MIN_SIDE_PX
 from napari_leukocls.io.formats import Format
 from napari_leukocls.io.images import kind_of, read_head, read_image
+from napari_leukocls.io.planes import parse_plane
 from napari_leukocls.io.slides.base import MAX_SLIDE_PIXELS, SlideImage
 from napari_leukocls.types import SmearImage
 
@@ -67,12 +68,14 @@ def is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def open_slide(path: str | os.PathLike[str]) -> SlideImage:
+def open_slide(path: str | os.PathLike[str], plane: int | str = "first") -> SlideImage:
     """Open a whole slide.
 
     Parameters
     ----------
     path : path-like
+    plane : int or str
+        Of several depths or times the first one is read: any other choice is refused.
 
     Returns
     -------
@@ -82,8 +85,8 @@ def open_slide(path: str | os.PathLike[str]) -> SlideImage:
     Raises
     ------
     InputError
-        If it is missing, damaged, too small, states an impossible size, or needs a package that is not
-        installed.
+        If it is missing, damaged, too small, states an impossible size, needs a package that is not installed, or
+        another plane than the first one is asked for.
     """
     file = Path(path)
     if not file.exists():
@@ -94,9 +97,12 @@ def open_slide(path: str | os.PathLike[str]) -> SlideImage:
         raise damaged(file, error) from error
     try:
         _check(slide)
+        _check_plane(slide, plane)
     except InputError:
         slide.close()
         raise
+    if slide.planes > 1:
+        slide.notes = (*slide.notes, f"{slide.planes} planes, the first one was used")
     return slide
 
 
@@ -135,6 +141,16 @@ def _check(slide: SlideImage) -> None:
         )
 
 
+def _check_plane(slide: SlideImage, plane: int | str) -> None:
+    chosen = parse_plane(plane)
+    if chosen == 1 or chosen == "first" or (slide.planes == 1 and isinstance(chosen, str)):
+        return
+    raise InputError(
+        f"'{slide.source}' is a whole slide, of which only the first plane is read; save the plane that you want as a "
+        "file of its own."
+    )
+
+
 def read_smear(
     path: str | os.PathLike[str],
     slide_id: str | None = None,
@@ -150,7 +166,7 @@ def read_smear(
     slide_id : str, optional
         Goes into the result; by default the name of the file without its suffix.
     plane : int or str
-        Of a stack, as `read_image` takes it; of a whole slide the first plane is read.
+        Of a stack, as `read_image` takes it; of a whole slide only the first plane can be read.
     turned : bool
         Whether the image is turned upright by its EXIF orientation.
 
@@ -168,7 +184,7 @@ def read_smear(
     """
     if not is_slide(path):
         return read_image(path, slide_id, plane, turned), False
-    with open_slide(path) as slide:
+    with open_slide(path, plane) as slide:
         height, width, _ = slide.shape
         if height * width > MAX_PIXELS:
             raise InputError(

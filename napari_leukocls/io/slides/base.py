@@ -53,12 +53,15 @@ class SlideImage(ABC):
         Finest first; there is at least one.
     notes : tuple of str
         Conversions that are made on reading.
+    planes : int
+        Depths and times in the file; the first one is read.
     """
 
     source: str
     um_per_px: float | None
     levels: tuple[Level, ...]
     notes: tuple[str, ...]
+    planes: int = 1
 
     @abstractmethod
     def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:

@@ -60,8 +60,7 @@ class FormatSlide(SlideImage):
         self._kind = kind
         self._opened = opened = open_format(kind, file)
         notes = list(opened.notes)
-        if opened.planes > 1:
-            notes.append(f"{opened.planes} planes, the first one was used")
+        self.planes = opened.planes
         self.um_per_px = plausible_um_per_px(*opened.um, notes, microscope=True)
         sizes = [opened.level_size(level) for level in range(len(opened.downsamples))]
         self.levels = tuple(

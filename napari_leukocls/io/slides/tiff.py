@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import OrderedDict
 from pathlib import Path
@@ -78,6 +79,9 @@ class TiffSlide(SlideImage):
                 for each in pages:
                     self._check_page(each, file)
             notes: list[str] = []
+            self.planes = math.prod(
+                n for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXSC"
+            )
             self.um_per_px = um_per_px_of(self._tiff, page, notes)
             self._white = self._largest_value()
             if self._white != 255:

@@ -54,6 +54,8 @@ class ZarrSlide(SlideImage):
         sizes = [(a.shape[self._axes.index("y")], a.shape[self._axes.index("x")]) for a in self._arrays]
         self.levels = tuple(Level(height, width, sizes[0][1] / width) for height, width in sizes)
         self.notes = tuple(notes)
+        outer = [n for axis, n in zip(self._axes, self._arrays[0].shape, strict=True) if axis not in "yxc"]
+        self.planes = int(np.prod(outer, dtype=int))
 
     def _check(self, array: Array[Any], folder: Path) -> None:
         if array.dtype != np.uint8:

@@ -18,7 +18,7 @@ from napari_leukocls.widgets.analyse.model import Request, region_in_box, region
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.controls import combo, fill, find, form, form_row, named
 from napari_leukocls.widgets.common.depth import depth_box
-from napari_leukocls.widgets.common.layers import box_in_view, closed_shapes, image_shape, smear_of
+from napari_leukocls.widgets.common.layers import box_in_view, closed_shapes, image_shape, plane_of, smear_of
 from napari_leukocls.widgets.common.lifetime import Subscriptions
 from napari_leukocls.widgets.common.number_boxes import DecimalBox
 from napari_leukocls.widgets.common.session import Session, classifiers, segmenters
@@ -237,8 +237,10 @@ class AnalyseForm(QWidget):
         layer = self.chosen_layer()
         if layer is None:
             raise InputError(Analyse.NO_LAYER)
-        image = smear_of(layer, self._viewer.dims.point)
-        return Request(image, self.config(), self._region(layer))
+        point = self._viewer.dims.point
+        image = smear_of(layer, point)
+        config = self.config().model_copy(update={"plane": plane_of(layer, point)})
+        return Request(image, config, self._region(layer))
 
     def _region(self, layer: Image) -> Region | None:
         chosen = self.region.currentData()

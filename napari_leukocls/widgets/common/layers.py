@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -277,6 +278,8 @@ def smear_of(layer: Image, point: Sequence[float] | None = None) -> SmearImage:
     if from_file is not None:
         return from_file
     notes = list(layer.metadata.get("notes", ()))
+    if layer.source.reader_plugin in (_PLUGIN, _NAPARI) and Path(str(layer.source.path)).is_file():
+        notes.append("the layer differs from its file: the pixels of the layer were analysed")
     planes = int(np.prod(data.shape[: len(shown)], dtype=int))
     if planes > 1:
         number = int(np.ravel_multi_index(shown, data.shape[: len(shown)])) + 1
@@ -289,6 +292,29 @@ def smear_of(layer: Image, point: Sequence[float] | None = None) -> SmearImage:
         um_per_px=pixel_size_um(layer),
         notes=tuple(notes),
     )
+
+
+def plane_of(layer: Image, point: Sequence[float]) -> int | str:
+    """Return the plane of a stack that the viewer shows.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+    point : sequence of float
+        ``viewer.dims.point``.
+
+    Returns
+    -------
+    int or str
+        Its number from 1 within the layer's file, else within the layer; ``first`` where there is a single plane.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    shown = _shown(layer, data, point)
+    if math.prod(data.shape[: len(shown)]) == 1:
+        return "first"
+    path = layer.source.path
+    number = _plane_of_file(path, data.shape, shown) if path and Path(path).is_file() else None
+    return number or int(np.ravel_multi_index(shown, data.shape[: len(shown)])) + 1
 
 
 def _source(layer: Image) -> str:
@@ -321,12 +347,12 @@ def _smear_of_file(layer: Image, data: Any, shown: tuple[int, ...]) -> SmearImag
     if not path or not Path(path).exists() or layer.source.reader_plugin not in (_PLUGIN, _NAPARI):
         return None
     plane = _plane_of_file(path, data.shape, shown)
-    if plane is None:
+    if plane is None and not _is_as_read(layer, data):
         return None
     own = layer.source.reader_plugin == _PLUGIN
     try:
         # napari's own reader shows pictures as they are stored, not turned by their EXIF orientation.
-        smear, _ = read_smear(path, safe_id(layer.name), plane, turned=own)
+        smear, _ = read_smear(path, safe_id(layer.name), plane or "first", turned=own)
     except InputError:
         if own or _is_as_read(layer, data):
             raise
@@ -335,11 +361,11 @@ def _smear_of_file(layer: Image, data: Any, shown: tuple[int, ...]) -> SmearImag
     same = pixels.shape == smear.pixels.shape and np.array_equal(pixels, smear.pixels)
     if not same and not _is_as_read(layer, data):
         return None
-    if smear.pixels.shape[:2] != _height_and_width(layer):
+    if plane is None or smear.pixels.shape[:2] != _height_and_width(layer):
         raise InputError(
             f"the layer '{layer.name}' does not show the picture that its file holds ({smear.pixels.shape[1]} x "
             f"{smear.pixels.shape[0]} pixels) but another one, or a smaller copy: open the file with Leukocls "
-            "(File > Open with Plugin), or save the picture as PNG."
+            "(File > Open with Plugin), or save the picture as an RGB image."
         )
     return replace(smear, source=_source(layer), um_per_px=pixel_size_um(layer) or smear.um_per_px)
 
@@ -363,7 +389,8 @@ def _is_as_read(layer: Image, data: Any) -> bool:
         return False
     try:
         found = npe2.read([str(layer.source.path)], stack=False, plugin_name=_NAPARI)
-        return bool(np.array_equal(np.asarray(found[0][0]), np.asarray(data)))
+        read, held = np.asarray(found[0][0]), np.asarray(data)
+        return bool(np.array_equal(read, held, equal_nan=held.dtype.kind == "f"))
     except (OSError, ValueError, LookupError, TypeError, RuntimeError):
         return False
 
