@@ -67,11 +67,6 @@ def crops_of(table: Table, scheme: Scheme) -> tuple[list[LabelledCrop], list[str
     if twice:
         n = counted(len(twice), "row of the table repeats", "rows of the table repeat")
         notes.append(f"{n} a file, which is taken once: {some(dict.fromkeys(twice))}.")
-    codes = sorted({crop.class_name for crop, _ in crops.values() if crop.class_name.isdecimal()})
-    if codes:
-        notes.append(
-            f"the classes {some(codes)} are numbers: write the names of the cells into the column class."
-        )
     return [crop for crop, _ in crops.values()], notes
 
 

@@ -279,7 +279,10 @@ def list_labelled(data: str | Path, scheme: Scheme) -> Listing:
         listing = _from_labels(found, scheme, path)
     if not listing.crops:
         raise InputError(f"{path} holds no labelled crop: {GIVE}.")
-    return replace(listing, crops=tuple(sorted(listing.crops, key=lambda crop: crop.file)))
+    crops = tuple(sorted(listing.crops, key=lambda crop: crop.file))
+    codes = sorted({crop.class_name for crop in crops if crop.class_name.isdecimal()})
+    note = f"the classes {some(codes)} are numbers: give the names of the cells."
+    return replace(listing, crops=crops, notes=(*listing.notes, *([note] if codes else [])))
 
 
 def _from_labels(labels: Labels, scheme: Scheme, source: Path) -> Listing:

@@ -12,6 +12,7 @@ from napari_leukocls._version import __version__
 from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, count_text, print_json
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.results.exports import formats_help, parse_formats
+from napari_leukocls.threads import cores
 
 if TYPE_CHECKING:
     from napari_leukocls.batch import SlideOutcome
@@ -95,6 +96,9 @@ def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: b
     """
     how = {name: options.pop(name) for name in ("resume", "workers", "scheduler")}
     options["formats"] = parse_formats(options["formats"])
+    if how["workers"] > cores() and not how["scheduler"]:
+        workers = f"{how['workers']} workers are more than the {count_text(cores(), 'core')} of this process"
+        click.echo(f"leukocls: {workers}: {cores()} at a time.", err=True)
     from napari_leukocls.config import make_config
 
     config = make_config(**options)

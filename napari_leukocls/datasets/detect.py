@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from napari_leukocls.datasets import annotation_xml, coco, outlines, yolo
 from napari_leukocls.datasets.folders import read_folders
-from napari_leukocls.datasets.marked import Labels, files_below, is_image
+from napari_leukocls.datasets.marked import Labels, counted, files_below, is_image, some
 from napari_leukocls.datasets.tables import is_table, read_table
 from napari_leukocls.errors import InputError
 from napari_leukocls.scheme import Scheme
@@ -79,7 +80,7 @@ def annotations_in(folder: Path) -> Labels | None:
         If it holds annotations of more than one program, or they cannot be read.
     """
     files = [path for path in files_below(folder) if not is_image(path)]
-    json_files = [path for path in files if path.suffix.lower() in _JSON]
+    json_files = sorted((path for path in files if path.suffix.lower() in _JSON), key=_likely)
     xml_files = [path for path in files if path.suffix.lower() == ".xml"]
     kinds: list[str] = []
     if yolo.yaml_of(folder) is not None or any(
@@ -105,6 +106,12 @@ def annotations_in(folder: Path) -> Labels | None:
     return _read_kind(kinds[0], folder, json_files, xml_files) if kinds else None
 
 
+def _likely(path: Path) -> tuple[bool, bool]:
+    """Sort files that are likely annotations first."""
+    words = ("annot", "coco", "instances", "labels")
+    return path.suffix.lower() != ".geojson", not any(word in path.name.lower() for word in words)
+
+
 def _read_kind(kind: str, folder: Path, json_files: list[Path], xml_files: list[Path]) -> Labels | None:
     if kind == "YOLO":
         labels = yolo.read_yolo(folder)
@@ -115,10 +122,21 @@ def _read_kind(kind: str, folder: Path, json_files: list[Path], xml_files: list[
             "VOC": (annotation_xml.read_voc, annotation_xml.is_voc),
             "CVAT": (annotation_xml.read_cvat, annotation_xml.is_cvat),
         }[kind]
-        return read([path for path in xml_files if test(annotation_xml.root_of(path))], folder)
+        roots = {path: annotation_xml.root_of(path) for path in xml_files}
+        labels = read([path for path, root in roots.items() if test(root)], folder)
+        return _with_broken(labels, [path.name for path, root in roots.items() if root is None])
     tests = {"COCO": coco.is_coco, "LabelMe": outlines.is_labelme, "GeoJSON": outlines.is_geojson}
-    files = [(path, content) for path in json_files if tests[kind](content := _content(path))]
-    return _read_json(kind, files, folder)
+    contents = [(path, _content(path)) for path in json_files]
+    labels = _read_json(kind, [(path, content) for path, content in contents if tests[kind](content)], folder)
+    return _with_broken(labels, [path.name for path, content in contents if content is None])
+
+
+def _with_broken(labels: Labels, names: list[str]) -> Labels:
+    """The labels with a note on files that cannot be read."""
+    if not names:
+        return labels
+    n = counted(len(names), "file of annotations is", "files of annotations are")
+    return replace(labels, notes=(*labels.notes, f"{n} damaged and left out: {some(names)}."))
 
 
 def _read_json(kind: str, files: list[tuple[Path, Any]], root: Path) -> Labels:

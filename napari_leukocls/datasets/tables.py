@@ -15,6 +15,7 @@ from python_calamine import CalamineError, CalamineWorkbook
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.serialise import original_text
+from napari_leukocls.models.provenance import SPELLINGS
 
 #: Suffixes of tables, lower case.
 BOOKS = frozenset({".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"})
@@ -28,19 +29,14 @@ _MOST_CHARS = 10_000_000
 _DIGITS = 15
 #: What else the columns that are needed are called.
 OTHER_NAMES = {
-    "file": (
-        "filename",
-        "image",
-        "imagefile",
-        "imagename",
-        "imagepath",
-        "imgpath",
-        "path",
-        "filepath",
-        "img",
-        "picture",
-    ),
-    "class": ("label", "classname", "celltype", "cellclass", "category", "classlabel"),
+    "file": "filename image imagefile imagename imagepath imgpath path filepath img picture datei dateiname bild "
+    "bilddatei fichier archivo imagen".split(),
+    "class": "label classname celltype cellclass category classlabel klasse zelltyp zellart classe clase "
+    "kategorie".split(),
+    "patient": "patientid patientnr patientno patientnumber subject subjectid caseid".split(),
+    "slide": "slideid slidename smear smearid objektträger lame".split(),
+    "um_per_px": "umperpx umperpixel umpx um/px µm/px µmperpx pixelsize pixelsizeum pixelsizeµm mpp".split(),
+    "split": "part subset partition set".split(),
 }
 _MONTHS = "jan|feb|mar|mär|mrz|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez|fév|avr|aoû|déc"
 _DATE = re.compile(
@@ -116,7 +112,7 @@ def read_table(path: Path, needed: Sequence[str] = ("file", "class")) -> Table:
     best: tuple[int, list[str]] = (-1, list(needed))
     for what, grid in grids:
         for at, row in enumerate(grid[:_HEAD_ROWS]):
-            columns, renamed = _columns(row, needed)
+            columns, renamed = _columns(row)
             missing = [name for name in needed if name not in columns]
             if not missing:
                 if what:
@@ -124,6 +120,7 @@ def read_table(path: Path, needed: Sequence[str] = ("file", "class")) -> Table:
                 if at:
                     notes.append(f"{path.name}: the names of the columns are in row {at + 1}.")
                 notes += [f"{path.name}: the column '{old}' is taken as {new}." for old, new in renamed]
+                _refuse_twice(path, row, columns)
                 return _table(path, columns, grid[at + 1 :], notes)
             if len(needed) - len(missing) > best[0]:
                 best = (len(needed) - len(missing), missing)
@@ -233,7 +230,7 @@ def _cell(value: Any) -> str:
     return str(value).strip()
 
 
-def _columns(row: Sequence[str], needed: Iterable[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _columns(row: Sequence[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Where each column is, by its name in lower case; and the columns that were renamed."""
     columns: dict[str, int] = {}
     for at, cell in enumerate(row):
@@ -242,10 +239,10 @@ def _columns(row: Sequence[str], needed: Iterable[str]) -> tuple[dict[str, int],
         if name:
             columns.setdefault(name, at)
     renamed = []
-    for name in needed:
-        if name in columns:
+    for name, others in OTHER_NAMES.items():
+        if name in columns or name == "split":
             continue
-        fits = [other for other in columns if re.sub(r"[\s_-]", "", other) in OTHER_NAMES.get(name, ())]
+        fits = [other for other in columns if re.sub(r"[\s_()-]", "", other) in others]
         if len(fits) == 1:
             columns[name] = columns.pop(fits[0])
             renamed.append((fits[0], name))
@@ -253,6 +250,27 @@ def _columns(row: Sequence[str], needed: Iterable[str]) -> tuple[dict[str, int],
 
 
 _KNOWN = frozenset({"um_per_px", "red_cell_density"})
+
+
+def _refuse_twice(path: Path, row: Sequence[str], columns: Iterable[str]) -> None:
+    """Refuse a table with two columns of one name that is used."""
+    names = [" ".join(original_text(cell).split()).casefold() for cell in row]
+    twice = [name for name in columns if names.count(name) > 1 and name in {*OTHER_NAMES, "mask", "box"}]
+    if twice:
+        raise InputError(f"{path} has two columns {twice[0]}: rename or delete one of them.")
+
+
+def _named_split(path: Path, rows: Sequence[dict[str, str]], notes: list[str]) -> None:
+    """Take a column as the split if all that it says are parts of one."""
+    there = rows[0] if rows else {}
+    fits = [name for name in OTHER_NAMES["split"] if name in there and "split" not in there]
+    for name in fits:
+        words = {row[name].casefold() for row in rows} - {""}
+        if words and words <= set(SPELLINGS):
+            for row in rows:
+                row["split"] = row.pop(name)
+            notes.append(f"{path.name}: the column '{name}' is taken as split.")
+            return
 
 
 def _table(path: Path, columns: dict[str, int], grid: Sequence[Sequence[str]], notes: list[str]) -> Table:
@@ -269,8 +287,9 @@ def _table(path: Path, columns: dict[str, int], grid: Sequence[Sequence[str]], n
         row = {name: original_text(cells[at]) if at < len(cells) else "" for name, at in columns.items()}
         rows.append({name: " ".join(text.split()) if name != "file" else text for name, text in row.items()})
         numbers.append(number)
+    _named_split(path, rows, notes)
     notes += _doubts(path, rows)
-    return Table(path, tuple(columns), tuple(rows), tuple(numbers), tuple(notes))
+    return Table(path, tuple(rows[0] if rows else columns), tuple(rows), tuple(numbers), tuple(notes))
 
 
 def _doubts(path: Path, rows: Sequence[dict[str, str]]) -> list[str]:

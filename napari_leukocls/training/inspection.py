@@ -18,7 +18,8 @@ from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.device import resolve_device
 from napari_leukocls.evaluation.predict import predict_models
 from napari_leukocls.io.atomic import atomic_bytes, make_folder
-from napari_leukocls.io.serialise import write_json
+from napari_leukocls.io.inputs import safe_id
+from napari_leukocls.io.serialise import sha256_of, write_json
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken, Progress, Steps
 from napari_leukocls.scheme import Scheme, default_scheme
@@ -324,30 +325,30 @@ def write_inspection(found: Inspection, dataset: Dataset, folder: str | Path) ->
     gone = {pair.second for pair in found.doubles if pair.how != "looks alike"}
     torn = [pair for pair in found.contradictions if pair.how != "looks alike"]
     gone |= {file for pair in torn for file in (pair.first, pair.second)}
-    rows = [_own(crop, target) for crop in dataset.crops if crop.file not in gone]
+    used: set[str] = set()
+    rows = [_own(crop, target, used) for crop in dataset.crops if crop.file not in gone]
     write_json(target / "inspection.json", {**asdict(found), "left_out_of_the_table": sorted(gone)})
     return write_crop_table(rows, target / "crops.csv")
 
 
-def _own(crop: LabelledCrop, folder: Path) -> LabelledCrop:
+def _own(crop: LabelledCrop, folder: Path, used: set[str]) -> LabelledCrop:
     """A crop with an image of its own; that of a cell in a field is written."""
     if crop.box is None:
         return crop
-    kind = (
-        "".join(char if char.isalnum() or char in "-_ " else "_" for char in crop.class_name).strip() or "_"
-    )
-    sides = "-".join(str(side) for side in crop.box)
-    field_name = "_".join(Path(crop.file.rsplit("#", 1)[0]).with_suffix("").parts[-2:])[-80:]
-    name = f"{kind}/{field_name}-{sides}.png"
+    field_name = safe_id("_".join(Path(crop.file.rsplit("#", 1)[0]).with_suffix("").parts[-2:]))
+    name = f"{safe_id(crop.class_name)}/{field_name}-{'-'.join(str(side) for side in crop.box)}"
+    if name.casefold() in used:
+        name = f"{name}-{sha256_of(crop.file.encode('utf-8', 'surrogatepass'))[:8]}"
+    used.add(name.casefold())
     written = {}
     for place, content in (("crops", crop.raw()), (MASKS_FOLDER, crop.raw_mask())):
         if content:
-            make_folder((folder / place / name).parent)
-            atomic_bytes(folder / place / name, content)
-            written[place] = folder / place / name
+            written[place] = folder / place / f"{name}.png"
+            make_folder(written[place].parent)
+            atomic_bytes(written[place], content)
     return replace(
         crop,
-        file=f"crops/{name}",
+        file=f"crops/{name}.png",
         path=written["crops"],
         mask_path=written.get(MASKS_FOLDER),
         box=None,

@@ -384,6 +384,19 @@ def test_two_labels_of_one_cell_are_refused_and_a_repeated_one_counts_once(tmp_p
         listed(tmp_path)
 
 
+def test_damaged_files_among_others_are_said(tmp_path: Path) -> None:
+    for i in range(2):
+        image = field(tmp_path / f"f{i}.png", i)
+        (tmp_path / f"f{i}.xml").write_text(voc(image) if i else "<annotation><obj")
+    assert "1 file of annotations is damaged and left out: f0.xml" in " ".join(check(tmp_path).notes)
+    for i in range(2):
+        (tmp_path / f"f{i}.xml").unlink()
+        shapes = [{"label": "MO", "shape_type": "rectangle", "points": [[5, 5], [30, 30]]}]
+        text = json.dumps({"imagePath": f"f{i}.png", "shapes": shapes})
+        (tmp_path / f"f{i}.json").write_text(text if i else text[:20])
+    assert "damaged and left out: f0.json" in " ".join(listed(tmp_path).notes)
+
+
 def test_annotations_of_two_programs_are_not_guessed(tmp_path: Path) -> None:
     image = field(tmp_path / "f.png")
     (tmp_path / "c.json").write_text(json.dumps(coco([image])))

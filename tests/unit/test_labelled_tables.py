@@ -82,6 +82,21 @@ def test_other_names_of_columns_are_understood_and_said(tmp_path: Path) -> None:
         list_crops(path, SCHEME)
 
 
+def test_other_names_of_the_other_columns_and_names_in_german(tmp_path: Path) -> None:
+    path = tmp_path / "crops.csv"
+    path.write_text(
+        "Datei;Zelltyp;Patient ID;Slide-ID;Pixel size (um);Subset\na.png;MO;P1;S1;0,1;Test\nb.png;LY;P2;S2;;val\n"
+    )
+    first, second = list_crops(path, SCHEME)
+    assert (first.patient, first.slide, first.um_per_px, first.split) == ("P1", "S1", 0.1, "test")
+    assert second.split == "validation"
+    path.write_text("file,class,set\na.png,MO,spring\n")
+    assert list_crops(path, SCHEME)[0].split == ""
+    path.write_text("file,Class,class\na.png,MO,LY\n")
+    with pytest.raises(InputError, match="two columns class"):
+        list_crops(path, SCHEME)
+
+
 def test_a_line_that_names_the_separator_and_a_title_above_the_columns(tmp_path: Path) -> None:
     path = tmp_path / "crops.csv"
     path.write_text("sep=;\nCrops of spring;\n\nfile;class\na.png;MO\n")
