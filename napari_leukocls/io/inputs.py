@@ -141,9 +141,11 @@ def safe_id(name: str) -> str:
     text = text.encode()[:_MAX_ID_BYTES].decode(errors="ignore").rstrip(". ")
     if not text:
         return "slide"
-    if text.split(".")[0].casefold() in _RESERVED or text.casefold() in _TAKEN:
-        return f"{text}_"
-    return text
+    base, point, rest = text.partition(".")
+    if base.strip().casefold() in _RESERVED:
+        # With any suffix it is still the device.
+        return f"{base.strip()}_{point}{rest}"
+    return f"{text}_" if text.casefold() in _TAKEN else text
 
 
 def _slides(item: str) -> list[SlideInput]:
