@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 MAX_UNREADABLE = 0.05
 #: Crops that are read between two steps of progress.
 READ_TOGETHER = 200
+#: How far a side of a box may be from a whole pixel and still means it.
+ROUNDING_PX = 0.05
 
 
 @dataclass(frozen=True)
@@ -313,7 +315,8 @@ def _crop_of(row: Marked, scheme: Scheme) -> LabelledCrop:
     crop = LabelledCrop(row.file, row.path, name, patient=row.group, split=row.split)
     if row.box is None:
         return crop
-    x0, y0, x1, y1 = row.box
+    # Shares with six decimals are no whole pixels.
+    x0, y0, x1, y1 = (side + sign * ROUNDING_PX for side, sign in zip(row.box, (1, 1, -1, -1), strict=True))
     box = (floor(x0), floor(y0), max(ceil(x1), floor(x0) + 1), max(ceil(y1), floor(y0) + 1))
     return replace(crop, file=boxed(row.file, box), box=box, outline=row.outline)
 

@@ -259,7 +259,7 @@ def test_parts_in_folders_are_trained_as_they_are(tmp_path):
         make_crops(tmp_path / part, each, seed=each)
     collection, warnings = gathered(tmp_path)
     assert set(collection.labels) == set(COLOURS) and len(warnings) == 1
-    assert "the folders train, val (validation), test are parts of a split" in warnings[0]
+    assert "the folders test, train, val (validation) are parts of a split" in warnings[0]
     config = settings(tmp_path, tmp_path / "out")
     split, _ = finished(make_split(collection, config, sorted(COLOURS)))
     assert [len(split.rows(part)) for part in ("train", "validation", "test")] == [24, 9, 12]
@@ -278,7 +278,7 @@ def test_cells_in_fields_are_cut_with_what_is_around_them(tmp_path):
         gathered(tmp_path)
     collection, _ = gathered(tmp_path, ready_crops=False, leave_out=("lymphocyte",), known=("monocyte",))
     assert collection.labels == ["neutrophil", "neutrophil"] and set(collection.sizes) == {(420, 560)}
-    first = next(crop for crop in collection.crops if crop.box == (140, 101, 196, 152))
+    first = next(crop for crop in collection.crops if crop.box == (140, 100, 196, 152))
     assert (first.pixels() == field[56:196, 98:238]).all()
     made, _ = finished(
         cut(collection, settings(tmp_path, tmp_path / "out", ready_crops=False), RULE, "cpu", CancelToken())
