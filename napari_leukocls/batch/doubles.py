@@ -113,7 +113,10 @@ class Fields:
 
 
 def doubles_among(
-    slides: Sequence[SlideInput], base: Path, tell: Callable[[int, int], None] | None = None
+    slides: Sequence[SlideInput],
+    base: Path,
+    tell: Callable[[int, int], None] | None = None,
+    plane: int | str = "first",
 ) -> dict[str, tuple[str, ...]]:
     """Find slides that show the same picture as another slide of a batch.
 
@@ -127,6 +130,8 @@ def doubles_among(
         Folder that relative paths start from.
     tell : callable, optional
         Called with the number of fields that were read, and of all.
+    plane : int or str
+        Of a stack, as the settings of the analysis have it.
 
     Returns
     -------
@@ -144,7 +149,7 @@ def doubles_among(
     for number, (name, path) in enumerate(files):
         if tell is not None:
             tell(number, len(files))
-        look = _look_of(path)
+        look = _look_of(path, plane)
         if look is not None:
             by_pixels[look.digest].append(name)
             names.append(name)
@@ -194,12 +199,12 @@ def _same_bytes(paths: Iterable[Path]) -> list[set[Path]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _look_of(path: Path) -> Look | None:
+def _look_of(path: Path, plane: int | str) -> Look | None:
     """A field's look; None for whole slides, and for what cannot be read: its analysis says why."""
     try:
         if not os.path.isfile(path) or is_slide(path):
             return None
-        return look_at(read_image(path).pixels)
+        return look_at(read_image(path, plane=plane).pixels)
     except (LeukoclsError, OSError, ValueError):
         return None
 

@@ -95,7 +95,9 @@ def run_batch(
         threads = threads_for(workers) if workers > 1 else None
         token = cancel or CancelToken()
         notes = renamed(slides)
-        for name, lines in doubles_among(slides, Path.cwd(), _compared(progress, token)).items():
+        for name, lines in doubles_among(
+            slides, Path.cwd(), _compared(progress, token), config.plane
+        ).items():
             notes[name] = (*notes.get(name, ()), *lines)
         jobs = [
             Job(
