@@ -96,7 +96,7 @@ def test_names_that_cannot_be_folders_are_changed_with_a_note_and_never_meet(tmp
     assert len({one.casefold() for one in ids}) == len(names)
     assert all(safe_id(one)[:100] == one[:100] and len(one.encode()) < 130 for one in ids), ids
     notes = renamed(slides)
-    assert not {"plain", "Größe"} & set(notes) and len(notes) == len(names) - 3
+    assert not {"plain", "Größe"} & set(notes) and len(notes) == len(names) - 2
     assert all(len(lines) == 1 and "are named" in lines[0] for lines in notes.values())
 
 
