@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Largest difference of a probability between the exported network and the original.
 TOLERANCE = 1e-3
+#: What an exported network says of a card whose temperature grows with the out-of-distribution score.
+NOT_SOFTENED = "The same for all cells: of cells unlike the training cells, these probabilities are too sure."
 
 
 def whole_network(classifier: Classifier) -> nn.Module:
@@ -121,6 +123,7 @@ def write_onnx(classifier: Classifier, path: Path) -> float:
         "crop": json.dumps(asdict(card.crop), separators=(",", ":")),
         "weights_sha256": classifier.digest,
         "not_for_diagnosis": "For research and training; not for diagnosis.",
+        **({} if card.softening is None else {"temperature": NOT_SOFTENED}),
     }
     onnx.helper.set_model_props(model, metadata)
     onnx.save(model, path)
