@@ -31,6 +31,7 @@ def analyze(
     *,
     slide_id: str | None = None,
     um_per_px: float | None = None,
+    others: Sequence[np.ndarray | str | Path] = (),
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
     engine: Engine | None = None,
@@ -47,6 +48,9 @@ def analyze(
         By default the name of the file without its suffix, or ``image``.
     um_per_px : float, optional
         Pixel size, um. It replaces the size that the file states.
+    others : sequence of numpy.ndarray or path-like
+        Images from the same microscope. If no scale is given, and the image has too few red cells to measure it,
+        the scale is measured in all of them together.
     progress : callable, optional
         Is called with a `napari_leukocls.progress.Progress` after each step.
     cancel : CancelToken, optional
@@ -104,7 +108,12 @@ def analyze(
     if um_per_px is not None:
         smear = replace(smear, um_per_px=um_per_px)
     ready = load_engine(config) if engine is None else engine
-    return drain(iter_analyze(smear, as_scanned(ready) if scanned else ready, cancel), progress)
+    more = [
+        (read_smear(one)[0] if isinstance(one, (str, Path)) else array_to_smear(one, "image")).pixels
+        for one in others
+    ]
+    work = iter_analyze(smear, as_scanned(ready) if scanned else ready, cancel, others=more)
+    return drain(work, progress)
 
 
 def evaluate_model(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LEAST_UM_PER_PX, MOST_UM_PER_PX = 0.001, 1.5
 #: What the segmenter's side can tell apart, in the order of its probabilities.
 CELL_KINDS = ("red_cell", "leukocyte", "platelet")
-ScaleSource = Literal["user", "metadata", "red_cell_ruler", "model", "unknown"]
+ScaleSource = Literal["user", "metadata", "red_cell_ruler", "other_images", "nuclei", "model", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,18 @@ class Scale:
     red_cell_diameter_px : float
         Diameter of a typical red cell, pixels of the full-resolution image (7.5 um by convention).
     source : str
-        ``user``, ``metadata``, ``red_cell_ruler``, ``model`` (the classifier's own) or ``unknown``.
+        ``user``, ``metadata``, ``red_cell_ruler``, ``other_images`` (measured in images of the same folder, run or
+        viewer), ``nuclei`` (of leukocytes), ``model`` (the classifier's own) or ``unknown``.
     n_cells : int
         Red cells that were measured; 0 where the ruler was not used.
     spread : float
         Robust relative spread (1.4826 MAD / median) of those diameters.
     sure : bool
         False if a person should check the estimate.
+    octaves : float
+        Error that is expected, octaves (log2), where other images or nuclei gave the scale; else 0.
+    n_images : int
+        Images that were measured together; 0 where the image's own scale is used.
     """
 
     um_per_px: float
@@ -67,6 +72,8 @@ class Scale:
     n_cells: int = 0
     spread: float = 0.0
     sure: bool = True
+    octaves: float = 0.0
+    n_images: int = 0
 
 
 @dataclass(frozen=True)

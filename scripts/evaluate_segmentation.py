@@ -51,7 +51,7 @@ def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.n
         None,
     )
     image, _ = under_even_light(SmearImage(pixels, "field", "field"), engine)
-    scale, _ = find_scale(image, engine.config, engine.compact)
+    scale = find_scale(image, engine.config, engine.compact).scale
     segmentation = drain(outline(image, engine, scale, steady_diameter(image, scale)))
     kinds = (
         segmentation.kind_probabilities.argmax(axis=1)

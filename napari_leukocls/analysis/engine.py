@@ -122,14 +122,30 @@ def cached_classifier(folder: Path, device: str) -> Classifier:
     return _cached("classifier", folder, files, device, lambda: load_classifier(folder, device))
 
 
-def _cached_compact(device: str) -> CompactSegmenter:
+def cached_compact(device: str) -> CompactSegmenter:
+    """Load the embedded segmenter; one that was loaded before and has not changed since comes at once.
+
+    Parameters
+    ----------
+    device : str
+        A torch device.
+
+    Returns
+    -------
+    CompactSegmenter
+
+    Raises
+    ------
+    ModelError
+        If the model is missing or damaged.
+    """
     folder = find_model(COMPACT).path
     return _cached("compact", folder, (folder / WEIGHTS_NAME,), device, lambda: compact(device))
 
 
 def _cached_segmenter(name: str, device: str) -> Segmenter:
     if name == COMPACT:
-        return _cached_compact(device)
+        return cached_compact(device)
     if name == THRESHOLD:
         return segmenter(name, device)
     file = foreign_weights(name)
@@ -161,7 +177,7 @@ def load_engine(config: AnalyzeConfig, threads: int | None = None) -> Engine:
     return Engine(
         config=config,
         device=device,
-        compact=_cached_compact(device),
+        compact=cached_compact(device),
         segmenter=_cached_segmenter(config.segmenter, device),
         classifier=classifier,
         fine=load_fine_head(entry.path, classifier.digest, classifier.classes)

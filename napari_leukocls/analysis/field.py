@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
 from napari_leukocls.measurement.differential import count_warnings
 from napari_leukocls.measurement.fine import count_cells
+from napari_leukocls.measurement.nuclei import review_scale
 from napari_leukocls.progress import CancelToken, Progress, Steps, staged
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import even_out, measure_light
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_leukocls.measurement.cells import CellGeometry
+    from napari_leukocls.segmentation.base import Outlines
+    from napari_leukocls.segmentation.common_scale import CommonScale
     from napari_leukocls.types import Light
 
 #: A platelet this small (micrometres) and this certain is not shown to the classifier.
@@ -40,7 +43,11 @@ MIN_CELL_UM = 1.2
 
 
 def iter_analyze(
-    image: SmearImage, engine: Engine, cancel: CancelToken | None = None
+    image: SmearImage,
+    engine: Engine,
+    cancel: CancelToken | None = None,
+    common: CommonScale | None = None,
+    others: Sequence[np.ndarray] = (),
 ) -> Generator[Progress, None, FieldResult]:
     """Analyse one field: light, scale, outlines, kinds, classes, table, differential.
 
@@ -50,6 +57,10 @@ def iter_analyze(
     engine : Engine
     cancel : CancelToken, optional
         Asked between tiles and batches.
+    common : CommonScale, optional
+        Scale of images that are taken to be from the same microscope.
+    others : sequence of numpy.ndarray, (H, W, 3), uint8
+        Such images, which are measured where the image's own red cells are too few.
 
     Yields
     ------
@@ -70,12 +81,18 @@ def iter_analyze(
     token.check()
     yield Progress("scale", 0, 1, "reading the scale")
     even, light = under_even_light(image, engine)
-    scale, warnings = find_scale(even, engine.config, engine.compact)
+    found = find_scale(even, engine.config, engine.compact, common=common, others=others)
     token.check()
+    diameter = steady_diameter(image, found.scale)
     segmentation = yield from staged(
-        "segment", token, outline(even, engine, scale, steady_diameter(image, scale))
+        "segment", token, outline(even, engine, found.scale, diameter, found.outlines)
     )
-    warnings += [*image.notes, *([light.note] if light and light.note else []), *segmentation.warnings]
+    warnings = [
+        *found.warnings,
+        *image.notes,
+        *([light.note] if light and light.note else []),
+        *segmentation.warnings,
+    ]
     slide = SlideTest(engine.classifier)
     cells = yield from tabulate(even, engine, segmentation, token, warnings.append, slide)
     yield Progress("count", 0, 1, "counting")
@@ -131,7 +148,7 @@ def tabulate(
     predictions = yield from staged("classify", token, work)
     slide.add(predictions)
     limit = engine.config.min_confidence
-    return build_cell_table(
+    cells = build_cell_table(
         segmentation,
         predictions,
         geometry.ids[chosen],
@@ -142,10 +159,17 @@ def tabulate(
         geometry,
         engine.finer,
     )
+    for warning in review_scale(cells, image.pixels, segmentation):
+        warn(warning)
+    return cells
 
 
 def outline(
-    image: SmearImage, engine: Engine, scale: Scale, diameter_px: float | None = None
+    image: SmearImage,
+    engine: Engine,
+    scale: Scale,
+    diameter_px: float | None = None,
+    ready: Outlines | None = None,
 ) -> Steps[Segmentation]:
     """Outline the cells, sort them into kinds, and drop objects that are not cells.
 
@@ -156,6 +180,8 @@ def outline(
     scale : Scale
     diameter_px : float, optional
         Red-cell diameter for the segmenter, pixels; the one of `scale` by default.
+    ready : Outlines, optional
+        What the ruler has outlined with this diameter; taken where the ruler's segmenter is the analysis's.
 
     Yields
     ------
@@ -166,7 +192,10 @@ def outline(
     Segmentation
     """
     diameter = scale.red_cell_diameter_px if diameter_px is None else diameter_px
-    found = yield from engine.segmenter.segment(image.pixels, diameter)
+    if ready is not None and engine.segmenter is engine.compact:
+        found = ready
+    else:
+        found = yield from engine.segmenter.segment(image.pixels, diameter)
     votes = found.kind_votes
     if votes is None:
         votes = engine.compact.class_votes(image.pixels, found.labels, diameter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
+from napari_leukocls.measurement.nuclei import review_scale
 from napari_leukocls.progress import CancelToken, Progress, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import EvenPixels
@@ -97,7 +98,11 @@ def region_of_polygons(polygons: list[np.ndarray], shape: tuple[int, ...]) -> Re
 
 
 def iter_analyze_region(
-    image: SmearImage, region: Region | None, engine: Engine, cancel: CancelToken | None = None
+    image: SmearImage,
+    region: Region | None,
+    engine: Engine,
+    cancel: CancelToken | None = None,
+    others: Sequence[np.ndarray] = (),
 ) -> Generator[Progress, None, FieldResult]:
     """Analyse a region as `napari_leukocls.analysis.field.iter_analyze` does a whole image.
 
@@ -108,6 +113,8 @@ def iter_analyze_region(
         None for the whole image.
     engine : Engine
     cancel : CancelToken, optional
+    others : sequence of numpy.ndarray, (H, W, 3), uint8
+        Images from the same microscope, which are measured where the red cells in view are too few.
 
     Returns
     -------
@@ -115,10 +122,11 @@ def iter_analyze_region(
         Of the whole image: labels have its shape, and places are its pixels.
     """
     if region is None:
-        return (yield from iter_analyze(image, engine, cancel))
+        return (yield from iter_analyze(image, engine, cancel, others=others))
     y0, x0, y1, x1 = region.box
     part = replace(image, pixels=np.ascontiguousarray(image.pixels[y0:y1, x0:x1]))
-    found = yield from iter_analyze(part, engine, cancel)
+    # What is around the region has its scale.
+    found = yield from iter_analyze(part, engine, cancel, others=[image.pixels, *others])
     return _placed(found, image, region)
 
 
@@ -270,6 +278,7 @@ def _measured(
         geometry,
         engine.finer,
     )
+    review_scale(table, pixels, segmentation)
     for name, shift in (("y", y0), ("x", x0)):
         table[f"centroid_{name}"] += shift
         table[[f"bbox_{name}0", f"bbox_{name}1"]] += shift

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_leukocls.config import AnalyzeConfig
     from napari_leukocls.io.inputs import SlideInput
+    from napari_leukocls.segmentation.common_scale import CommonScales
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Job:
         Threads of the networks; None leaves the number to them.
     notes : tuple of str
         What the run knows of the slide before it is read; they become warnings.
+    scales : CommonScales or None
+        Of the images of the same folder or slide.
     """
 
     slide: SlideInput
@@ -64,6 +67,7 @@ class Job:
     resume: bool = False
     threads: int | None = None
     notes: tuple[str, ...] = ()
+    scales: CommonScales | None = None
 
     @property
     def fields(self) -> tuple[Path, ...]:

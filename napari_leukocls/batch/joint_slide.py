@@ -32,6 +32,7 @@ from napari_leukocls.types import FieldResult, SlideResult, SmearImage
 if TYPE_CHECKING:
     from napari_leukocls.io.inputs import SlideInput
     from napari_leukocls.results.writer import ExtraWriter
+    from napari_leukocls.segmentation.common_scale import CommonScales
 
 #: Folder of the fields' own results within the slide's.
 FIELDS = "fields"
@@ -46,6 +47,7 @@ def write_joint_slide(
     cancel: CancelToken | None,
     finish: ExtraWriter,
     notes: Sequence[str] = (),
+    scales: CommonScales | None = None,
 ) -> list[str]:
     """Analyse the fields of a slide and write ``out_dir/<slide_id>``, whole or not at all.
 
@@ -65,6 +67,8 @@ def write_joint_slide(
         Called with the joint `SlideResult` and the folder before the folder gets its name.
     notes : sequence of str
         Further warnings.
+    scales : CommonScales, optional
+        Of the fields.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def write_joint_slide(
                     f"{field.slide_id} shows the same picture as {alike}, saved again or turned: its cells are counted "
                     "twice; leave one of the two out."
                 )
-            result = _write_field(image, scanned, folder / FIELDS, engine, progress, cancel)
+            result = _write_field(image, scanned, folder / FIELDS, engine, progress, cancel, scales)
             known.append(_Known.of(result))
         joined = _joined(slide, known, engine, time.perf_counter() - started, doubles)
         write_cells(folder, [joined.cells])
@@ -110,9 +114,11 @@ def _write_field(
     engine: Engine,
     progress: ProgressCallback | None,
     cancel: CancelToken | None,
+    scales: CommonScales | None,
 ) -> FieldResult:
     """Analyse one field and write its own results."""
-    result = drain(iter_analyze(image, as_scanned(engine) if scanned else engine, cancel), progress)
+    common = None if scales is None else scales.of(image.pixels.shape)
+    result = drain(iter_analyze(image, as_scanned(engine) if scanned else engine, cancel, common), progress)
     heatmaps = report_heatmaps(result, engine, engine.config.heatmaps)
     # A slide's count is exported once, by `finish`; the outlines are those of its fields.
     of_cells = partial(write_exports, formats=engine.config.formats, takes=FieldResult)

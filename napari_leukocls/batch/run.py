@@ -18,6 +18,7 @@ from napari_leukocls.batch.job import Job, SlideDone, SlideOutcome
 from napari_leukocls.batch.microscope import with_run_warning
 from napari_leukocls.batch.pool import in_processes
 from napari_leukocls.batch.resume import model_hashes
+from napari_leukocls.batch.scales import as_record, of_earlier_run, scales_for, scales_of_run
 from napari_leukocls.batch.worker import do_job, threads_for
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError, LeukoclsError
@@ -30,6 +31,7 @@ from napari_leukocls.threads import cores
 
 if TYPE_CHECKING:
     from napari_leukocls.io.inputs import SlideInput
+    from napari_leukocls.segmentation.common_scale import CommonScales
 
 MANIFEST = "manifest.json"
 
@@ -99,10 +101,16 @@ def run_batch(
             slides, Path.cwd(), _compared(progress, token), config.plane
         ).items():
             notes[name] = (*notes.get(name, ()), *lines)
+        if progress is not None:
+            progress(Progress("slides", 0, len(slides), "reading the scale"))
+        facts = _facts(config, models)
+        known = of_earlier_run(folder / MANIFEST, facts) if resume else {}
+        scales = scales_of_run(slides, config, known, token)
+        base = Path.cwd()
         jobs = [
             Job(
                 slide,
-                Path.cwd(),
+                base,
                 folder,
                 config,
                 models,
@@ -110,13 +118,14 @@ def run_batch(
                 resume,
                 threads,
                 notes.get(slide.slide_id, ()),
+                scales_for(slide, scales),
             )
             for slide in slides
         ]
         work = _work(jobs, workers, scheduler, progress, token)
         one_by_one = not scheduler and workers == 1
         outcomes = _collect(slides, folder, work, None if one_by_one else progress)
-        _write_manifest(folder, slides, config, models)
+        _write_manifest(folder, slides, facts, scales)
         return with_run_warning(folder, outcomes, config)
 
 
@@ -224,22 +233,30 @@ def _write_summary(folder: Path, found: Mapping[str, SlideDone]) -> None:
     write_summary([done.row for done in found.values() if done.row is not None], folder / "summary.csv")
 
 
-def _write_manifest(
-    folder: Path,
-    slides: Sequence[SlideInput],
-    config: AnalyzeConfig,
-    models: Mapping[str, str | None],
-) -> None:
-    """Write what the run was; what it has done of each slide stands in the slide's own folder."""
-    manifest: dict[str, Any] = {
+def _facts(config: AnalyzeConfig, models: Mapping[str, str | None]) -> dict[str, Any]:
+    """What the results of a run depend on, apart from its slides."""
+    return {
         "format": 1,
         "version": __version__,
         "settings": config.model_dump(mode="json"),
         "models": dict(models),
+    }
+
+
+def _write_manifest(
+    folder: Path,
+    slides: Sequence[SlideInput],
+    facts: Mapping[str, Any],
+    scales: Mapping[str, CommonScales],
+) -> None:
+    """Write what the run was; what it has done of each slide stands in the slide's own folder."""
+    manifest: dict[str, Any] = {
+        **facts,
         "slides": [
             {"slide_id": slide.slide_id, "source": slide.source, "fields": [str(f) for f in slide.fields]}
             for slide in slides
         ],
+        "scales": {name: as_record(one) for name, one in scales.items()},
     }
     write_json(folder / MANIFEST, manifest, sort_keys=True)
 

@@ -148,11 +148,15 @@ def _survey(
     """Read the scale, and survey the slide."""
     pixels: Any = LazyPixels(slide)
     image = SmearImage(pixels, slide_id, slide.source, slide.um_per_px, slide.notes)
-    scale, warnings = find_scale(image, engine.config, engine.compact, lambda: ruler_fields(slide))
+    found = find_scale(image, engine.config, engine.compact, lambda: ruler_fields(slide))
+    scale = found.scale
     view = survey(slide, scale.um_per_px)
     states = view.states()
     test = SlideTest(engine.classifier)
-    return SlideJob(slide, slide_id, engine, scale, view, states, labels, test), [*warnings, *slide.notes]
+    return SlideJob(slide, slide_id, engine, scale, view, states, labels, test), [
+        *found.warnings,
+        *slide.notes,
+    ]
 
 
 def ruler_fields(slide: SlideImage) -> list[np.ndarray]:

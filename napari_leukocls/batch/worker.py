@@ -133,7 +133,7 @@ def _write(
 
     if len(job.fields) > 1:
         warnings = write_joint_slide(
-            job.slide, job.fields, job.out_dir, engine, progress, cancel, finish, job.notes
+            job.slide, job.fields, job.out_dir, engine, progress, cancel, finish, job.notes, job.scales
         )
         return rows[0], warnings
     if is_slide(job.fields[0]):
@@ -144,7 +144,8 @@ def _write(
         return rows[0], [*warnings, *job.notes]
     image = read_image(job.fields[0], job.slide.slide_id, job.config.plane)
     image = replace(image, source=job.slide.source, notes=(*image.notes, *job.notes))
-    result = drain(iter_analyze(image, engine, cancel), progress)
+    common = None if job.scales is None else job.scales.of(image.pixels.shape)
+    result = drain(iter_analyze(image, engine, cancel, common), progress)
     heatmaps = report_heatmaps(result, engine, engine.config.heatmaps)
     write_result(result, job.out_dir, extra=[finish], heatmaps=heatmaps)
     return rows[0], list(result.warnings)

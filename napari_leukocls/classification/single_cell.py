@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,21 @@ import numpy as np
 
 from napari_leukocls.classification.crops import cut_crops, cut_window, window_around
 from napari_leukocls.progress import drain
-from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter
+from napari_leukocls.segmentation.common_scale import (
+    CommonScale,
+    contradicts,
+    in_fixed_order,
+    measure_common_scale,
+)
+from napari_leukocls.segmentation.nuclear_scale import read_nuclei
+from napari_leukocls.segmentation.scale import LOST_OCTAVES, RED_CELL_UM
 from napari_leukocls.segmentation.stain_density import red_cell_density
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.labelled_crop import Colour, LabelledCrop
     from napari_leukocls.models.card import CropRule
     from napari_leukocls.segmentation.compact import CompactSegmenter
+    from napari_leukocls.segmentation.nuclear_scale import ScaleReading
 
 #: Most images of one size in which red cells are measured.
 RULER_IMAGES = 40
@@ -212,6 +220,7 @@ def mask_in_crop(
 
 
 def common_scales(
+    names: Sequence[str],
     sizes: Sequence[tuple[int, ...]],
     load: Callable[[int], np.ndarray],
     given: Sequence[float | None],
@@ -220,19 +229,21 @@ def common_scales(
 ) -> tuple[list[float], list[str]]:
     """Find the pixel size of every image.
 
-    It is the image's own if the data states it, else it is measured by the red cells, else it is `fallback`. An image
-    of one leukocyte holds few whole red cells: images of one size are taken to be from one camera, and their red
-    cells are measured together.
+    It is the image's own if the data states it. Else images of one size are taken to be from one camera, and some of
+    them are measured together: by their red cells, or where those are few by the nuclei of leukocytes. If some of these
+    disagree with the rest, every image of this size is read alone, and those that differ keep their own scale.
 
     Parameters
     ----------
+    names : sequence of str
+        One for each image, as its file; which images are measured follows from them, in whatever order they are.
     sizes : sequence of (height, width)
     load : callable
         Called with an index; returns that image, (H, W, 3) uint8.
     given : sequence of float or None
         Micrometres per pixel, where the data states them.
     fallback : float
-        Micrometres per pixel of images without red cells.
+        Micrometres per pixel of images in which nothing can be read.
     segmenter : CompactSegmenter
 
     Returns
@@ -245,22 +256,52 @@ def common_scales(
     scales: list[float] = [fallback if value is None else value for value in given]
     notes = []
     for members in _cameras(sizes, [index for index, value in enumerate(given) if value is None]):
-        some = members[:: max(1, len(members) // RULER_IMAGES)][:RULER_IMAGES]
-        reading = estimate_diameter(segmenter, [load(index) for index in some])
+        order = [members[i] for i in in_fixed_order([names[index] for index in members])]
+        some = [load(index) for index in order[:RULER_IMAGES]]
+        common, agree = measure_common_scale(some, segmenter)
         height, width = sizes[members[0]]
         what = f"{len(members)} images (first {width}x{height})"
-        if reading.n_cells == 0:
-            notes.append(
-                f"no red cell in {what}: the model's own scale is used; give the pixel size if you know it."
-            )
-            continue
-        for index in members:
-            scales[index] = RED_CELL_UM / reading.diameter_px
-        notes.append(
-            f"{what}: red cells {reading.diameter_px:.1f} px across ({reading.n_cells} measured, "
-            f"spread {100 * reading.spread:.0f} %)."
-        )
+        if common is not None:
+            for index in members:
+                scales[index] = RED_CELL_UM / common.diameter_px
+            notes.append(f"{what}: {_how(common)}.")
+        if common is None or not all(agree):
+            found = {index: read_nuclei(load(index)) for index in members}
+            notes.append(_each_alone(what, scales, found, common))
     return scales, notes
+
+
+def _how(common: CommonScale) -> str:
+    """How a common scale was measured."""
+    size = f"red cells {common.diameter_px:.1f} px across"
+    if common.n_cells:
+        return f"{size} ({common.n_cells} measured, spread {100 * common.spread:.0f} %)"
+    percent = 100 * (2**common.octaves - 1)
+    check = "" if common.sure else "; check it, or give the pixel size"
+    return (
+        f"{size}, read from the nuclei of {common.n_images} images, "
+        f"because too few red cells are in view (uncertain by {percent:.0f} %{check})"
+    )
+
+
+def _each_alone(
+    what: str, scales: list[float], found: Mapping[int, ScaleReading], common: CommonScale | None
+) -> str:
+    """Give images a scale of their own that differ from the others, or all where those disagree; and say so."""
+    changed = 0
+    for index, reading in found.items():
+        known = reading.diameter_px > 0 and reading.octaves <= LOST_OCTAVES
+        if known and (common is None or contradicts(reading, common.diameter_px)):
+            scales[index] = RED_CELL_UM / reading.diameter_px
+            changed += 1
+    if changed == 0 and common is None:
+        return (
+            f"nothing in {what} shows the scale: the model's own is used; give the pixel size if you know it."
+        )
+    kept = (
+        "" if changed == len(found) or common is not None else "; the model's own scale is used for the rest"
+    )
+    return f"{changed} of {what} differ in scale and have been read one by one{kept}: check them."
 
 
 def _cameras(sizes: Sequence[tuple[int, ...]], unknown: Sequence[int]) -> list[list[int]]:

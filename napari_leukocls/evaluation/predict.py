@@ -236,9 +236,14 @@ def predict_models(
     check_um_per_px(um_per_px)
     yield Progress("scale", 0, 1, "reading the scale")
     given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
-    # NaN where no red cell was found: each model then uses its own scale.
+    # NaN where nothing shows the scale: each model then uses its own scale.
     scales, notes = common_scales(
-        dataset.sizes, lambda row: dataset.crops[row].surroundings(), given, float("nan"), segmenter
+        [crop.file for crop in dataset.crops],
+        dataset.sizes,
+        lambda row: dataset.crops[row].surroundings(),
+        given,
+        float("nan"),
+        segmenter,
     )
     for note in notes:
         log.info(note)

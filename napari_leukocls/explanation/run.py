@@ -182,6 +182,7 @@ def _sort(
     small = [row for row in kept if kind == "crop" or (kind == "auto" and max(row[1]) <= MAX_CROP_PX)]
     own = engine.classifier.card.crop.um_per_px
     scales, notes = common_scales(
+        [slide.slide_id for slide, _, _ in small],
         [size for _, size, _ in small],
         lambda index: read_image(small[index][0].fields[0]).pixels,
         [known for _, _, known in small],

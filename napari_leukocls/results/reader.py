@@ -264,6 +264,8 @@ def _scale(record: dict[str, Any]) -> Scale:
         int(record.get("n_cells", 0)),
         float(record.get("spread") or 0.0),
         bool(record.get("sure", True)),
+        float(record.get("octaves") or 0.0),
+        int(record.get("n_images") or 0),
     )
 
 

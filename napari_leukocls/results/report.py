@@ -21,7 +21,7 @@ from napari_leukocls.measurement.fine import (
 )
 from napari_leukocls.results.overlay import jpeg
 from napari_leukocls.scheme import Scheme
-from napari_leukocls.types import FieldResult, SlideResult
+from napari_leukocls.types import FieldResult, Scale, SlideResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,12 +184,20 @@ def _embedded(picture: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture)).decode("ascii")
 
 
+def _of_what(scale: Scale) -> str:
+    if scale.n_cells:
+        return f"by {scale.n_cells} red cells, taken to be 7.5 µm across"
+    return f"by the nuclei of leukocytes, uncertain by {100 * (2**scale.octaves - 1):.0f} %"
+
+
 def _scale_text(result: FieldResult) -> str:
     scale = result.segmentation.scale
     sources = {
         "user": "given by the user",
         "metadata": "from the file",
         "red_cell_ruler": f"from {scale.n_cells} red cells, taken to be 7.5 µm across",
+        "other_images": f"from {scale.n_images} images that were measured together, {_of_what(scale)}",
+        "nuclei": f"read from the nuclei of leukocytes, uncertain by {100 * (2**scale.octaves - 1):.0f} %",
         "model": "the classifier's own; not measured",
         "unknown": "not known",
     }

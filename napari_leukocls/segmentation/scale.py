@@ -1,4 +1,4 @@
-"""The red cell as a ruler: how large a pixel is, read from the image itself."""
+"""How large a pixel is: from the user, the file, the red cells, other images of the folder, or nuclei."""
 
 from __future__ import annotations
 
@@ -6,50 +6,66 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-from scipy import ndimage
-from skimage.filters import threshold_otsu
 
-from napari_leukocls.progress import drain
-from napari_leukocls.segmentation.compact import absorbance
-from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
+from napari_leukocls.segmentation.common_scale import (
+    AGREE_OCTAVES,
+    CommonScale,
+    believable,
+    contradicts,
+    measure_common_scale,
+    pooled,
+)
+from napari_leukocls.segmentation.nuclear_scale import WIDER_ERROR, read_nuclei
+from napari_leukocls.segmentation.red_cell_ruler import (
+    AGREES,
+    NOTHING,
+    Reading,
+    RedCellRuler,
+    guess_diameter,
+    working_diameter,
+)
 from napari_leukocls.types import Scale, SmearImage
 
 if TYPE_CHECKING:
     from napari_leukocls.config import AnalyzeConfig
     from napari_leukocls.segmentation.base import Outlines
     from napari_leukocls.segmentation.compact import CompactSegmenter
+    from napari_leukocls.segmentation.nuclear_scale import ScaleReading
 
 #: Diameter of a red cell on a dried film, micrometres (normal 6.7-7.7); a convention, stated in results.
 RED_CELL_UM = 7.5
-#: Diameters (pixels) at which the coarse pass looks; the network bears half to double of what it expects.
-CANDIDATES_PX = (15.0, 25.0, 42.0, 71.0, 120.0, 202.0, 340.0)
-#: Side that an image is reduced to for the first guess, pixels.
-GUESS_SIDE = 512
-#: Largest pale middle of a cell there, pixels: a disc of 64.
-MAX_HOLE = 3200
-#: Ratio between the sizes at which an image is looked at. The network bears several times as much.
-STEP = 1.15
-#: A look measures what it expected within this many octaves.
-AGREES = 0.25
-#: Looks at most before a guess is given up.
-MAX_LOOKS = 5
-#: Quality from which a reading is taken at once: held-out fields read 0.05 to 0.3, wrong sizes under 0.03.
-GOOD_QUALITY = 0.04
-#: Side of the windows that the coarse pass looks at, network pixels.
-WINDOW = 256
-#: Whole red cells below which the ruler is unsure.
-MIN_RED_CELLS = 6
-#: Relative spread of diameters above which the ruler is unsure.
-MAX_SPREAD = 0.25
 #: A given scale is doubted where red cells measure this many times more or less than it says. Red cells of people
 #: are 6.7 to 7.7 um across, of microcytosis down to 5.5: far from this factor.
 DOUBTED = 1.6
-#: The same where no red cell can be measured, and only the width of what is stained is known.
+#: The same where neither red cells nor nuclei can be measured, and only the width of what is stained is known.
 DOUBTED_BY_STAIN = 3.5
 #: Red cells side by side in the part of a field that is measured for that.
 DOUBT_CELLS = 40
+#: Expected error of a reading from which the scale is unsure, octaves.
+UNSURE_OCTAVES = 0.3
+#: ... and from which it is worth nothing.
+LOST_OCTAVES = 1.0
+#: Few red cells are believed where they differ from what nuclei say by less than this, octaves.
+FEW_AGREE = 0.4
+GIVE = "give the diameter of a red cell or the pixel size"
+
+
+@dataclass(frozen=True)
+class FoundScale:
+    """The scale of an image, and how it was found.
+
+    Attributes
+    ----------
+    scale : Scale
+    warnings : tuple of str
+    outlines : Outlines or None
+        Of the whole image at `steady_diameter`, where they were made to measure red cells.
+    """
+
+    scale: Scale
+    warnings: tuple[str, ...] = ()
+    outlines: Outlines | None = None
 
 
 def find_scale(
@@ -57,8 +73,10 @@ def find_scale(
     config: AnalyzeConfig,
     compact: CompactSegmenter,
     fields: Callable[[], Sequence[np.ndarray]] | None = None,
-) -> tuple[Scale, list[str]]:
-    """Take the scale from the user, else the file, else the red cells; say so where it is unsure.
+    common: CommonScale | None = None,
+    others: Sequence[np.ndarray] = (),
+) -> FoundScale:
+    """Take the scale from the user, else the file, else the red cells, else other images, else nuclei.
 
     Parameters
     ----------
@@ -68,73 +86,51 @@ def find_scale(
     compact : CompactSegmenter
         Outlines the red cells that are measured.
     fields : callable, optional
-        Gives the fields whose red cells are measured, where that is needed; by default the image itself.
+        Gives the fields that are measured, where that is needed; by default the image itself.
+    common : CommonScale, optional
+        Of images that are taken to be from the same microscope.
+    others : sequence of numpy.ndarray, (H, W, 3), uint8
+        Such images, which are measured where the image's own red cells are too few.
 
     Returns
     -------
-    scale : Scale
-    warnings : list of str
+    FoundScale
     """
-    given = None
-    if config.diameter_px is not None:
-        given = Scale(RED_CELL_UM / config.diameter_px, config.diameter_px, "user")
-    elif config.pixel_size_um is not None:
-        given = Scale(config.pixel_size_um, RED_CELL_UM / config.pixel_size_um, "user")
-    elif image.um_per_px is not None:
-        given = Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata")
+    given = given_scale(image, config)
     if given is not None:
-        return (given, []) if fields is not None else _doubts(given, image, compact)
-    reading = estimate_diameter(compact, [image.pixels] if fields is None else fields())
-    scale = scale_of(reading, min(80.0, max(15.0, 0.12 * min(image.pixels.shape[:2]))))
-    if scale.source == "unknown":
-        return scale, ["the scale is unknown (no red cell found): give --diameter-px or --pixel-size-um."]
-    if not scale.sure:
-        note = (
-            f"the scale is unsure (red cells {scale.red_cell_diameter_px:.0f} px from {scale.n_cells} cells, "
-            f"spread {100 * scale.spread:.0f} %): check it, or give --diameter-px."
-        )
-        return scale, [note]
-    return scale, []
-
-
-def _doubts(given: Scale, image: SmearImage, compact: CompactSegmenter) -> tuple[Scale, list[str]]:
-    """Compare a given scale with the red cells; where they differ much it is unsure, with a warning."""
-    expected = given.red_cell_diameter_px
-    # The middle of a large field is enough, and keeps cells of the given size large enough for the first guess.
-    side = int(np.ceil(DOUBT_CELLS * expected))
-    rows, columns = (slice(max(0, (n - side) // 2), (n + side) // 2 + 1) for n in image.pixels.shape[:2])
-    part = np.ascontiguousarray(image.pixels[rows, columns])
-    guess = guess_diameter(part)
-    if guess is None:
-        return given, []
-    reading = _measured(compact, part, expected)
-    if reading is not None:
-        found, limit, what = (
-            reading.diameter_px,
-            DOUBTED,
-            f"the {reading.n_cells} red cells that were measured are",
-        )
+        return FoundScale(given) if fields is not None else _compared(given, image, compact)
+    images = [image.pixels] if fields is None else fields()
+    ruler = RedCellRuler(compact, images)
+    if common is not None:
+        found = _of_other_images(common, image, ruler, images)
     else:
-        found, limit, what = guess, DOUBTED_BY_STAIN, "what is stained here is"
-    if 1 / limit < found / expected < limit:
-        return given, []
-    warning = (
-        f"the scale ({given.um_per_px:.3g} um a pixel, from the {given.source}) makes red cells "
-        f"{expected:.0f} px across, but {what} about {found:.0f} px wide: check it."
-    )
-    return replace(given, sure=False), [warning]
+        found = _own(image, ruler, _nuclei(images), images)
+        if others and (found.scale.source != "red_cell_ruler" or not found.scale.sure):
+            shared, _ = measure_common_scale([*images, *others], compact)
+            if shared is not None:
+                found = _of_other_images(shared, image, ruler, images)
+    return replace(found, outlines=ruler.outlines(steady_diameter(image, found.scale)))
 
 
-def _measured(compact: CompactSegmenter, pixels: np.ndarray, expected: float) -> Reading | None:
-    """Measure the red cells of a field whose scale is given; None where they do not give a sure reading."""
-    reading = _look(compact, [pixels], expected)
-    octaves = abs(np.log2(reading.diameter_px / expected)) if reading.diameter_px else np.inf
-    if reading.quality < GOOD_QUALITY or octaves > AGREES:
-        reading = estimate_diameter(compact, [pixels])
-    sure = (
-        reading.n_cells >= MIN_RED_CELLS and reading.spread <= MAX_SPREAD and reading.quality >= GOOD_QUALITY
-    )
-    return reading if sure else None
+def given_scale(image: SmearImage, config: AnalyzeConfig) -> Scale | None:
+    """Return the scale that the user or the file states.
+
+    Parameters
+    ----------
+    image : SmearImage
+    config : AnalyzeConfig
+
+    Returns
+    -------
+    Scale or None
+    """
+    if config.diameter_px is not None:
+        return Scale(RED_CELL_UM / config.diameter_px, config.diameter_px, "user")
+    if config.pixel_size_um is not None:
+        return Scale(config.pixel_size_um, RED_CELL_UM / config.pixel_size_um, "user")
+    if image.um_per_px is not None:
+        return Scale(image.um_per_px, RED_CELL_UM / image.um_per_px, "metadata")
+    return None
 
 
 def steady_diameter(image: SmearImage, scale: Scale) -> float:
@@ -144,272 +140,197 @@ def steady_diameter(image: SmearImage, scale: Scale) -> float:
     ----------
     image : SmearImage
     scale : Scale
-        If it was measured on the red cells, its diameter is rounded to one of a fixed series.
+        If it was measured, its diameter is rounded to one of a fixed series.
 
     Returns
     -------
     float
         Pixels.
     """
-    if scale.source != "red_cell_ruler":
+    if scale.source in ("user", "metadata"):
         return scale.red_cell_diameter_px
     return working_diameter(scale.red_cell_diameter_px, image.pixels.shape[:2])
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Red cells measured in one pass: their middle diameter (pixels), spread, number and quality."""
-
-    diameter_px: float
-    spread: float
-    n_cells: int
-    quality: float
-
-
-def red_cell_diameters(outlines: Outlines) -> np.ndarray:
-    """Measure the whole, single red cells.
-
-    Parameters
-    ----------
-    outlines : Outlines
-
-    Returns
-    -------
-    numpy.ndarray, (n,)
-        Diameter of the circle of equal area, pixels, of red cells that do not touch the image's edge,
-        fill their convex neighbourhood as a disc does, and are not twice as long as wide.
-    """
-    labels, votes = outlines.labels, outlines.kind_votes
-    assert votes is not None
-    areas = np.bincount(labels.ravel(), minlength=len(votes) + 1)[1:]
-    diameters = []
-    for index, where in enumerate(ndimage.find_objects(labels)):
-        if where is None or votes[index].argmax() != 1:
-            continue
-        height, width = (part.stop - part.start for part in where)
-        inside = all(
-            part.start > 0 and part.stop < size for part, size in zip(where, labels.shape, strict=True)
-        )
-        fill = areas[index] / (height * width)
-        if inside and 0.6 <= height / width <= 1.67 and 0.6 <= fill <= 0.9:
-            diameters.append(2 * np.sqrt(areas[index] / np.pi))
-    return np.array(diameters)
-
-
-def _reading(diameters: np.ndarray, quality: float) -> Reading:
-    """Middle and spread of diameters, once fragments and debris, which pull them down, are left out."""
-    if len(diameters) == 0:
-        return Reading(0.0, 1.0, 0, 0.0)
-    middle = float(np.median(diameters))
-    kept = diameters[(diameters > 0.6 * middle) & (diameters < 1.6 * middle)]
-    # The mean of the middle: with few cells, the median jumps when one of them comes or goes.
-    centre = float(np.exp(_middle_mean(np.log(kept), 0.2)))
-    spread = float(1.4826 * np.median(np.abs(kept - middle)) / middle)
-    return Reading(centre, spread, len(kept), quality)
-
-
-def _middle_mean(values: np.ndarray, share: float) -> float:
-    """Mean of what is left of values when `share` of them was cut off at each end."""
-    cut = int(share * len(values))
-    end = len(values) - cut
-    return float(np.mean(np.partition(values, (cut, end - 1))[cut:end]))
-
-
-def _windows(shape: tuple[int, int], side: int) -> list[tuple[slice, slice]]:
-    """Up to three windows of at most `side` pixels: the middle, and two on a diagonal of a large image."""
-    spans: list[tuple[slice, slice]] = []
-    shares = (0.5, 0.15, 0.85) if min(shape) > 2 * side else (0.5,)
-    for share in shares:
-        starts = [int(np.clip(share * length - side / 2, 0, max(0, length - side))) for length in shape]
-        spans.append(
-            (
-                slice(starts[0], min(shape[0], starts[0] + side)),
-                slice(starts[1], min(shape[1], starts[1] + side)),
-            )
-        )
-    return spans
-
-
-def _look(segmenter: CompactSegmenter, images: Sequence[np.ndarray], candidate: float) -> Reading:
-    """Look at a few windows of each image as if red cells were `candidate` pixels across."""
-    side = int(WINDOW * candidate / NETWORK_DIAMETER_PX)
-    diameters, certainties, area = [], [], 0.0
-    for pixels in images:
-        for window in _windows(pixels.shape[:2], side):
-            part = np.ascontiguousarray(pixels[window])
-            outlines = drain(segmenter.segment(part, candidate))
-            diameters.append(red_cell_diameters(outlines))
-            if outlines.kind_votes is not None and len(outlines.kind_votes):
-                certainties.append(outlines.kind_votes.max(axis=1))
-            area += part.shape[0] * part.shape[1]
-    measured = np.concatenate(diameters)
-    if len(measured) < 2:
-        return Reading(0.0, 1.0, len(measured), 0.0)
-    reading = _reading(measured, 0.0)
-    covered = float((np.pi / 4 * measured**2).sum() / area)
-    fit = np.exp(-2.0 * np.log2(reading.diameter_px / candidate) ** 2 - 2 * reading.spread)
-    return replace(reading, quality=covered * float(np.concatenate(certainties).mean()) * float(fit))
-
-
-def _without_pallor(stained: np.ndarray) -> np.ndarray:
-    """Fill the pale middles of cells; a field within the dark ring of an eyepiece is no hole."""
-    _, parts, found, _ = cv2.connectedComponentsWithStats((~stained).astype(np.uint8), connectivity=4)
-    hole = found[:, cv2.CC_STAT_AREA] <= MAX_HOLE
-    for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
-        hole[edge] = False
-    array: np.ndarray = stained | hole[parts]
-    return array
-
-
-def guess_diameter(pixels: np.ndarray) -> float | None:
-    """Guess the diameter of a red cell from the width of the stained objects.
-
-    Groups of cells make it too large, and central pallor too small, but not by more than the network tolerates.
-
-    Parameters
-    ----------
-    pixels : numpy.ndarray, (H, W, 3), uint8
-
-    Returns
-    -------
-    float or None
-        Pixels; None if nothing is stained.
-    """
-    factor = min(1.0, GUESS_SIDE / max(pixels.shape[:2]))
-    small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    stain = cv2.GaussianBlur(absorbance(small).mean(axis=2), (0, 0), 1.5)
-    stained = _without_pallor(stain > threshold_otsu(stain))
-    if stained.all():
-        return None
-    depth = cv2.distanceTransform(stained.astype(np.uint8), cv2.DIST_L2, 5)
-    ridge = np.sort(depth[(depth == cv2.dilate(depth, np.ones((7, 7)))) & (depth > 2)])
-    if len(ridge) == 0:
-        return None
-    # Weighted by area: there are many more specks than cells.
-    weight = np.cumsum(ridge**2)
-    return float(2 * ridge[np.searchsorted(weight, weight[-1] / 2)] / factor)
-
-
-def working_diameter(diameter_px: float, shape: tuple[int, int]) -> float:
-    """Return the nearest diameter of the row at which an image of this shape is looked at.
-
-    A red cell's measured diameter moves by a per cent or two when a picture is enlarged or reduced, which makes
-    cells that are hardly cells come and go. With a row of sizes that follows from the image's own side, the
-    network sees the same picture in both cases.
-
-    Parameters
-    ----------
-    diameter_px : float
-        Of a red cell.
-    shape : tuple of int
-        (H, W) of the image.
-    """
-    side = max(shape)
-    return _diameter_at(_size_index(diameter_px, side), side)
-
-
-def _size_index(diameter_px: float, side: int) -> int:
-    return round(float(np.log(side / diameter_px) / np.log(STEP)))
-
-
-def _diameter_at(index: int, side: int) -> float:
-    return side / STEP**index
-
-
-def _settle(segmenter: CompactSegmenter, images: Sequence[np.ndarray], start: float) -> Reading:
-    """Find the diameter that measures itself; quality 0 where there is none near the start.
-
-    What is measured depends a little on the diameter that is expected. So the images are looked at on a row of
-    sizes that follows from their own side (one camera's field, enlarged, gives the same looks), until one
-    measures more than was expected and the next measures less; between the two lies the reading.
-    """
-    side = max(max(pixels.shape[:2]) for pixels in images)
-    row: dict[int, Reading] = {}
-    index = _size_index(start, side)
-    for _ in range(MAX_LOOKS):
-        expected = _diameter_at(index, side)
-        reading = row[index] = _look(segmenter, images, expected)
-        if reading.quality == 0:
-            break
-        # A larger diameter lies at a smaller index: fewer pixels for the network.
-        step = -1 if reading.diameter_px >= expected else 1
-        if index + step in row:
-            return _between(reading, expected, row[index + step], _diameter_at(index + step, side))
-        settled = _size_index(reading.diameter_px, side)
-        index = settled if settled not in row and (settled - index) * step > 1 else index + step
-    # Nothing on one side: a look that measured about what it expected will do.
-    good = [
-        reading
-        for at, reading in row.items()
-        if reading.quality and abs(np.log2(reading.diameter_px / _diameter_at(at, side))) < AGREES
-    ]
-    return max(good, key=lambda reading: reading.quality, default=Reading(0.0, 1.0, 0, 0.0))
-
-
-def _between(one: Reading, one_px: float, other: Reading, other_px: float) -> Reading:
-    """Where expected and measured diameter would be one, by a line through two looks in octaves."""
-    excess = [np.log2(reading.diameter_px / px) for reading, px in ((one, one_px), (other, other_px))]
-    share = excess[0] / (excess[0] - excess[1]) if excess[0] != excess[1] else 0.5
-    middle = one_px * (other_px / one_px) ** float(np.clip(share, 0, 1))
-    return replace(one if share < 0.5 else other, diameter_px=middle)
-
-
-def estimate_diameter(segmenter: CompactSegmenter, images: Sequence[np.ndarray]) -> Reading:
-    """Find the red cell's diameter in images of one unknown scale.
-
-    A guess from the width of what is stained is measured, and what was measured is measured again until the
-    diameter is found that measures itself. Where that comes to nothing good, the images are looked at as if
-    their red cells had each of a row of sizes, and the size wins at which most of the field is covered by
-    certain, alike red cells of about the expected size.
-
-    Parameters
-    ----------
-    segmenter : CompactSegmenter
-    images : sequence of numpy.ndarray, (H, W, 3), uint8
-        One field, or crops from one camera.
-
-    Returns
-    -------
-    Reading
-        `n_cells` is 0 where no red cell was found at any size.
-    """
-    nothing = Reading(0.0, 1.0, 0, 0.0)
+def _own(
+    image: SmearImage, ruler: RedCellRuler, nuclei: ScaleReading, images: Sequence[np.ndarray]
+) -> FoundScale:
+    """The scale by what the image itself shows."""
     guesses = [guess for guess in map(guess_diameter, images) if guess is not None]
+    reading = _red_cells(ruler, nuclei, guesses)
+    if believable(reading, nuclei):
+        return FoundScale(_measured(reading))
+    few = reading.n_cells and nuclei.diameter_px
+    if few and abs(np.log2(reading.diameter_px / nuclei.diameter_px)) <= max(FEW_AGREE, nuclei.octaves):
+        return _of_few_cells(reading, nuclei)
+    # In a wide image without leukocytes, what is taken for nuclei may be anything.
+    if nuclei.octaves <= (WIDER_ERROR if reading.n_cells else LOST_OCTAVES):
+        return FoundScale(_read_by(nuclei), (_nuclei_note(nuclei),))
+    if reading.n_cells:
+        scale = replace(_measured(reading), sure=False)
+        return FoundScale(scale, (_unsure_note(scale),))
+    fallback = min(80.0, max(15.0, 0.12 * min(image.pixels.shape[:2])))
+    scale = Scale(RED_CELL_UM / fallback, fallback, "unknown", 0, 1.0, sure=False)
+    return FoundScale(scale, (f"the scale is unknown (nothing to measure was found): {GIVE}.",))
+
+
+def _nuclei(images: Sequence[np.ndarray]) -> ScaleReading:
+    return pooled([read_nuclei(pixels) for pixels in images])
+
+
+def _red_cells(ruler: RedCellRuler, nuclei: ScaleReading, guesses: Sequence[float]) -> Reading:
+    """Measure red cells near a guess, near what nuclei say, and where both come to nothing at all sizes."""
     if not guesses:
-        return nothing
-    reading = _settle(segmenter, images, float(np.median(guesses)))
-    if reading.quality >= GOOD_QUALITY:
+        return NOTHING
+    reading = ruler.settle(float(np.median(guesses)))
+    if believable(reading, nuclei):
         return reading
-    longest = max(max(pixels.shape[:2]) for pixels in images)
-    readings = [_look(segmenter, images, candidate) for candidate in CANDIDATES_PX if candidate < longest]
-    best = max([*readings, reading], key=lambda reading: reading.quality)
-    if best.quality == 0:
-        return nothing
-    settled = _settle(segmenter, images, best.diameter_px)
-    return settled if settled.quality >= best.quality else best
+    if nuclei.octaves <= LOST_OCTAVES:
+        other = ruler.settle(nuclei.diameter_px)
+        if believable(other, nuclei):
+            return other
+        reading = max(reading, other, key=lambda one: one.quality)
+    return max(reading, ruler.search(), key=lambda one: one.quality)
 
 
-def scale_of(reading: Reading, fallback_px: float) -> Scale:
-    """Make a `Scale` of a reading.
+def _of_few_cells(reading: Reading, nuclei: ScaleReading) -> FoundScale:
+    """Join the reading of few red cells and that of nuclei, each by its certainty."""
+    own = float(np.hypot(0.12, 0.25 / np.sqrt(reading.n_cells)))
+    weight = np.array([1 / own**2, 1 / nuclei.octaves**2])
+    mean = float((weight * np.log2([reading.diameter_px, nuclei.diameter_px])).sum() / weight.sum())
+    octaves = float(1 / np.sqrt(weight.sum()))
+    scale = _measured(replace(reading, diameter_px=2.0**mean))
+    scale = replace(scale, octaves=octaves, sure=octaves <= UNSURE_OCTAVES)
+    return FoundScale(scale, () if scale.sure else (_unsure_note(scale),))
 
-    Parameters
-    ----------
-    reading : Reading
-    fallback_px : float
-        Diameter that is used, and marked as not sure, if there are no red cells.
 
-    Returns
-    -------
-    Scale
-    """
-    if reading.n_cells == 0:
-        return Scale(RED_CELL_UM / fallback_px, fallback_px, "unknown", 0, 1.0, sure=False)
-    sure = reading.n_cells >= MIN_RED_CELLS and reading.spread <= MAX_SPREAD
+def _of_other_images(
+    common: CommonScale,
+    image: SmearImage,
+    ruler: RedCellRuler,
+    images: Sequence[np.ndarray],
+) -> FoundScale:
+    """The common scale, unless the image's own red cells or nuclei are against it."""
+    shared = Scale(
+        RED_CELL_UM / common.diameter_px,
+        common.diameter_px,
+        "other_images",
+        common.n_cells,
+        common.spread,
+        common.sure,
+        octaves=common.octaves,
+        n_images=common.n_images,
+    )
+    reading = ruler.look(working_diameter(common.diameter_px, image.pixels.shape[:2]))
+    if reading.sure and abs(np.log2(reading.diameter_px / common.diameter_px)) <= AGREE_OCTAVES:
+        return FoundScale(shared)
+    nuclei = _nuclei(images)
+    guesses = [guess for guess in map(guess_diameter, images) if guess is not None]
+    if not believable(reading, nuclei) and guesses:
+        # Red cells of another size are found where the stained objects are as wide.
+        reading = ruler.settle(float(np.median(guesses)))
+    if believable(reading, nuclei) or contradicts(nuclei, common.diameter_px):
+        own = _own(image, ruler, nuclei, images)
+        differ = abs(np.log2(own.scale.red_cell_diameter_px / common.diameter_px)) > AGREE_OCTAVES
+        if own.scale.source != "unknown" and differ:
+            note = (
+                f"this image differs from the others: its red cells are about {own.scale.red_cell_diameter_px:.0f} px "
+                f"across, theirs {common.diameter_px:.0f} px; its own scale is used."
+            )
+            return FoundScale(own.scale, (*own.warnings, note))
+        if own.scale.source == "red_cell_ruler" and own.scale.sure:
+            return FoundScale(shared)
+    note = (
+        f"too few red cells to measure the scale: that of {_images(common.n_images)} measured together is used "
+        f"(red cells {common.diameter_px:.0f} px across)."
+    )
+    if not common.sure:
+        note = f"{note[:-1]}; it is unsure: check it, or {GIVE}."
+    return FoundScale(shared, (note,))
+
+
+def _images(n: int) -> str:
+    return "1 image" if n == 1 else f"{n} images"
+
+
+def _compared(given: Scale, image: SmearImage, compact: CompactSegmenter) -> FoundScale:
+    """Compare a given scale with the red cells, or with nuclei; where they differ much it is unsure."""
+    expected = given.red_cell_diameter_px
+    # The middle of a large field is enough, and keeps cells of the given size large enough to be measured.
+    side = int(np.ceil(DOUBT_CELLS * expected))
+    rows, columns = (slice(max(0, (n - side) // 2), (n + side) // 2 + 1) for n in image.pixels.shape[:2])
+    part = np.ascontiguousarray(image.pixels[rows, columns])
+    ruler = RedCellRuler(compact, [part])
+    outlines = None
+    if guess_diameter(part) is not None:
+        reading = ruler.look(expected)
+        if part.shape == image.pixels.shape:
+            outlines = ruler.outlines(expected)
+        if reading.sure and abs(np.log2(reading.diameter_px / expected)) <= AGREES:
+            return FoundScale(given, (), outlines)
+    doubt = _doubt(expected, ruler, read_nuclei(part), part)
+    if doubt is None:
+        return FoundScale(given, (), outlines)
+    what, found = doubt
+    warning = (
+        f"the scale ({given.um_per_px:.3g} um a pixel, from the {given.source}) makes red cells "
+        f"{expected:.0f} px across, but {what} about {found:.0f} px wide: check it."
+    )
+    return FoundScale(replace(given, sure=False), (warning,), outlines)
+
+
+def _doubt(
+    expected: float, ruler: RedCellRuler, nuclei: ScaleReading, part: np.ndarray
+) -> tuple[str, float] | None:
+    """What speaks against a given scale, and the diameter that it says; None where nothing does."""
+    guess = guess_diameter(part)
+    if guess is None:
+        return None
+    reading = _red_cells(ruler, nuclei, [guess])
+    if believable(reading, nuclei):
+        differs = abs(np.log2(reading.diameter_px / expected)) > np.log2(DOUBTED)
+        words = f"the {reading.n_cells} red cells that were measured are"
+        return (words, reading.diameter_px) if differs else None
+    if nuclei.diameter_px:
+        differs = abs(np.log2(nuclei.diameter_px / expected)) > max(np.log2(DOUBTED), 3 * nuclei.octaves)
+        return ("by the nuclei in view they would be", nuclei.diameter_px) if differs else None
+    if 1 / DOUBTED_BY_STAIN < guess / expected < DOUBTED_BY_STAIN:
+        return None
+    return "what is stained here is", guess
+
+
+def _measured(reading: Reading) -> Scale:
     return Scale(
         RED_CELL_UM / reading.diameter_px,
         reading.diameter_px,
         "red_cell_ruler",
         reading.n_cells,
         reading.spread,
-        sure,
+        reading.sure,
+    )
+
+
+def _read_by(nuclei: ScaleReading) -> Scale:
+    return Scale(
+        RED_CELL_UM / nuclei.diameter_px,
+        nuclei.diameter_px,
+        "nuclei",
+        sure=nuclei.octaves <= UNSURE_OCTAVES,
+        octaves=nuclei.octaves,
+    )
+
+
+def _nuclei_note(nuclei: ScaleReading) -> str:
+    percent = 100 * (2**nuclei.octaves - 1)
+    note = (
+        f"too few red cells to measure the scale: it is read from the nuclei of leukocytes "
+        f"(red cells about {nuclei.diameter_px:.0f} px across, uncertain by {percent:.0f} %)"
+    )
+    return f"{note}." if nuclei.octaves <= UNSURE_OCTAVES else f"{note}: check it, or {GIVE}."
+
+
+def _unsure_note(scale: Scale) -> str:
+    return (
+        f"the scale is unsure (red cells {scale.red_cell_diameter_px:.0f} px from {scale.n_cells} cells, "
+        f"spread {100 * scale.spread:.0f} %): check it, or {GIVE}."
     )

@@ -205,7 +205,12 @@ def cut(
     yield TrainEvent("progress", {"stage": "scale", "done": 0, "total": 1})
     given = [config.um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
     scales, notes = common_scales(
-        dataset.sizes, lambda row: dataset.crops[row].surroundings(), given, rule.um_per_px, segmenter
+        [crop.file for crop in dataset.crops],
+        dataset.sizes,
+        lambda row: dataset.crops[row].surroundings(),
+        given,
+        rule.um_per_px,
+        segmenter,
     )
     for note in notes:
         yield TrainEvent("log", {"message": note})

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_leukocls.analysis.engine import Engine
 from napari_leukocls.config import AnalyzeConfig, check_um_per_px
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.segmentation.red_cell_ruler import estimate_diameter, working_diameter
 from napari_leukocls.segmentation.registry import compact
-from napari_leukocls.segmentation.scale import RED_CELL_UM, estimate_diameter, find_scale, working_diameter
+from napari_leukocls.segmentation.scale import RED_CELL_UM, find_scale
 from napari_leukocls.synthetic import RedCellRecipe, SmearRecipe, SyntheticSmear, render_smear
 from napari_leukocls.types import Scale, SmearImage
 
@@ -33,9 +33,9 @@ def smear(factor: float, count: int = 60, **changes: object) -> SyntheticSmear:
 
 def find(pixels: np.ndarray, metadata: float | None = None, **asked: object) -> tuple[Scale, list[str]]:
     """What analysis takes for the scale of a field."""
-    ruler = compact("cpu")
-    engine = Engine(AnalyzeConfig(**asked), "cpu", ruler, ruler, classifier=None)
-    return find_scale(SmearImage(pixels, "field", "test", metadata), engine.config, engine.compact)
+    image = SmearImage(pixels, "field", "test", metadata)
+    found = find_scale(image, AnalyzeConfig(**asked), compact("cpu"))
+    return found.scale, list(found.warnings)
 
 
 @pytest.mark.parametrize("factor", [0.4, 0.6, 1.0, 1.6, 2.5])
@@ -97,7 +97,7 @@ def test_a_field_without_red_cells_has_an_unknown_scale_and_a_warning(grey):
     assert not scale.sure
     assert scale.n_cells == 0
     assert len(warnings) == 1
-    assert "--diameter-px or --pixel-size-um" in warnings[0]
+    assert "give the diameter of a red cell or the pixel size" in warnings[0]
 
 
 def test_few_red_cells_are_measured_and_called_unsure():
@@ -106,7 +106,7 @@ def test_few_red_cells_are_measured_and_called_unsure():
     assert scale.source == "red_cell_ruler"
     assert not scale.sure
     assert "unsure" in warnings[0]
-    assert "--diameter-px" in warnings[0]
+    assert "give the diameter" in warnings[0]
 
 
 def test_what_the_user_says_comes_before_the_file_and_the_file_before_the_ruler():

@@ -18,7 +18,14 @@ from napari_leukocls.widgets.analyse.model import Request, region_in_box, region
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.controls import combo, fill, find, form, form_row, named
 from napari_leukocls.widgets.common.depth import depth_box
-from napari_leukocls.widgets.common.layers import box_in_view, closed_shapes, image_shape, plane_of, smear_of
+from napari_leukocls.widgets.common.layers import (
+    box_in_view,
+    closed_shapes,
+    image_shape,
+    other_pixels,
+    plane_of,
+    smear_of,
+)
 from napari_leukocls.widgets.common.lifetime import Subscriptions
 from napari_leukocls.widgets.common.number_boxes import DecimalBox
 from napari_leukocls.widgets.common.session import Session, classifiers, segmenters
@@ -30,6 +37,9 @@ if TYPE_CHECKING:
     from napari_leukocls.analysis.region import Region
 
 _FILE = "file…"
+
+#: Other layers whose scale is looked at.
+MOST_OTHERS = 12
 
 _WHOLE, _VIEW = "whole", "view"
 
@@ -240,7 +250,9 @@ class AnalyseForm(QWidget):
         point = self._viewer.dims.point
         image = smear_of(layer, point)
         config = self.config().model_copy(update={"plane": plane_of(layer, point)})
-        return Request(image, config, self._region(layer))
+        layers = {one.name: one for one in self._viewer.layers if self._is_smear(one) and one is not layer}
+        others = [other_pixels(layers[name], point) for name in sorted(layers)][:MOST_OTHERS]
+        return Request(image, config, self._region(layer), tuple(one for one in others if one is not None))
 
     def _region(self, layer: Image) -> Region | None:
         chosen = self.region.currentData()

@@ -41,11 +41,14 @@ class Request:
         A copy: the layer may change meanwhile.
     config : AnalyzeConfig
     region : Region or None
+    others : tuple of numpy.ndarray, (H, W, 3), uint8
+        Other images in the viewer, whose scale is taken where this one has too few red cells.
     """
 
     image: SmearImage
     config: AnalyzeConfig
     region: Region | None = None
+    others: tuple[np.ndarray, ...] = ()
 
 
 def slide_warnings(warnings: tuple[str, ...]) -> list[str]:
@@ -117,7 +120,7 @@ def analysis(session: Session, request: Request, cancel: CancelToken) -> Generat
         cancel.check()
         engine = session.engine(request.config)
         yield Progress("load", 1, 1)
-        result = yield from iter_analyze_region(request.image, request.region, engine, cancel)
+        result = yield from iter_analyze_region(request.image, request.region, engine, cancel, request.others)
     cancel.check()
     yield Progress("store", 0, 1)
     key = session.store.add_slide(result)

@@ -294,6 +294,37 @@ def smear_of(layer: Image, point: Sequence[float] | None = None) -> SmearImage:
     )
 
 
+#: Side of the part of another layer that is looked at for its scale, pixels.
+OTHER_SIDE = 1600
+
+
+def other_pixels(layer: Image, point: Sequence[float]) -> np.ndarray | None:
+    """Copy the middle of another layer's image, so that its scale can be measured outside the main thread.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+    point : sequence of float
+        ``viewer.dims.point``.
+
+    Returns
+    -------
+    numpy.ndarray or None, (h, w, 3), uint8
+        None if it shows no smear, or states its own pixel size.
+    """
+    if pixel_size_um(layer) is not None:
+        return None
+    data = layer.data[0] if layer.multiscale else layer.data
+    plane = data[_shown(layer, data, point)]
+    starts = [max(0, (n - OTHER_SIDE) // 2) for n in plane.shape[:2]]
+    part = plane[starts[0] : starts[0] + OTHER_SIDE, starts[1] : starts[1] + OTHER_SIDE]
+    try:
+        pixels: np.ndarray = array_to_smear(np.asarray(part), safe_id(layer.name)).pixels
+    except InputError:
+        return None
+    return pixels
+
+
 def plane_of(layer: Image, point: Sequence[float]) -> int | str:
     """Return the plane of a stack that the viewer shows.
 

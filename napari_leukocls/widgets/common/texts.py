@@ -142,6 +142,8 @@ class Analyse:
         "user": _("your setting"),
         "metadata": _("the file"),
         "red_cell_ruler": _("the red cells"),
+        "other_images": _("images measured together"),
+        "nuclei": _("the nuclei of leukocytes"),
         "model": _("the model's own scale"),
         "unknown": _("a guess: please set the scale"),
     }
