@@ -28,7 +28,7 @@ from napari_leukocls.models.card import CropRule
 from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.registry import compact
-from napari_leukocls.segmentation.scale import estimate_diameter
+from napari_leukocls.segmentation.red_cell_ruler import estimate_diameter
 from napari_leukocls.segmentation.stain_density import red_cell_density
 
 log = logging.getLogger("pack_crops")
