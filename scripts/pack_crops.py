@@ -27,8 +27,8 @@ from napari_leukocls.classification.single_cell import central_label, central_wi
 from napari_leukocls.models.card import CropRule
 from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.base import Outlines
-from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.segmentation.red_cell_ruler import estimate_diameter
+from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.segmentation.stain_density import red_cell_density
 
 log = logging.getLogger("pack_crops")
