@@ -301,8 +301,27 @@ def train(args: argparse.Namespace) -> None:
             log.info("%s %s", args.out, history[-1])
         if (step + 1) % args.save_every == 0:
             write(args, average.module.net.eval(), route, cells, history)
-    write(args, average.module.net.eval(), route, cells, history)
-    measure(args, average.module.net.eval(), cells)
+    net = average.module.net.eval()
+    go_back(net, args.start, args.way)
+    write(args, net, route, cells, history)
+    measure(args, net, cells)
+
+
+@torch.no_grad()
+def go_back(net: nn.Module, start: Path, way: float) -> None:
+    """Take the weights that lie at a share of the way from the start to the trained network.
+
+    Half-way, a network keeps more of what its start knew and loses little of what it learnt.
+
+    References
+    ----------
+    Wortsman, M. et al. (2022). Robust fine-tuning of zero-shot models. CVPR.
+    """
+    began = load_start(start, len(CLASSES)).state_dict()
+    ended = net.state_dict()
+    net.load_state_dict(
+        {k: torch.lerp(began[k], v, way) if v.is_floating_point() else v for k, v in ended.items()}
+    )
 
 
 def write(
@@ -368,6 +387,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--smoothing", type=float, default=0.05)
     parser.add_argument("--average", type=float, default=0.99)
+    parser.add_argument("--way", type=float, default=0.5, help="share of the way from the start that is kept")
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
