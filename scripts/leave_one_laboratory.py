@@ -74,7 +74,7 @@ def figure(route: str, weights: str, laboratory: str, logits: np.ndarray, target
 
 def networks(start: nn.Module, run: Path) -> Iterator[tuple[str, nn.Module]]:
     """Yield the network of a run, and the one half-way to its start."""
-    began = {name: value.float() for name, value in start.state_dict().items()}
+    began = {name: value.float().clone() for name, value in start.state_dict().items()}
     ended = {name: value.float() for name, value in load_file(run / "weights.safetensors").items()}
     for name, share in (("run", 1.0), ("halfway", 0.5)):
         mixed = {key: began[key] + share * (value - began[key]) for key, value in ended.items()}
