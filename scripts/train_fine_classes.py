@@ -56,7 +56,7 @@ STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 VIEWS = (np.s_[:], np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1])
 #: Share of the cells told apart that is right, on validation, and the least share that is told apart whatever that is.
 TARGET, LEAST_TOLD = 0.95, 0.5
-RESAMPLES = 2000
+RESAMPLES = 500
 #: What is kept in the cache, in the order of `crops_of`.
 KEPT = ("files", "features", "classes", "heldout", "validation")
 
