@@ -23,7 +23,7 @@ else
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 endif
 
-.PHONY: demo test lint system env env-test env-dev clean help
+.PHONY: demo test lint laboratories system env env-test env-dev clean help
 
 help:
 	@sed -n '1,2p' Makefile; echo "also: make lint, make clean"
@@ -40,6 +40,23 @@ lint: env-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Routes of training, compared on laboratories that were left out of it: hours on one core. START must not have learnt
+# the classes of any of them.
+DATA ?= ../shared/data
+LABORATORIES ?= build/laboratories
+ROUTES ?= joined mixstyle grain
+START ?= $(DATA)/weights/mobilenetv2_100_imagenet1001.safetensors
+STEPS ?= 200
+laboratories: env-test
+	$(BIN)/python -m scripts.pack_crops --data $(DATA) --out $(LABORATORIES)/pack \
+	  --sets pbc pbc_full raabin bccd bcisc krd tecom
+	for route in $(ROUTES); do for left in "bcisc krd bccd" "raabin bccd"; do \
+	  $(BIN)/python -m scripts.train_laboratories --pack $(LABORATORIES)/pack --data $(DATA) --start $(START) --way 1 \
+	    --route $$route --leave-out $$left --steps $(STEPS) --out "$(LABORATORIES)/$$route without $$left" || exit 1; \
+	done; done
+	$(BIN)/python -m scripts.leave_one_laboratory --pack $(LABORATORIES)/pack --data $(DATA) --start $(START) \
+	  --run $(LABORATORIES)/*\ without\ * --out $(LABORATORIES)/figures.json
 
 # Xvfb and OpenGL for the tests that open a window.
 system:

@@ -33,7 +33,7 @@ from napari_leukocls.models.card import CropRule, ExplanationChecks, GradCam, re
 from napari_leukocls.models.install import write_card
 from napari_leukocls.paths import sample_smears
 from napari_leukocls.progress import drain
-from scripts.pack_crops import UM_PER_PX, is_heldout
+from scripts.pack_crops import RED_CELL_PX, is_heldout
 
 log = logging.getLogger("check_explanations")
 
@@ -51,7 +51,7 @@ def real_cells(data: Path, engine: Engine, per_class: int) -> list[CentralCell]:
     for files in by_class.values():
         for place in np.linspace(0, len(files) - 1, per_class).astype(int):
             pixels = read_image(files[place]).pixels
-            cells.append(cut_central(pixels, UM_PER_PX["pbc"], engine.compact, rule))
+            cells.append(cut_central(pixels, 7.5 / RED_CELL_PX["pbc"], engine.compact, rule))
     return [cell for cell in cells if cell.found]
 
 
