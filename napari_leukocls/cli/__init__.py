@@ -16,6 +16,7 @@ import click
 
 from napari_leukocls._version import __version__
 from napari_leukocls.cli._base import Group, has_debug
+from napari_leukocls.cli.adapt import adapt
 from napari_leukocls.cli.analyze import analyze
 from napari_leukocls.cli.audit import audit
 from napari_leukocls.cli.compare import compare
@@ -38,7 +39,20 @@ def cli() -> None:
     """
 
 
-for _command in (analyze, models, evaluate, compare, promote, benchmark, demo, audit, data, train, explain):
+for _command in (
+    analyze,
+    models,
+    evaluate,
+    compare,
+    promote,
+    benchmark,
+    demo,
+    audit,
+    data,
+    train,
+    adapt,
+    explain,
+):
     cli.add_command(_command)
 
 

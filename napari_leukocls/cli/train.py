@@ -16,6 +16,7 @@ from napari_leukocls.cli._base import DECIMAL, Command, ProgressLine, count_text
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 
 if TYPE_CHECKING:
+    from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.events import TrainEvent
 
 #: Fields that are not made into options: they have their own, or are no settings.
@@ -166,16 +167,28 @@ def train(
             f"there is no '{config.data}'; give a folder with one folder for each class, a table with the columns "
             "file and class, or annotations (see 'leukocls data inspect --help')."
         )
-    last = _run(config)
+    last = run_training(config)
     if as_json:
         print_json({"status": last.kind, **last.data})
+    elif last.kind == "kept":
+        click.echo(last.data["message"])
     else:
-        _print_result(last.data)
-    return 0
+        print_result(last.data)
+    return int(last.kind == "kept")
 
 
-def _run(config: Any) -> TrainEvent:
-    """Train with progress on standard error; the last event. Ctrl-C ends the training and keeps the model."""
+def run_training(config: TrainConfig) -> TrainEvent:
+    """Train with progress on standard error. Ctrl-C ends the training and keeps the model.
+
+    Parameters
+    ----------
+    config : TrainConfig
+
+    Returns
+    -------
+    TrainEvent
+        The last one.
+    """
     from napari_leukocls.progress import CancelToken, Progress
     from napari_leukocls.training.run import iter_train
 
@@ -230,15 +243,52 @@ def _show(event: TrainEvent) -> None:
     click.echo(text, err=True)
 
 
-def _print_result(data: dict[str, Any]) -> None:
+def print_result(data: dict[str, Any]) -> None:
+    """Print the figures of a new model.
+
+    Parameters
+    ----------
+    data : dict
+        Of the last event.
+    """
     for part in ("validation", "test"):
-        figures = data.get(part, {})
-        if "accuracy" in figures:
+        figures = data.get(part) or {}
+        if "accuracy" in figures and "macro_f1" in figures:
             click.echo(
                 f"{part:<12} n {figures['n']}, accuracy {figures['accuracy']:.4f}, macro-F1 "
                 f"{figures['macro_f1']:.4f}"
             )
-    for name, figures in data.get("adaptation", {}).get("recall", {}).items():
+    adaptation = data.get("adaptation", {})
+    for name, figures in adaptation.get("recall", {}).items():
         old, new = (f"{figures[k]:.3f}" if figures.get(k) is not None else "-" for k in ("before", "after"))
         click.echo(f"{name:<12} recall before {old}, after {new} (n {figures['n']})")
+    for line in adaptation_lines(adaptation):
+        click.echo(line)
     click.echo(f"the model is {data['model']}: use it with --classifier {data['model']}")
+
+
+def adaptation_lines(figures: dict[str, Any]) -> list[str]:
+    """What an adaptation changed and gains, in lines.
+
+    Parameters
+    ----------
+    figures : dict
+        ``adaptation`` of a model's card; may be empty.
+
+    Returns
+    -------
+    list of str
+    """
+    if not figures:
+        return []
+    if figures.get("without_labels"):
+        return [str(figures["how"])]
+    check = figures["check"]
+    low, high = check["gain_ci95"]
+    return [
+        f"changed: {figures['changed']}; learnt from {count_text(figures['crops'], 'crop')} of "
+        f"{count_text(figures['units'], 'unit')} (patients, slides or single pictures).",
+        f"on units that were not learnt from: accuracy {100 * check['accuracy_before']:.1f} % before, "
+        f"{100 * check['accuracy_after']:.1f} % after (gain {100 * check['gain']:.1f} points, 95 % limits "
+        f"{100 * low:.1f} to {100 * high:.1f}).",
+    ]

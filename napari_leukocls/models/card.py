@@ -310,28 +310,43 @@ class Training(CardPart):
 
 
 class Adaptation(CardPart):
-    """How a model was adapted to another laboratory from few crops.
+    """How a model was adapted to another laboratory, from few crops or from images without labels.
 
     Attributes
     ----------
     of : str or None
         The model that was adapted.
-    crops : int or None
-        Crops that it was fitted on.
+    without_labels : bool or None
+        Whether it was adapted to images without labels.
+    images, cells : int or None
+        Images without labels, and leukocytes in them.
+    crops, units : int or None
+        Labelled crops that it was fitted on, and the patients, slides or single pictures that they are of.
     new_classes : list of str or None
     rehearsed : int or None
         Stored cells of the known classes that were fitted on too.
     recall : dict or None
         Mean recall before and after, on the known classes, this laboratory's cells and new classes.
+    changed : str or None
+        What was changed.
+    check : dict or None
+        What the change gains on crops that it was not learnt from; without labels, whether two halves of the cells
+        agree.
     how : str or None
-        How that recall was measured.
+        How that was measured.
     """
 
     of: str | None = None
+    without_labels: bool | None = None
+    images: int | None = None
+    cells: int | None = None
     crops: int | None = None
+    units: int | None = None
     new_classes: list[str] | None = None
     rehearsed: int | None = None
     recall: dict[str, dict[str, Any]] | None = None
+    changed: str | None = None
+    check: dict[str, Any] | None = None
     how: str | None = None
 
 

@@ -184,6 +184,11 @@ class TrainConfig(BaseModel):
         description="Fit the head on stored features of the old classes as well (preset adapt).",
     )
 
+    without_labels: bool = Field(
+        default=False,
+        description="Adapt to images without classes: DATA is a folder of images of a laboratory.",
+    )
+
     # What is fitted afterwards.
     target_error: Share = Field(
         default=0.01,
@@ -214,6 +219,10 @@ class TrainConfig(BaseModel):
     def _fits_together(self) -> TrainConfig:
         if not self.data and not self.corrections:
             raise ValueError("give labelled crops (data) or a review store (corrections)")
+        if self.without_labels and not (self.data and self.from_model):
+            raise ValueError(
+                "to adapt without labels, give images (data) and a model to start from (from_model)"
+            )
         if bool(self.arch) == bool(self.from_model):
             raise ValueError("give either an architecture (arch) or a model to start from (from_model)")
         if self.validation_share + self.test_share >= 0.9:

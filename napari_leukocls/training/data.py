@@ -78,6 +78,34 @@ def gather(config: TrainConfig, known: Sequence[str] = ()) -> Generator[TrainEve
     return dataset
 
 
+def has_classes(data: str | Path) -> bool:
+    """Tell whether data names classes.
+
+    Parameters
+    ----------
+    data : path-like
+        A folder, a table or an image.
+
+    Returns
+    -------
+    bool
+        True for a folder with folders of images in it, and for a table with a column ``class``.
+    """
+    path = Path(data)
+    if path.is_dir():
+        folders = (one for one in path.iterdir() if one.is_dir() and one.name != MASKS_FOLDER)
+        inside = (file for one in folders if not one.name.startswith(".") for file in one.rglob("*"))
+        direct = any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir() if file.is_file())
+        return not direct and any(file.suffix.lower() in IMAGE_SUFFIXES for file in inside)
+    if path.suffix.lower() != ".csv":
+        return False
+    try:
+        head = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0]
+    except OSError:
+        return False
+    return "class" in [name.strip().strip('"').lower() for name in head.split(",")]
+
+
 def _corrections(address: str) -> list[LabelledCrop]:
     """Crops that people have corrected, from a review store."""
     with open_store(None if address == "default" else address) as store:

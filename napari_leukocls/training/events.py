@@ -13,12 +13,14 @@ from napari_leukocls.progress import Steps
 
 T = TypeVar("T")
 
-Kind = Literal["started", "split", "warning", "log", "progress", "epoch", "finished", "stopped", "failed"]
+Kind = Literal[
+    "started", "split", "warning", "log", "progress", "epoch", "finished", "stopped", "kept", "failed"
+]
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
 #: The last event of a training is one of these.
-LAST = frozenset({"finished", "stopped", "failed"})
+LAST = frozenset({"finished", "stopped", "kept", "failed"})
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class TrainEvent:
         what they are grouped, and how many were left out. ``warning``, ``log``: ``message``. ``progress``:
         ``stage``, ``done``, ``total``. ``epoch``: ``epoch`` of ``epochs``, ``loss``, ``lr``, ``val_loss``,
         ``val_macro_f1``, ``val_accuracy``, ``best``, ``seconds``, ``crops_per_s``, ``busy``; in repeats also
-        ``repeat``. ``finished`` and ``stopped``: ``model`` (the folder) and its figures. ``failed``:
-        ``message``.
+        ``repeat``. ``finished`` and ``stopped``: ``model`` (the folder) and its figures. ``kept``: an
+        adaptation made nothing better; ``model`` (the folder of the old one), ``message``, ``adaptation``.
+        ``failed``: ``message``.
     data : dict
         Plain values, as JSON has them.
     """

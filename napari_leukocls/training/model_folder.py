@@ -141,8 +141,8 @@ def save_model(
     card: dict[str, Any],
     start: Start,
     fitted: Fitted,
-    dataset: Dataset,
-    split: Split,
+    dataset: Dataset | None,
+    split: Split | None,
     record: dict[str, Any],
     replay: Replay | None = None,
 ) -> Generator[TrainEvent, None, Path]:
@@ -156,8 +156,9 @@ def save_model(
     start : Start
         With the trained network.
     fitted : Fitted
-    dataset : Dataset
-    split : Split
+    dataset : Dataset or None
+        None where no labelled crop was learnt from; there is no ``split.csv`` then.
+    split : Split or None
     record : dict
         Of the training.
     replay : Replay, optional
@@ -185,7 +186,8 @@ def save_model(
     def further(folder: Path, digest: str) -> None:
         if replay is not None:
             save_replay(folder / REPLAY, replay, digest)
-        write_split(folder / SPLIT_NAME, split_rows(dataset, split))
+        if dataset is not None and split is not None:
+            write_split(folder / SPLIT_NAME, split_rows(dataset, split))
         write_history(folder / "history.csv", record["history"])
         write_json(folder / "run.json", {"kind": "training", "config": config.model_dump(mode="json")})
 

@@ -14,6 +14,7 @@ from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.adapt import adapt
+from napari_leukocls.training.adapt_unlabelled import adapt_unlabelled
 from napari_leukocls.training.crops import cut
 from napari_leukocls.training.data import gather
 from napari_leukocls.training.distributed import find_backend
@@ -47,13 +48,13 @@ def iter_train(config: TrainConfig, cancel: CancelToken | None = None) -> Work:
     Yields
     ------
     TrainEvent
-        The last is ``finished`` or ``stopped``; where nothing could be made, ``failed``, and the error is
-        raised.
+        The last is ``finished`` or ``stopped``; ``kept`` where an adaptation made nothing better; where nothing
+        could be made, ``failed``, and the error is raised.
 
     Returns
     -------
     Path
-        The model's folder, within ``config.out``.
+        The model's folder, within ``config.out``; the old model's where that is kept.
 
     Raises
     ------
@@ -71,6 +72,8 @@ def _train(config: TrainConfig, cancel: CancelToken) -> Work:
     out = make_folder(config.out)
     rule = rule_of(config)
     backend = find_backend(config)
+    if config.without_labels:
+        return (yield from adapt_unlabelled(config, backend, cancel))
     known = _known_classes(config)
     dataset = yield from gather(config, known)
     if backend.is_main:

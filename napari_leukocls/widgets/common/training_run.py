@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
+from napari_leukocls.training.events import LAST
 from napari_leukocls.training.process import TrainProcess
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class TrainingRun:
     @property
     def running(self) -> bool:
         """Whether the last event of the training has not been read yet."""
-        return not any(event.kind in ("finished", "stopped", "failed") for event in self.events)
+        return not any(event.kind in LAST for event in self.events)
 
     def poll(self) -> None:
         """Read new events without waiting."""
