@@ -13,7 +13,6 @@ Features are computed once and kept in ``--out``. The figures go to ``sites.json
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import logging
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ from napari_leukocls.training.feature_replay import FILE, Replay, choose, read_r
 from napari_leukocls.training.site_layer import Layer, SiteCells
 from napari_leukocls.training.site_shift import learn_unlabelled
 from scripts.finish_default import product_crops
-from scripts.packs import Pack
+from scripts.laboratories import CLASSES, read_cells
 
 log = logging.getLogger("simulate_sites")
 #: Crops that a site gives, and the fewest that must be left to measure on.
@@ -124,22 +123,6 @@ def settings() -> TrainConfig:
     return make_train_config("adapt", data="-", out="-", from_model="default")
 
 
-def labels_of(name: str, pack: Pack, data: Path) -> tuple[list[str], list[str]]:
-    """Class and slide of each crop of a pack; empty if the class is not known."""
-    scheme = default_scheme()
-    tables = {"raabin": Path(__file__).parent / "raabin_classes.csv", "bccd": data / "bccd" / "subtypes.csv"}
-    rows: dict[str, dict[str, str]] = {}
-    if name not in ("pbc", "pbc_full"):
-        with tables.get(name, data / name / "labels.csv").open(newline="") as stream:
-            rows = {Path(row["file"]).name: row for row in csv.DictReader(stream)}
-    given = [
-        rows.get(file, {}).get("class", "") if rows else str(known)
-        for file, known in zip(pack.names, pack.classes, strict=True)
-    ]
-    slides = [rows.get(file, {}).get("slide", "") for file in pack.names]
-    return [scheme.resolve(one) or one for one in given], slides
-
-
 def features(classifier: Any, crops: np.ndarray, view: int) -> np.ndarray:
     """Features of crops as they are (view 0) or of a random view, as the adaptation computes them."""
     card = classifier.card
@@ -159,22 +142,19 @@ def site_of(name: str, classifier: Any, args: argparse.Namespace) -> Site:
     """Features of a site, computed or read again."""
     kept = args.out / f"{classifier.digest[:12]}-{name}.npz"
     if not kept.is_file():
-        pack = Pack(args.pack, name, torch.device("cpu"))
-        labels, slides = labels_of(name, pack, args.data)
-        rows = np.flatnonzero([bool(label) for label in labels])
-        rows = np.random.default_rng(0).permutation(rows)[: args.most]
-        crops = product_crops(pack, rows, classifier.card.crop)
+        cells = read_cells(args.pack, args.data, name)
+        rows = np.random.default_rng(0).permutation(cells.rows("all"))[: args.most]
+        labels = [CLASSES[k] for k in cells.target[rows]]
+        crops = product_crops(cells.pack, rows, classifier.card.crop)
         small = np.stack([cv2.resize(crop, (THUMB, THUMB), interpolation=cv2.INTER_AREA) for crop in crops])
-        by_slide = all(slides[row] for row in rows)
+        by_slide = len(np.unique(cells.slide[rows])) < len(rows)
         units = (
-            np.unique([slides[row] for row in rows], return_inverse=True)[1]
+            np.unique(cells.slide[rows].astype(str), return_inverse=True)[1]
             if by_slide
             else same_pictures([str(row) for row in rows], small)
         )
         views = np.stack([features(classifier, crops, view) for view in range(args.views)])
-        np.savez(
-            kept, views=views.astype(np.float16), labels=np.array(labels)[rows], units=units, slides=by_slide
-        )
+        np.savez(kept, views=views.astype(np.float16), labels=np.array(labels), units=units, slides=by_slide)
     held = np.load(kept)
     return Site(name, held["views"].astype(np.float32), held["labels"], held["units"], bool(held["slides"]))
 
@@ -249,10 +229,10 @@ def simulate(site: Site, model: Known, new: list[str], draws: int) -> list[dict[
         row["after"] = before
         if learnt.layer is not None and learnt.fitted is not None:
             row["after"] = measured(learnt.layer, learnt.fitted, plain, right, n_old)
-        seen = learn_unlabelled(cells.plain, model.layer, model.replay, config, model.fitted)
+        seen = learn_unlabelled(cells.plain, model.layer, model.replay, model.fitted.temperature, draw)
         row["without_labels"] = before
-        if seen.layer is not None and seen.fitted is not None:
-            row["without_labels"] = measured(seen.layer, seen.fitted, plain, right, n_old)
+        if seen.layer is not None:
+            row["without_labels"] = measured(seen.layer, model.fitted, plain, right, n_old)
         row["shift"] = seen.figures
         rows.append(row)
         log.info("%s %d: %s", site.name, draw, json.dumps({k: v for k, v in row.items() if k != "shift"}))

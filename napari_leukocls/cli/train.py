@@ -258,6 +258,8 @@ def print_result(data: dict[str, Any]) -> None:
                 f"{part:<12} n {figures['n']}, accuracy {figures['accuracy']:.4f}, macro-F1 "
                 f"{figures['macro_f1']:.4f}"
             )
+    from napari_leukocls.training.adapt import adaptation_lines
+
     adaptation = data.get("adaptation", {})
     for name, figures in adaptation.get("recall", {}).items():
         old, new = (f"{figures[k]:.3f}" if figures.get(k) is not None else "-" for k in ("before", "after"))
@@ -265,30 +267,3 @@ def print_result(data: dict[str, Any]) -> None:
     for line in adaptation_lines(adaptation):
         click.echo(line)
     click.echo(f"the model is {data['model']}: use it with --classifier {data['model']}")
-
-
-def adaptation_lines(figures: dict[str, Any]) -> list[str]:
-    """What an adaptation changed and gains, in lines.
-
-    Parameters
-    ----------
-    figures : dict
-        ``adaptation`` of a model's card; may be empty.
-
-    Returns
-    -------
-    list of str
-    """
-    if not figures:
-        return []
-    if figures.get("without_labels"):
-        return [str(figures["how"])]
-    check = figures["check"]
-    low, high = check["gain_ci95"]
-    return [
-        f"changed: {figures['changed']}; learnt from {count_text(figures['crops'], 'crop')} of "
-        f"{count_text(figures['units'], 'unit')} (patients, slides or single pictures).",
-        f"on units that were not learnt from: accuracy {100 * check['accuracy_before']:.1f} % before, "
-        f"{100 * check['accuracy_after']:.1f} % after (gain {100 * check['gain']:.1f} points, 95 % limits "
-        f"{100 * low:.1f} to {100 * high:.1f}).",
-    ]

@@ -169,10 +169,15 @@ def _keep(config: TrainConfig, learnt: Learnt, record: dict[str, Any]) -> Genera
     """Write why the old model is kept, and report it."""
     check = learnt.judged.check
     folder = find_model(config.from_model).path
+    found = (
+        f"no change made it better (accuracy {100 * check.accuracy_before:.1f} % before, "
+        f"{100 * check.accuracy_after:.1f} % after)"
+        if np.isfinite(check.gain)
+        else "there are too few to tell"
+    )
     message = (
-        f"the model is kept as it is: on crops that it did not learn from, no change made it better (accuracy "
-        f"{100 * check.accuracy_before:.1f} % before, {100 * check.accuracy_after:.1f} % after). Give more crops, of "
-        "more patients."
+        f"the model is kept as it is: on crops that it did not learn from, {found}. Give more crops, of more "
+        "patients."
     )
     atomic_text(Path(config.out) / RECORD, json_text({"kept": True, "message": message, **record}))
     yield TrainEvent("kept", {"model": str(folder), "message": message, "adaptation": record})
@@ -194,6 +199,34 @@ def what_changed(judged: Judged) -> str:
         return "nothing"
     pull = PULLS[judged.chosen]
     return "biases of the last layer" if np.isinf(pull) else f"last layer (pull to the old weights {pull:g})"
+
+
+def adaptation_lines(figures: dict[str, Any]) -> list[str]:
+    """State in lines what an adaptation changed and gains.
+
+    Parameters
+    ----------
+    figures : dict
+        ``adaptation`` of a model's card; may be empty.
+
+    Returns
+    -------
+    list of str
+    """
+    if "check" not in figures:
+        return []
+    if figures.get("without_labels"):
+        return [str(figures["how"])]
+    check = figures["check"]
+    low, high = check["gain_ci95"]
+    crops = "1 crop" if figures["crops"] == 1 else f"{figures['crops']} crops"
+    units = "1 patient, slide" if figures["units"] == 1 else f"{figures['units']} patients, slides"
+    return [
+        f"Changed: {figures['changed']}; learnt from {crops} of {units} or single pictures.",
+        f"On cells of patients, slides or pictures that were not learnt from: accuracy "
+        f"{100 * check['accuracy_before']:.1f} % before, {100 * check['accuracy_after']:.1f} % after (gain "
+        f"{100 * check['gain']:.1f} points, 95 % limits {100 * low:.1f} to {100 * high:.1f}).",
+    ]
 
 
 def what_is_known(config: TrainConfig, start: Start) -> tuple[nn.Linear, Replay, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -22,6 +23,7 @@ from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.serialise import json_text, sha256_of
 from napari_leukocls.measurement.cells import cell_geometry
 from napari_leukocls.models.registry import find_model
+from napari_leukocls.models.weights import OOD_PREFIX, read_weights
 from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.segmentation.scale import find_scale, steady_diameter
 from napari_leukocls.training import calibrate
@@ -54,7 +56,7 @@ def adapt_unlabelled(
     Parameters
     ----------
     config : TrainConfig
-        ``data`` is a folder of images, with those of its subfolders, or one image.
+        ``data`` is a folder of images, with those of its subfolders, a table with a column ``file``, or one image.
     backend : Backend
     cancel : CancelToken
 
@@ -84,29 +86,47 @@ def adapt_unlabelled(
     net = frozen_copy(start, backend)
     plain = features_of(net, normalise(crops, start.stain), normalisation_of(start), backend, config)
     before = Layer(head.weight.detach().double().numpy(), head.bias.detach().double().numpy())
-    card = start.card
-    limits = Fitted(
-        card.temperature,
-        card.review_threshold,
-        {},
-        float("inf"),
-        card.validation.model_dump(mode="json") if card.validation is not None else {},
-    )
     yield TrainEvent("progress", {"stage": "judge", "done": 0, "total": 1})
-    moved = learn_unlabelled(plain.numpy(), before, replay, config, limits)
+    moved = learn_unlabelled(plain.numpy(), before, replay, start.card.temperature, config.seed)
     record = {"of": start.note, "without_labels": True, **found, "check": moved.figures}
-    if moved.layer is None or moved.fitted is None:
+    if moved.layer is None:
         return (yield from _keep(config, moved, record))
     with torch.no_grad():
         head.bias.copy_(torch.from_numpy(moved.layer.bias))
-    made = calibrate.with_fitted(_card(start, config), moved.fitted)
+    limits = limits_of(config, start)
+    made = calibrate.with_fitted(_card(start, config), limits)
     made["training"] = training_card(config, began, str(backend.device))
     made["adaptation"] = record | {
         "changed": "biases of the last layer",
         "how": sureness(moved.figures, found),
     }
     ended = {"why": "fitted", "best_epoch": 0, "history": []}
-    return (yield from save_model(config, made, start, moved.fitted, None, None, ended, replay))
+    return (yield from save_model(config, made, start, limits, None, None, ended, replay))
+
+
+def limits_of(config: TrainConfig, start: Start) -> Fitted:
+    """Return temperature, thresholds and out-of-distribution score of the model that is adapted.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    start : Start
+
+    Returns
+    -------
+    Fitted
+    """
+    assert start.card is not None
+    card = start.card
+    tensors, _ = read_weights(find_model(config.from_model).path)
+    score = {
+        name.removeprefix(OOD_PREFIX): value.float().numpy()
+        for name, value in tensors.items()
+        if name.startswith(OOD_PREFIX)
+    }
+    limit = float("inf") if card.ood.threshold is None else card.ood.threshold
+    figures = {} if card.validation is None else card.validation.model_dump(mode="json")
+    return Fitted(card.temperature, card.review_threshold, score, limit, figures)
 
 
 def sureness(figures: dict[str, Any], found: dict[str, Any]) -> str:
@@ -155,7 +175,7 @@ def _card(start: Start, config: TrainConfig) -> dict[str, Any]:
 
 
 def images_of(data: str) -> list[Path]:
-    """List the images of a folder and its subfolders, or one image.
+    """List the images of a folder and its subfolders, of a table with a column ``file``, or one image.
 
     Parameters
     ----------
@@ -171,6 +191,12 @@ def images_of(data: str) -> list[Path]:
         If there is none.
     """
     folder = Path(data)
+    if folder.suffix.lower() == ".csv":
+        try:
+            with folder.open(encoding="utf-8-sig", newline="") as stream:
+                return [folder.parent / row["file"] for row in csv.DictReader(stream)]
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{data} is no table of images: it needs a column named file.") from error
     if not folder.is_dir():
         return [field for slide in expand_inputs([data]) for field in slide.fields]
     files = [

@@ -118,7 +118,7 @@ class SiteCells:
 
 @dataclass(frozen=True)
 class Check:
-    """What the choice of a layer gains on units that it was not chosen on.
+    """What the choice of a layer gains on units that it was not chosen on; NaN where there are too few units.
 
     Attributes
     ----------
@@ -326,8 +326,8 @@ def judge(cells: SiteCells, replay: Replay, start: Layer, n_old: int, seed: int)
     table = _Table(np.concatenate([before[None], logits]), cells.classes, units, n_old)
     chosen, check = table.choose(np.ones(len(cells))), table.check(seed)
     # The first column is the old layer.
-    kept = chosen == 0 or check.gain < 0 or check.loss_gain <= 0
-    return Judged(fold, logits, before, None if kept else chosen - 1, check)
+    better = chosen > 0 and check.gain >= 0 and check.loss_gain > 0
+    return Judged(fold, logits, before, chosen - 1 if better else None, check)
 
 
 class _Table:
@@ -366,15 +366,18 @@ class _Table:
                     (self.loss[0, outside] - self.loss[option, outside]).mean(),
                 ]
             )
-        table = np.array(rows or [[np.nan] * 5])
-        low, high = np.nanquantile(table[:, 1] - table[:, 0], [0.025, 0.975])
-        before, after, known_before, known_after, loss = np.nanmean(table, axis=0)
+        if not rows:
+            nan = float("nan")
+            return Check(nan, nan, nan, (nan, nan), nan, nan, nan)
+        table = np.array(rows)
+        low, high = np.quantile(table[:, 1] - table[:, 0], [0.025, 0.975])
+        before, after, known_before, known_after, loss = (_mean(column) for column in table.T)
         return Check(
-            float(before),
-            float(after),
-            float(after - before),
-            (float(low), float(high)),
-            float(known_before),
-            float(known_after),
-            float(loss),
+            before, after, after - before, (float(low), float(high)), known_before, known_after, loss
         )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of the values that are numbers; NaN where none is."""
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if len(there) else float("nan")

@@ -5,9 +5,10 @@ classes, of the distance between the cells that are taken for a class and the st
 laboratory with other shares of the classes is not taken for one with another stain. Moving the features back is the
 same as another bias of the last layer. Shift and classes are estimated in turns, as in expectation maximisation.
 
-Without labels nobody can say how many cells are right. Two things can be checked: that two halves of the cells tell the
-same shift, and that the shift of one half brings the other half's cells nearer to the stored cells. Where they fail,
-nothing is changed.
+Without labels nobody can say how many cells are right: temperature, thresholds and out-of-distribution score stay as
+they are, so that no cell escapes review because the model only seems surer. Two things can be checked: that two halves
+of the cells tell the same shift, and that the shift of one half brings the other half's cells nearer to the stored
+cells. Where they fail, nothing is changed.
 
 References
 ----------
@@ -23,12 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import softmax
 
-from napari_leukocls.training.calibrate import Fitted
-from napari_leukocls.training.site_calibration import site_scores
-from napari_leukocls.training.site_layer import FOLDS, Layer, SiteCells
+from napari_leukocls.training.site_layer import Layer
 
 if TYPE_CHECKING:
-    from napari_leukocls.training.config import TrainConfig
     from napari_leukocls.training.feature_replay import Replay
 
 #: Turns of shift and classes.
@@ -51,9 +49,6 @@ class Moved:
     ----------
     layer : Layer or None
         With other biases; None where the old one is kept.
-    fitted : Fitted or None
-        With the out-of-distribution score and its threshold of this laboratory; temperature and review threshold are
-        as before.
     figures : dict
         The checks, for the card.
     why : str
@@ -61,7 +56,6 @@ class Moved:
     """
 
     layer: Layer | None = None
-    fitted: Fitted | None = None
     figures: dict[str, Any] = field(default_factory=dict)
     why: str = ""
 
@@ -151,7 +145,7 @@ def _nearest(features: np.ndarray, means: np.ndarray) -> float:
 
 
 def learn_unlabelled(
-    features: np.ndarray, layer: Layer, replay: Replay, config: TrainConfig, before: Fitted
+    features: np.ndarray, layer: Layer, replay: Replay, temperature: float, seed: int = 0
 ) -> Moved:
     """Learn a laboratory from the features of its cells alone.
 
@@ -160,9 +154,9 @@ def learn_unlabelled(
     features : numpy.ndarray, (N, D)
     layer : Layer
     replay : Replay
-    config : TrainConfig
-    before : Fitted
-        Temperature and thresholds of the model.
+    temperature : float
+    seed : int
+        By which the cells are parted into halves.
 
     Returns
     -------
@@ -170,8 +164,8 @@ def learn_unlabelled(
     """
     if len(features) < FEWEST:
         return Moved(why=f"{len(features)} cells are too few: give {FEWEST} or more, of several slides")
-    checks = check_shift(features, layer, before.temperature, replay, config.seed)
-    shift = shift_of(features, layer, before.temperature, replay)
+    checks = check_shift(features, layer, temperature, replay, seed)
+    shift = shift_of(features, layer, temperature, replay)
     new = moved_layer(layer, shift)
     old, old_classes = replay.checked()
     guess, was = new.logits(features).argmax(axis=1), layer.logits(features).argmax(axis=1)
@@ -188,11 +182,4 @@ def learn_unlabelled(
         )
     if checks["nearer"] <= 0:
         return Moved(figures=figures, why="the cells do not come nearer to those that the model knows")
-    cells = SiteCells(features[None], guess, np.arange(len(features)))
-    fold = np.random.default_rng(config.seed).permutation(len(features)) % FOLDS
-    tensors, scores = site_scores(cells, fold, new.logits(features), new, replay)
-    figures["unknown"] = float(np.quantile(scores, 1 - config.ood_share))
-    fitted = Fitted(
-        before.temperature, before.review_threshold, tensors, figures["unknown"], before.validation
-    )
-    return Moved(new, fitted, figures)
+    return Moved(new, figures)

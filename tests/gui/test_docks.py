@@ -186,3 +186,18 @@ def test_closing_napari_over_a_training_asks(viewer: Any, dock: Opens) -> None:
     pump(0.3)
     assert asked and window.isVisible() and not training.killed
     training.running = False
+
+
+def test_the_train_dock_offers_to_adapt_and_says_when_the_model_is_kept(
+    viewer: Any, dock: Opens, tmp_path: Path
+) -> None:
+    from acting import answer_file_dialog
+
+    window = dock("Train")
+    Image.fromarray(np.full((60, 60, 3), 235, np.uint8)).save(tmp_path / "empty.png")
+    answer_file_dialog(tmp_path)
+    click(window, "Adapt to my laboratory…")
+    assert not control(window, "Adapt to my laboratory…").isEnabled()
+    until(lambda: window.message.text(), 300)
+    assert window.message.text().startswith("the model is kept as it is: 0 cells are too few")
+    assert control(window, "Adapt to my laboratory…").isEnabled()

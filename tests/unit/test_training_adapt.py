@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from crops_for_training import disc, make_crops, settings, train
 from PIL import Image
 
 from napari_leukocls.classification.loading import load_classifier, verify
+from napari_leukocls.cli import cli
 from napari_leukocls.errors import ModelError
-from napari_leukocls.paths import bundled_dir
+from napari_leukocls.explanation import cam
+from napari_leukocls.io.images import read_image
+from napari_leukocls.models.card import read_card
+from napari_leukocls.paths import bundled_dir, sample_smear
+from napari_leukocls.training.data import has_classes
 from napari_leukocls.training.feature_replay import BUDGET, FILE, choose, read_replay, save_replay
 
 #: The new laboratory's stain, and a class that the model has never seen.
@@ -33,12 +40,17 @@ def adapted(tmp_path_factory):
     return train(settings(data, folder, from_model="default", preset="adapt", feature_views=3))
 
 
+def discs_of_theirs():
+    """Other discs of the new laboratory, 20 a class."""
+    random = np.random.default_rng(70)
+    discs = [disc(colour, random) for colour in THEIRS.values() for _ in range(20)]
+    return np.stack([np.asarray(Image.fromarray(image).resize((128, 128))) for image in discs])
+
+
 def accuracy(folder):
     """Accuracy on other discs of the new laboratory."""
     classifier = load_classifier(folder, "cpu")
-    random = np.random.default_rng(70)
-    discs = [disc(colour, random) for colour in THEIRS.values() for _ in range(20)]
-    crops = np.stack([np.asarray(Image.fromarray(image).resize((128, 128))) for image in discs])
+    crops = discs_of_theirs()
     guess = np.array(classifier.classes)[classifier.predict(crops).probabilities.argmax(1)]
     return (guess == np.repeat(list(THEIRS), 20)).mean()
 
@@ -123,3 +135,87 @@ def test_the_bundled_default_can_be_adapted():
     replay = read_replay(folder, digest, 8)
     assert set(replay.classes) == set(range(8)) and replay.check.sum() >= 100
     assert (folder / FILE).stat().st_size < 2_000_000
+
+
+def test_what_the_card_says_is_what_the_model_does(adapted):
+    folder, events = adapted
+    card, classifier = read_card(folder), load_classifier(folder, "cpu")
+    assert card.adaptation is not None and card.adaptation.check is not None
+    check = card.adaptation.check
+    assert check["gain"] >= 0 and check["accuracy_after"] >= check["accuracy_before"]
+    assert card.adaptation.crops == 45 and card.adaptation.changed.startswith(("last layer", "biases"))
+    crops = discs_of_theirs()
+    found = classifier.predict(crops)
+    assert found.ood_threshold == card.ood.threshold and np.isfinite(found.ood_score).all()
+    review = (found.probabilities.max(axis=1) < card.review_threshold) | (
+        found.ood_score >= found.ood_threshold
+    )
+    truth = np.repeat([classifier.classes.index(name) for name in THEIRS], 20)
+    right = found.probabilities.argmax(axis=1) == truth
+    assert review.mean() < 0.9 and right[~review].mean() >= right.mean()
+    assert abs(found.probabilities.max(axis=1).mean() - right.mean()) < 0.25
+    maps = cam.heatmaps(classifier, crops[:2])
+    assert maps.shape == (2, 128, 128) and np.isfinite(maps).all()
+    assert card.gradcam == read_card(bundled_dir("models") / "default").gradcam
+    assert json.loads((folder / "run.json").read_text())["config"]["preset"] == "adapt"
+    with (folder / "split.csv").open() as stream:
+        assert {row["split"] for row in csv.DictReader(stream)} == {"train"}
+
+
+def test_a_model_that_does_not_get_better_is_kept(old, tmp_path):
+    data = make_crops(tmp_path / "crops", each=1, seed=3, colours={"neutrophil": (170, 90, 200)})
+    folder, events = train(settings(data, tmp_path / "out", from_model=str(old), preset="adapt"))
+    assert folder == old and events[-1].kind == "kept"
+    assert events[-1].data["message"].startswith("the model is kept as it is: ")
+    record = json.loads((tmp_path / "out" / "adaptation.json").read_text())
+    assert record["kept"] and record["crops"] == 1
+    assert not (tmp_path / "out" / "made").exists()
+
+
+def test_the_command_says_that_the_model_is_kept(old, tmp_path):
+    data = make_crops(tmp_path / "crops", each=1, seed=3, colours={"neutrophil": (170, 90, 200)})
+    arguments = ["adapt", str(data), "--from", str(old), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    done = CliRunner().invoke(cli, [*arguments, "--um-per-px", "0.7", "--json"], standalone_mode=False)
+    assert done.return_value == 1, done.output
+    assert '"status": "kept"' in done.stdout and "the classes of the data" in done.stderr
+
+
+def test_the_command_adapts_to_images_without_labels(tmp_path):
+    smear = read_image(sample_smear()).pixels[:420, :560]
+    tinted = np.clip(smear * np.array([0.95, 0.85, 1.0]), 0, 255).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate((tinted, tinted[::-1], tinted[:, ::-1], tinted[::-1, ::-1])):
+        Image.fromarray(np.ascontiguousarray(image)).save(tmp_path / "images" / f"{number}.png")
+    arguments = ["adapt", str(tmp_path / "images"), "--from", "default", "--out", str(tmp_path / "out")]
+    arguments += ["--um-per-px", "0.16", "--device", "cpu", "--json"]
+    done = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert "the images alone" in done.stderr
+    result = json.loads(done.stdout)
+    assert result["adaptation"]["images"] == 4 and result["adaptation"]["cells"] >= 20
+    default = bundled_dir("models") / "default"
+    if result["status"] == "kept":
+        assert done.return_value == 1 and result["model"] == str(default)
+        return
+    assert done.return_value == 0 and "cannot be told" in result["adaptation"]["how"]
+    card, before = read_card(tmp_path / "out" / "default-adapt"), read_card(default)
+    assert card.adaptation is not None and card.adaptation.without_labels
+    # Without labels, nothing that decides on review changes.
+    assert (card.temperature, card.review_threshold, card.ood) == (
+        before.temperature,
+        before.review_threshold,
+        before.ood,
+    )
+    new = load_classifier(tmp_path / "out" / "default-adapt", "cpu")
+    assert new.classes == tuple(before.classes)
+    theirs = load_classifier(default, "cpu").ood_tensors
+    assert new.ood_tensors.keys() == theirs.keys() and theirs
+    assert new.predict(discs_of_theirs()[:4]).probabilities.shape == (4, len(new.classes))
+
+
+def test_data_with_and_without_classes_is_told_apart(tmp_path):
+    crops = make_crops(tmp_path / "crops", each=1)
+    assert has_classes(crops) and not has_classes(crops / "neutrophil")
+    (tmp_path / "both.csv").write_text("file,class\na.png,neutrophil\n")
+    (tmp_path / "files.csv").write_text("file,slide\na.png,1\n")
+    assert has_classes(tmp_path / "both.csv") and not has_classes(tmp_path / "files.csv")
+    assert not has_classes(crops / "neutrophil" / "000.png")

@@ -431,6 +431,16 @@ class Train:
     PROMOTED = _("'{name}' is now the active model.")
     REFUSED = _("Not promoted: {reason}")
     KEPT = _("'{name}' can now be selected in the Analyse dock.")
+    ADAPT_GROUP = _("Another laboratory")
+    ADAPT = _("Adapt to my laboratory…")
+    ADAPT_TIP = _(
+        "Choose a folder of your laboratory: images, or about 100 crops in folders named after the classes"
+    )
+    ADAPT_TEXT = _(
+        "If stain or camera differ from what the model knows, adapt it. Labelled crops help most; images without "
+        "labels change stain and camera alone. The model is kept if it does not get better."
+    )
+    ADAPTED = _("Adapted. {text}")
     CLOSE_TITLE = _("A training is running")
     CLOSE_TEXT = _("Stop the training and close napari? The last checkpoint is kept.")
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from napari.viewer import Viewer
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QPlainTextEdit, QProgressBar, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QPlainTextEdit, QProgressBar, QVBoxLayout
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.models.registry import active_classifier
+from napari_leukocls.training.events import LAST
 from napari_leukocls.widgets.common.controls import (
     Folded,
     Message,
@@ -29,6 +30,7 @@ from napari_leukocls.widgets.train.form import DataForm, SettingsForm
 from napari_leukocls.widgets.train.model import (
     Preview,
     Results,
+    adapt_config,
     gather_data,
     keep,
     new_folder,
@@ -83,6 +85,7 @@ class TrainDock(Dock, Scrolling):
         self.checked = label()
         self.checked.hide()
         self.start = button(Train.START, Train.START_TIP, self._start)
+        self.adapt = button(Train.ADAPT, Train.ADAPT_TIP, self._choose_laboratory)
         self.stop = button(Train.STOP, Train.STOP_TIP, self._stop)
         self.stop.setEnabled(False)
         self.bar = named(QProgressBar(), Train.PROGRESS, Train.PROGRESS)
@@ -117,6 +120,11 @@ class TrainDock(Dock, Scrolling):
             inside.addWidget(one)
         for one in (self.loss, self.score, self.log_fold, self.results_progress):
             inside.addWidget(one)
+        laboratory = QGroupBox(Train.ADAPT_GROUP)
+        inside = QVBoxLayout(laboratory)
+        for one in (label(Train.ADAPT_TEXT), self.adapt):
+            inside.addWidget(one)
+        self.body.addWidget(laboratory)
         self.body.addWidget(data)
         self.body.addWidget(model)
         self.body.addWidget(self.results)
@@ -184,7 +192,32 @@ class TrainDock(Dock, Scrolling):
 
     def _start(self) -> None:
         config = self._config()
-        if config is None or (self._session.training is not None and self._session.training.running):
+        if config is not None:
+            self._begin(config)
+
+    def _choose_laboratory(self) -> None:
+        self.adapt_to(QFileDialog.getExistingDirectory(self, Train.ADAPT))
+
+    def adapt_to(self, folder: str) -> None:
+        """Adapt the active model to a laboratory, in a separate process.
+
+        Parameters
+        ----------
+        folder : str
+            Of images, or of folders named after classes; nothing is done if it is empty.
+        """
+        if not folder:
+            return
+        try:
+            config = adapt_config(folder, self.settings.name.text().strip(), active_classifier())
+        except LeukoclsError as error:
+            self.message.warn(str(error))
+            return
+        self._begin(config)
+
+    def _begin(self, config: TrainConfig) -> None:
+        """Start a training, if none is running."""
+        if self._session.training is not None and self._session.training.running:
             return
         training = TrainingRun(config)
         try:
@@ -215,6 +248,7 @@ class TrainDock(Dock, Scrolling):
             self._on_event(event)
         self._subscriptions.listen(training.happened, self._on_event)
         self.start.setEnabled(not training.running)
+        self.adapt.setEnabled(not training.running)
         self.stop.setEnabled(training.running)
         if training.running:
             self._timer.start()
@@ -242,7 +276,7 @@ class TrainDock(Dock, Scrolling):
             self._say(str(data.get("message", "")))
         elif event.kind == "epoch":
             self._on_epoch(data)
-        elif event.kind in ("finished", "stopped", "failed"):
+        elif event.kind in LAST:
             self._on_end(event)
 
     def _on_epoch(self, data: dict[str, Any]) -> None:
@@ -268,6 +302,7 @@ class TrainDock(Dock, Scrolling):
 
     def _on_end(self, event: TrainEvent) -> None:
         self.start.setEnabled(True)
+        self.adapt.setEnabled(True)
         self.stop.setEnabled(False)
         self.bar.setRange(0, 1)
         self.bar.setValue(1)
@@ -276,6 +311,10 @@ class TrainDock(Dock, Scrolling):
             self.state.setText("")
             self.bar.hide()
             self.message.warn(Train.FAILED.format(error=event.data.get("message", "")))
+            return
+        if event.kind == "kept":
+            self.state.setText("")
+            self.message.tell(str(event.data["message"]))
             return
         if training is None or "model" not in event.data:
             return

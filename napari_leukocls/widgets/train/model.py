@@ -81,6 +81,8 @@ class Results:
     reports : tuple of pathlib.Path
         Folders with figures and ``report.html`` of both.
     problem : str
+    note : str
+        What an adaptation changed and gains, where no crops were kept for the gate.
     """
 
     model: Path
@@ -89,6 +91,7 @@ class Results:
     metrics: tuple[dict[str, Any], ...]
     reports: tuple[Path, ...]
     problem: str = ""
+    note: str = ""
 
 
 def listed(session: Session) -> Generator[Progress, None, list[tuple[str, str, int]]]:
@@ -227,6 +230,58 @@ def with_test_part(session: Session, data: Path, folder: Path) -> Path:
     return write_crop_table(split, make_folder(folder) / "data.csv")
 
 
+def adapt_config(data: str, name: str, model: str) -> TrainConfig:
+    """Return the settings of an adaptation to a laboratory.
+
+    Parameters
+    ----------
+    data : str
+        Folder of images, or of folders named after classes.
+    name : str
+        Of the new model; may be empty.
+    model : str
+        The model to adapt.
+
+    Returns
+    -------
+    TrainConfig
+
+    Raises
+    ------
+    ArgumentError
+        If the name is not valid.
+    """
+    from napari_leukocls.training.config import make_train_config
+    from napari_leukocls.training.data import has_classes
+
+    out = str(new_folder(name or f"{Path(model).name}-adapt"))
+    labelled = has_classes(data)
+    return make_train_config(
+        "adapt", data=data, from_model=model, name=name, out=out, without_labels=not labelled
+    )
+
+
+def adapted_note(model: Path) -> str:
+    """State what an adaptation changed and gains.
+
+    Parameters
+    ----------
+    model : Path
+        Folder of the new model.
+
+    Returns
+    -------
+    str
+        Empty if the model was not adapted.
+    """
+    from napari_leukocls.models.card import read_card
+    from napari_leukocls.training.adapt import adaptation_lines
+
+    card = read_card(model)
+    figures = {} if card.adaptation is None else card.adaptation.model_dump(mode="json")
+    return " ".join(adaptation_lines(figures))
+
+
 def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, None, Preview]:
     """Read the data, check it, and split it as the training will do.
 
@@ -340,8 +395,13 @@ def results(
     from napari_leukocls.models.registry import active_classifier
 
     try:
+        if config.without_labels:
+            return Results(model, Path(config.data), None, (), (), note=adapted_note(model))
         data = test_part(model, config.data, session)
     except InputError as error:
+        note = adapted_note(model)
+        if note:
+            return Results(model, Path(config.data), None, (), (), note=note)
         return Results(model, Path(config.data), None, (), (), str(error))
     with session.networks:
         metrics, reports = [], []

@@ -202,7 +202,10 @@ class ResultsPage(QWidget):
         reason = html.escape(why(decision.reason) if decision is not None else found.problem)
         colour = "#2da44e" if yes else "#e5484d"
         text = (Train.YES if yes else Train.NO).format(reason=reason)
-        self.verdict.setText(f'<b style="color:{colour}">{text}</b>')
+        if found.note:
+            self.verdict.setText(html.escape(Train.ADAPTED.format(text=found.note)))
+        else:
+            self.verdict.setText(f'<b style="color:{colour}">{text}</b>')
         self.promote_button.setEnabled(yes)
         self.headline.setText("\n".join(decision.notes) if decision is not None else "")
         self.headline.setVisible(bool(self.headline.text()))
