@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from napari_leukocls.classification.dataset import MAX_UNREADABLE, Dataset, list_labelled, read_dataset
 from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.errors import InputError
+from napari_leukocls.io.images import IMAGE_SUFFIXES
 from napari_leukocls.review import open_store
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.training.events import TrainEvent, progress_events
@@ -89,21 +91,16 @@ def has_classes(data: str | Path) -> bool:
     Returns
     -------
     bool
-        True for a folder with folders of images in it, and for a table with a column ``class``.
+        True for what a training takes; false for a folder of images and for a table of their names.
     """
     path = Path(data)
-    if path.is_dir():
-        folders = (one for one in path.iterdir() if one.is_dir() and one.name != MASKS_FOLDER)
-        inside = (file for one in folders if not one.name.startswith(".") for file in one.rglob("*"))
-        direct = any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir() if file.is_file())
-        return not direct and any(file.suffix.lower() in IMAGE_SUFFIXES for file in inside)
-    if path.suffix.lower() != ".csv":
+    if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
         return False
     try:
-        head = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0]
-    except OSError:
+        return bool(list_labelled(path, default_scheme()).crops)
+    except InputError:
+        # What names no class is a folder of images, or a table of their names.
         return False
-    return "class" in [name.strip().strip('"').lower() for name in head.split(",")]
 
 
 def _corrections(address: str) -> list[LabelledCrop]:

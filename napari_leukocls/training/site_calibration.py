@@ -32,7 +32,7 @@ TEMPERATURE_RANGE = (-1.5, 2.0)
 #: Largest share of the cells that goes to review for its probability, if the rest then errs at most `SLACK` times as
 #: often as wished.
 MOST_REVIEWED = 0.2
-SLACK = 1.5
+SLACK = 2.0
 
 
 def fit_on_site(
