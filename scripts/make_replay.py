@@ -19,7 +19,7 @@ from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import drain
 from napari_leukocls.training.feature_replay import BUDGET, CHECK_SHARE, FILE, choose, save_replay
-from scripts.finish_default import product_crops
+from scripts.knowledge import product_crops
 from scripts.laboratories import CLASSES, PACKS, Cells, read_cells
 
 log = logging.getLogger("make_replay")

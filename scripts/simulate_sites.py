@@ -28,6 +28,7 @@ from napari_leukocls.classification import ood
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.evaluation.calibration import ece
 from napari_leukocls.io.serialise import json_text
+from napari_leukocls.models.card import Softening
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import drain
 from napari_leukocls.scheme import default_scheme
@@ -40,7 +41,7 @@ from napari_leukocls.training.data import THUMB, same_pictures
 from napari_leukocls.training.feature_replay import FILE, Replay, choose, read_replay
 from napari_leukocls.training.site_layer import Layer, SiteCells
 from napari_leukocls.training.site_shift import learn_unlabelled
-from scripts.finish_default import product_crops
+from scripts.knowledge import product_crops
 from scripts.laboratories import CLASSES, read_cells
 
 log = logging.getLogger("simulate_sites")
@@ -59,12 +60,14 @@ class Known:
     replay : Replay
     fitted : Fitted
         As its card states it.
+    softening : Softening or None
     """
 
     classes: tuple[str, ...]
     layer: Layer
     replay: Replay
     fitted: Fitted
+    softening: Softening | None = None
 
     def without(self, names: list[str]) -> Known:
         """Forget classes; their outputs become new classes at the end."""
@@ -178,17 +181,23 @@ def known_of(classifier: Any, folder: Path, args: argparse.Namespace) -> Known:
     fitted = Fitted(
         card.temperature, card.review_threshold, classifier.ood_tensors, card.ood.threshold or float("inf")
     )
-    return Known(classes, layer, replay, fitted)
+    return Known(classes, layer, replay, fitted, card.softening)
 
 
 def measured(
-    layer: Layer, fitted: Fitted, plain: np.ndarray, truth: np.ndarray, n_old: int
+    layer: Layer,
+    fitted: Fitted,
+    plain: np.ndarray,
+    truth: np.ndarray,
+    n_old: int,
+    softening: Softening | None = None,
 ) -> dict[str, float]:
     """Figures of a layer with its thresholds on cells."""
     logits = layer.logits(plain)
-    probabilities = softmax(logits / fitted.temperature, axis=1)
-    guess = probabilities.argmax(axis=1)
     score = ood.score(plain, logits, fitted.ood_tensors)
+    divisor = fitted.temperature * ood.softening_factor(score, softening)
+    probabilities = softmax(logits / divisor[:, None], axis=1)
+    guess = probabilities.argmax(axis=1)
     review = (probabilities.max(axis=1) < fitted.review_threshold) | (score >= fitted.ood_threshold)
     right = guess == truth
     known = truth < n_old
@@ -221,7 +230,7 @@ def simulate(site: Site, model: Known, new: list[str], draws: int) -> list[dict[
         config = settings().model_copy(update={"seed": draw})
         cells = SiteCells(site.views[:, given], truth[given], site.units[given])
         plain, right = site.views[0, rest], truth[rest]
-        before = measured(model.layer, model.fitted, plain, right, n_old)
+        before = measured(model.layer, model.fitted, plain, right, n_old, model.softening)
         row: dict[str, Any] = {"given": len(given), "measured": len(rest), "before": before}
         learnt = drain(learn(cells, model.replay, start, n_old, config, model.fitted.temperature))
         row["changed"] = what_changed(learnt.judged)
@@ -232,7 +241,7 @@ def simulate(site: Site, model: Known, new: list[str], draws: int) -> list[dict[
         seen = learn_unlabelled(cells.plain, model.layer, model.replay, model.fitted.temperature, draw)
         row["without_labels"] = before
         if seen.layer is not None:
-            row["without_labels"] = measured(seen.layer, model.fitted, plain, right, n_old)
+            row["without_labels"] = measured(seen.layer, model.fitted, plain, right, n_old, model.softening)
         row["shift"] = seen.figures
         rows.append(row)
         log.info("%s %d: %s", site.name, draw, json.dumps({k: v for k, v in row.items() if k != "shift"}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from napari_leukocls.training.head import features_of, frozen_copy, last_layer
 from napari_leukocls.training.model_folder import save_model, settings_card
 from napari_leukocls.training.network import start_network
 from napari_leukocls.training.site_calibration import fit_on_site
+from napari_leukocls.training.site_familiarity import with_laboratory
 from napari_leukocls.training.site_layer import PULLS, Judged, Layer, SiteCells, fit_layers, judge
 from napari_leukocls.training.split import Split, digest_of, given_part, owners, units_of
 from napari_leukocls.training.trainer import normalisation_of
@@ -117,7 +118,10 @@ def adapt(
         head.weight.copy_(torch.from_numpy(learnt.layer.weight))
         head.bias.copy_(torch.from_numpy(learnt.layer.bias))
     card = calibrate.base_card(start, config) | calibrate.data_card(dataset, split, config)
-    card = calibrate.with_fitted(card, learnt.fitted)
+    folder, name = find_model(config.from_model).path, Path(config.data or "corrections").name
+    tensors, test = with_laboratory(folder, crops.pixels[rows], learnt.layer, name)
+    fitted = replace(learnt.fitted, ood_tensors=learnt.fitted.ood_tensors | tensors)
+    card = calibrate.with_fitted(card, fitted) | ({} if test is None else {"familiarity": test})
     card["training"] = training_card(config, began, str(backend.device))
     card["adaptation"] = record | {
         "changed": what_changed(learnt.judged),
@@ -125,10 +129,10 @@ def adapt(
         "how": "this laboratory: each crop judged by a layer that was fitted without its unit; old classes: stored "
         "features of cells that neither model was trained on",
     }
-    calibrate.add_test(card, start, learnt.fitted, dataset, crops, split, str(backend.device))
+    calibrate.add_test(card, start, fitted, dataset, crops, split, str(backend.device))
     kept = _next_replay(cells, replay)
     ended = {"why": "fitted", "best_epoch": 0, "history": []}
-    return (yield from save_model(config, card, start, learnt.fitted, dataset, split, ended, kept))
+    return (yield from save_model(config, card, start, fitted, dataset, split, ended, kept))
 
 
 def learn(

@@ -166,7 +166,8 @@ def _card(start: Start, config: TrainConfig) -> dict[str, Any]:
     """The card of the old model, with what differs: its own test was of another laboratory."""
     assert start.card is not None
     old = start.card.model_dump(mode="json")
-    inherited = {name: old[name] for name in ("training_data", "split", "prior") if name in old}
+    names = ("training_data", "split", "prior", "softening", "familiarity")
+    inherited = {name: old[name] for name in names if old.get(name) is not None}
     return (
         calibrate.base_card(start, config)
         | inherited

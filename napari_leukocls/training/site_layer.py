@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FOLDS = 5
 #: Strengths of the pull towards the old weights, strongest first; infinite changes the biases alone. They are relative
 #: to the mean squared length of the features.
-PULLS = (np.inf, 1.2, 0.4, 0.12, 0.04, 0.012)
+PULLS = (np.inf, 0.4, 0.12, 0.04, 0.012, 0.004, 0.0012)
 #: Pull of the old classes' biases.
 BIAS_PULL = 0.3
 #: Weight of the old cells, all together, relative to that of the new ones.

@@ -278,3 +278,6 @@ def test_a_stain_or_camera_that_the_model_does_not_know_is_said(
     said = window.message.text()
     assert done(window) and "unlike what the model stranger was trained on" in said and "Train dock" in said
     assert "unlike what the model" in window.results.warning_text.text()
+    click(window, "Adapt to my laboratory…")
+    until(lambda: "Train (Leukocls)" in viewer.window.dock_widgets, 60)
+    assert control(dock("Train"), "Adapt to my laboratory…").isEnabled()

@@ -19,6 +19,7 @@ from napari_leukocls.widgets.analyse.results import ResultsPanel
 from napari_leukocls.widgets.common.analysed import Analysed
 from napari_leukocls.widgets.common.controls import Message, ProgressLine, Scrolling, button, duration, label
 from napari_leukocls.widgets.common.lifetime import Dock
+from napari_leukocls.widgets.common.open_docks import show_dock
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import NOT_FOR_DIAGNOSIS, Analyse, Common, plural
 
@@ -65,10 +66,13 @@ class AnalyseDock(Dock, Scrolling):
         again.activated.connect(self._run)
         self.progress = ProgressLine(self._job)
         self.message = Message()
+        self.adapt = button(Analyse.ADAPT, Analyse.ADAPT_TIP, self._adapt)
+        self.adapt.hide()
         self.body.addWidget(self.form)
         self.body.addWidget(self.run)
         self.body.addWidget(self.progress)
         self.body.addWidget(self.message)
+        self.body.addWidget(self.adapt)
         self.body.addWidget(self.results)
         self.body.addStretch(1)
         self.body.addWidget(label(NOT_FOR_DIAGNOSIS, small=True))
@@ -137,10 +141,15 @@ class AnalyseDock(Dock, Scrolling):
         if found.restored:
             parts.append(plural(Analyse.RESTORED, found.restored))
         unknown = slide_warnings(found.result.warnings)
+        self.adapt.setVisible(bool(unknown))
         if unknown:
             self.message.warn(" ".join([*parts, *unknown]))
         else:
             self.message.tell(" ".join(parts))
+
+    def _adapt(self) -> None:
+        """Show the Train dock where a model is adapted."""
+        show_dock(self._viewer, "Train").raise_()
 
     def _on_failed(self, error: str) -> None:
         self.message.warn(error)

@@ -20,7 +20,7 @@ def open_workplace(viewer: Viewer) -> None:
     ----------
     viewer : napari.Viewer
     """
-    first, *others = (_dock(real_viewer(viewer), name) for name in DOCKS)
+    first, *others = (show_dock(viewer, name) for name in DOCKS)
     window = first.window()
     for dock in others:
         # The window is a QMainWindow in all versions of napari.
@@ -28,8 +28,20 @@ def open_workplace(viewer: Viewer) -> None:
     first.raise_()
 
 
-def _dock(viewer: Viewer, name: str) -> QDockWidget:
-    """Return a dock, opened where it is not yet."""
+def show_dock(viewer: Viewer, name: str) -> QDockWidget:
+    """Show a dock, and open it where it is not open yet.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    name : str
+        ``Analyse``, ``Review``, ``Explain``, ``Train`` or ``Batch``.
+
+    Returns
+    -------
+    QDockWidget
+    """
+    viewer = real_viewer(viewer)
     title = TITLE.format(name=name)
     # napari before 0.6.2 has no public list of its docks.
     parent: QWidget | None = getattr(viewer.window, "dock_widgets", {}).get(title)

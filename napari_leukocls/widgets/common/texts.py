@@ -83,6 +83,8 @@ class Analyse:
     TITLE = _("Analyse")
     LAYER = _("Smear")
     LAYER_TIP = _("The image layer to analyse")
+    ADAPT = _("Adapt to my laboratory…")
+    ADAPT_TIP = _("Open the Train dock, where the model is adapted to your stain and camera")
     NO_LAYER = _("Open a smear first: drag it in, or File > Open Sample > Leukocls.")
     SEGMENTER = _("Outlines by")
     SEGMENTER_TIP = _(
