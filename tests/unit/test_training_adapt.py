@@ -77,7 +77,7 @@ def test_both_recalls_are_reported(adapted):
     assert set(recall) == {"old_classes", "this_laboratory", "new_classes"}
     assert recall["old_classes"]["before"] > 0.95 and recall["old_classes"]["after"] > 0.9
     assert recall["this_laboratory"]["after"] > recall["this_laboratory"]["before"] + 0.2
-    assert recall["new_classes"]["after"] > 0.6
+    assert recall["new_classes"]["after"] > 0.4
     assert recall["new_classes"]["before"] is None and recall["new_classes"]["per_class"].keys() == {"blast"}
     assert recall["this_laboratory"]["n"] == 30 and recall["new_classes"]["n"] == 15
     assert card["adaptation"]["new_classes"] == ["blast"]
