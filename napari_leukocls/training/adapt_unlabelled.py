@@ -126,6 +126,7 @@ def limits_of(config: TrainConfig, start: Start) -> Fitted:
     }
     limit = float("inf") if card.ood.threshold is None else card.ood.threshold
     figures = {} if card.validation is None else card.validation.model_dump(mode="json")
+    figures["of"] = "the model before, on cells of the laboratories that it was trained on"
     return Fitted(card.temperature, card.review_threshold, score, limit, figures)
 
 
