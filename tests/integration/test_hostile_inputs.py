@@ -147,3 +147,15 @@ def test_a_gif_of_many_frames_and_a_huge_canvas_is_refused(tmp_path: Path) -> No
     (tmp_path / "a.gif").write_bytes(header + frame * 50 + b";")
     with pytest.raises(LeukoclsError, match="megapixels"):
         read_image(tmp_path / "a.gif")
+
+
+def test_tiles_of_an_impossible_size_do_not_end_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.svs"
+    picture = np.full((128, 128, 3), 200, np.uint8)
+    tifffile.imwrite(path, picture, tile=(64, 64), photometric="rgb", description="Aperio Image", metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags[323].overwrite(2**31 - 1, dtype="I")
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert done.returncode == 0 and "refused" in done.stdout, done.stderr

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tifffile
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.io._common import damaged, plausible_um_per_px
-from napari_leukocls.io.slides.base import Level, SlideImage
+from napari_leukocls.io._common import DAMAGE, damaged, plausible_um_per_px
+from napari_leukocls.io.slides.base import MAX_TILE_PIXELS, Level, SlideImage
 from napari_leukocls.io.slides.tiff import TiffSlide
 
 try:
@@ -48,6 +49,7 @@ def open_scanner(file: Path) -> SlideImage:
         raise InputError(
             f"'{file}' needs OpenSlide: pip install 'napari-leukocls[wsi]', or export it as OME-TIFF."
         )
+    _check_tiles(file)
     try:
         return OpenSlideImage(file)
     except openslide.OpenSlideUnsupportedFormatError as error:
@@ -56,6 +58,23 @@ def open_scanner(file: Path) -> SlideImage:
         ) from error
     except openslide.OpenSlideError as error:
         raise damaged(file, error) from error
+
+
+def _check_tiles(file: Path) -> None:
+    """Refuse tiles of an impossible size: OpenSlide asks for their memory, and without it ends the whole process."""
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            pages = [tiff.pages[number] for number in range(len(tiff.pages))]
+            sizes = [
+                page.tilewidth * page.tilelength
+                for page in pages
+                if isinstance(page, tifffile.TiffPage) and page.is_tiled
+            ]
+    except DAMAGE:
+        # No TIFF, as MRXS is none: OpenSlide's own checks remain.
+        return
+    if max(sizes, default=0) > MAX_TILE_PIXELS:
+        raise damaged(file, ValueError(f"it states tiles of {max(sizes)} pixels"))
 
 
 class OpenSlideImage(SlideImage):
