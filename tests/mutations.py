@@ -103,7 +103,7 @@ def _number(raw: bytes, chance: random.Random, _: list[bytes]) -> bytes:
 def _tag(raw: bytes, chance: random.Random, others: list[bytes]) -> bytes:
     """Change the kind, count or value of one tag of a TIFF's directories."""
     order = {b"II": "<", b"MM": ">"}.get(raw[:2])
-    if order is None or struct.unpack(order + "H", raw[2:4])[0] != 42:
+    if order is None or len(raw) < 8 or struct.unpack(order + "H", raw[2:4])[0] != 42:
         return _number(raw, chance, others)
     places, at = [], struct.unpack(order + "I", raw[4:8])[0]
     while 0 < at < len(raw) - 6 and len(places) < 200:

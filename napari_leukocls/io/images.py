@@ -281,6 +281,7 @@ def _read_pillow(file: Path, head: bytes, plane: int | str) -> Picture:
     try:
         with _quiet(), _open(file) as image:
             check_size(*image.size, str(file))
+            _check_covered(image)
             um_per_px = _pillow_um_per_px(image, notes)
             orientation = int(image.getexif().get(0x0112, 1))
             deep = image.format == "PNG" and head[24:25] == b"\x10"
@@ -300,6 +301,15 @@ def _read_pillow(file: Path, head: bytes, plane: int | str) -> Picture:
     except DAMAGE as error:
         raise damaged(file, error) from error
     return Picture(array, um_per_px, list(dict.fromkeys(notes)), None, orientation)
+
+
+def _check_covered(image: Image.Image) -> None:
+    """Refuse a GIF whose first frame is far smaller than the size that it states: the rest would be empty."""
+    if image.format != "GIF" or not image.tile or image.tile[0][1] is None:
+        return
+    left, top, right, bottom = image.tile[0][1]
+    if 2 * (right - left) * (bottom - top) < image.width * image.height:
+        raise ValueError(f"its frame fills only a part of {image.width} x {image.height} pixels")
 
 
 def _flat_end(pixels: np.ndarray) -> list[str]:

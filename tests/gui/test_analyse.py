@@ -112,9 +112,21 @@ def test_nothing_to_analyse_is_said(viewer: Any, dock: Opens) -> None:
     assert not control(window, "Run analysis").isEnabled()
     viewer.add_labels(np.zeros((50, 50), int), name="no smear")
     assert not control(window, "Run analysis").isEnabled()
-    viewer.add_image(np.zeros((4, 60, 60), np.uint8), name="stack")
+    viewer.add_image(np.zeros((4, 20, 20), np.uint8), name="stack")
     click(window, "Run analysis")
-    assert "has 3 dimensions" in window.message.text()
+    assert "too small to hold a cell" in window.message.text()
+
+
+def test_the_plane_of_a_stack_that_is_shown_is_analysed(viewer: Any, field: np.ndarray, dock: Opens) -> None:
+    stack = np.stack([np.full_like(field, 230), field, np.full_like(field, 230)])
+    image = viewer.add_image(stack, name="stack", scale=(1, 0.16, 0.16), units=("um",) * 3)
+    viewer.dims.set_current_step(0, 1)
+    window = dock("Analyse")
+    analyse(window)
+    assert done(window), window.message.text()
+    cells = viewer.layers["stack cells"]
+    assert cells.data.shape == field.shape[:2] and int(cells.data.max()) > 50
+    np.testing.assert_allclose(cells.extent.world[:, -2:], image.extent.world[:, -2:])
 
 
 def test_a_model_that_is_gone_is_named(

@@ -19,7 +19,7 @@ from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import read_smear
 from napari_leukocls.results.reader import read_result
 from napari_leukocls.types import SmearImage
-from napari_leukocls.widgets.common.layers import plane_of, smear_of
+from napari_leukocls.widgets.common.layers import image_shape, placement_of, plane_of, smear_of
 from tests.corpus import KINDS, OTHER, RGB, STACK, UM, Kind
 
 
@@ -186,3 +186,12 @@ def test_a_size_that_a_person_gave_the_layer_is_kept(folder: Path, viewer_model:
     (layer,) = viewer_model().open(str(folder / "ome.ome.tif"))
     layer.scale, layer.units = (2 * UM, 2 * UM), ("um", "um")
     assert smear_of(layer).um_per_px == pytest.approx(2 * UM)
+
+
+@pytest.mark.parametrize("name", ["z.ome.tif", "stack.tif", "ome.ome.tif"])
+def test_outlines_lie_on_the_plane_that_was_analysed(name: str, folder: Path, viewer_model: Any) -> None:
+    viewer = viewer_model()
+    (layer,) = viewer.open(str(folder / name), plugin="napari-leukocls")
+    labels = viewer.add_labels(np.ones(RGB.shape[:2], np.uint16), **placement_of(layer))
+    np.testing.assert_allclose(labels.extent.world[:, -2:], layer.extent.world[:, -2:])
+    assert image_shape(layer) == RGB.shape

@@ -152,7 +152,9 @@ def test_a_gif_of_many_frames_and_a_huge_canvas_is_refused(tmp_path: Path) -> No
 def test_tiles_of_an_impossible_size_do_not_end_the_process(tmp_path: Path) -> None:
     path = tmp_path / "a.svs"
     picture = np.full((128, 128, 3), 200, np.uint8)
-    tifffile.imwrite(path, picture, tile=(64, 64), photometric="rgb", description="Aperio Image", metadata=None)
+    tifffile.imwrite(
+        path, picture, tile=(64, 64), photometric="rgb", description="Aperio Image", metadata=None
+    )
     with tifffile.TiffFile(path, mode="r+") as tiff:
         tiff.pages[0].tags[323].overwrite(2**31 - 1, dtype="I")
     done = subprocess.run(

@@ -323,6 +323,78 @@ def test_channels_and_depths_of_a_lif(tmp_path: Path) -> None:
         read_smear(tmp_path / "c.lif")
 
 
+def _variant(values: dict[str, Any]) -> str:
+    """Metadata of ND2 as XML."""
+    parts = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            parts.append(f'<{name} runtype="CLxListVariant">{_variant(value)}</{name}>')
+        else:
+            kind = {bool: "bool", int: "lx_uint32", float: "double", str: "CLxStringW"}[type(value)]
+            parts.append(
+                f'<{name} runtype="{kind}" value="{str(value).lower() if kind == "bool" else value}"/>'
+            )
+    return "".join(parts)
+
+
+def write_nd2(path: Path, pixels: np.ndarray, um: float | None = UM) -> None:
+    """An ND2 of one frame, (H, W, 3), in the order in which its colours are stored."""
+    attributes = {
+        "uiWidth": W,
+        "uiHeight": H,
+        "uiWidthBytes": pixels[0].nbytes,
+        "uiComp": 3,
+        "uiBpcInMemory": 8 * pixels.dtype.itemsize,
+        "uiBpcSignificant": 8 * pixels.dtype.itemsize,
+        "uiSequenceCount": 1,
+        "eCompression": 2,
+    }
+    probe = {"m_sName": ""}
+    plane = {
+        "uiCompCount": 3,
+        "sDescription": "",
+        "uiModalityMask": 0,
+        "uiColor": 0,
+        "pFluorescentProbe": probe,
+    }
+    metadata = {
+        "sPicturePlanes": {"uiCount": 1, "uiCompCount": 3, "sPlaneNew": {"a0": plane}},
+        "dCalibration": um or 1.0,
+        "bCalibrated": um is not None,
+        "dZ": 0.0,
+    }
+    chunks = {
+        b"ImageAttributesLV!": f"<variant>{_variant(attributes)}</variant>".encode(),
+        b"ImageMetadataSeqLV|0!": f"<variant>{_variant(metadata)}</variant>".encode(),
+        b"ImageDataSeq|0!": bytes(8) + pixels.tobytes(),
+    }
+    out = bytearray(struct.pack("<IIQ", 0x0ABECEDA, 32, 64) + b"ND2 FILE SIGNATURE CHUNK NAME01!")
+    out += b"Ver3.0".ljust(64, b"\0")
+    table = b""
+    for name, data in chunks.items():
+        table += name + struct.pack("<QQ", len(out), len(data))
+        # Frames begin at a whole page of memory.
+        padded = name.ljust(4072, b"\0") if name.startswith(b"ImageDataSeq") else name
+        out += struct.pack("<IIQ", 0x0ABECEDA, len(padded), len(data)) + padded + data
+    at, table = len(out), table + b"ND2 CHUNK MAP SIGNATURE 0000001!"
+    out += struct.pack("<IIQ", 0x0ABECEDA, 32, len(table)) + b"ND2 FILEMAP SIGNATURE NAME 0001!" + table
+    path.write_bytes(out + b"ND2 CHUNK MAP SIGNATURE 0000001!" + struct.pack("<Q", at))
+
+
+def test_nd2_gives_its_colours_and_its_pixel_size(tmp_path: Path) -> None:
+    pytest.importorskip("nd2")
+    write_nd2(tmp_path / "a.nd2", RGB[..., ::-1].copy())
+    assert "stored as blue, green and red" in _close(tmp_path / "a.nd2", RGB)
+    assert _um(tmp_path / "a.nd2") == pytest.approx(UM)
+    raw = (tmp_path / "a.nd2").read_bytes()
+    (tmp_path / "cut.nd2").write_bytes(raw.replace(b"ImageDataSeq|0!", b"ImageDataSeq|7!"))
+    with pytest.raises(InputError, match="frame is missing"):
+        read_smear(tmp_path / "cut.nd2")
+    # A file that was not calibrated states 1 um, which would be a wrong scale.
+    write_nd2(tmp_path / "b.nd2", RGB[..., ::-1].copy(), None)
+    assert _um(tmp_path / "b.nd2") is None
+
+
 @pytest.mark.parametrize(
     ("name", "head"),
     [

@@ -264,3 +264,11 @@ def test_of_a_whole_slide_only_the_first_plane_is_read(tmp_path: Path) -> None:
         assert (opened.read(0, 9, 0, 9) == 200).all()
     with pytest.raises(InputError, match="only the first plane is read"):
         read_smear(tmp_path / "a.ome.tif", plane=2)
+
+
+def test_a_gif_whose_size_lies_is_refused(tmp_path: Path, rgb: np.ndarray) -> None:
+    Image.fromarray(rgb).save(tmp_path / "a.gif")
+    raw = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(raw[:6] + (20_000).to_bytes(2, "little") * 2 + raw[10:])
+    with pytest.raises(InputError, match="fills only a part of 20000 x 20000 pixels"):
+        read_image(tmp_path / "a.gif")

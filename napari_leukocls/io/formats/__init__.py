@@ -1,7 +1,7 @@
 """The trade's formats: what is read by a library of its own, and which extra brings it.
 
-Each format has a module with a class `OpenedFile` and the errors of its library, `ERRORS`. It is imported when a file
-of its kind is read, since the libraries need not be installed and take a while to load.
+Each format has a module with a class `OpenedFile`. It is imported when a file of its kind is read, since the
+libraries need not be installed and take a while to load.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.io._common import DAMAGE, Picture, damaged
+from napari_leukocls.io._common import Picture, damaged
 from napari_leukocls.io.formats.base import FormatFile, read_whole
 
 
@@ -161,7 +161,7 @@ def open_format(kind: Format, file: Path) -> FormatFile:
         If the library is not installed, or the file is damaged or holds no picture of a smear.
     """
     module = _library(kind, file)
-    with guarded(file, kind):
+    with guarded(file):
         opened: FormatFile = module.OpenedFile(file)
         return opened
 
@@ -176,14 +176,13 @@ def _library(kind: Format, file: Path) -> ModuleType:
 
 
 @contextmanager
-def guarded(file: Path, kind: Format) -> Iterator[None]:
+def guarded(file: Path) -> Iterator[None]:
     """Turn what a format's library raises into one line.
 
     Parameters
     ----------
     file : Path
         Named in the error.
-    kind : Format
 
     Raises
     ------
@@ -195,9 +194,9 @@ def guarded(file: Path, kind: Format) -> Iterator[None]:
             # About odd metadata: only the pixels matter.
             warnings.simplefilter("ignore")
             yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (*DAMAGE, *_library(kind, file).ERRORS) as error:
+    except Exception as error:  # noqa: BLE001 - libraries raise anything on bytes that are not what they should be
         raise damaged(file, error) from error
 
 
@@ -220,7 +219,7 @@ def read_format(kind: Format, file: Path, plane: int | str = "first") -> Picture
     InputError
         If it cannot be read, or its library is not installed.
     """
-    with open_format(kind, file) as opened, guarded(file, kind):
+    with open_format(kind, file) as opened, guarded(file):
         return read_whole(opened, plane)
 
 

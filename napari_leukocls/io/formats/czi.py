@@ -17,7 +17,6 @@ from napari_leukocls.io.formats.base import SEPARATE, FormatFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ERRORS: tuple[type[Exception], ...] = ()
 #: Axes of a stack; any other is a kind of microscopy that makes no single picture of a smear.
 _STACK = ("T", "Z")
 #: Levels of a slide are made until the longer side is below this.

@@ -19,17 +19,14 @@ from napari_leukocls.io.formats.base import FormatFile
 
 try:
     import wsidicom
-    from wsidicom.errors import WsiDicomError
 except ImportError:
     _WHOLE_SLIDES = False
-    WsiDicomError = InvalidDicomError
 else:
     _WHOLE_SLIDES = True
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ERRORS: tuple[type[Exception], ...] = (InvalidDicomError, WsiDicomError)
 #: Files beside a whole slide's that may be its other levels.
 _MOST_FILES = 10_000
 _COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "PALETTE COLOR"})

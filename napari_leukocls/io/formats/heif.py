@@ -14,8 +14,6 @@ from napari_leukocls.io.formats.base import FormatFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ERRORS: tuple[type[Exception], ...] = ()
-
 
 class OpenedFile(FormatFile):
     """An open HEIC picture: its main image, turned upright by the library.

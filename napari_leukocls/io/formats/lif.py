@@ -16,8 +16,6 @@ from napari_leukocls.io.formats.base import SEPARATE, FormatFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ERRORS: tuple[type[Exception], ...] = (liffile.LifFileError,)
-
 
 class OpenedFile(FormatFile):
     """An open LIF file.

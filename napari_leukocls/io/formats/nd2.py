@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nd2
 import numpy as np
@@ -16,7 +16,6 @@ from napari_leukocls.io.formats.base import SEPARATE, FormatFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ERRORS: tuple[type[Exception], ...] = ()
 _NOT_PLANES = ("Y", "X", "S", "C", "P")
 
 
@@ -61,18 +60,35 @@ class OpenedFile(FormatFile):
             self.notes.append("colours stored as blue, green and red, put in order")
         elif sizes.get("C", 1) > 1:
             self._order = self._separate(sizes["C"])
-        voxel = self._nd2.voxel_size()
-        self.um = float(voxel.x), float(voxel.y)
+        self.um = self._pixel_size()
         bits = int(self._nd2.attributes.bitsPerComponentSignificant or 0)
         self.bits = bits if 8 < bits < 8 * self._nd2.dtype.itemsize else None
 
     def _separate(self, count: int) -> tuple[int, int, int]:
-        channels = self._nd2.metadata.channels or []
+        channels = self._channels()
         names = [str(one.channel.name) for one in channels]
         glows = any(one.channel.emissionLambdaNm for one in channels)
         order = colour_order(names, count, str(self.file), glows)
         self.notes.append(SEPARATE)
         return order
+
+    def _pixel_size(self) -> tuple[float | None, float | None]:
+        """Width and height of a pixel, um; a file that was not calibrated states 1."""
+        channels = self._channels()
+        if not channels or not all(channels[0].volume.axesCalibrated[:2]):
+            return None, None
+        across, down = channels[0].volume.axesCalibration[:2]
+        return float(across), float(down)
+
+    def _channels(self) -> list[Any]:
+        """What the file states about its channels; a picture is read without that, too."""
+        try:
+            return list(self._nd2.metadata.channels or [])
+        except Exception as error:  # noqa: BLE001 - the library raises anything on metadata that it does not know
+            self.notes.append(
+                f"the metadata cannot be read ({type(error).__name__}): no pixel size is taken from it"
+            )
+            return []
 
     def read(self, y0: int, y1: int, x0: int, x1: int, level: int = 0, plane: int = 0) -> NDArray[np.generic]:
         """Decode a plane, and cut a rectangle.
@@ -95,6 +111,9 @@ class OpenedFile(FormatFile):
         frame = int(np.ravel_multi_index(where, self._counts)) if where else 0
         # A frame is (C, Y, X) or (Y, X, S), without the axes of length 1.
         pixels: NDArray[np.generic] = np.asarray(self._nd2.read_frame(frame))
+        if not pixels.any():
+            # The package gives black for a frame that is not in the file.
+            raise EOFError("its frame is missing")
         if self._order and not self._rgb:
             pixels = np.moveaxis(pixels, 0, -1)
         pixels = pixels.squeeze() if not self._order else pixels

@@ -15,8 +15,6 @@ from napari_leukocls.io.formats.base import FormatFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ERRORS: tuple[type[Exception], ...] = ()
-
 
 class OpenedFile(FormatFile):
     """An open VSI or ZVI file: its largest scene.

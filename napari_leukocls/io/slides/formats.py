@@ -57,7 +57,6 @@ class FormatSlide(SlideImage):
 
     def __init__(self, kind: Format, file: Path) -> None:
         self.source = str(file)
-        self._kind = kind
         self._opened = opened = open_format(kind, file)
         notes = list(opened.notes)
         self.planes = opened.planes
@@ -90,7 +89,7 @@ class FormatSlide(SlideImage):
         return low, high
 
     def _raw(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.generic]:
-        with guarded(self._opened.file, self._kind):
+        with guarded(self._opened.file):
             return self._opened.read(y0, y1, x0, x1, level, 0)
 
     def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:
