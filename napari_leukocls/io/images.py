@@ -18,6 +18,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.GifImagePlugin import GifImageFile
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io._common import DAMAGE, Picture, damaged, plausible_um_per_px, upright
@@ -305,9 +306,9 @@ def _read_pillow(file: Path, head: bytes, plane: int | str) -> Picture:
 
 def _check_covered(image: Image.Image) -> None:
     """Refuse a GIF whose first frame is far smaller than the size that it states: the rest would be empty."""
-    if image.format != "GIF" or not image.tile or image.tile[0][1] is None:
+    if not isinstance(image, GifImageFile) or not image.tile or image.tile[0].extents is None:
         return
-    left, top, right, bottom = image.tile[0][1]
+    left, top, right, bottom = image.tile[0].extents
     if 2 * (right - left) * (bottom - top) < image.width * image.height:
         raise ValueError(f"its frame fills only a part of {image.width} x {image.height} pixels")
 
