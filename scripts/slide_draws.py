@@ -65,13 +65,25 @@ class SlideDraws:
         return round(float(np.sqrt(far * max(near, far))), 2)
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """AUROC of slides of left-out laboratories against known ones, for the card."""
-        rows = {}
+        """Distances of slides and the share warned of; of left-out laboratories also the AUROC against known ones."""
+        limit = self.limit()
+        rows: dict[str, dict[str, Any]] = {}
+        for name, drawn in self.home.items():
+            rows[f"{name} slides"] = {"role": "trained; these cells were not", **_distances(drawn, limit)}
         for name, drawn in self.left_out.items():
             known = [one for other, one in self.home.items() if other.removesuffix("_full") != name]
+            row = {"role": "left out", **_distances(drawn, limit)}
             for size in SIZES:
                 home = np.concatenate([one[size] for one in known]) if known else np.zeros(0)
                 both = np.concatenate([home, drawn[size]])
-                area = auroc(np.arange(len(both)) >= len(home), both) if known else None
-                rows.setdefault(name, {"role": "left out"})[f"auroc_of_slides_of_{size}"] = area
-        return {f"{name} slides": row for name, row in rows.items()}
+                row[f"auroc_{size}_cells"] = auroc(np.arange(len(both)) >= len(home), both) if known else None
+            rows[f"{name} slides, left out"] = row
+        return rows
+
+
+def _distances(drawn: dict[int, np.ndarray], limit: float) -> dict[str, float]:
+    found = {}
+    for size, values in drawn.items():
+        found[f"median_distance_{size}_cells"] = round(float(np.median(values)), 2)
+        found[f"warned_of_{size}_cells"] = float((values >= limit).mean())
+    return found
