@@ -50,18 +50,21 @@ class SlideDraws:
     def _distance(
         self, found: np.ndarray, slides: np.ndarray, truth: np.ndarray, size: int, network: Network
     ) -> float:
-        """Distance of one slide with a class mix of its own; a small slide's cells are drawn more than once."""
+        """Distance of one slide with a class mix of its own; no cell is drawn twice, which would count one for many."""
         mine = np.flatnonzero(slides == self._random.choice(slides))
         kinds, count = np.unique(truth[mine], return_counts=True)
         share = self._random.dirichlet(np.full(len(kinds), MIXED)) / count
         weight = share[np.searchsorted(kinds, truth[mine])]
-        drawn = self._random.choice(mine, size, p=weight / weight.sum())
+        weight = np.maximum(weight / weight.sum(), 1e-9)
+        drawn = self._random.choice(mine, min(size, len(mine)), replace=False, p=weight / weight.sum())
         return distance(SlideDifference.of(found[drawn]), network.tensors)
 
     def limit(self) -> float:
         """Between the farthest known slides and the nearest slides of left-out laboratories."""
         far = max((float(np.quantile(one[LEAST_CELLS], 0.995)) for one in self.home.values()), default=1.5)
-        near = min((float(np.quantile(one[50], 0.05)) for one in self.left_out.values()), default=far * 2)
+        near = min(
+            (float(np.quantile(one[LEAST_CELLS], 0.05)) for one in self.left_out.values()), default=far * 2
+        )
         return round(float(np.sqrt(far * max(near, far))), 2)
 
     def figures(self) -> dict[str, dict[str, Any]]:
