@@ -110,6 +110,21 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
+def too_large(file: Path) -> InputError:
+    """The error for a file that asks for more memory than there is.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    InputError
+        To be raised by the caller.
+    """
+    return InputError(f"'{file}' does not fit into memory, or is damaged; save it as smaller fields.")
+
+
 def damaged(file: Path, error: BaseException) -> InputError:
     """The error for a file that cannot be decoded.
 

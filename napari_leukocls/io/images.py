@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.io._common import DAMAGE, Picture, damaged, plausible_um_per_px, upright
+from napari_leukocls.io._common import DAMAGE, Picture, damaged, plausible_um_per_px, too_large, upright
 from napari_leukocls.io._tiff import read_tiff, stack_axes
 from napari_leukocls.io.convert import array_to_smear, check_size
 from napari_leukocls.io.formats import (
@@ -139,7 +139,7 @@ def read_image(
             bits=picture.bits,
         )
     except MemoryError as error:
-        raise InputError(f"'{file}' does not fit into memory; save it as smaller fields.") from error
+        raise too_large(file) from error
 
 
 def kind_of(file: Path, head: bytes) -> Format | str:
@@ -314,7 +314,10 @@ def _check_covered(image: Image.Image) -> None:
 
 
 def _flat_end(pixels: np.ndarray) -> list[str]:
-    """A note if a JPEG ends in lines of one colour: decoders fill the missing part of a damaged file with it."""
+    """A note if a JPEG ends in lines of one colour: decoders fill the missing part of a damaged file with it.
+
+    A file of which most is missing is refused.
+    """
     last = pixels[-1].reshape(-1, pixels[-1, 0].size)[:1].astype(int)
     lines = 0
     for line in pixels[::-1]:
@@ -324,6 +327,8 @@ def _flat_end(pixels: np.ndarray) -> list[str]:
     # White or black lines are the border of a picture in a larger frame.
     if not FLAT_LINES <= lines < len(pixels) or not 8 < last.mean() < 247:
         return []
+    if lines > 0.8 * len(pixels):
+        raise ValueError(f"the last {lines} of {len(pixels)} lines have one colour")
     return [f"the last {lines} lines have one colour: the file may be damaged; compare it with the original"]
 
 

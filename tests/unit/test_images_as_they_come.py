@@ -272,3 +272,12 @@ def test_a_gif_whose_size_lies_is_refused(tmp_path: Path, rgb: np.ndarray) -> No
     (tmp_path / "a.gif").write_bytes(raw[:6] + (20_000).to_bytes(2, "little") * 2 + raw[10:])
     with pytest.raises(InputError, match="fills only a part of 20000 x 20000 pixels"):
         read_image(tmp_path / "a.gif")
+
+
+def test_a_jpeg_whose_height_lies_is_refused(tmp_path: Path, rgb: np.ndarray) -> None:
+    Image.fromarray(rgb).save(tmp_path / "a.jpg", quality=95)
+    raw = (tmp_path / "a.jpg").read_bytes()
+    at = raw.index(b"\xff\xc0\0\x11") + 5
+    (tmp_path / "a.jpg").write_bytes(raw[:at] + (2000).to_bytes(2, "big") + raw[at + 2 :])
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        read_image(tmp_path / "a.jpg")

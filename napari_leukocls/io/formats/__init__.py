@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.io._common import Picture, damaged
+from napari_leukocls.io._common import Picture, damaged, too_large
 from napari_leukocls.io.formats.base import FormatFile, read_whole
 
 
@@ -194,8 +194,10 @@ def guarded(file: Path) -> Iterator[None]:
             # About odd metadata: only the pixels matter.
             warnings.simplefilter("ignore")
             yield
-    except (InputError, MemoryError):
+    except InputError:
         raise
+    except MemoryError as error:
+        raise too_large(file) from error
     except Exception as error:  # noqa: BLE001 - libraries raise anything on bytes that are not what they should be
         raise damaged(file, error) from error
 

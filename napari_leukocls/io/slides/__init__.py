@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.io._common import DAMAGE, damaged
+from napari_leukocls.io._common import DAMAGE, damaged, too_large
 from napari_leukocls.io.convert import MAX_PIXELS, MIN_SIDE_PX
 from napari_leukocls.io.formats import Format
 from napari_leukocls.io.images import kind_of, read_head, read_image
@@ -95,6 +95,8 @@ def open_slide(path: str | os.PathLike[str], plane: int | str = "first") -> Slid
         slide = _opened(file)
     except DAMAGE as error:
         raise damaged(file, error) from error
+    except MemoryError as error:
+        raise too_large(file) from error
     try:
         _check(slide)
         _check_plane(slide, plane)

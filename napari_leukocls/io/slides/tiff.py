@@ -49,7 +49,7 @@ def is_large_or_pyramid(file: Path) -> bool:
             if _refusal(page) is not None and pixels <= MAX_PIXELS:
                 return False
             return pyramid or pixels > FIELD_PIXELS
-    except DAMAGE:
+    except (*DAMAGE, MemoryError):
         # Reading it as a field raises the error.
         return False
 
