@@ -1,9 +1,9 @@
-"""Detection metrics: boxes, centres and masks of cells against the truth."""
+"""Detection metrics: boxes, centres and masks of cells against the truth, and cells outlined as several or as one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from cellpose.metrics import average_precision
@@ -15,6 +15,11 @@ from napari_leukocls.errors import ArgumentError
 
 #: Pairs of boxes that are compared at a time.
 _BLOCK = 4_000_000
+#: A predicted cell is a piece of a true cell if more than half of it lies there and it covers this share of the true
+#: cell.
+MIN_PIECE = 0.05
+#: Share of a cell that must be shared with another one before it counts as lying in it.
+MOST = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,111 @@ class Found:
         """Harmonic mean of precision and recall; 1 where there are no cells and none was found."""
         total = 2 * self.tp + self.fp + self.fn
         return 2 * self.tp / total if total else 1.0
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """How each true cell was outlined; the sum of two joins their cells.
+
+    Attributes
+    ----------
+    iou : numpy.ndarray, (N,), float64
+        Largest intersection over union with a predicted cell; 0 where there is none.
+    pieces : numpy.ndarray, (N,), int64
+        Predicted cells of which more than half lies in this cell, and which cover at least `MIN_PIECE` of it.
+    merged : numpy.ndarray, (N,), bool
+        The predicted cell that covers more than half of this one also covers more than half of another true cell.
+    outside : numpy.ndarray, (N,), float64
+        Share of that predicted cell that lies in no true cell; 0 where no predicted cell covers more than half.
+    """
+
+    iou: np.ndarray
+    pieces: np.ndarray
+    merged: np.ndarray
+    outside: np.ndarray
+
+    def __add__(self, other: Outlined) -> Outlined:
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Outlined(*(np.concatenate(pair) for pair in pairs))
+
+    @property
+    def split(self) -> np.ndarray:
+        """Whether each true cell was outlined as two or more, (N,) bool."""
+        several: np.ndarray = self.pieces > 1
+        return several
+
+    def of(self, chosen: np.ndarray) -> Outlined:
+        """Return the entries of some true cells: `chosen` is (N,), bool."""
+        return Outlined(*(np.asarray(part)[chosen] for part in astuple(self)))
+
+    @classmethod
+    def none(cls) -> Outlined:
+        """Return the result for no true cell at all."""
+        return cls(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(0))
+
+
+def outlined_masks(labels_pred: np.ndarray, labels_true: np.ndarray) -> Outlined:
+    """Find true cells that were split into several, or merged with another one, by their masks.
+
+    Parameters
+    ----------
+    labels_pred, labels_true : numpy.ndarray, (H, W), int
+        0 is background; other values are cells.
+
+    Returns
+    -------
+    Outlined
+        One entry a true cell, in the order of the labels.
+
+    Raises
+    ------
+    ArgumentError
+        If the images differ in size.
+    """
+    if labels_pred.shape != labels_true.shape:
+        raise ArgumentError(f"label images differ in size: {labels_pred.shape} and {labels_true.shape}.")
+    pred, true = _without_gaps(labels_pred), _without_gaps(labels_true)
+    shape = (int(pred.max(initial=0)) + 1, int(true.max(initial=0)) + 1)
+    pairs = pred.astype(np.int64).ravel() * shape[1] + true.ravel()
+    common = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape).astype(float)
+    areas = common.sum(axis=1)[1:], common.sum(axis=0)[1:]
+    return _outlined(common[1:, 1:], *areas, outside=common[1:, 0])
+
+
+def outlined_boxes(pred_boxes: np.ndarray, true_boxes: np.ndarray) -> Outlined:
+    """Find true cells that were split into several, or merged with another one, by their boxes.
+
+    Parameters
+    ----------
+    pred_boxes, true_boxes : array_like, (N, 4) and (M, 4)
+        y0, x0, y1, x1 (or x first in both), half-open.
+
+    Returns
+    -------
+    Outlined
+        One entry a true box. Boxes overlap, so `outside` is what all true boxes together leave, at least 0.
+    """
+    pred, true = _boxes(pred_boxes), _boxes(true_boxes)
+    common = _common(pred, true)
+    areas = _areas(pred), _areas(true)
+    return _outlined(common, *areas, outside=np.clip(areas[0] - common.sum(axis=1), 0, None))
+
+
+def _outlined(common: np.ndarray, pred: np.ndarray, true: np.ndarray, *, outside: np.ndarray) -> Outlined:
+    """Compare from the common areas (M, N), and the areas of predicted (M,) and true cells (N,)."""
+    if 0 in common.shape:
+        n = len(true)
+        return Outlined(np.zeros(n), np.zeros(n, np.int64), np.zeros(n, bool), np.zeros(n))
+    union = pred[:, None] + true - common
+    iou = np.divide(common, union, out=np.zeros_like(common), where=union > 0).max(axis=0)
+    pieces = (common > MOST * pred[:, None]) & (common >= MIN_PIECE * true) & (common > 0)
+    covers = common > MOST * true
+    holder = common.argmax(axis=0)
+    held = covers[holder, np.arange(len(true))]
+    share = outside[holder] / np.maximum(pred[holder], 1e-9)
+    return Outlined(
+        iou, pieces.sum(axis=0), held & (covers.sum(axis=1)[holder] > 1), np.where(held, share, 0.0)
+    )
 
 
 def boxes_f1(pred_boxes: np.ndarray, true_boxes: np.ndarray, iou: float = 0.5) -> Found:
@@ -157,13 +267,23 @@ def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     -------
     numpy.ndarray, (N, M)
     """
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - common
+    common = _common(first, second)
+    union = _areas(first)[:, None] + _areas(second)[None, :] - common
     ious: np.ndarray = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
     return ious
+
+
+def _common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Area that boxes (N, 4) have in common with boxes (M, 4): (N, M)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    common: np.ndarray = np.clip(high - low, 0, None).prod(axis=2)
+    return common
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    areas: np.ndarray = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
+    return areas
 
 
 def _boxes(boxes: np.ndarray) -> np.ndarray:

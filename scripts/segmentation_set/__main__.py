@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import click
 import numpy as np
 
+from napari_leukocls.segmentation.compact import load_compact
+
 from . import LEUKOCYTE, PLATELET, RED_CELL
-from .build import build
+from .build import Made, build
+from .from_hand import hand_made, pbc_crops
+from .marks import Item
 from .overlay import contours, sheet
 
+BY_MARKS, BY_HAND = ("bccd", "chula", "boxes"), ("bcisc", "krd")
 _NAMES = {RED_CELL: "red cells", LEUKOCYTE: "leukocytes", PLATELET: "platelets"}
 
 
@@ -20,16 +27,24 @@ _NAMES = {RED_CELL: "red cells", LEUKOCYTE: "leukocytes", PLATELET: "platelets"}
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
-    help="Folder with bccd, chula and boxes.",
+    help="Folder with the sets.",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Output folder.")
 @click.option(
     "--set",
     "sets",
     multiple=True,
-    type=click.Choice(["bccd", "chula", "boxes"]),
+    type=click.Choice([*BY_MARKS, *BY_HAND, "pbc"]),
     help="Only this set (can be repeated).",
 )
+@click.option(
+    "--segmenter",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("models/compact"),
+    show_default=True,
+    help="Model folder of the segmenter that outlines what nobody has, in bcisc, krd and pbc.",
+)
+@click.option("--pbc", "a_class", default=20, show_default=True, help="Crops of pbc, of each class.")
 @click.option("--quality", default=92, show_default=True, help="WebP quality of the stored images.")
 @click.option("--every", default=1, show_default=True, help="Only every n-th image, for a quick look.")
 @click.option(
@@ -43,17 +58,21 @@ def main(
     data: Path,
     out: Path,
     sets: tuple[str, ...],
+    segmenter: Path,
+    a_class: int,
     quality: int,
     every: int,
     sheets: Path | None,
     sheet_step: int,
 ) -> None:
-    """Make instance masks from boxes, centres and image evidence."""
+    """Make instance masks from boxes, centres, image evidence, and leukocytes outlined by hand."""
     out.mkdir(parents=True, exist_ok=True)
     totals: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     pictures: dict[str, list[np.ndarray]] = defaultdict(list)
-    chosen = sets or ("bccd", "chula", "boxes")
-    for number, (item, made) in enumerate(build(data, out, chosen, quality, every)):
+    chosen = sets or (*BY_MARKS, *BY_HAND, "pbc")
+    marked = tuple(name for name in chosen if name in BY_MARKS)
+    further = islice(_further(data, chosen, segmenter, a_class), 0, None, every)
+    for number, (item, made) in enumerate(build(data, out, marked, quality, every, further)):
         facts = totals[item.set]
         facts["holdout"].append(item.holdout)
         facts["ignored"].append(float((made.labels == 65535).mean()))
@@ -72,6 +91,16 @@ def main(
     if sheets is not None:
         for name, tiles in pictures.items():
             sheet(tiles, sheets, name)
+
+
+def _further(data: Path, chosen: tuple[str, ...], folder: Path, a_class: int) -> Iterator[tuple[Item, Made]]:
+    """Images of the sets for which the present segmenter is asked."""
+    if not {*BY_HAND, "pbc"}.intersection(chosen):
+        return
+    segmenter = load_compact(folder, "cpu")
+    yield from hand_made(data, chosen, segmenter)
+    if "pbc" in chosen:
+        yield from pbc_crops(data, segmenter, a_class)
 
 
 def _summary(name: str, facts: dict[str, list]) -> str:

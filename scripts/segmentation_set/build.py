@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -172,14 +173,20 @@ def save(item: Item, made: Made, out: Path, quality: int) -> dict[str, object]:
 
 
 def build(
-    data: Path, out: Path, sets: tuple[str, ...], quality: int = 92, every: int = 1
+    data: Path,
+    out: Path,
+    sets: tuple[str, ...],
+    quality: int = 92,
+    every: int = 1,
+    further: Iterator[tuple[Item, Made]] | None = None,
 ) -> Iterator[tuple[Item, Made]]:
-    """Make and write the whole set, image by image, and the index at the end."""
+    """Make and write the whole set, image by image, and the index at the end.
+
+    Images of `further`, which are made already, follow those of the sets.
+    """
     rows = []
-    for number, item in enumerate(items(data, sets)):
-        if number % every:
-            continue
-        made = make(item)
+    made_here = ((item, make(item)) for number, item in enumerate(items(data, sets)) if number % every == 0)
+    for item, made in chain(made_here, further or ()):
         if made is None:
             continue
         rows.append(save(item, made, out, quality))

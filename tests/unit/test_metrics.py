@@ -21,7 +21,15 @@ from napari_leukocls.evaluation.bootstrap import (
     weighted_auroc,
     weighted_metrics,
 )
-from napari_leukocls.evaluation.detection import Found, boxes_f1, centres_f1, mask_average_precision
+from napari_leukocls.evaluation.detection import (
+    Found,
+    Outlined,
+    boxes_f1,
+    centres_f1,
+    mask_average_precision,
+    outlined_boxes,
+    outlined_masks,
+)
 from napari_leukocls.evaluation.metrics import HEADLINE, classification_metrics
 from napari_leukocls.evaluation.report import predictions_table, write_evaluation
 
@@ -295,3 +303,63 @@ def test_resamples_draw_as_many_rows_as_there_are(seed: int) -> None:
     weights = np.concatenate(list(resample_weights(17, 50, seed)))
     assert weights.shape == (50, 17)
     assert (weights.sum(axis=1) == 17).all()
+
+
+def test_a_leukocyte_outlined_as_its_lobes_is_split() -> None:
+    true = np.zeros((40, 60), np.int32)
+    true[5:25, 5:25], true[5:25, 35:55] = 3, 8
+    pred = np.zeros_like(true)
+    pred[5:15, 5:25], pred[15:25, 5:15] = 1, 2  # two lobes
+    pred[22:25, 22:25] = 5  # a grain of 9 of 400 pixels is no piece
+    pred[5:25, 34:55] = 9
+    found = outlined_masks(pred, true)
+    assert found.pieces.tolist() == [2, 1]
+    assert found.split.tolist() == [True, False]
+    assert not found.merged.any()
+    assert found.iou == pytest.approx([0.5, 400 / 420])
+    assert found.outside == pytest.approx([0, 20 / 420]), "half of the cell is not more than half of it"
+
+
+def test_cells_under_one_outline_are_merged() -> None:
+    true = np.zeros((40, 60), np.int32)
+    true[5:25, 5:25], true[5:25, 27:37], true[30:38, 5:13] = 1, 2, 3
+    pred = np.zeros_like(true)
+    pred[5:25, 5:37] = 1
+    pred[30:38, 5:45] = 2  # far too large, but no other cell lies in it
+    found = outlined_masks(pred, true)
+    assert found.merged.tolist() == [True, True, False]
+    assert found.split.tolist() == [False, False, False]
+    assert found.outside == pytest.approx([40 / 640, 40 / 640, 32 / 40])
+
+
+def test_cells_that_nobody_found_are_neither_split_nor_merged() -> None:
+    true = np.zeros((20, 20), np.int32)
+    true[2:8, 2:8] = 1
+    nothing = np.zeros_like(true)
+    missed = outlined_masks(nothing, true)
+    assert (missed.iou.tolist(), missed.split.tolist(), missed.merged.tolist()) == ([0.0], [False], [False])
+    assert len(outlined_masks(true, nothing).iou) == 0
+    both = missed + outlined_masks(true, true) + Outlined.none()
+    assert both.iou.tolist() == [0.0, 1.0]
+    assert both.of(np.array([False, True])).iou.tolist() == [1.0]
+    assert outlined_boxes([], [[0, 0, 4, 4]]).iou.tolist() == [0.0]
+    with pytest.raises(ArgumentError, match="differ in size"):
+        outlined_masks(true, true[1:])
+
+
+def test_boxes_tell_of_splits_and_merges_too() -> None:
+    true = [[0, 0, 20, 20], [0, 30, 20, 50], [0, 50, 20, 70]]
+    pred = [[0, 0, 10, 20], [11, 0, 20, 18], [0, 30, 20, 70]]
+    found = outlined_boxes(pred, true)
+    assert found.split.tolist() == [True, False, False]
+    assert found.merged.tolist() == [False, True, True]
+    assert found.iou == pytest.approx([0.5, 0.5, 0.5])
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_an_outline_is_never_split_and_merged_against_itself(seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 6, (12, 9)).astype(np.int32)
+    found = outlined_masks(labels, labels)
+    assert (found.iou == 1).all() and (found.pieces == 1).all()
+    assert not found.merged.any() and not found.outside.any()

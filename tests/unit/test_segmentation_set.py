@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from scripts.segmentation_set import IGNORE, LEUKOCYTE, PLATELET, RED_CELL
+from scripts.segmentation_set import IGNORE, LEUKOCYTE, PLATELET, RED_CELL, by_hand
 from scripts.segmentation_set.__main__ import main
 from scripts.segmentation_set.marks import is_held_out
 from scripts.segmentation_set.shapes import whole_box
@@ -144,3 +144,59 @@ def test_box_cut_by_the_edge_is_completed_to_a_round_cell() -> None:
     assert whole[2] == 10.0 and whole[2] - whole[0] == pytest.approx(50, abs=1)
     inside = np.array([50.0, 50.0, 90.0, 95.0])
     assert np.array_equal(whole_box(inside, 200, 200, 45.0), inside)
+
+
+@pytest.fixture
+def outlined_by_hand(tmp_path: Path) -> Path:
+    """A field of 1000x800 with a leukocyte that has two lobes, its crop at half size, and the crop's mask."""
+    field = np.full((800, 1000, 3), GLASS, np.uint8)
+    for centre in ((200, 200), (700, 150), (850, 600), (330, 420)):
+        _disc(field, centre, 60, RED)
+        _disc(field, centre, 20, PALLOR)
+    cytoplasm = _disc(field, (500, 430), 110, (200, 180, 215))
+    for x in (455, 545):
+        _disc(field, (x, 430), 35, NUCLEUS)
+    small = cv2.resize(_grain(field), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    mask = cv2.resize(cytoplasm.astype(np.uint8) * 255, (500, 400), interpolation=cv2.INTER_AREA)
+    base = tmp_path / "data" / "bcisc"
+    for folder in ("fields/neutrophil", "crops/neutrophil", "cell_masks"):
+        (base / folder).mkdir(parents=True)
+    cv2.imwrite(str(base / "fields/neutrophil/1-1.png"), _grain(field)[..., ::-1])
+    cv2.imwrite(str(base / "crops/neutrophil/a.png"), small[87:343, 122:378, ::-1])
+    cv2.imwrite(str(base / "cell_masks/a.png"), mask[87:343, 122:378])
+    row = "crops/neutrophil/a.png,neutrophil,1,fields/neutrophil/1-1.png"
+    (base / "labels.csv").write_text(f"file,class,slide,field\n{row}\n")
+    return tmp_path / "data"
+
+
+def test_a_crops_mask_is_put_where_the_crop_lies_in_its_field(outlined_by_hand: Path) -> None:
+    (field,) = by_hand.bcisc_fields(outlined_by_hand)
+    assert field.pixels.shape == (400, 500, 3) and field.masks.max() == 1
+    y, x = np.nonzero(field.masks)
+    assert (y.mean(), x.mean()) == pytest.approx((215, 250), abs=1.5)
+    assert len(y) == pytest.approx(np.pi * 55**2, rel=0.03)
+    assert list(by_hand.bcisc_fields(outlined_by_hand, slide="4")) == []
+
+
+def test_a_tight_cut_holds_the_whole_cell_and_little_else(outlined_by_hand: Path) -> None:
+    (crop,) = by_hand.bcisc_crops(outlined_by_hand)
+    cut = by_hand.cut_tight(crop, 0.1)
+    assert cut is not None and cut.pixels.shape[:2] == cut.masks.shape
+    assert (cut.masks > 0).sum() == (crop.masks > 0).sum()
+    assert max(cut.masks.shape) == pytest.approx(110 * 1.2, abs=6)
+
+
+def test_the_hand_mask_is_one_leukocyte_beside_the_segmenters_red_cells(outlined_by_hand: Path) -> None:
+    out = outlined_by_hand.parent / "out"
+    arguments = ["--data", str(outlined_by_hand), "--out", str(out), "--set", "bcisc"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    (stored,) = (out / "bcisc").glob("field_*.npz")
+    with np.load(stored) as truth:
+        labels, kinds, annotated = truth["labels"], truth["kinds"], truth["annotated"]
+    assert kinds[annotated == 1].tolist() == [LEUKOCYTE]
+    assert (kinds == RED_CELL).sum() >= 3
+    own = labels == np.flatnonzero(annotated)[0] + 1
+    # 110 px in a field whose red cells are taken to be 120 px across, at 45 px a red cell.
+    assert own.sum() == pytest.approx(np.pi * (110 * 45 / 120) ** 2, rel=0.05)
+    assert not set(np.unique(labels)) - set(range(len(kinds) + 1)) - {IGNORE}
