@@ -27,7 +27,7 @@ from napari_leukocls.evaluation.bootstrap import interval, resample_weights
 from napari_leukocls.evaluation.detection import Found, Outlined, boxes_f1, outlined_masks
 from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.compact import CompactSegmenter, load_compact
-from napari_leukocls.segmentation.scale import estimate_diameter
+from napari_leukocls.segmentation.red_cell_ruler import estimate_diameter
 from scripts.evaluate_segmentation import boxes_of
 from scripts.segmentation_set import by_hand
 

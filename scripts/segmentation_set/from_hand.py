@@ -20,7 +20,7 @@ import numpy as np
 from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.compact import CompactSegmenter
-from napari_leukocls.segmentation.scale import estimate_diameter
+from napari_leukocls.segmentation.red_cell_ruler import estimate_diameter
 
 from . import IGNORE, LEUKOCYTE, PLATELET, RED_CELL, RED_CELL_UM, STORED_DIAMETER, by_hand
 from .build import Made
