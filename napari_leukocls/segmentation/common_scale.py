@@ -24,6 +24,9 @@ from napari_leukocls.segmentation.red_cell_ruler import (
 FIRST_IMAGES, MOST_IMAGES = 5, 20
 #: Readings agree within this many octaves (a factor of 1.15).
 AGREE_OCTAVES = 0.2
+#: From this on (a factor of 2.8), nuclei speak against six to eleven red cells: lobes of a nucleus in a tight crop
+#: may pass for so many.
+FAR_OCTAVES = 1.5
 #: Share of the images that must agree.
 AGREE_SHARE = 0.7
 #: What readings of nuclei in one laboratory's images have wrong in common, octaves.
@@ -182,7 +185,7 @@ def measure_common_scale(
 
 
 def believable(reading: Reading, nuclei: ScaleReading) -> bool:
-    """Tell whether measured red cells are enough, and are not contradicted by the nuclei where they are few.
+    """Tell whether measured red cells are enough, and nuclei are not far from them.
 
     Parameters
     ----------
@@ -193,8 +196,9 @@ def believable(reading: Reading, nuclei: ScaleReading) -> bool:
     -------
     bool
     """
-    many = reading.n_cells >= 2 * MIN_RED_CELLS
-    return reading.sure and (many or not contradicts(nuclei, reading.diameter_px))
+    if not reading.sure or not nuclei.diameter_px or reading.n_cells >= 2 * MIN_RED_CELLS:
+        return reading.sure
+    return bool(abs(np.log2(nuclei.diameter_px / reading.diameter_px)) <= FAR_OCTAVES)
 
 
 def contradicts(reading: ScaleReading, diameter_px: float) -> bool:

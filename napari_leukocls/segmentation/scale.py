@@ -19,6 +19,8 @@ from napari_leukocls.segmentation.common_scale import (
 from napari_leukocls.segmentation.nuclear_scale import WIDER_ERROR, read_nuclei
 from napari_leukocls.segmentation.red_cell_ruler import (
     AGREES,
+    GOOD_QUALITY,
+    MIN_RED_CELLS,
     NOTHING,
     Reading,
     RedCellRuler,
@@ -104,7 +106,7 @@ def find_scale(
     if common is not None:
         found = _of_other_images(common, image, ruler, images)
     else:
-        found = _own(image, ruler, _nuclei(images), images)
+        found = _own(image, ruler, images)
         if others and (found.scale.source != "red_cell_ruler" or not found.scale.sure):
             shared, _ = measure_common_scale([*images, *others], compact)
             if shared is not None:
@@ -152,11 +154,14 @@ def steady_diameter(image: SmearImage, scale: Scale) -> float:
     return working_diameter(scale.red_cell_diameter_px, image.pixels.shape[:2])
 
 
-def _own(
-    image: SmearImage, ruler: RedCellRuler, nuclei: ScaleReading, images: Sequence[np.ndarray]
-) -> FoundScale:
+def _own(image: SmearImage, ruler: RedCellRuler, images: Sequence[np.ndarray]) -> FoundScale:
     """The scale by what the image itself shows."""
     guesses = [guess for guess in map(guess_diameter, images) if guess is not None]
+    reading = ruler.settle(float(np.median(guesses))) if guesses else NOTHING
+    if reading.sure and reading.n_cells >= 2 * MIN_RED_CELLS:
+        # Nuclei could not speak against so many.
+        return FoundScale(_measured(reading))
+    nuclei = _nuclei(images)
     reading = _red_cells(ruler, nuclei, guesses)
     if believable(reading, nuclei):
         return FoundScale(_measured(reading))
@@ -183,7 +188,8 @@ def _red_cells(ruler: RedCellRuler, nuclei: ScaleReading, guesses: Sequence[floa
     if not guesses:
         return NOTHING
     reading = ruler.settle(float(np.median(guesses)))
-    if believable(reading, nuclei):
+    far = nuclei.diameter_px and reading.n_cells and contradicts(nuclei, reading.diameter_px)
+    if believable(reading, nuclei) or (reading.quality >= GOOD_QUALITY and not far):
         return reading
     if nuclei.octaves <= LOST_OCTAVES:
         other = ruler.settle(nuclei.diameter_px)
@@ -230,7 +236,7 @@ def _of_other_images(
         # Red cells of another size are found where the stained objects are as wide.
         reading = ruler.settle(float(np.median(guesses)))
     if believable(reading, nuclei) or contradicts(nuclei, common.diameter_px):
-        own = _own(image, ruler, nuclei, images)
+        own = _own(image, ruler, images)
         differ = abs(np.log2(own.scale.red_cell_diameter_px / common.diameter_px)) > AGREE_OCTAVES
         if own.scale.source != "unknown" and differ:
             note = (
