@@ -3,15 +3,17 @@
     python -m scripts.evaluate_pipeline --data ../shared/data --out figures.json [--classifier NAME]
 [--scales]
 
-BCCD's subtypes name the one leukocyte of a field and were never trained on. Of Raabin's cells
-(``raabin_classes.csv``: told apart by eye, by the authors of this project, not by haematologists) the held-out fifth
-is measured. With ``--scales`` each held-out field is enlarged and reduced, and counts and classes are compared with
+The class of the one labelled leukocyte of each picture is measured where it was held out from training: BCCD's fields
+and Raabin's crops (``raabin_classes.csv``: told apart by eye, by the authors of this project, not by haematologists)
+by the hold-out rule, BCISC's fields of the held-out slide, and all crops of Tecom, a laboratory that is for checks
+only. Each picture is analysed by itself. With ``--scales`` each held-out field is enlarged and reduced, and counts and classes are compared with
 those at its own scale.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
 from collections import Counter
@@ -27,7 +29,9 @@ from napari_leukocls.analysis.engine import Engine, load_engine
 from napari_leukocls.api import analyze
 from napari_leukocls.config import make_config
 from napari_leukocls.evaluation.detection import box_ious
+from napari_leukocls.scheme import default_scheme
 from scripts.evaluate_segmentation import read_pixels
+from scripts.laboratories import HELDOUT_SLIDE
 from scripts.pack_crops import is_heldout
 from scripts.packs import read_classes
 
@@ -47,12 +51,30 @@ def main_leukocyte(cells: pd.DataFrame, size: tuple[int, int]) -> pd.Series | No
     return leukocytes.loc[rank.idxmax()]
 
 
+def labelled(data: Path) -> dict[str, tuple[Path, dict[str, str]]]:
+    """Folder, and class by file, of the held-out pictures of each laboratory with one labelled leukocyte."""
+    bccd = {k: v for k, v in read_classes(data / "bccd" / "subtypes.csv").items() if is_heldout(k)}
+    raabin = {k: v for k, v in read_classes(RAABIN).items() if is_heldout(k)}
+    with (data / "bcisc" / "labels.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["slide"] == HELDOUT_SLIDE]
+    return {
+        "bccd": (data / "bccd" / "images", bccd),
+        "raabin": (data / "boxes" / "images", raabin),
+        "bcisc": (data / "bcisc", {row["field"]: row["class"] for row in rows}),
+        "tecom": (data / "tecom", read_classes(data / "tecom" / "labels.csv")),
+    }
+
+
 def one_leukocyte(folder: Path, truth: dict[str, str], engine: Engine) -> dict[str, Any]:
-    """Class of the one leukocyte of each image, end to end."""
+    """Class of the one labelled leukocyte of each picture, end to end."""
     rows, confusion = [], Counter()
+    found = 0
+    resolve = default_scheme().resolve
     for file, name in sorted(truth.items()):
+        name = resolve(name) or name
         result = analyze(folder / file, engine=engine)
         cell = main_leukocyte(result.cells, result.labels.shape)
+        found += cell is not None
         said = "none" if cell is None else str(cell["class"])
         review = cell is None or bool(cell["needs_review"])
         rows.append((file, name, said, review))
@@ -62,6 +84,7 @@ def one_leukocyte(folder: Path, truth: dict[str, str], engine: Engine) -> dict[s
     low, high = proportion_confint(right, len(rows), method="beta")
     return {
         "n": len(rows),
+        "found": found / len(rows),
         "accuracy": right / len(rows),
         "accuracy_ci95": [low, high],
         "review_rate": 1 - len(settled) / len(rows),
@@ -124,6 +147,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--classifier", default="default")
+    parser.add_argument("--laboratories", nargs="*", help="by default all")
     parser.add_argument("--scales", action="store_true")
     parser.add_argument("--every", type=int, default=1, help="of the fields at other scales")
     args = parser.parse_args()
@@ -133,10 +157,10 @@ def main() -> None:
     if args.scales:
         figures["other_scales"] = other_scales(args.data, engine, args.every)
     else:
-        bccd = read_classes(args.data / "bccd" / "subtypes.csv")
-        figures["other_microscope"] = one_leukocyte(args.data / "bccd" / "images", bccd, engine)
-        raabin = {k: v for k, v in read_classes(RAABIN).items() if is_heldout(k)}
-        figures["third_microscope"] = one_leukocyte(args.data / "boxes" / "images", raabin, engine)
+        sets = labelled(args.data)
+        for name in args.laboratories or sets:
+            figures[name] = one_leukocyte(*sets[name], engine)
+            log.info("%s %s", name, {k: v for k, v in figures[name].items() if k != "wrong"})
     args.out.write_text(json.dumps(figures, indent=1))
     log.info("%s", json.dumps(figures, indent=1)[:3000])
 
