@@ -1,13 +1,13 @@
 """Measure the whole way from a field to its classes: another microscope's cells, and fields at other scales.
 
     python -m scripts.evaluate_pipeline --data ../shared/data --out figures.json [--classifier NAME]
-[--scales]
+[--laboratories NAME ...] [--scales]
 
 The class of the one labelled leukocyte of each picture is measured where it was held out from training: BCCD's fields
 and Raabin's crops (``raabin_classes.csv``: told apart by eye, by the authors of this project, not by haematologists)
 by the hold-out rule, BCISC's fields of the held-out slide, and all crops of Tecom, a laboratory that is for checks
-only. Each picture is analysed by itself. With ``--scales`` each held-out field is enlarged and reduced, and counts and classes are compared with
-those at its own scale.
+only. The pictures of one laboratory are analysed in one run, as a user's folder is. With ``--scales`` each held-out
+field is enlarged and reduced, and counts and classes are compared with those at its own scale.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import logging
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -27,8 +28,10 @@ from statsmodels.stats.proportion import proportion_confint
 
 from napari_leukocls.analysis.engine import Engine, load_engine
 from napari_leukocls.api import analyze
+from napari_leukocls.batch.run import run_batch
 from napari_leukocls.config import make_config
 from napari_leukocls.evaluation.detection import box_ious
+from napari_leukocls.io.inputs import SlideInput
 from napari_leukocls.scheme import default_scheme
 from scripts.evaluate_segmentation import read_pixels
 from scripts.laboratories import HELDOUT_SLIDE
@@ -42,7 +45,7 @@ NOT_LEUKOCYTES = ("red_cell", "platelet", "not_classed", "artefact")
 BOX = ["bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"]
 
 
-def main_leukocyte(cells: pd.DataFrame, size: tuple[int, int]) -> pd.Series | None:
+def main_leukocyte(cells: pd.DataFrame) -> pd.Series | None:
     """The leukocyte that a field shows: the largest, cut ones after whole ones."""
     leukocytes = cells[~cells["class"].isin(NOT_LEUKOCYTES)]
     if leukocytes.empty:
@@ -65,15 +68,19 @@ def labelled(data: Path) -> dict[str, tuple[Path, dict[str, str]]]:
     }
 
 
-def one_leukocyte(folder: Path, truth: dict[str, str], engine: Engine) -> dict[str, Any]:
+def one_leukocyte(folder: Path, truth: dict[str, str], classifier: str) -> dict[str, Any]:
     """Class of the one labelled leukocyte of each picture, end to end."""
     rows, confusion = [], Counter()
     found = 0
     resolve = default_scheme().resolve
-    for file, name in sorted(truth.items()):
-        name = resolve(name) or name
-        result = analyze(folder / file, engine=engine)
-        cell = main_leukocyte(result.cells, result.labels.shape)
+    files = sorted(truth)
+    slides = [SlideInput((folder / file,), str(number)) for number, file in enumerate(files)]
+    with TemporaryDirectory() as out:
+        run_batch(slides, out, make_config(classifier=classifier))
+        tables = [pd.read_csv(Path(out) / slide.slide_id / "cells.csv") for slide in slides]
+    for file, cells in zip(files, tables, strict=True):
+        name = resolve(truth[file]) or truth[file]
+        cell = main_leukocyte(cells)
         found += cell is not None
         said = "none" if cell is None else str(cell["class"])
         review = cell is None or bool(cell["needs_review"])
@@ -152,14 +159,14 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="of the fields at other scales")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    engine = load_engine(make_config(classifier=args.classifier))
     figures: dict[str, Any] = {}
     if args.scales:
+        engine = load_engine(make_config(classifier=args.classifier))
         figures["other_scales"] = other_scales(args.data, engine, args.every)
     else:
         sets = labelled(args.data)
         for name in args.laboratories or sets:
-            figures[name] = one_leukocyte(*sets[name], engine)
+            figures[name] = one_leukocyte(*sets[name], args.classifier)
             log.info("%s %s", name, {k: v for k, v in figures[name].items() if k != "wrong"})
     args.out.write_text(json.dumps(figures, indent=1))
     log.info("%s", json.dumps(figures, indent=1)[:3000])
