@@ -87,7 +87,16 @@ class Outlined:
         return several
 
     def of(self, chosen: np.ndarray) -> Outlined:
-        """Return the entries of some true cells: `chosen` is (N,), bool."""
+        """Return the entries of some true cells.
+
+        Parameters
+        ----------
+        chosen : numpy.ndarray, (N,), bool
+
+        Returns
+        -------
+        Outlined
+        """
         return Outlined(*(np.asarray(part)[chosen] for part in astuple(self)))
 
     @classmethod
