@@ -326,8 +326,16 @@ def test_the_time_left_shrinks_and_never_goes_back(monkeypatch: pytest.MonkeyPat
 # Finer classes ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def stored(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Settings of a new user: those of whoever runs the tests stay as they are."""
+    fresh = SimpleNamespace(analyse=SimpleNamespace(depth="classes"), review=SimpleNamespace(reviewer=""))
+    monkeypatch.setattr(preferences, "_settings", lambda: fresh)
+    return fresh
+
+
 @pytest.fixture
-def finer(session: Session) -> SlideModel:
+def finer(stored: SimpleNamespace, session: Session) -> SlideModel:
     found = make_result(depth="fine")
     made = SlideModel(found, session.store.add_slide(found), AnalyzeConfig(depth="fine"))
     session.show(made)
@@ -335,10 +343,8 @@ def finer(session: Session) -> SlideModel:
 
 
 def test_the_depth_is_changed_at_any_time_and_remembered(
-    session: Session, finer: SlideModel, monkeypatch: pytest.MonkeyPatch
+    session: Session, finer: SlideModel, stored: SimpleNamespace
 ) -> None:
-    stored = SimpleNamespace(analyse=SimpleNamespace(depth="classes"), review=SimpleNamespace(reviewer=""))
-    monkeypatch.setattr(preferences, "_settings", lambda: stored)
     # The session shows the classes of the model, however finely the slide was analysed.
     plain = [(row.name, row.count) for row in finer.count_rows()]
     assert finer.depth == "classes" and not any(row.part for row in finer.count_rows())
