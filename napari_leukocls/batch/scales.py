@@ -9,18 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from napari_leukocls.analysis.engine import cached_compact
+from napari_leukocls.analysis.folder_scale import scales_of_images
 from napari_leukocls.config import AnalyzeConfig
-from napari_leukocls.errors import LeukoclsError
-from napari_leukocls.io.images import read_image
 from napari_leukocls.io.inputs import SlideInput
 from napari_leukocls.io.slides import is_slide
 from napari_leukocls.progress import CancelToken
-from napari_leukocls.segmentation.common_scale import CommonScale, CommonScales, find_common_scales
-from napari_leukocls.segmentation.compact import CompactSegmenter
-from napari_leukocls.segmentation.illumination import even_out, measure_light
+from napari_leukocls.segmentation.common_scale import CommonScale, CommonScales
 
 #: Of images that lie alone in their folders.
 ALONE = "images alone in their folders"
@@ -99,7 +94,7 @@ def scales_of_run(
         if name in known:
             found[name] = known[name]
             continue
-        found[name] = _measure(images, config, cached_compact("cpu"))
+        found[name] = scales_of_images(images, config, cached_compact("cpu"))
     return found
 
 
@@ -117,21 +112,6 @@ def scales_for(slide: SlideInput, scales: Mapping[str, CommonScales]) -> CommonS
     CommonScales or None
     """
     return scales.get(group_of(slide), scales.get(ALONE))
-
-
-def _measure(images: Sequence[Path], config: AnalyzeConfig, compact: CompactSegmenter) -> CommonScales:
-    def load(index: int) -> np.ndarray | None:
-        try:
-            image = read_image(images[index], plane=config.plane)
-        except LeukoclsError:
-            # Its own analysis says what is wrong with it.
-            return None
-        if image.um_per_px is not None:
-            return None
-        light = measure_light(image.pixels) if config.even_light else None
-        return even_out(image.pixels, light)
-
-    return find_common_scales([image.name for image in images], load, compact)
 
 
 def as_record(scales: CommonScales) -> dict[str, Any]:

@@ -389,7 +389,8 @@ def of_differential(counts: pd.DataFrame) -> np.ndarray:
             if whole in known:
                 known.add(name)
                 inside[i] = True
-    return inside
+    array: np.ndarray = inside
+    return array
 
 
 def leaf_rows(counts: pd.DataFrame) -> pd.DataFrame:

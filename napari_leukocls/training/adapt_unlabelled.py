@@ -13,6 +13,7 @@ import torch
 
 from napari_leukocls.analysis.engine import load_engine
 from napari_leukocls.analysis.field import candidates, outline, under_even_light
+from napari_leukocls.analysis.folder_scale import scales_of_images
 from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.classification.stain import normalise
 from napari_leukocls.config import AnalyzeConfig
@@ -25,6 +26,7 @@ from napari_leukocls.measurement.cells import cell_geometry
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import OOD_PREFIX, read_weights
 from napari_leukocls.progress import CancelToken, drain
+from napari_leukocls.segmentation.common_scale import CommonScales
 from napari_leukocls.segmentation.scale import find_scale, steady_diameter
 from napari_leukocls.training import calibrate
 from napari_leukocls.training.adapt import RECORD, training_card, what_is_known
@@ -237,6 +239,7 @@ def cells_of_images(
     )
     engine = load_engine(settings)
     files = images_of(config.data)
+    scales = scales_of_images(files, engine.config, engine.compact)
     # Of many images some from everywhere, and not the first slide's alone.
     files = [files[i] for i in np.random.default_rng(config.seed).permutation(len(files))]
     parts: list[np.ndarray] = []
@@ -246,7 +249,7 @@ def cells_of_images(
         cancel.check()
         yield TrainEvent("progress", {"stage": "cut", "done": number, "total": len(files)})
         try:
-            crops = leukocytes_of(file, engine, start)
+            crops = leukocytes_of(file, engine, start, scales)
             digests.append(sha256_of(file))
         except (InputError, OSError):
             unread.append(file.name)
@@ -264,7 +267,7 @@ def cells_of_images(
     return np.concatenate([empty, *parts]), {"images": len(parts), "cells": cells, "files_sha256": named}
 
 
-def leukocytes_of(file: Path, engine: Engine, start: Start) -> np.ndarray:
+def leukocytes_of(file: Path, engine: Engine, start: Start, scales: CommonScales) -> np.ndarray:
     """Cut the crops of the leukocytes of one image.
 
     Parameters
@@ -272,6 +275,8 @@ def leukocytes_of(file: Path, engine: Engine, start: Start) -> np.ndarray:
     file : Path
     engine : Engine
     start : Start
+    scales : CommonScales
+        Of the images of the same microscope.
 
     Returns
     -------
@@ -284,8 +289,9 @@ def leukocytes_of(file: Path, engine: Engine, start: Start) -> np.ndarray:
     """
     image = read_image(file)
     even, _ = under_even_light(image, engine)
-    scale, _ = find_scale(even, engine.config, engine.compact)
-    segmentation = drain(outline(even, engine, scale, steady_diameter(image, scale)))
+    found = find_scale(even, engine.config, engine.compact, common=scales.of(even.pixels.shape))
+    diameter = steady_diameter(image, found.scale)
+    segmentation = drain(outline(even, engine, found.scale, diameter, found.outlines))
     geometry = cell_geometry(segmentation.labels)
     chosen = candidates(segmentation, geometry.area)
     if len(chosen):
