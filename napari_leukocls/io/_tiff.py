@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +77,7 @@ def read_tiff(file: Path, plane: int | str = "first") -> Picture:
     notes: list[str] = []
     try:
         with tifffile.TiffFile(file) as tiff:
+            check_pages(tiff)
             series, full = _main_picture(tiff, notes)
             page = full or series.keyframe
             check_size(page.imagewidth, page.imagelength, str(file))
@@ -90,6 +92,42 @@ def read_tiff(file: Path, plane: int | str = "first") -> Picture:
     except DAMAGE as error:
         raise damaged(file, error) from error
     return Picture(array, um_per_px, list(dict.fromkeys(notes)), bits, orientation)
+
+
+def check_pages(tiff: TiffFile) -> None:
+    """Refuse a chain of pages that overlap each other: reading all of them would take hours.
+
+    Parameters
+    ----------
+    tiff : tifffile.TiffFile
+
+    Raises
+    ------
+    ValueError
+        If the pages state more tags than the file has room for.
+    """
+    kind, file = tiff.tiff, tiff.filehandle
+    big = kind.version == 43
+    number, count, tag = ("Q", "Q", 20) if big else ("I", "H", 12)
+    at, tags = 8 if big else 4, 0
+    while True:
+        file.seek(at)
+        raw = file.read(struct.calcsize(number))
+        if len(raw) < struct.calcsize(number):
+            return
+        (offset,) = struct.unpack(tiff.byteorder + number, raw)
+        if not 0 < offset < file.size:
+            return
+        file.seek(offset)
+        raw = file.read(struct.calcsize(count))
+        if len(raw) < struct.calcsize(count):
+            return
+        (n,) = struct.unpack(tiff.byteorder + count, raw)
+        tags += n + 1
+        # Twice the room, for the pages that share a little.
+        if tags * tag > 2 * file.size:
+            raise ValueError("its pages overlap each other")
+        at = offset + struct.calcsize(count) + n * tag
 
 
 def _main_picture(tiff: TiffFile, notes: list[str]) -> tuple[TiffPageSeries, TiffPage | None]:
@@ -138,6 +176,7 @@ def stack_axes(file: Path) -> tuple[tuple[str, int], ...]:
         Letter and length of each axis; "C" stands for separate channels that are one picture together.
     """
     with tifffile.TiffFile(file) as tiff:
+        check_pages(tiff)
         series, full = _main_picture(tiff, [])
         if full is not None:
             return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from pathlib import Path
 
@@ -281,3 +282,19 @@ def test_a_jpeg_whose_height_lies_is_refused(tmp_path: Path, rgb: np.ndarray) ->
     (tmp_path / "a.jpg").write_bytes(raw[:at] + (2000).to_bytes(2, "big") + raw[at + 2 :])
     with pytest.raises(InputError, match="damaged or incomplete"):
         read_image(tmp_path / "a.jpg")
+
+
+def test_pages_that_overlap_each_other_are_refused_at_once(tmp_path: Path) -> None:
+    # Each page of six bytes begins within the one before.
+    pages = b"".join(struct.pack("<HI", 200, 0) for _ in range(70_000))
+    raw = bytearray(b"II*\0" + struct.pack("<I", 8) + pages)
+    for number in range(150):
+        at = 8 + 6 * number
+        raw[at : at + 2] = struct.pack("<H", 200)
+        end = at + 2 + 12 * 200
+        raw[end : end + 4] = struct.pack("<I", at + 6)
+    (tmp_path / "a.tif").write_bytes(bytes(raw[: 8 + 6 * 700]))
+    started = time.monotonic()
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        read_smear(tmp_path / "a.tif")
+    assert time.monotonic() - started < 5

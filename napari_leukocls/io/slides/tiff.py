@@ -13,7 +13,7 @@ import tifffile
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io._common import DAMAGE
-from napari_leukocls.io._tiff import check_whole, um_per_px_of
+from napari_leukocls.io._tiff import check_pages, check_whole, um_per_px_of
 from napari_leukocls.io.convert import MAX_PIXELS
 from napari_leukocls.io.slides.base import FIELD_PIXELS, MAX_TILE_PIXELS, Level, SlideImage
 
@@ -43,6 +43,7 @@ def is_large_or_pyramid(file: Path) -> bool:
     """
     try:
         with tifffile.TiffFile(file) as tiff:
+            check_pages(tiff)
             page = tiff.series[0].keyframe
             pyramid = page.is_tiled and len(tiff.series[0].levels) > 1
             pixels = page.imagewidth * page.imagelength
