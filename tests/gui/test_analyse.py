@@ -151,7 +151,7 @@ def test_errors_that_napari_would_swallow_are_shown(
 ) -> None:
     from napari_leukocls.analysis import region
 
-    def broken(*_: Any) -> Iterator[Any]:
+    def broken(*_: Any, **__: Any) -> Iterator[Any]:
         raise RuntimeError("shapes do not match")
         yield
 
