@@ -24,6 +24,8 @@ from napari_leukocls.segmentation.red_cell_ruler import (
 FIRST_IMAGES, MOST_IMAGES = 5, 20
 #: Readings agree within this many octaves (a factor of 1.15).
 AGREE_OCTAVES = 0.2
+#: Red cells from which an image can speak for itself, and how well so few agree (a factor of 1.3).
+FEW_RED_CELLS, FEW_AGREE_OCTAVES = 2, 0.38
 #: From this on (a factor of 2.8), nuclei speak against six to eleven red cells: lobes of a nucleus in a tight crop
 #: may pass for so many.
 FAR_OCTAVES = 1.5
@@ -221,9 +223,10 @@ def contradicts(reading: ScaleReading, diameter_px: float) -> bool:
 
 
 def _agrees(own: Reading, net: ScaleReading, diameter_px: float) -> bool:
-    """Whether an image's own red cells, or where they are few its nuclei, allow a scale."""
-    if own.n_cells >= MIN_RED_CELLS:
-        return bool(abs(np.log2(own.diameter_px / diameter_px)) <= AGREE_OCTAVES)
+    """Whether an image's own red cells, or where there are none its nuclei, allow a scale."""
+    if own.n_cells >= FEW_RED_CELLS:
+        limit = AGREE_OCTAVES if own.n_cells >= MIN_RED_CELLS else FEW_AGREE_OCTAVES
+        return bool(abs(np.log2(own.diameter_px / diameter_px)) <= limit)
     return not contradicts(net, diameter_px)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_leukocls.segmentation.common_scale import (
     AGREE_OCTAVES,
+    FEW_RED_CELLS,
     CommonScale,
     believable,
     contradicts,
@@ -168,6 +169,10 @@ def _own(image: SmearImage, ruler: RedCellRuler, images: Sequence[np.ndarray]) -
     few = reading.n_cells and nuclei.diameter_px
     if few and abs(np.log2(reading.diameter_px / nuclei.diameter_px)) <= max(FEW_AGREE, nuclei.octaves):
         return _of_few_cells(reading, nuclei)
+    if reading.n_cells >= FEW_RED_CELLS and reading.quality >= GOOD_QUALITY:
+        # Red cells that look like red cells of this size are believed before the size of what is dark, and said.
+        scale = replace(_measured(reading), sure=False)
+        return FoundScale(scale, (_unsure_note(scale),))
     # In a wide image without leukocytes, what is taken for nuclei may be anything.
     if nuclei.octaves <= (WIDER_ERROR if reading.n_cells else LOST_OCTAVES):
         return FoundScale(_read_by(nuclei), (_nuclei_note(nuclei),))
@@ -238,6 +243,13 @@ def _of_other_images(
     if believable(reading, nuclei) or contradicts(nuclei, common.diameter_px):
         own = _own(image, ruler, images)
         differ = abs(np.log2(own.scale.red_cell_diameter_px / common.diameter_px)) > AGREE_OCTAVES
+        if own.scale.source == "nuclei" and differ and common.n_cells >= MIN_RED_CELLS:
+            # Where the others have red cells, what is dark here need not be a nucleus.
+            note = (
+                f"the nuclei here do not fit the scale of the other images (red cells {common.diameter_px:.0f} px "
+                f"across), which is used: check it, or {GIVE}."
+            )
+            return FoundScale(replace(shared, sure=False), (note,))
         if own.scale.source != "unknown" and differ:
             note = (
                 f"this image differs from the others: its red cells are about {own.scale.red_cell_diameter_px:.0f} px "
