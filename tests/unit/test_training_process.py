@@ -67,15 +67,15 @@ def test_a_process_that_fails_says_why_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("asked", "got"),
-    [({}, "30000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+    [({}, "PASSIVE"), ({"GOMP_SPINCOUNT": "7"}, "None"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")],
     ids=str,
 )
 def test_threads_that_wait_leave_the_processor_to_others_unless_told_otherwise(asked, got):
     code = (
         "import os, sys; from napari_leukocls.training.__main__ import main; main([]); "
-        "print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+        "print(os.environ.get('OMP_WAIT_POLICY'), 'torch' in sys.modules)"
     )
-    of_waiting = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    of_waiting = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     own = {name: value for name, value in os.environ.items() if name not in of_waiting} | asked
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=own)
     # OpenMP reads it when torch is loaded.
