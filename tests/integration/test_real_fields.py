@@ -10,6 +10,7 @@ import cv2
 import pytest
 
 from napari_leukocls.analysis.engine import load_engine
+from napari_leukocls.analysis.folder_scale import scales_of_images
 from napari_leukocls.api import analyze
 from napari_leukocls.config import make_config
 
@@ -61,3 +62,16 @@ def test_small_dark_lymphocytes_of_another_microscope_are_no_immature_granulocyt
         called.append(leukocytes.loc[leukocytes["area_px"].idxmax(), "predicted_class"])
     assert len(files) == 19
     assert called.count("lymphocyte") >= 16, called
+
+
+def test_crops_with_a_few_red_cells_are_read_by_these_and_not_by_what_is_dark(engine):
+    # Red cells of 136 px, four to six in view and nearly as dark as nuclei: dark areas would make them twice as large.
+    large = [file for file in _held_out(DATA / "boxes" / "images") if cv2.imread(str(file)).shape[0] == 575][
+        :6
+    ]
+    common = scales_of_images(large, engine.config, engine.compact).of((575, 575))
+    assert common is not None and common.diameter_px == pytest.approx(136, rel=0.2)
+    for file in large[:3]:
+        scale = analyze(file, engine=engine).segmentation.scale
+        # Alone, one that is read wrongly is at least said to be unsure.
+        assert not scale.sure or scale.red_cell_diameter_px == pytest.approx(136, rel=0.25), file.name
