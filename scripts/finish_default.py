@@ -136,7 +136,7 @@ def card_of(
             "sources": [SOURCES.get(name, name) for name in (*trained, "start")],
             "files_sha256": sha256_of("\n".join(sorted(files)).encode()),
             "counts": counts.pop("pbc", None),
-            **{f"counts_{name}": count for name, count in counts.items()},
+            "counts_by_laboratory": counts,
         },
         "split": "by file name: SHA-256 mod 5 = 0 is the test, mod 10 = 6 validation; of BCISC slide 3 is the test",
         "training": training(args, records),

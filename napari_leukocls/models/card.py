@@ -222,6 +222,8 @@ class TrainingData(CardPart):
         Training cells of each class.
     counts_raabin : dict of str to int or None
         The same of a second laboratory.
+    counts_by_laboratory : dict of str to dict or None
+        Training cells of each class, by laboratory, beside those in `counts`.
     left_out : int or None
         Crops that were not used.
     """
@@ -230,6 +232,7 @@ class TrainingData(CardPart):
     files_sha256: str | None = None
     counts: dict[str, int] | None = None
     counts_raabin: dict[str, int] | None = None
+    counts_by_laboratory: dict[str, dict[str, int]] | None = None
     left_out: int | None = None
 
 
