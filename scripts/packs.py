@@ -38,7 +38,7 @@ class Pack:
     ) -> None:
         import cv2
 
-        shards = sorted(folder.glob(f"{name}_*.npz"))
+        shards = sorted(folder.glob(f"{name}_[0-9]*.npz"))
         rows = [dict(np.load(shard, allow_pickle=False)) for shard in shards]
         self.names = np.concatenate([row["names"] for row in rows])
         self.classes = np.concatenate([row["classes"] for row in rows])
