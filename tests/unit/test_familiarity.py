@@ -124,6 +124,8 @@ def test_what_is_written_into_a_model_decides_how_it_predicts(stranger):
 def test_a_model_without_reference_predicts_as_before():
     classifier = load_classifier(Path(__file__).parents[2] / "models" / "accurate", "cpu")
     classifier.card = classifier.card.model_copy(update={"familiarity": None})
+    tensors = classifier.ood_tensors.items()
+    classifier.ood_tensors = {name: value for name, value in tensors if not name.startswith("slide_")}
     predictions = classifier.predict(known_crops(classifier, 2))
     assert predictions.differences is not None and predictions.differences.shape[1] == 0
 
@@ -161,7 +163,8 @@ def test_fields_that_are_too_small_alone_are_tested_together(stranger, fields, t
     config = make_config(classifier=str(strict))
     outcomes = run_batch(slides, tmp_path / "out", config)
     assert len(run_warnings(outcomes)) == 1 and all(len(one.warnings) >= 1 for one in outcomes)
-    assert not json.loads((tmp_path / "out" / "a" / "run.json").read_text())["warnings"]
+    alone = json.loads((tmp_path / "out" / "a" / "run.json").read_text())["warnings"]
+    assert not any("unlike what the model" in line for line in alone)
     # As one slide, the slide has the warning, and its fields do not repeat it.
     joint = replace(group_as_slide(slides, "both"))
     (outcome,) = run_batch([joint], tmp_path / "joint", config)
