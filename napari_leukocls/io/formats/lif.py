@@ -81,7 +81,7 @@ class OpenedFile(FormatFile):
         index = np.unravel_index(plane, list(self._sizes.values()) or [1])
         at = {axis: int(n) for axis, n in zip(self._sizes, index, strict=False)}
         dims = self._image.dims
-        array = self._image.asarray(mode="r")[tuple(at.get(axis, slice(None)) for axis in dims)]
+        array = self._image.asarray()[tuple(at.get(axis, slice(None)) for axis in dims)]
         left = [axis for axis in dims if axis not in at]
         array = np.transpose(array, [left.index(axis) for axis in "YXSC" if axis in left])[y0:y1, x0:x1]
         return array[..., list(self._order)] if self._order else array
