@@ -16,7 +16,7 @@ from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.config import check_um_per_px, make_config
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.progress import CancelToken, ProgressCallback, drain
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import FieldResult, SmearImage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,28 +92,31 @@ def analyze(
     >>> engine = load_engine(make_config(device="cpu"))  # doctest: +SKIP
     >>> results = [analyze(path, engine=engine) for path in paths]  # doctest: +SKIP
     """
-    from napari_leukocls.io.convert import array_to_smear
-    from napari_leukocls.io.slides import read_smear
-
     if engine is not None and settings:
         raise ArgumentError(
             f"an engine has its settings already: leave {', '.join(sorted(settings))} out, or load another."
         )
     config = make_config(**settings) if engine is None else engine.config
     check_um_per_px(um_per_px)
-    if isinstance(image_or_path, (str, Path)):
-        smear, scanned = read_smear(image_or_path, slide_id, config.plane)
-    else:
-        smear, scanned = array_to_smear(image_or_path, slide_id or "image"), False
+    smear, scanned = _smear_of(image_or_path, slide_id, config.plane)
     if um_per_px is not None:
         smear = replace(smear, um_per_px=um_per_px)
     ready = load_engine(config) if engine is None else engine
-    more = [
-        (read_smear(one)[0] if isinstance(one, (str, Path)) else array_to_smear(one, "image")).pixels
-        for one in others
-    ]
+    more = [_smear_of(one, None, config.plane)[0].pixels for one in others]
     work = iter_analyze(smear, as_scanned(ready) if scanned else ready, cancel, others=more)
     return drain(work, progress)
+
+
+def _smear_of(
+    image_or_path: np.ndarray | str | Path, slide_id: str | None, plane: int | str
+) -> tuple[SmearImage, bool]:
+    """An image, or what a file holds; and whether it was scanned."""
+    from napari_leukocls.io.convert import array_to_smear
+    from napari_leukocls.io.slides import read_smear
+
+    if isinstance(image_or_path, (str, Path)):
+        return read_smear(image_or_path, slide_id, plane)
+    return array_to_smear(image_or_path, slide_id or "image"), False
 
 
 def evaluate_model(

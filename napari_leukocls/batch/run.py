@@ -96,21 +96,16 @@ def run_batch(
         check_countable(config)
         threads = threads_for(workers) if workers > 1 else None
         token = cancel or CancelToken()
-        notes = renamed(slides)
-        for name, lines in doubles_among(
-            slides, Path.cwd(), _compared(progress, token), config.plane
-        ).items():
-            notes[name] = (*notes.get(name, ()), *lines)
+        notes = _notes(slides, progress, token, config.plane)
         if progress is not None:
             progress(Progress("slides", 0, len(slides), "reading the scale"))
         facts = _facts(config, models)
         known = of_earlier_run(folder / MANIFEST, facts) if resume else {}
         scales = scales_of_run(slides, config, known, token)
-        base = Path.cwd()
         jobs = [
             Job(
                 slide,
-                base,
+                Path.cwd(),
                 folder,
                 config,
                 models,
@@ -127,6 +122,19 @@ def run_batch(
         outcomes = _collect(slides, folder, work, None if one_by_one else progress)
         _write_manifest(folder, slides, facts, scales)
         return with_run_warning(folder, outcomes, config)
+
+
+def _notes(
+    slides: Sequence[SlideInput],
+    progress: ProgressCallback | None,
+    cancel: CancelToken,
+    plane: int | str,
+) -> dict[str, tuple[str, ...]]:
+    """Lines on each slide before its analysis: on its name, and on pictures that occur twice."""
+    notes = renamed(slides)
+    for name, lines in doubles_among(slides, Path.cwd(), _compared(progress, cancel), plane).items():
+        notes[name] = (*notes.get(name, ()), *lines)
+    return notes
 
 
 def renamed(slides: Sequence[SlideInput]) -> dict[str, tuple[str, ...]]:

@@ -300,16 +300,22 @@ def image_size(path: Path) -> tuple[int, int]:
     InputError
         If it cannot be read.
     """
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-                turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (width, height) if turned else (height, width)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            pass
-    height, width = read_image(path).pixels.shape[:2]
-    return height, width
+    size = None if path.suffix.lower() in (".tif", ".tiff") else _size_by_header(path)
+    if size is None:
+        height, width = read_image(path).pixels.shape[:2]
+        size = height, width
+    return size
+
+
+def _size_by_header(path: Path) -> tuple[int, int] | None:
+    """Height and width by the header alone; None where Pillow cannot tell, and the whole file must be read."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return (width, height) if turned else (height, width)
 
 
 def settled(kind: str, rows: Iterable[Marked], notes: Iterable[str], empty_images: int = 0) -> Labels:
