@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import pandas as pd
 
@@ -95,6 +97,13 @@ class Segmentation:
         Median optical density (natural logarithm, RGB) of the red cells; None where too few were found.
     light : Light or None
         How the field was lit, if that was evened out before the analysis.
+    outlines : mapping of int to numpy.ndarray, (M, 2), float32
+        The whole outline of each cell that another one covers in part, by ``cell_id``: x, y in pixels, where the
+        corner of the first pixel is (0, 0); the last point is not the first again. Such outlines overlap, and in
+        `labels` each pixel has one owner. A cell without an entry is what `labels` shows.
+    heaps : tuple of numpy.ndarray, (M, 2), float32
+        Outlines of heaps that are too thick to count, in the same coordinates. No cell is counted in them, and
+        their area belongs to no density.
     """
 
     labels: np.ndarray
@@ -104,6 +113,8 @@ class Segmentation:
     warnings: tuple[str, ...] = ()
     red_cell_density: tuple[float, float, float] | None = None
     light: Light | None = None
+    outlines: Mapping[int, np.ndarray] = field(default_factory=dict)
+    heaps: tuple[np.ndarray, ...] = ()
 
 
 @dataclass(frozen=True)
