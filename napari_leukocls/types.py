@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -168,6 +169,73 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Signature:
+    """Whether a count is reviewed and signed, by whom, and which cells it leaves out.
+
+    Attributes
+    ----------
+    state : {"unreviewed", "provisional", "signed"}
+        ``unreviewed``: no person has given a class. ``provisional``: reviewed, but not signed, or changed since.
+    signed_by, signed_at : str
+        Name, and time (UTC, ISO 8601); "" unless signed.
+    goal : int or None
+        Leukocytes to count; None for all.
+    second_reader : str
+        Who read the same cells blind; "" if nobody has finished.
+    kappa : float or None
+        Cohen's kappa of the two readers; None where there is none.
+    left_out : mapping of str to int
+        Cells that wait for review and are not counted, by the class that the classifier gave.
+    """
+
+    state: Literal["unreviewed", "provisional", "signed"] = "unreviewed"
+    signed_by: str = ""
+    signed_at: str = ""
+    goal: int | None = None
+    second_reader: str = ""
+    kappa: float | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the count is signed, so that it is final and not preliminary."""
+        return self.state == "signed"
+
+    def words(self) -> str:
+        """Describe the state in one line, for reports, tables and windows.
+
+        Returns
+        -------
+        str
+            For example ``provisional: 14 cells are left out (9 lymphocytes, 5 monocytes)``.
+        """
+        if self.is_signed:
+            parts = [f"signed by {self.signed_by} on {self.signed_at[:10]}"]
+        else:
+            parts = ["provisional" if self.state == "provisional" else "provisional, not reviewed"]
+        if self.second_reader:
+            kappa = "" if self.kappa is None else f", kappa {self.kappa:.2f}"
+            parts[0] += f"; second read by {self.second_reader}{kappa}"
+        if self.left_out or not self.is_signed:
+            parts.append(self._left_out_words())
+        return ": ".join(parts)
+
+    def _left_out_words(self) -> str:
+        n = sum(self.left_out.values())
+        if not n:
+            return "no cell is left out"
+        most_first = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
+        classes = ", ".join(f"{count} {_class_words(name, count)}" for name, count in most_first)
+        return f"{n} {'cell is' if n == 1 else 'cells are'} left out ({classes})"
+
+
+def _class_words(name: str, n: int) -> str:
+    """A class as a word in the middle of a sentence."""
+    word = name.replace("_", " ")
+    return word if n == 1 or name == "not_classed" else f"{word}s"
+
+
+@dataclass(frozen=True)
 class SlideResult:
     """The cells and the count of one slide: a single field, several fields, or a whole slide.
 
@@ -187,6 +255,8 @@ class SlideResult:
     run : dict
         Settings, model names and hashes, versions, times: ``run.json``.
     warnings : tuple of str
+    signature : Signature
+        Who signed the count, and which cells it leaves out.
     """
 
     slide_id: str
@@ -196,6 +266,7 @@ class SlideResult:
     counts: pd.DataFrame
     run: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    signature: Signature = field(default_factory=Signature, kw_only=True)
 
 
 @dataclass(frozen=True)

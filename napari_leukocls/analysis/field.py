@@ -14,7 +14,7 @@ from napari_leukocls.analysis.slide_test import SlideTest
 from napari_leukocls.classification.classifier import join_kinds
 from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
-from napari_leukocls.measurement.differential import count_warnings
+from napari_leukocls.measurement.differential import count_warnings, unsigned
 from napari_leukocls.measurement.fine import count_cells
 from napari_leukocls.measurement.nuclei import review_scale
 from napari_leukocls.progress import CancelToken, Progress, Steps, staged
@@ -102,7 +102,8 @@ def iter_analyze(
     segmentation = replace(segmentation, light=light)
     run = run_record(engine, segmentation.scale, time.perf_counter() - started, light) | slide.record()
     unique = tuple(dict.fromkeys(warnings))
-    return FieldResult(cells, counts, run, unique, image=image, segmentation=segmentation)
+    state = unsigned(cells)
+    return FieldResult(cells, counts, run, unique, signature=state, image=image, segmentation=segmentation)
 
 
 def tabulate(

@@ -14,6 +14,7 @@ from napari_leukocls.analysis.field import candidates, classify, iter_analyze
 from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
+from napari_leukocls.measurement.differential import unsigned
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
 from napari_leukocls.measurement.nuclei import review_scale
 from napari_leukocls.progress import CancelToken, Progress, drain
@@ -156,7 +157,10 @@ def _placed(found: FieldResult, image: SmearImage, region: Region) -> FieldResul
         found.segmentation, labels=labels, kind_probabilities=kinds, light=light
     )
     run = {**found.run, "region": list(region.box), "light": None if light is None else asdict(light)}
-    return replace(found, image=image, segmentation=segmentation, cells=cells, counts=counts, run=run)
+    state = unsigned(cells)
+    return replace(
+        found, image=image, segmentation=segmentation, cells=cells, counts=counts, run=run, signature=state
+    )
 
 
 def _inside(cells: pd.DataFrame, polygons: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -241,7 +245,7 @@ def remeasure(result: FieldResult, labels: np.ndarray, edit: Edit, engine: Engin
     segmentation = replace(
         result.segmentation, labels=np.asarray(labels, np.int32), kind_probabilities=all_kinds
     )
-    return replace(result, segmentation=segmentation, cells=cells, counts=counts)
+    return replace(result, segmentation=segmentation, cells=cells, counts=counts, signature=unsigned(cells))
 
 
 def _measured(

@@ -19,7 +19,7 @@ from napari_leukocls.batch.doubles import Fields
 from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import read_smear
-from napari_leukocls.measurement.differential import count_warnings
+from napari_leukocls.measurement.differential import count_warnings, unsigned
 from napari_leukocls.measurement.fine import count_cells
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
@@ -187,4 +187,5 @@ def _joined(
         *count_warnings(cells, counts),
         *(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
     )
-    return SlideResult(slide.slide_id, slide.source, fields[-1].um_per_px, cells, counts, run, warnings)
+    um_per_px, state = fields[-1].um_per_px, unsigned(cells)
+    return SlideResult(slide.slide_id, slide.source, um_per_px, cells, counts, run, warnings, signature=state)

@@ -38,7 +38,7 @@ from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.io.slides import open_slide
 from napari_leukocls.io.slides.base import LazyPixels, SlideImage
 from napari_leukocls.measurement.cells import build_cell_table
-from napari_leukocls.measurement.differential import count_warnings, settled
+from napari_leukocls.measurement.differential import count_warnings, settled, unsigned
 from napari_leukocls.measurement.fine import FINE_CLASS, FINE_PROBABILITY, count_cells, shown_classes
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.overlay import MAX_WIDTH, draw_cells
@@ -138,7 +138,13 @@ def _with_outlines(job: SlideJob, result: SlideResult, folder: Path) -> FieldRes
     # The kinds are in the table of cells; nothing that reads outlines from the disk needs them.
     outlines = Segmentation(labels, np.zeros((0, 3), np.float32), job.survey.glass_colour, job.scale)
     return FieldResult(
-        result.cells, result.counts, result.run, result.warnings, image=image, segmentation=outlines
+        result.cells,
+        result.counts,
+        result.run,
+        result.warnings,
+        signature=result.signature,
+        image=image,
+        segmentation=outlines,
     )
 
 
@@ -292,8 +298,9 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
         "levels": [[level.height, level.width] for level in slide.levels],
         "percent_of_slide": shares,
     }
-    unique = tuple(dict.fromkeys(warnings))
-    return SlideResult(job.slide_id, slide.source, job.scale.um_per_px, cells, counts, run, unique)
+    unique, state = tuple(dict.fromkeys(warnings)), unsigned(cells)
+    um_per_px = job.scale.um_per_px
+    return SlideResult(job.slide_id, slide.source, um_per_px, cells, counts, run, unique, signature=state)
 
 
 def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFrame:

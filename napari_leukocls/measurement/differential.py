@@ -10,6 +10,7 @@ from scipy.special import betainccinv, betaincinv, gammaincinv
 
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.scheme import Scheme
+from napari_leukocls.types import Signature
 
 
 def count_warnings(cells: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
@@ -83,6 +84,40 @@ def count_unsettled(cells: pd.DataFrame) -> int:
     int
     """
     return int((~settled(cells)).sum())
+
+
+def left_out(cells: pd.DataFrame) -> dict[str, int]:
+    """Count the cells that wait for review, and so are in no count, by the class that the classifier gave.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+
+    Returns
+    -------
+    dict of str to int
+        The most frequent class first.
+    """
+    waiting = cells.loc[~settled(cells), "predicted_class"].astype(str).value_counts()
+    return {str(name): int(n) for name, n in waiting.items()}
+
+
+def unsigned(cells: pd.DataFrame) -> Signature:
+    """Describe the state of a count that nobody has signed: reviewed or not, and which cells it leaves out.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+
+    Returns
+    -------
+    Signature
+        ``provisional`` if a person has given a class to a cell, else ``unreviewed``.
+    """
+    reviewed = bool((cells["corrected_class"].fillna("").astype(str) != "").any())
+    return Signature("provisional" if reviewed else "unreviewed", left_out=left_out(cells))
 
 
 def differential(

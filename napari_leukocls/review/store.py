@@ -23,10 +23,11 @@ from napari_leukocls.review.counting import fill
 from napari_leukocls.review.database import Database, store_url
 from napari_leukocls.review.records import Agreement, Correction, ReviewProgress, SignOff, SlideRecord
 from napari_leukocls.review.second_read import answers
+from napari_leukocls.review.signature import signature_of
 from napari_leukocls.review.slides import boxes, model_classes
 from napari_leukocls.review.text import now, person, reason_text
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import FieldResult, Signature
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -338,7 +339,7 @@ class ReviewStore:
         finer = fine_classes_of(result.run)
         counts = count_cells(chosen, self.scheme, model_classes(cells), finer, slide_id=result.slide_id)
         run = {**result.run, "review": self._review_record(slide, to_goal)}
-        return replace(result, cells=cells, counts=counts, run=run)
+        return replace(result, cells=cells, counts=counts, run=run, signature=self.signature(slide))
 
     # counting and signing
 
@@ -451,6 +452,22 @@ class ReviewStore:
         with self.database.read() as connection:
             row, analysis, _ = self._current(connection, slide)
             return counting.signed(connection, row, analysis, self.scheme)
+
+    def signature(self, slide: str) -> Signature:
+        """The state of a slide's count: reviewed, signed, read a second time, and the cells that it leaves out.
+
+        Parameters
+        ----------
+        slide : str
+            Key.
+
+        Returns
+        -------
+        Signature
+        """
+        with self.database.read() as connection:
+            row, analysis, _ = self._current(connection, slide)
+            return signature_of(connection, row, analysis, self.scheme)
 
     # second reads
 
