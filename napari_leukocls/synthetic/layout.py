@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from napari_leukocls.synthetic.leukocytes import leukocyte_outline
 from napari_leukocls.synthetic.platelets_and_debris import platelet_outline
-from napari_leukocls.synthetic.recipe import SmearRecipe
+from napari_leukocls.synthetic.recipe import RedCellRecipe, SmearRecipe
 from napari_leukocls.synthetic.red_cells import choose_shape, red_cell_outline
 from napari_leukocls.synthetic.shapes import flatten_outline
 
@@ -35,6 +36,8 @@ class PlacedCell:
         Radii.
     fringe : bool
         The centre lies outside the field.
+    group : str
+        Name of the rouleau, heap or clump that it is part of; else empty.
     """
 
     kind: str
@@ -44,6 +47,7 @@ class PlacedCell:
     x: float
     outline: np.ndarray
     fringe: bool = False
+    group: str = ""
 
     @property
     def reach(self) -> float:
@@ -128,8 +132,9 @@ def _place_red_cells(layout: _Layout) -> None:
     n_fringe = (
         int(rng.poisson(red.count * ring / (layout.height * layout.width))) if recipe.fringe_cells else 0
     )
-    fringe = np.zeros(red.count + n_fringe, bool)
-    fringe[red.count :] = True
+    n_single = red.count - _place_groups(layout)
+    fringe = np.zeros(n_single + n_fringe, bool)
+    fringe[n_single:] = True
     for outside in rng.permutation(fringe):
         shape = choose_shape(rng, red)
         diameter = red.diameter_um * rng.lognormal(0, red.anisocytosis)
@@ -144,8 +149,89 @@ def _place_red_cells(layout: _Layout) -> None:
         layout.add(PlacedCell("red_cell", "red_cell", shape, y, x, outline, bool(outside)))
 
 
+#: Cells of a rouleau and of a heap, and distance of neighbours as a share of the touching distance.
+ROULEAU, HEAP, CLUMP = (4, 9), (6, 18), (6, 17)
+ROULEAU_GAP, HEAP_GAP, CLUMP_GAP = (0.28, 0.45), (0.4, 0.85), (0.8, 1.0)
+
+
+def _place_groups(layout: _Layout) -> int:
+    """Place the cells that lie in rouleaux and heaps; how many these are."""
+    rng, red = layout.rng, layout.recipe.red_cells
+    placed = 0
+    for kind, share, sizes in (("rouleau", red.rouleaux, ROULEAU), ("heap", red.heaps, HEAP)):
+        left, number = round(share * red.count), 0
+        while left:
+            n = min(int(rng.integers(*sizes)), left)
+            number += 1
+            cells = [_new_red_cell(rng, red, f"{kind} {number}") for _ in range(n)]
+            _place_group(
+                layout, cells, _in_line(rng, cells) if kind == "rouleau" else _in_heap(rng, cells, HEAP_GAP)
+            )
+            left, placed = left - n, placed + n
+    return placed
+
+
+def _new_red_cell(rng: np.random.Generator, red: RedCellRecipe, group: str) -> PlacedCell:
+    shape = choose_shape(rng, red)
+    outline = red_cell_outline(rng, shape, red.diameter_um * rng.lognormal(0, red.anisocytosis))
+    return PlacedCell("red_cell", "red_cell", shape, 0.0, 0.0, outline, group=group)
+
+
+def _in_line(rng: np.random.Generator, cells: list[PlacedCell]) -> np.ndarray:
+    """Centres (n, 2) of cells that lie like a fallen stack of coins, in a slight curve."""
+    angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.12)
+    points = [np.zeros(2)]
+    for one, other in pairwise(cells):
+        step = (one.reach + other.reach) * rng.uniform(*ROULEAU_GAP)
+        points.append(points[-1] + step * np.array([np.sin(angle), np.cos(angle)]))
+        angle += bend
+    return np.array(points) - np.mean(points, axis=0)
+
+
+def _in_heap(rng: np.random.Generator, cells: list[PlacedCell], gap: tuple[float, float]) -> np.ndarray:
+    """Centres (n, 2) of cells each of which lies on or against one of those before it."""
+    points = np.zeros((len(cells), 2))
+    for i in range(1, len(cells)):
+        mate = int(rng.integers(i))
+        far = (cells[mate].reach + cells[i].reach) * rng.uniform(*gap)
+        around = rng.uniform(0, 2 * np.pi, 6)
+        tries = points[mate] + far * np.stack([np.sin(around), np.cos(around)], axis=1)
+        # The try with the most space: a heap spreads over the glass.
+        room = np.hypot(*(tries[:, None] - points[None, :i]).transpose(2, 0, 1)).min(axis=1)
+        points[i] = tries[int(room.argmax())]
+    return points - points.mean(axis=0)
+
+
+def _place_group(layout: _Layout, cells: list[PlacedCell], offsets: np.ndarray) -> None:
+    """Add a group of cells where there is space for all of it."""
+    reach = float(max(np.hypot(*offset) + cell.reach for cell, offset in zip(cells, offsets, strict=True)))
+    share = {"red_cell": 1.0, "leukocyte": 1.0, "platelet": 1.0}
+    # All centres lie in the field, if the field is large enough.
+    size = np.array([layout.height, layout.width])
+    inside = np.minimum(np.abs(offsets).max(axis=0) / size, 0.5) * size
+    points = inside + layout.rng.uniform(0, 1, (N_CANDIDATES, 2)) * (size - 2 * inside)
+    y, x = layout.roomiest(points, reach, share)
+    for cell, (dy, dx) in zip(cells, offsets, strict=True):
+        cell.y, cell.x = float(y + dy), float(x + dx)
+        cell.fringe = not (0 <= cell.y < layout.height and 0 <= cell.x < layout.width)
+        layout.add(cell)
+
+
+def _place_clumps(layout: _Layout) -> None:
+    """Place the platelets that lie in clumps."""
+    rng = layout.rng
+    for number in range(1, layout.recipe.platelet_clumps + 1):
+        n = int(rng.integers(*CLUMP))
+        cells = [
+            PlacedCell("platelet", "platelet", "", 0.0, 0.0, platelet_outline(rng), group=f"clump {number}")
+            for _ in range(n)
+        ]
+        _place_group(layout, cells, _in_heap(rng, cells, CLUMP_GAP))
+
+
 def _place_platelets(layout: _Layout) -> None:
     rng, recipe = layout.rng, layout.recipe
+    _place_clumps(layout)
     for _ in range(recipe.platelets):
         outline = platelet_outline(rng)
         radius = float(np.sqrt(np.mean(outline**2)))
@@ -169,6 +255,8 @@ def _press(rng: np.random.Generator, cells: list[PlacedCell], squeeze: float) ->
         a, b = cells[i], cells[j]
         if "platelet" in (a.kind, b.kind) and a.kind != b.kind:
             continue
+        if a.group and a.group == b.group:
+            continue  # they lie over each other
         dy, dx = b.y - a.y, b.x - a.x
         far = float(np.hypot(dy, dx))
         if far >= reach[i] + reach[j] or far < 0.6 * (reach[i] + reach[j]):

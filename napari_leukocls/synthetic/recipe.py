@@ -21,6 +21,11 @@ LEUKOCYTE_CLASSES = (
     "erythroblast",
     "smudge_cell",
 )
+#: Shapes of red cells that a recipe may ask for.
+RED_CELL_SHAPES = (
+    *("ovalocyte", "teardrop", "echinocyte", "spherocyte", "target", "stomatocyte", "fragment"),
+    *("elliptocyte", "hypochromic", "microcyte", "macrocyte"),
+)
 #: Share of the field that cells may cover, counted without overlap, before a recipe is refused.
 MAX_COVERAGE = 1.6
 
@@ -113,6 +118,8 @@ class RedCellRecipe(_Recipe):
         How soft the edge of a cell is: 0 a flat disc, 1 a dome.
     poikilocytosis : float
         Share of cells of another shape than the round one.
+    shapes : dict of str to float
+        How often each of `RED_CELL_SHAPES` is drawn among these; empty for the usual mixture.
     polychromasia : float
         Share of larger, bluish young cells.
     refractile : float
@@ -125,6 +132,10 @@ class RedCellRecipe(_Recipe):
         Share of touching cells that flatten each other instead of overlapping.
     opacity : float
         How far an upper cell hides a lower one; at 0 their densities add.
+    rouleaux : float
+        Share of cells that lie in rouleaux, like fallen stacks of coins.
+    heaps : float
+        Share of cells that lie in heaps, over and under each other.
     """
 
     count: int = Field(default=120, ge=0, le=50_000)
@@ -134,12 +145,31 @@ class RedCellRecipe(_Recipe):
     pallor_size: float = Field(default=0.45, ge=0.1, le=0.8)
     rim: float = Field(default=0.4, ge=0, le=1)
     poikilocytosis: float = Field(default=0.08, ge=0, le=1)
+    shapes: dict[str, float] = Field(default_factory=dict)
     polychromasia: float = Field(default=0.02, ge=0, le=1)
     refractile: float = Field(default=0.02, ge=0, le=1)
     overlap: float = Field(default=0.1, ge=0, le=1)
     clustering: float = Field(default=0.1, ge=0, le=1)
     squeeze: float = Field(default=0.5, ge=0, le=1)
     opacity: float = Field(default=0.1, ge=0, le=1)
+    rouleaux: float = Field(default=0.0, ge=0, le=1)
+    heaps: float = Field(default=0.0, ge=0, le=1)
+
+    @field_validator("shapes")
+    @classmethod
+    def _can_be_drawn(cls, shapes: dict[str, float]) -> dict[str, float]:
+        for name, share in shapes.items():
+            if name not in RED_CELL_SHAPES:
+                raise ValueError(f"no {name!r} can be drawn; choose from {', '.join(RED_CELL_SHAPES)}")
+            if not share > 0:
+                raise ValueError(f"the share of {name} must be above 0")
+        return shapes
+
+    @model_validator(mode="after")
+    def _one_place_each(self) -> RedCellRecipe:
+        if self.rouleaux + self.heaps > 1:
+            raise ValueError("rouleaux and heaps together hold at most all cells: their shares exceed 1")
+        return self
 
 
 class SmearRecipe(_Recipe):
@@ -156,7 +186,9 @@ class SmearRecipe(_Recipe):
         Number of nucleated cells of each of `LEUKOCYTE_CLASSES`.
     platelets : int
     platelet_clumping : float
-        Share of platelets that lie in clumps.
+        Share of platelets that lie beside another.
+    platelet_clumps : int
+        Clumps of 6 to 16 platelets, beside the `platelets`.
     fringe_cells : bool
         Also draw the cells whose centre is just outside, cut by the edge of the field.
     debris : int
@@ -174,6 +206,7 @@ class SmearRecipe(_Recipe):
     leukocytes: dict[str, int] = Field(default_factory=dict)
     platelets: int = Field(default=10, ge=0, le=20_000)
     platelet_clumping: float = Field(default=0.1, ge=0, le=1)
+    platelet_clumps: int = Field(default=0, ge=0, le=500)
     fringe_cells: bool = True
     debris: int = Field(default=4, ge=0, le=2_000)
     scale_bar: bool = False
@@ -195,7 +228,7 @@ class SmearRecipe(_Recipe):
     def _fits(self) -> SmearRecipe:
         red = math.pi / 4 * self.red_cells.diameter_um**2 * self.red_cells.count
         white = math.pi / 4 * 13.0**2 * sum(self.leukocytes.values())
-        covered = (red + white + 7.0 * self.platelets) / self.area_um2
+        covered = (red + white + 7.0 * (self.platelets + 11 * self.platelet_clumps)) / self.area_um2
         if covered > MAX_COVERAGE:
             raise ValueError(
                 f"the cells would cover the field {covered:.1f} times; ask for fewer, or a larger field"

@@ -25,6 +25,8 @@ SHAPES = {
     "stomatocyte": 0.1,
     "fragment": 0.08,
 }
+#: Shapes that are drawn only where a recipe names them.
+RARE_SHAPES = ("elliptocyte", "hypochromic", "microcyte", "macrocyte")
 
 
 def choose_shape(rng: np.random.Generator, recipe: RedCellRecipe) -> str:
@@ -38,14 +40,15 @@ def choose_shape(rng: np.random.Generator, recipe: RedCellRecipe) -> str:
     Returns
     -------
     str
-        A key of `SHAPES`, ``round`` or ``polychromatic``.
+        A key of `SHAPES`, one of `RARE_SHAPES`, ``round`` or ``polychromatic``.
     """
     if rng.random() < recipe.polychromasia:
         return "polychromatic"
     if rng.random() >= recipe.poikilocytosis:
         return "round"
-    names = list(SHAPES)
-    return str(rng.choice(names, p=np.array(list(SHAPES.values())) / sum(SHAPES.values())))
+    shares = recipe.shapes or SHAPES
+    names = list(shares)
+    return str(rng.choice(names, p=np.array(list(shares.values())) / sum(shares.values())))
 
 
 def red_cell_outline(rng: np.random.Generator, shape: str, diameter_um: float) -> np.ndarray:
@@ -68,6 +71,12 @@ def red_cell_outline(rng: np.random.Generator, shape: str, diameter_um: float) -
     ratio = 1 + abs(rng.normal(0, 0.09))
     if shape == "ovalocyte":
         ratio = rng.uniform(1.2, 1.8)
+    elif shape == "elliptocyte":
+        ratio = rng.uniform(2.0, 2.7)
+    elif shape == "microcyte":
+        diameter_um *= rng.uniform(0.66, 0.76)
+    elif shape == "macrocyte":
+        diameter_um *= rng.uniform(1.24, 1.36)
     elif shape == "spherocyte":
         diameter_um, ratio = diameter_um * rng.uniform(0.72, 0.88), 1.02
     elif shape == "polychromatic":
@@ -103,6 +112,8 @@ def _thickness(
     size = float(np.clip(recipe.pallor_size * rng.lognormal(0, 0.16), 0.12, 0.8))
     if shape in ("spherocyte", "polychromatic", "fragment"):
         depth *= 0.15
+    if shape == "hypochromic":
+        depth, size = rng.uniform(0.86, 0.95), rng.uniform(0.68, 0.78)
     if shape == "stomatocyte":
         angle = rng.uniform(0, np.pi)
         along = (patch.x * np.cos(angle) + patch.y * np.sin(angle)) / np.maximum(patch.radius, 1e-3)
@@ -146,7 +157,7 @@ def draw_red_cell(
     textures : Textures
     recipe : RedCellRecipe
     shape : str
-        ``round``, ``polychromatic`` or one of `SHAPES`.
+        As `choose_shape` gives it.
     outline_um : numpy.ndarray, (256,)
         Radii, micrometres.
     centre_px : tuple of float

@@ -16,7 +16,7 @@ from napari_leukocls.synthetic.optics import compress, take_picture
 from napari_leukocls.synthetic.platelets_and_debris import add_arrow, add_scale_bar, add_specks, draw_platelet
 from napari_leukocls.synthetic.recipe import SmearRecipe
 from napari_leukocls.synthetic.red_cells import draw_red_cell
-from napari_leukocls.synthetic.shapes import Textures
+from napari_leukocls.synthetic.shapes import ANGLES, Textures
 
 #: A cell with fewer visible pixels than this has no label.
 MIN_VISIBLE_PX = 9
@@ -44,6 +44,10 @@ class SyntheticCell:
         Visible pixels over all pixels of the cell, those outside the field included.
     fringe : bool
         Its centre lies outside the field.
+    shape : str
+        Of a red cell: ``round``, ``polychromatic`` or one of `napari_leukocls.synthetic.recipe.RED_CELL_SHAPES`.
+    group : str
+        Name of the rouleau, heap or platelet clump that it lies in; else empty.
     """
 
     cell_id: int
@@ -54,6 +58,8 @@ class SyntheticCell:
     diameter_um: float
     visible_fraction: float
     fringe: bool
+    shape: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,9 @@ class SyntheticSmear:
     um_per_px : float
     recipe : SmearRecipe
     seed : int
+    outlines : tuple of numpy.ndarray, (256, 2)
+        y, x (pixels) of the whole outline of each cell, with the parts that others cover or that lie outside the
+        field.
     """
 
     pixels: np.ndarray
@@ -79,6 +88,7 @@ class SyntheticSmear:
     um_per_px: float
     recipe: SmearRecipe
     seed: int
+    outlines: tuple[np.ndarray, ...] = ()
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -86,9 +96,13 @@ class SyntheticSmear:
         columns = [
             *("cell_id", "class", "kind", "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"),
             *("centroid_y", "centroid_x", "diameter_um", "visible_fraction", "fringe"),
+            *("shape", "group"),
         ]
         rows = [
-            (c.cell_id, c.name, c.kind, *c.bbox, *c.centroid, c.diameter_um, c.visible_fraction, c.fringe)
+            (
+                *(c.cell_id, c.name, c.kind, *c.bbox, *c.centroid),
+                *(c.diameter_um, c.visible_fraction, c.fringe, c.shape, c.group),
+            )
             for c in self.cells
         ]
         return pd.DataFrame(rows, columns=columns)
@@ -114,15 +128,15 @@ def _draw(rng: np.random.Generator, textures: Textures, cell: PlacedCell, recipe
 
 def _truth(
     labels: np.ndarray, placed: list[PlacedCell], whole_px: np.ndarray, um_per_px: float
-) -> tuple[np.ndarray, tuple[SyntheticCell, ...]]:
-    """Remove cells that are not visible, number the others 1..N, and describe each cell."""
+) -> tuple[np.ndarray, tuple[SyntheticCell, ...], tuple[np.ndarray, ...]]:
+    """Remove cells that are not visible, number the others 1..N, and describe and outline each cell."""
     visible = np.bincount(labels.ravel(), minlength=len(placed) + 1)
     kept = np.flatnonzero(visible >= MIN_VISIBLE_PX)
     kept = kept[kept > 0]
     renumber = np.zeros(len(placed) + 1, np.int32)
     renumber[kept] = np.arange(1, len(kept) + 1)
     labels = renumber[labels]
-    cells = []
+    cells, outlines = [], []
     for cell_id, (old, box) in enumerate(zip(kept, ndimage.find_objects(labels), strict=True), start=1):
         cell = placed[old - 1]
         ys, xs = np.nonzero(labels[box] == cell_id)
@@ -137,9 +151,15 @@ def _truth(
                 diameter_um=2 * float(np.sqrt(whole_px[old - 1] / np.pi)) * um_per_px,
                 visible_fraction=float(visible[old] / max(whole_px[old - 1], 1)),
                 fringe=cell.fringe,
+                shape=cell.shape,
+                group=cell.group,
             )
         )
-    return labels, tuple(cells)
+        around = np.stack(
+            [cell.y + cell.outline * np.sin(ANGLES), cell.x + cell.outline * np.cos(ANGLES)], axis=1
+        )
+        outlines.append(around / um_per_px)
+    return labels, tuple(cells), tuple(outlines)
 
 
 def render_smear(recipe: SmearRecipe, seed: int) -> SyntheticSmear:
@@ -175,5 +195,6 @@ def render_smear(recipe: SmearRecipe, seed: int) -> SyntheticSmear:
         add_arrow(rng, pixels, recipe.um_per_px)
     if recipe.scale_bar:
         add_scale_bar(rng, pixels, recipe.um_per_px)
-    labels, cells = _truth(canvas.labels, placed, whole_px, recipe.um_per_px)
-    return SyntheticSmear(compress(pixels, recipe.camera), labels, cells, recipe.um_per_px, recipe, seed)
+    labels, cells, outlines = _truth(canvas.labels, placed, whole_px, recipe.um_per_px)
+    picture = compress(pixels, recipe.camera)
+    return SyntheticSmear(picture, labels, cells, recipe.um_per_px, recipe, seed, outlines)

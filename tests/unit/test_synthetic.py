@@ -197,3 +197,57 @@ def test_recipes_differ_strongly():
 def test_any_random_recipe_has_exact_truth(height, width, um_per_px, seed):
     recipe = random_recipe(np.random.default_rng(seed), height, width, um_per_px)
     check_truth(render_smear(recipe, seed))
+
+
+def test_rouleaux_and_heaps_lie_over_each_other_and_are_named():
+    red = RedCellRecipe(count=60, rouleaux=0.3, heaps=0.4, overlap=0, clustering=0)
+    smear = render_smear(SmearRecipe(height=600, width=800, red_cells=red, platelets=0, camera=CLEAR), 4)
+    check_truth(smear)
+    table = smear.table[~smear.table["fringe"]]
+    grouped = table[table["group"] != ""]
+    assert 0.5 < len(grouped) / 60 <= 0.75
+    assert set(grouped["group"].str.split().str[0]) == {"rouleau", "heap"}
+    hidden = table.groupby("group")["visible_fraction"].min()
+    assert (hidden[hidden.index != ""] < 0.9).all()
+    sizes = grouped.groupby("group").size()
+    assert sizes.max() <= 17
+
+
+def test_outlines_are_whole_where_masks_are_covered():
+    red = RedCellRecipe(count=40, heaps=0.8, overlap=0, clustering=0)
+    smear = render_smear(SmearRecipe(height=600, width=600, red_cells=red, platelets=0, camera=CLEAR), 5)
+    for cell, outline in zip(smear.cells, smear.outlines, strict=True):
+        y, x = outline.T
+        area = 0.5 * abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1))) * smear.um_per_px**2
+        assert 2 * np.sqrt(area / np.pi) == pytest.approx(cell.diameter_um, rel=0.03)
+
+
+def test_clumps_of_platelets_are_beside_the_others():
+    recipe = SmearRecipe(red_cells=RedCellRecipe(count=10), platelets=5, platelet_clumps=2, camera=CLEAR)
+    table = render_smear(recipe, 6).table
+    platelets = table[table["kind"] == "platelet"]
+    assert set(platelets["group"]) <= {"", "clump 1", "clump 2"}
+    assert 12 <= (platelets["group"] != "").sum() <= 32
+
+
+def test_a_recipe_names_its_shapes():
+    red = RedCellRecipe(
+        count=80, poikilocytosis=1, polychromasia=0, overlap=0, shapes={"elliptocyte": 1, "microcyte": 1}
+    )
+    smear = render_smear(SmearRecipe(red_cells=red, platelets=0, camera=CLEAR), 7)
+    table = smear.table[~smear.table["fringe"]]
+    assert set(table["shape"]) == {"elliptocyte", "microcyte"}
+    assert table.groupby("shape")["diameter_um"].median()["microcyte"] < 6
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"shapes": {"cube": 1}}, "no 'cube' can be drawn"),
+        ({"shapes": {"target": 0}}, "above 0"),
+        ({"rouleaux": 0.7, "heaps": 0.6}, "exceed 1"),
+    ],
+)
+def test_wrong_red_cells_are_refused(wrong, words):
+    with pytest.raises(ValidationError, match=words):
+        RedCellRecipe(**wrong)
