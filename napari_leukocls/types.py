@@ -17,6 +17,8 @@ LEAST_UM_PER_PX, MOST_UM_PER_PX = 0.001, 1.5
 #: What the segmenter's side can tell apart, in the order of its probabilities.
 CELL_KINDS = ("red_cell", "leukocyte", "platelet")
 ScaleSource = Literal["user", "metadata", "red_cell_ruler", "other_images", "nuclei", "model", "unknown"]
+#: How sure a finding is.
+FindingState = Literal["certain", "possible", "absent"]
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,41 @@ def _class_words(name: str, n: int) -> str:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One flag, grade or estimate of a slide: a row of ``findings.csv``.
+
+    `napari_leukocls.measurement.findings` says how findings are named, added to a result, written and read.
+
+    Attributes
+    ----------
+    name : str
+        Lower-case letters, digits and underscores; unique within a slide.
+    value : float
+        The figure; nan where it could not be measured.
+    low, high : float
+        95 % limits of the figure, in the same unit; nan where there are none.
+    unit : str
+        UCUM (``%``, ``10*9/L``, ``um``, ``/100{WBCs}``, ``{cells}``); "" for a number without a unit.
+    state : {"certain", "possible", "absent"}
+        Whether the rule's limit is reached: for certain, perhaps, or not. A finding without a rule is a figure alone,
+        and its state is ``certain``.
+    rule : str
+        The rule in words, with its limit ("schistocytes >= 1 % (ICSH 2015)"); "" for a figure that no rule judges.
+    text : str
+        One sentence for a person.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    state: FindingState
+    rule: str
+    text: str
+
+
+@dataclass(frozen=True)
 class SlideResult:
     """The cells and the count of one slide: a single field, several fields, or a whole slide.
 
@@ -257,6 +294,9 @@ class SlideResult:
     warnings : tuple of str
     signature : Signature
         Who signed the count, and which cells it leaves out.
+    findings : tuple of Finding
+        What was measured beside the counts; the flags that the rules of the laboratory raise are made from the counts
+        and from these when a result is written.
     """
 
     slide_id: str
@@ -267,6 +307,7 @@ class SlideResult:
     run: dict[str, Any]
     warnings: tuple[str, ...] = ()
     signature: Signature = field(default_factory=Signature, kw_only=True)
+    findings: tuple[Finding, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,7 @@ def _with_outlines(job: SlideJob, result: SlideResult, folder: Path) -> FieldRes
         result.run,
         result.warnings,
         signature=result.signature,
+        findings=result.findings,
         image=image,
         segmentation=outlines,
     )

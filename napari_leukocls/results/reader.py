@@ -15,6 +15,7 @@ from napari_leukocls.io.images import read_image
 from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.io.serialise import original_text
 from napari_leukocls.measurement.differential import unsigned
+from napari_leukocls.measurement.findings import measured, read_findings
 from napari_leukocls.measurement.fine import FINE_CLASS, PREDICTED_FINE, count_cells, fine_classes_of
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import even_out
@@ -88,8 +89,17 @@ def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldRes
     density = red_cell_density(pixels, labels, kinds[:, CELL_KINDS.index("red_cell")], glass)
     segmentation = Segmentation(labels, kinds, glass, scale, (), density, light)
     warnings = tuple(str(one) for one in run.pop("warnings", []))
-    state = unsigned(cells)
-    return FieldResult(cells, counts, run, warnings, signature=state, image=image, segmentation=segmentation)
+    state, findings = unsigned(cells), measured(read_findings(path))
+    return FieldResult(
+        cells,
+        counts,
+        run,
+        warnings,
+        signature=state,
+        findings=findings,
+        image=image,
+        segmentation=segmentation,
+    )
 
 
 def read_slide(folder: str | Path) -> SlideResult:
@@ -120,8 +130,8 @@ def read_slide(folder: str | Path) -> SlideResult:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise _damaged_run(path, error) from error
     warnings = tuple(str(one) for one in run.pop("warnings", []))
-    source = str(run.get("source", ""))
-    return SlideResult(slide_id, source, um, cells, counts, run, warnings, signature=unsigned(cells))
+    source, state, findings = str(run.get("source", "")), unsigned(cells), measured(read_findings(path))
+    return SlideResult(slide_id, source, um, cells, counts, run, warnings, signature=state, findings=findings)
 
 
 def read_outlines(folder: str | Path) -> tuple[np.ndarray | list[LabelReader], pd.DataFrame]:

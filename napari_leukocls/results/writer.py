@@ -15,6 +15,7 @@ from napari_leukocls.errors import OutputError
 from napari_leukocls.io.atomic import make_folder, replacing_folder
 from napari_leukocls.io.labels import LabelStore, write_pyramid
 from napari_leukocls.io.serialise import json_text, table_bytes
+from napari_leukocls.measurement.findings import write_findings
 from napari_leukocls.measurement.fine import as_counted
 from napari_leukocls.results.overlay import draw_overlay, overlay_png
 from napari_leukocls.results.report import render_report
@@ -165,6 +166,7 @@ def write_files(
         Each is called with the result and the folder, after all other files are written.
     """
     (folder / "counts.csv").write_bytes(table_bytes(result.counts))
+    write_findings(folder, result.findings, result.slide_id)
     if overlay is not None:
         (folder / "overlay.png").write_bytes(overlay_png(overlay))
     # A file name need not be valid text: what cannot be encoded becomes a question mark.

@@ -35,7 +35,7 @@ from napari_leukocls.types import FieldResult, Predictions, Scale, Segmentation,
 CLASSES = (
     "neutrophil eosinophil basophil lymphocyte monocyte immature_granulocyte erythroblast platelet".split()
 )
-FILES = {"cells.csv", "counts.csv", "labels.tif", "overlay.png", "report.html", "run.json"}
+FILES = {"cells.csv", "counts.csv", "findings.csv", "labels.tif", "overlay.png", "report.html", "run.json"}
 
 
 def smear(slide_id: str = "field 1", shape: tuple[int, int] = (480, 640), pitch: int = 60) -> FieldResult:
