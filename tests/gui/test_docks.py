@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acting import click, click_tile, control, menu, pick, pump, until, write
+from acting import click, click_tile, control, menu, pick, until, write
 from PIL import Image
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
     QAbstractSpinBox,
-    QApplication,
     QComboBox,
     QLineEdit,
-    QMessageBox,
     QSlider,
     QWidget,
 )
@@ -154,38 +151,6 @@ def test_bad_training_data_and_settings_are_said_in_one_line(
     write(window, "lr", "fast")
     click(window, "Start training")
     assert window.message.text().startswith("lr:")
-
-
-def test_closing_napari_over_a_training_asks(viewer: Any, dock: Opens) -> None:
-    from napari_leukocls.widgets.common.session import session_of
-
-    class Running:
-        """A training that never ends by itself."""
-
-        running = True
-        killed = False
-
-        def kill(self) -> None:
-            self.killed, self.running = True, False
-
-    dock("Train")
-    training = session_of(viewer).training = Running()
-    asked: list[str] = []
-
-    def answer() -> None:
-        box = QApplication.activeModalWidget()
-        if not isinstance(box, QMessageBox):
-            QTimer.singleShot(50, answer)
-            return
-        asked.append(box.text())
-        box.button(QMessageBox.StandardButton.No).click()
-
-    window = dock("Batch").window()
-    QTimer.singleShot(100, answer)
-    window.close()
-    pump(0.3)
-    assert asked and window.isVisible() and not training.killed
-    training.running = False
 
 
 def test_the_train_dock_offers_to_adapt_and_says_when_the_model_is_kept(

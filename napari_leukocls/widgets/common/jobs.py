@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from napari.qt.threading import create_worker
 from napari.utils import progress as activity
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QThreadPool, Signal
 
 from napari_leukocls.errors import Cancelled, LeukoclsError
 from napari_leukocls.progress import CancelToken, Progress, Steps
@@ -27,6 +28,10 @@ SETTLE_S = 1.5
 SHOW_EVERY_S = 0.15
 #: Steps of a bar in napari's activity dock.
 _PARTS = 1000
+#: Longest time that the end of the program waits for work in threads, ms.
+WAIT_AT_EXIT_MS = 120_000
+#: Tokens of the work that was given to threads and has not ended, whether its dock still wants the result or not.
+_at_work: list[CancelToken] = []
 
 
 class Clock:
@@ -158,6 +163,46 @@ def outcome(steps: Steps[T]) -> Steps[T | Failure]:
         return Failure(error)
 
 
+@atexit.register
+def end_all_work() -> None:
+    """Cancel all work in threads, and wait until the threads have ended.
+
+    Python calls it before it takes its objects apart: a thread that reports to an object that is gone ends the
+    process with "Aborted". With an event loop napari waits for its workers itself; a script may have none.
+    """
+    for token in tuple(_at_work):
+        token.cancel()
+    # Also where no token is left: a thread whose work has ended still has to report it.
+    QThreadPool.globalInstance().waitForDone(WAIT_AT_EXIT_MS)
+
+
+def in_thread(steps: Steps[T], token: CancelToken) -> Steps[T | Failure]:
+    """Run some work as `outcome` does, unless it was cancelled before its thread began, and note its end.
+
+    Parameters
+    ----------
+    steps : generator
+        The work.
+    token : CancelToken
+        Of the work.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    T or Failure
+    """
+    try:
+        token.check()
+        return (yield from outcome(steps))
+    except LeukoclsError as error:
+        return Failure(error)
+    finally:
+        _at_work[:] = [one for one in _at_work if one is not token]
+
+
 class Job(QObject):
     """One piece of work at a time, in a thread.
 
@@ -215,7 +260,8 @@ class Job(QObject):
         self._clock = Clock(weights or {"work": 1.0})
         if show_activity:
             self._bar = activity(total=_PARTS, desc=self._title)
-        worker = create_worker(outcome, make(token))
+        _at_work.append(token)
+        worker = create_worker(in_thread, make(token), token)
         worker.yielded.connect(lambda step: self._on_step(token, step))
         worker.returned.connect(lambda value: self._on_returned(token, value))
         worker.start()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtWidgets import QMessageBox, QWidget
+from qtpy.QtCore import QChildEvent, QEvent, QObject, QTimer
+from qtpy.QtWidgets import QDialog, QLabel, QMessageBox, QWidget
 
 from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
 from napari_leukocls.widgets.common.jobs import Job
@@ -159,7 +159,11 @@ class Dock:
 
 
 class CloseGuard(QObject):
-    """Asks before a window is closed while a training runs. It exists as long as its window.
+    """Asks once before a window is closed while a training runs, and ends the training only then.
+
+    napari may ask too, and a person who says no there wants the training as little ended as the window closed. So
+    this guard asks in the place of napari; where napari's question comes first (File > Exit), the guard adds the
+    training to it. It exists as long as its window.
 
     Parameters
     ----------
@@ -171,6 +175,11 @@ class CloseGuard(QObject):
         super().__init__(window)
         self._window = window
         self._session = session
+        self._agreed = False
+        self._again = QTimer(self)
+        self._again.setSingleShot(True)
+        # Closed by the program and not by the window's frame, napari does not ask.
+        self._again.timeout.connect(window.close)
         window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -186,21 +195,44 @@ class CloseGuard(QObject):
         bool
             Whether the event goes no further.
         """
+        kind = event.type()
         # PySide6 removes the Python attributes of an object before Qt stops sending it events.
         session: Session | None = getattr(self, "_session", None)
-        training = None if session is None else session.training
-        if event.type() != QEvent.Type.Close or session is None or training is None or not training.running:
+        if session is None or kind not in (QEvent.Type.Close, QEvent.Type.ChildPolished):
             return False
-        buttons = QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No
-        answer = QMessageBox.question(
-            self._window, Train.CLOSE_TITLE, Train.CLOSE_TEXT, buttons, QMessageBox.StandardButton.No
-        )
-        if answer != QMessageBox.StandardButton.Yes:
+        training = session.training
+        if training is None or not training.running:
+            return False
+        if kind == QEvent.Type.ChildPolished:
+            self._add_to_question(cast("QChildEvent", event).child())
+            return False
+        if not self._agreed:
             event.ignore()
+            self._agreed = self._ask()
+            if self._agreed:
+                self._again.start()
             return True
         training.kill()
         session.training = None
         return False
+
+    def _ask(self) -> bool:
+        buttons = QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No
+        answer = QMessageBox.question(
+            self._window, Train.CLOSE_TITLE, Train.CLOSE_TEXT, buttons, QMessageBox.StandardButton.No
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def _add_to_question(self, child: QObject) -> None:
+        """State the training in napari's own question, whose answer is then the answer to both."""
+        if type(child).__name__ != "ConfirmCloseDialog" or not isinstance(child, QDialog):
+            return
+        for text in child.findChildren(QLabel):
+            text.setText(f"{text.text()}\n\n{Train.CLOSE_TITLE}. {Train.CLOSE_TEXT}")
+        child.accepted.connect(self._on_agreed)
+
+    def _on_agreed(self) -> None:
+        self._agreed = True
 
 
 def guard(widget: QWidget, session: Session) -> None:
