@@ -43,6 +43,7 @@ SHARES = {
     "boxes": 0.25,
     "pbc": 0.2,
     "synthetic": 0.25,
+    "heaps": 0.3,
     "bcisc": 0.3,
     "krd": 0.1,
 }
@@ -78,7 +79,8 @@ def read_sets(folders: list[Path], only: set[str] | None = None) -> dict[str, li
         else:
             for image in sorted(folder.glob("*.webp")):
                 if not image.name.startswith("heldout"):
-                    found.setdefault("synthetic", []).append((image, image.with_suffix(".npz")))
+                    name = "heaps" if image.name.startswith("heaps") else "synthetic"
+                    found.setdefault(name, []).append((image, image.with_suffix(".npz")))
     return {name: pairs for name, pairs in found.items() if only is None or name in only}
 
 
