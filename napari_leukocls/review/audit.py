@@ -17,7 +17,16 @@ from napari_leukocls.errors import ArgumentError
 from napari_leukocls.io.atomic import atomic_write
 from napari_leukocls.io.serialise import safe_text
 from napari_leukocls.review.log import ORIGIN, Head, chained, read_anchor
-from napari_leukocls.review.schema import analyses, audit, audit_head, cells, corrections, readings, sign_offs
+from napari_leukocls.review.schema import (
+    analyses,
+    audit,
+    audit_head,
+    cells,
+    corrections,
+    proficiency_answers,
+    readings,
+    sign_offs,
+)
 from napari_leukocls.review.slides import cells_digest
 from napari_leukocls.review.text import canonical
 
@@ -232,6 +241,7 @@ class Replay:
         self._stands: dict[tuple[int, int], tuple[int, int | None]] = {}
         self._read: list[tuple[Any, ...]] = []
         self._signed: list[tuple[Any, ...]] = []
+        self._learnt: list[tuple[Any, ...]] = []
 
     def take(self, seq: int, text: str) -> list[str]:
         """Add the next entry.
@@ -267,6 +277,8 @@ class Replay:
             self._stands[entry["analysis"], entry["cell_id"]] = (entry["revision"], entry["stands"])
         elif action == "read":
             self._read.append((entry["session"], entry["cell_id"], entry["to_class"], at))
+        elif action == "proficiency_answer":
+            self._learnt.append((entry["round"], entry["place"], entry["to_class"], at))
         elif action == "sign_off":
             self._signed.append((entry["analysis"], actor, at, entry["n_counted"], entry["state"]))
 
@@ -345,6 +357,9 @@ class Replay:
             faults.append("the second reads are not those of the log.")
         if signed != self._signed:
             faults.append("the signatures are not those of the log.")
+        answers = sa.select(proficiency_answers).order_by(proficiency_answers.c.id)
+        if [tuple(row)[1:] for row in connection.execute(answers)] != self._learnt:
+            faults.append("the answers of proficiency rounds are not those of the log.")
         return faults
 
 

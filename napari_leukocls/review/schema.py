@@ -24,9 +24,9 @@ from sqlalchemy import (
 )
 
 #: The newest migration, which makes these tables.
-HEAD = "0002"
+HEAD = "0003"
 #: Triggers refuse any change or deletion in these tables.
-APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs")
+APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs", "proficiency_answers")
 #: Columns of the box around a cell, half-open, pixels.
 BOX = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")
 metadata = MetaData()
@@ -153,6 +153,30 @@ sign_offs = Table(
     Column("at", String(32), nullable=False),
     Column("n_counted", Integer, nullable=False),
     Column("state", String(64), nullable=False),  # digest of the classes that were signed
+)
+
+proficiency_rounds = Table(
+    "proficiency_rounds",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("learner", Text, nullable=False, index=True),
+    Column("name", Text, nullable=False),  # of the slides
+    Column("reference_by", Text, nullable=False),  # who signed them
+    Column("depth", String(16), nullable=False),
+    Column("required", Double),  # the agreement that the laboratory wants, 0-1
+    Column("questions", Text, nullable=False),  # JSON: [slide, analysis, cell_id, class] in the order asked
+    Column("started_at", String(32), nullable=False),
+    Column("finished_at", String(32)),
+)
+
+proficiency_answers = Table(
+    "proficiency_answers",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("round", Integer, ForeignKey("proficiency_rounds.id"), nullable=False, index=True),
+    Column("place", Integer, nullable=False),  # of the cell in the round, from 0
+    Column("class", Text, nullable=False),
+    Column("at", String(32), nullable=False),
 )
 
 audit = Table(

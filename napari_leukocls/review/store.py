@@ -554,6 +554,18 @@ class ReviewStore:
     # shared steps
 
     @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction for a part that keeps its own tables in the store, as proficiency rounds do.
+
+        Yields
+        ------
+        Connection
+            What is written is on the disk when the block has ended, and the end of the log is noted.
+        """
+        with self._write() as connection:
+            yield connection
+
+    @contextmanager
     def _write(self) -> Iterator[Connection]:
         with self.database.write() as connection:
             yield connection
