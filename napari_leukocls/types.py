@@ -188,6 +188,8 @@ class Signature:
         Cohen's kappa of the two readers; None where there is none.
     left_out : mapping of str to int
         Cells that wait for review and are not counted, by the class that the classifier gave.
+    lifted : str
+        Who changed what after the last signature, which is not valid any more; "" if nobody did.
     """
 
     state: Literal["unreviewed", "provisional", "signed"] = "unreviewed"
@@ -197,6 +199,7 @@ class Signature:
     second_reader: str = ""
     kappa: float | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    lifted: str = ""
 
     @property
     def is_signed(self) -> bool:
@@ -220,7 +223,8 @@ class Signature:
             parts[0] += f"; second read by {self.second_reader}{kappa}"
         if self.left_out or not self.is_signed:
             parts.append(self._left_out_words())
-        return ": ".join(parts)
+        text = ": ".join(parts)
+        return f"{text}; {self.lifted}" if self.lifted else text
 
     def _left_out_words(self) -> str:
         n = sum(self.left_out.values())

@@ -13,14 +13,27 @@ Examples
 from __future__ import annotations
 
 from napari_leukocls.errors import ReviewConflict, ReviewError
+from napari_leukocls.review.case import Case, CaseRead
 from napari_leukocls.review.crops import CropTable, StoredCrop
-from napari_leukocls.review.records import Agreement, Correction, ReviewProgress, SignOff, SlideRecord
+from napari_leukocls.review.records import (
+    Agreement,
+    CaseRecord,
+    Correction,
+    Lift,
+    ReviewProgress,
+    SignOff,
+    SlideRecord,
+)
 from napari_leukocls.review.store import ReviewStore, SecondRead, open_store
 
 __all__ = [
     "Agreement",
+    "Case",
+    "CaseRead",
+    "CaseRecord",
     "Correction",
     "CropTable",
+    "Lift",
     "ReviewConflict",
     "ReviewError",
     "ReviewProgress",

@@ -23,6 +23,7 @@ from napari_leukocls.review.schema import (
     audit_head,
     cells,
     corrections,
+    lifts,
     proficiency_answers,
     readings,
     sign_offs,
@@ -242,6 +243,7 @@ class Replay:
         self._read: list[tuple[Any, ...]] = []
         self._signed: list[tuple[Any, ...]] = []
         self._learnt: list[tuple[Any, ...]] = []
+        self._lifted: list[tuple[Any, ...]] = []
 
     def take(self, seq: int, text: str) -> list[str]:
         """Add the next entry.
@@ -280,7 +282,11 @@ class Replay:
         elif action == "proficiency_answer":
             self._learnt.append((entry["round"], entry["place"], entry["to_class"], at))
         elif action == "sign_off":
-            self._signed.append((entry["analysis"], actor, at, entry["n_counted"], entry["state"]))
+            # Before cases, an entry had neither.
+            more = (entry.get("case_id"), entry.get("covers"))
+            self._signed.append((entry["analysis"], actor, at, entry["n_counted"], entry["state"], *more))
+        elif action == "lift":
+            self._lifted.append((entry["sign_off"], actor, at, entry["what"]))
 
     def compare(self, connection: Connection) -> list[str]:
         """Compare the tables with the entries.
@@ -352,6 +358,7 @@ class Replay:
     def _compare_rest(self, connection: Connection) -> list[str]:
         read = [tuple(row)[1:] for row in connection.execute(sa.select(readings).order_by(readings.c.id))]
         signed = [tuple(row)[1:] for row in connection.execute(_signatures())]
+        lifted = [tuple(row)[1:] for row in connection.execute(sa.select(lifts).order_by(lifts.c.id))]
         faults = []
         if read != self._read:
             faults.append("the second reads are not those of the log.")
@@ -360,6 +367,8 @@ class Replay:
         answers = sa.select(proficiency_answers).order_by(proficiency_answers.c.id)
         if [tuple(row)[1:] for row in connection.execute(answers)] != self._learnt:
             faults.append("the answers of proficiency rounds are not those of the log.")
+        if lifted != self._lifted:
+            faults.append("the lifted signatures are not those of the log.")
         return faults
 
 

@@ -485,16 +485,15 @@ def as_correction(slide: str, row: Row[Any], predicted: str) -> Correction:
     )
 
 
-def undo(connection: Connection, slide: str, analysis: int, reviewer: str, at: str) -> Correction | None:
+def undo(connection: Connection, fields: dict[int, str], reviewer: str, at: str) -> Correction | None:
     """Undo the reviewer's last correction that is in force.
 
     Parameters
     ----------
     connection : Connection
         Of `Database.write`.
-    slide : str
-        Key.
-    analysis : int
+    fields : dict of int to str
+        Keys of slides by their analysis.
     reviewer : str
     at : str
         UTC, ISO 8601.
@@ -509,11 +508,11 @@ def undo(connection: Connection, slide: str, analysis: int, reviewer: str, at: s
     ReviewConflict
         If another person has changed the cell since.
     """
-    done = _undoable(connection, analysis, reviewer)
+    done = [row for analysis in fields for row in _undoable(connection, analysis, reviewer)]
     if not done:
         return None
-    last = done[-1]
-    cell = cell_row(connection, analysis, last.cell_id)
+    last = max(done, key=lambda row: int(row.id))
+    slide, cell = fields[last.analysis], cell_row(connection, last.analysis, last.cell_id)
     _refuse_if_changed(connection, slide, cell, last.id, reviewer, "undone")
     earlier = None if last.before is None else _row(connection, last.before)
     to_class = earlier.to_class if earlier is not None else ""
@@ -521,16 +520,15 @@ def undo(connection: Connection, slide: str, analysis: int, reviewer: str, at: s
     return record(connection, slide, cell, change, in_force=last.before)
 
 
-def redo(connection: Connection, slide: str, analysis: int, reviewer: str, at: str) -> Correction | None:
+def redo(connection: Connection, fields: dict[int, str], reviewer: str, at: str) -> Correction | None:
     """Redo what the reviewer undid last, unless another correction followed.
 
     Parameters
     ----------
     connection : Connection
         Of `Database.write`.
-    slide : str
-        Key.
-    analysis : int
+    fields : dict of int to str
+        Keys of slides by their analysis.
     reviewer : str
     at : str
         UTC, ISO 8601.
@@ -545,36 +543,32 @@ def redo(connection: Connection, slide: str, analysis: int, reviewer: str, at: s
     ReviewConflict
         If another person has changed the cell since.
     """
-    undone = _redoable(connection, analysis, reviewer)
+    undone = _redoable(connection, list(fields), reviewer)
     if not undone:
         return None
     last = undone[-1]
-    cell = cell_row(connection, analysis, last.cell_id)
+    slide, cell = fields[last.analysis], cell_row(connection, last.analysis, last.cell_id)
     _refuse_if_changed(connection, slide, cell, last.before, reviewer, "redone")
     change = Change("redo", class_of(connection, cell), last.to_class, reviewer, last.reason, at, last.id)
     return record(connection, slide, cell, change, in_force=last.id)
 
 
 def _undoable(connection: Connection, analysis: int, reviewer: str) -> list[Row[Any]]:
-    """The reviewer's corrections that can be undone, the newest at the end.
-
-    Corrections of an earlier analysis of the slide are among them.
-    """
-    mine = [
+    """The reviewer's corrections that can be undone. Those of an earlier analysis of the slide are among them."""
+    return [
         row
         for stack in undo_stacks(connection, analysis).values()
         for row in stack
         if row.reviewer == reviewer
     ]
-    return sorted(mine, key=lambda row: int(row.id))
 
 
-def _redoable(connection: Connection, analysis: int, reviewer: str) -> list[Row[Any]]:
+def _redoable(connection: Connection, analyses: list[int], reviewer: str) -> list[Row[Any]]:
     """The reviewer's corrections that can be redone, the last undone one at the end."""
     rows = connection.execute(
         sa.select(corrections)
         .where(
-            corrections.c.analysis == analysis,
+            corrections.c.analysis.in_(analyses),
             corrections.c.reviewer == reviewer,
             corrections.c.action.in_(("correct", "carry", "undo", "redo")),
         )

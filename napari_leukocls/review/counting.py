@@ -1,18 +1,17 @@
-"""Which cells count, how far a review is, signatures, and corrections filled into a table of cells."""
+"""Which cells count, how far a review is, and corrections filled into a table of cells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from napari_leukocls.errors import ArgumentError, ReviewError
-from napari_leukocls.review import log
-from napari_leukocls.review.records import Correction, ReviewProgress, SignOff
-from napari_leukocls.review.schema import BOX, cells, corrections, sign_offs, slides
+from napari_leukocls.errors import ReviewError
+from napari_leukocls.review.records import Correction, ReviewProgress
+from napari_leukocls.review.schema import BOX, cells, corrections
 from napari_leukocls.review.text import canonical, sha256
 from napari_leukocls.scheme import Scheme
 
@@ -21,38 +20,8 @@ if TYPE_CHECKING:
 
 #: Kinds of class that a person counts; red cells and platelets are not reviewed one by one.
 _COUNTED_KINDS = ("leukocyte", "nucleated", "other")
-#: The largest goal.
-MAX_GOAL = 100_000
 #: Columns of a table of cells that corrections change or use.
 _TEXTS = ("class", "corrected_class", "reviewer", "review_reason", "predicted_class")
-
-
-def set_goal(connection: Connection, slide: Any, goal: int | None, actor: str, at: str) -> None:
-    """Set how many leukocytes are counted.
-
-    Parameters
-    ----------
-    connection : Connection
-        Of `Database.write`.
-    slide : Row
-    goal : int or None
-        None for all.
-    actor : str
-        Who sets it; may be "".
-    at : str
-        UTC, ISO 8601.
-
-    Raises
-    ------
-    ArgumentError
-        If it is not 1 to `MAX_GOAL`.
-    """
-    if goal is not None and not 1 <= goal <= MAX_GOAL:
-        raise ArgumentError(
-            f"a counting goal is 1 to {MAX_GOAL} leukocytes, not {goal}; 100, 200 or 400 are usual."
-        )
-    connection.execute(slides.update().where(slides.c.id == slide.id).values(goal=goal))
-    log.append(connection, actor, "goal", at, slide=slide.key, goal=goal)
 
 
 def state(connection: Connection, analysis: int, scheme: Scheme) -> list[Any]:
@@ -69,13 +38,14 @@ def state(connection: Connection, analysis: int, scheme: Scheme) -> list[Any]:
     Returns
     -------
     list of Row
-        ``cell_id, predicted_class, probability, needs_review, corrected, reviewer``; the last two are None if
-        the cell was not corrected.
+        ``analysis, cell_id, predicted_class, probability, needs_review, corrected, reviewer``; the last two are
+        None if the cell was not corrected.
     """
     plain = [entry.name for entry in scheme if entry.kind not in _COUNTED_KINDS]
     return list(
         connection.execute(
             sa.select(
+                cells.c.analysis,
                 cells.c.cell_id,
                 cells.c.predicted_class,
                 cells.c.probability,
@@ -95,9 +65,34 @@ def state(connection: Connection, analysis: int, scheme: Scheme) -> list[Any]:
     )
 
 
-def _is_open(row: Any) -> bool:
-    """Whether a cell needs review and nobody has corrected it."""
+def is_open(row: Any) -> bool:
+    """Whether a cell needs review and nobody has corrected it.
+
+    Parameters
+    ----------
+    row : Row
+        Of `state`.
+
+    Returns
+    -------
+    bool
+    """
     return bool(row.needs_review) and row.corrected is None
+
+
+def class_now(row: Any) -> str:
+    """The class that is in force for a cell: the corrected one, or the predicted one.
+
+    Parameters
+    ----------
+    row : Row
+        Of `state`.
+
+    Returns
+    -------
+    str
+    """
+    return str(row.corrected or row.predicted_class)
 
 
 def counted(rows: list[Any], scheme: Scheme, goal: int | None) -> list[Any]:
@@ -122,9 +117,9 @@ def counted(rows: list[Any], scheme: Scheme, goal: int | None) -> list[Any]:
     found = []
     leukocytes = 0
     for row in rows:
-        name = row.corrected or row.predicted_class
+        name = class_now(row)
         entry = scheme[name] if name in scheme else None
-        if entry is not None and entry.kind not in _COUNTED_KINDS and not _is_open(row):
+        if entry is not None and entry.kind not in _COUNTED_KINDS and not is_open(row):
             continue
         found.append(row)
         leukocytes += entry is not None and entry.counted_in_differential
@@ -149,13 +144,13 @@ def progress(rows: list[Any], scheme: Scheme, goal: int | None) -> ReviewProgres
     ReviewProgress
     """
     mine = counted(rows, scheme, goal)
-    is_open = [_is_open(row) for row in mine]
-    names = [row.corrected or row.predicted_class for row in mine]
+    waiting = [is_open(row) for row in mine]
+    names = [class_now(row) for row in mine]
     leukocytes = sum(
         not waits and name in scheme and scheme[name].counted_in_differential
-        for waits, name in zip(is_open, names, strict=True)
+        for waits, name in zip(waiting, names, strict=True)
     )
-    to_review = sum(is_open)
+    to_review = sum(waiting)
     return ReviewProgress(
         goal=goal,
         counted=len(mine),
@@ -166,7 +161,7 @@ def progress(rows: list[Any], scheme: Scheme, goal: int | None) -> ReviewProgres
     )
 
 
-def offered(rows: list[Any], scheme: Scheme, goal: int | None) -> list[int]:
+def offered(rows: list[Any], scheme: Scheme, goal: int | None) -> list[Any]:
     """The cells to review next, least certain first.
 
     Parameters
@@ -179,92 +174,15 @@ def offered(rows: list[Any], scheme: Scheme, goal: int | None) -> list[int]:
 
     Returns
     -------
-    list of int
-        Ids; empty once the goal is reached.
+    list of Row
+        Empty once the goal is reached.
     """
-    waiting = [row for row in counted(rows, scheme, goal) if _is_open(row)]
-    return [row.cell_id for row in sorted(waiting, key=lambda row: (row.probability or 0.0, row.cell_id))]
+    waiting = [row for row in counted(rows, scheme, goal) if is_open(row)]
+    return sorted(waiting, key=lambda row: (row.probability or 0.0, row.analysis, row.cell_id))
 
 
-def sign_off(
-    connection: Connection, slide: Any, analysis: int, scheme: Scheme, reviewer: str, at: str
-) -> SignOff:
-    """Sign the current classes of the counted cells.
-
-    Parameters
-    ----------
-    connection : Connection
-        Of `Database.write`.
-    slide : Row
-    analysis : int
-    scheme : Scheme
-    reviewer : str
-    at : str
-        UTC, ISO 8601.
-
-    Returns
-    -------
-    SignOff
-
-    Raises
-    ------
-    ReviewError
-        If a counted cell needs review.
-    """
-    rows = state(connection, analysis, scheme)
-    mine = counted(rows, scheme, slide.goal)
-    waiting = [row.cell_id for row in mine if _is_open(row)]
-    if waiting:
-        some = ", ".join(map(str, waiting[:5])) + (", ..." if len(waiting) > 5 else "")
-        raise ReviewError(
-            f"{len(waiting)} counted cell{'s' if len(waiting) > 1 else ''} of {slide.slide_id} "
-            f"need{'' if len(waiting) > 1 else 's'} review (cell {some}): give each a class, 'artefact' or "
-            "'not_classed', then sign."
-        )
-    digest = state_digest(rows)
-    connection.execute(
-        sign_offs.insert().values(
-            analysis=analysis, reviewer=reviewer, at=at, n_counted=len(mine), state=digest
-        )
-    )
-    log.append(
-        connection,
-        reviewer,
-        "sign_off",
-        at,
-        slide=slide.key,
-        analysis=analysis,
-        n_counted=len(mine),
-        state=digest,
-        goal=slide.goal,
-    )
-    return SignOff(slide.key, reviewer, at, len(mine))
-
-
-def signed(connection: Connection, slide: Any, analysis: int, scheme: Scheme) -> SignOff | None:
-    """The last signature, if no signed class has changed since.
-
-    Parameters
-    ----------
-    connection : Connection
-    slide : Row
-    analysis : int
-    scheme : Scheme
-
-    Returns
-    -------
-    SignOff or None
-    """
-    row = connection.execute(
-        sa.select(sign_offs).where(sign_offs.c.analysis == analysis).order_by(sign_offs.c.id.desc()).limit(1)
-    ).first()
-    if row is None or row.state != state_digest(state(connection, analysis, scheme)):
-        return None
-    return SignOff(slide.key, row.reviewer, row.at, row.n_counted)
-
-
-def state_digest(rows: list[Any]) -> str:
-    """A hash of the current classes.
+def classes_digest(rows: list[Any]) -> str:
+    """A hash of the current classes of one image, as signatures had it before there were cases.
 
     Parameters
     ----------
@@ -276,7 +194,27 @@ def state_digest(rows: list[Any]) -> str:
     str
         SHA-256.
     """
-    return sha256(canonical([[row.cell_id, row.corrected or row.predicted_class] for row in rows]))
+    return sha256(canonical([[row.cell_id, class_now(row)] for row in rows]))
+
+
+def in_count(cells: pd.DataFrame, counted_ids: Collection[int], scheme: Scheme) -> np.ndarray:
+    """Which cells of a table are in a count up to a goal: those that are counted, and all red cells and platelets.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+    counted_ids : collection of int
+        The counted cells.
+    scheme : Scheme
+
+    Returns
+    -------
+    numpy.ndarray, (N,), bool
+    """
+    plain = [entry.name for entry in scheme if entry.kind not in _COUNTED_KINDS]
+    array: np.ndarray = (cells["class"].isin(plain) | cells["cell_id"].isin(list(counted_ids))).to_numpy()
+    return array
 
 
 def fill(

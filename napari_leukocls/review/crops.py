@@ -26,7 +26,7 @@ from napari_leukocls.io.atomic import atomic_bytes, make_folder
 from napari_leukocls.io.serialise import write_table
 from napari_leukocls.models.card import CropRule, read_card
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.review import counting
+from napari_leukocls.review import cases, counting, schema, signing
 from napari_leukocls.review.schema import analyses, cells, corrections, crops, slides
 from napari_leukocls.review.slides import model_of
 from napari_leukocls.scheme import Scheme
@@ -220,15 +220,15 @@ def _corrected(connection: Connection, reviewers: Collection[str] | None) -> lis
 def _signed(connection: Connection, scheme: Scheme) -> list[dict[str, Any]]:
     """The counted cells of signed slides that were not corrected: a person has accepted their class."""
     found: list[dict[str, Any]] = []
-    for slide in connection.execute(sa.select(slides).where(slides.c.current_analysis.is_not(None))):
-        analysis = slide.current_analysis
-        if counting.signed(connection, slide, analysis, scheme) is None:
+    for case in connection.execute(sa.select(schema.cases)).all():
+        if signing.signed(connection, case, scheme) is None:
             continue
-        rows = counting.counted(counting.state(connection, analysis, scheme), scheme, slide.goal)
-        mine = {row.cell_id for row in rows if row.corrected is None}
-        query = sa.select(*_columns()).select_from(_joined()).where(cells.c.analysis == analysis)
-        for row in connection.execute(query):
-            if row.cell_id in mine:
+        rows = counting.counted(cases.state(connection, case, scheme), scheme, case.goal)
+        mine = {(row.analysis, row.cell_id) for row in rows if row.corrected is None}
+        numbers = list(cases.keys_of(connection, case))
+        query = sa.select(*_columns(), cells.c.analysis).select_from(_joined())
+        for row in connection.execute(query.where(cells.c.analysis.in_(numbers))):
+            if (row.analysis, row.cell_id) in mine:
                 found.append({**row._mapping, "class_name": row.predicted_class, "reviewer": ""})
     return found
 

@@ -80,6 +80,33 @@ class SlideRecord:
 
 
 @dataclass(frozen=True)
+class CaseRecord:
+    """A case: the fields that make one count.
+
+    Attributes
+    ----------
+    key : str
+    name : str
+        Of the slide.
+    identifier : str
+        Of the sample, not of the patient; may be "".
+    goal : int or None
+        Leukocytes to count; None for all.
+    added_at : str
+        UTC, ISO 8601.
+    fields : tuple of str
+        Keys of the slides (images) of the case, in the order in which they are counted.
+    """
+
+    key: str
+    name: str
+    identifier: str
+    goal: int | None
+    added_at: str
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ReviewProgress:
     """How far the review of a slide is.
 
@@ -113,7 +140,7 @@ class SignOff:
 
     Attributes
     ----------
-    slide : str
+    case : str
         Key.
     reviewer : str
     at : str
@@ -122,10 +149,39 @@ class SignOff:
         Cells whose classes were signed.
     """
 
-    slide: str
+    case: str
     reviewer: str
     at: str
     n_counted: int
+
+
+@dataclass(frozen=True)
+class Lift:
+    """Why a signature is not valid any more.
+
+    Attributes
+    ----------
+    signed_by, signed_at : str
+        The signature.
+    by : str
+        Who changed what was signed; "" for the program.
+    at : str
+        UTC, ISO 8601; "" if it is not known.
+    what : str
+        What was changed.
+    """
+
+    signed_by: str
+    signed_at: str
+    by: str
+    at: str
+    what: str
+
+    def words(self) -> str:
+        """Describe it in one line."""
+        who = f" by {self.by}" if self.by else ""
+        when = f" on {self.at[:10]}" if self.at else ""
+        return f"signature of {self.signed_by} lifted{who}{when}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -145,7 +201,7 @@ class Agreement:
     table : pandas.DataFrame
         Counts; rows: classes of the first reader, columns: of the second.
     disagreements : pandas.DataFrame
-        ``cell_id, first, second``.
+        ``cell_id, first, second, slide``; the last is the key of the cell's image.
     """
 
     first: str

@@ -1,7 +1,7 @@
 """The tables of the review store.
 
-Rows of ``corrections``, ``readings``, ``sign_offs`` and ``audit`` are only ever added. The correction that is in
-force is kept with the cell (``cells.in_force``); it also follows from the log.
+Rows of ``corrections``, ``readings``, ``sign_offs``, ``lifts`` and ``audit`` are only ever added. The correction
+that is in force is kept with the cell (``cells.in_force``); it also follows from the log.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sqlalchemy import (
 )
 
 #: The newest migration, which makes these tables.
-HEAD = "0003"
+HEAD = "0004"
 #: Triggers refuse any change or deletion in these tables.
-APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs", "proficiency_answers")
+APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs", "proficiency_answers", "lifts")
 #: Columns of the box around a cell, half-open, pixels.
 BOX = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")
 metadata = MetaData()
@@ -44,7 +44,25 @@ slides = Table(
     Column("width", Integer, nullable=False),
     Column("added_at", String(32), nullable=False),
     Column("current_analysis", Integer),  # analyses.id
+)
+
+cases = Table(
+    "cases",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(32), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("identifier", Text, nullable=False),  # of the sample, not of the patient; may be empty
     Column("goal", Integer),  # leukocytes to count; NULL for all
+    Column("added_at", String(32), nullable=False),
+)
+
+case_fields = Table(
+    "case_fields",
+    metadata,
+    Column("slide", Integer, ForeignKey("slides.id"), primary_key=True, autoincrement=False),
+    Column("case_id", Integer, ForeignKey("cases.id"), nullable=False, index=True),
+    Column("position", Integer, nullable=False),  # the order in which the fields are counted
 )
 
 analyses = Table(
@@ -66,6 +84,7 @@ analyses = Table(
     Column("settings", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("added_at", String(32), nullable=False),
+    Column("labels_sha256", String(64)),  # of the outlines; no value in analyses stored before revision 0004
     UniqueConstraint("slide", "digest", name="analyses_once"),
 )
 
@@ -152,7 +171,19 @@ sign_offs = Table(
     Column("reviewer", Text, nullable=False),
     Column("at", String(32), nullable=False),
     Column("n_counted", Integer, nullable=False),
-    Column("state", String(64), nullable=False),  # digest of the classes that were signed
+    Column("state", String(64), nullable=False),  # digest of what was signed
+    Column("case_id", Integer),  # cases.id; NULL before revision 0004
+    Column("covers", Text),  # JSON: the parts of what was signed; NULL before revision 0004: classes alone
+)
+
+lifts = Table(
+    "lifts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sign_off", Integer, ForeignKey("sign_offs.id"), nullable=False, index=True),
+    Column("actor", Text, nullable=False),  # who changed what was signed; "" for the program
+    Column("at", String(32), nullable=False),
+    Column("what", Text, nullable=False),
 )
 
 proficiency_rounds = Table(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import ReviewError
-from napari_leukocls.review import counting, log
+from napari_leukocls.review import cases, counting, log
 from napari_leukocls.review.records import Agreement
 from napari_leukocls.review.schema import corrections, readings, sessions
 from napari_leukocls.review.text import canonical
@@ -115,7 +115,7 @@ def open_session(connection: Connection, session: int) -> Any:
 
 
 def answers(connection: Connection, session: int) -> dict[int, str]:
-    """The classes that a reader gave; of two for one cell the later one counts.
+    """The classes that a reader gave; of two for one cell the later one counts, and "" takes a class back.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def answers(connection: Connection, session: int) -> dict[int, str]:
         .where(readings.c.session == session)
         .order_by(readings.c.id)
     )
-    return {row[0]: row[1] for row in rows}
+    return {cell_id: name for cell_id, name in {row[0]: row[1] for row in rows}.items() if name}
 
 
 def finished(connection: Connection, analysis: int, reader: str | None) -> Any:
@@ -163,28 +163,70 @@ def finished(connection: Connection, analysis: int, reader: str | None) -> Any:
     return row
 
 
-def agreement(connection: Connection, analysis: int, session: Any, scheme: Scheme) -> Agreement:
-    """Compare a second read with the current classes.
+def agreement(connection: Connection, read: list[tuple[str, int, Any]], scheme: Scheme) -> Agreement:
+    """Compare the second reads of one or more fields with the current classes.
 
     Parameters
     ----------
     connection : Connection
-    analysis : int
-    session : Row
+    read : list of tuple
+        Key of the field, its analysis, and the row of the second read; all by one reader.
     scheme : Scheme
 
     Returns
     -------
     Agreement
     """
-    second = answers(connection, session.id)
-    rows = {row.cell_id: row for row in counting.state(connection, analysis, scheme)}
-    ids = [cell_id for cell_id in second if cell_id in rows]
-    first = [rows[cell_id].corrected or rows[cell_id].predicted_class for cell_id in ids]
-    people = sorted({rows[cell_id].reviewer for cell_id in ids if rows[cell_id].reviewer})
-    return compare(
-        ids, first, [second[cell_id] for cell_id in ids], ", ".join(people) or MODEL, session.reader
-    )
+    ids: list[int] = []
+    slides: list[str] = []
+    first: list[str] = []
+    second: list[str] = []
+    people: set[str] = set()
+    for slide, analysis, session in read:
+        given = answers(connection, session.id)
+        rows = {row.cell_id: row for row in counting.state(connection, analysis, scheme)}
+        both = [cell_id for cell_id in given if cell_id in rows]
+        ids += both
+        slides += [slide] * len(both)
+        first += [counting.class_now(rows[cell_id]) for cell_id in both]
+        second += [given[cell_id] for cell_id in both]
+        people |= {rows[cell_id].reviewer for cell_id in both if rows[cell_id].reviewer}
+    return compare(ids, first, second, ", ".join(sorted(people)) or MODEL, read[0][2].reader, slides)
+
+
+def case_agreement(connection: Connection, case: Any, reader: str | None, scheme: Scheme) -> Agreement:
+    """Compare the last finished second read of a case with the current classes.
+
+    Parameters
+    ----------
+    connection : Connection
+    case : Row
+    reader : str or None
+        None for any reader.
+    scheme : Scheme
+
+    Returns
+    -------
+    Agreement
+
+    Raises
+    ------
+    ReviewError
+        If there is none, or a field of the case was not read.
+    """
+    rows = counting.counted(cases.state(connection, case, scheme), scheme, case.goal)
+    fields = cases.keys_of(connection, case)
+    if reader is None:
+        query = sa.select(sessions).where(
+            sessions.c.analysis.in_(list(fields)), sessions.c.finished_at.is_not(None)
+        )
+        newest = connection.execute(query.order_by(sessions.c.id.desc()).limit(1)).first()
+        reader = None if newest is None else newest.reader
+    needed = [number for number in fields if any(row.analysis == number for row in rows)]
+    read = [(fields[number], number, finished(connection, number, reader)) for number in needed]
+    if not read:
+        raise ReviewError(f"{case.name} has no cell to read.")
+    return agreement(connection, read, scheme)
 
 
 def kappa_of(table: np.ndarray) -> tuple[float, float]:
@@ -216,7 +258,14 @@ def kappa_of(table: np.ndarray) -> tuple[float, float]:
     return float(kappa), float(total / (n * (1 - expected) ** 2))
 
 
-def compare(ids: list[int], first: list[str], second: list[str], one: str, other: str) -> Agreement:
+def compare(
+    ids: list[int],
+    first: list[str],
+    second: list[str],
+    one: str,
+    other: str,
+    slides: list[str] | None = None,
+) -> Agreement:
     """Cohen's kappa of two readers [1]_, with its 95 % interval [2]_.
 
     Parameters
@@ -226,6 +275,8 @@ def compare(ids: list[int], first: list[str], second: list[str], one: str, other
         The classes that each reader gave, in the order of `ids`.
     one, other : str
         Names of the readers.
+    slides : list of str, optional
+        Keys of the images of the cells.
 
     Returns
     -------
@@ -248,11 +299,8 @@ def compare(ids: list[int], first: list[str], second: list[str], one: str, other
         if variance > 1e-12:
             reach = NORMAL_975 * float(np.sqrt(variance))
             low, high = max(-1.0, kappa - reach), min(1.0, kappa + reach)
-    unlike = [
-        (cell_id, mine, theirs)
-        for cell_id, mine, theirs in zip(ids, first, second, strict=True)
-        if mine != theirs
-    ]
+    every = zip(ids, first, second, slides or [""] * len(ids), strict=True)
+    unlike = [row for row in every if row[1] != row[2]]
     return Agreement(
         first=one,
         second=other,
@@ -262,7 +310,7 @@ def compare(ids: list[int], first: list[str], second: list[str], one: str, other
         low=low,
         high=high,
         table=pd.DataFrame(table, index=names, columns=names),
-        disagreements=pd.DataFrame(unlike, columns=["cell_id", "first", "second"]),
+        disagreements=pd.DataFrame(unlike, columns=["cell_id", "first", "second", "slide"]),
     )
 
 
@@ -309,17 +357,16 @@ def answer(
 
 
 def finish(
-    connection: Connection, session: int, slide: str, reader: str, at: str, scheme: Scheme
+    connection: Connection, read: list[tuple[str, int, Any]], reader: str, at: str, scheme: Scheme
 ) -> Agreement:
-    """Finish a second read, and compare it with the current classes.
+    """Finish a second read of one or more fields, and compare it with the current classes.
 
     Parameters
     ----------
     connection : Connection
         Of `Database.write`.
-    session : int
-    slide : str
-        Key.
+    read : list of tuple
+        Key of the field, its analysis, and the row of the second read, as `open_session` gives it.
     reader : str
     at : str
         UTC, ISO 8601.
@@ -328,24 +375,19 @@ def finish(
     Returns
     -------
     Agreement
-
-    Raises
-    ------
-    ReviewError
-        If it is finished already.
     """
-    row = open_session(connection, session)
-    connection.execute(sessions.update().where(sessions.c.id == session).values(finished_at=at))
-    found = agreement(connection, row.analysis, row, scheme)
-    log.append(
-        connection,
-        reader,
-        "second_read_finished",
-        at,
-        slide=slide,
-        analysis=row.analysis,
-        session=session,
-        n=found.n,
-        n_unlike=len(found.disagreements),
-    )
+    found = agreement(connection, read, scheme)
+    for slide, analysis, session in read:
+        connection.execute(sessions.update().where(sessions.c.id == session.id).values(finished_at=at))
+        log.append(
+            connection,
+            reader,
+            "second_read_finished",
+            at,
+            slide=slide,
+            analysis=analysis,
+            session=session.id,
+            n=found.n,
+            n_unlike=len(found.disagreements),
+        )
     return found

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import ReviewError
-from napari_leukocls.review import counting, log
+from napari_leukocls.review import cases, log, signing
 from napari_leukocls.review.records import SlideRecord
 from napari_leukocls.review.schema import BOX, analyses, cells, crops, slides
 from napari_leukocls.review.text import canonical, now, sha256, storable
@@ -125,7 +125,8 @@ def _slide_record(connection: Connection, row: Any, scheme: Scheme) -> SlideReco
         .select_from(cells)
         .where(cells.c.analysis == row.current_analysis, cells.c.in_force.is_not(None))
     ).scalar_one()
-    signature = counting.signed(connection, row, row.current_analysis, scheme)
+    case = cases.case_of(connection, row)
+    signature = None if case is None else signing.signed(connection, case, scheme)
     return SlideRecord(
         key=row.key,
         slide_id=row.slide_id,
@@ -204,6 +205,7 @@ def insert_analysis(
     values = {
         "slide": slide.id,
         "digest": digest,
+        "labels_sha256": array_key(result.labels),
         "cells_digest": cells_digest(rows),
         "um_per_px": scale if math.isfinite(scale) else None,
         "glass": canonical([_number(value) for value in result.segmentation.glass_colour]),

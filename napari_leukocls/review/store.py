@@ -17,13 +17,20 @@ from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import LeukoclsError, ReviewConflict, ReviewError
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
-from napari_leukocls.review import corrections, counting, crops, log, schema, second_read, slides
+from napari_leukocls.review import cases, corrections, crops, log, schema, second_read, signing, slides
+from napari_leukocls.review.case import Case
 from napari_leukocls.review.corrections import revisions, transfer
-from napari_leukocls.review.counting import fill
+from napari_leukocls.review.counting import fill, in_count
 from napari_leukocls.review.database import Database, store_url
-from napari_leukocls.review.records import Agreement, Correction, ReviewProgress, SignOff, SlideRecord
+from napari_leukocls.review.records import (
+    Agreement,
+    CaseRecord,
+    Correction,
+    ReviewProgress,
+    SignOff,
+    SlideRecord,
+)
 from napari_leukocls.review.second_read import answers
-from napari_leukocls.review.signature import signature_of
 from napari_leukocls.review.slides import boxes, model_classes
 from napari_leukocls.review.text import now, person, reason_text
 from napari_leukocls.scheme import Scheme, default_scheme
@@ -111,7 +118,15 @@ class ReviewStore:
 
     # slides
 
-    def add_slide(self, result: FieldResult, *, group: str = "", patient: str = "") -> str:
+    def add_slide(
+        self,
+        result: FieldResult,
+        *,
+        group: str = "",
+        patient: str = "",
+        case: str | None = None,
+        actor: str = "",
+    ) -> str:
         """Add an analysed slide, or open it again. Corrections of an earlier analysis are transferred.
 
         Parameters
@@ -121,6 +136,11 @@ class ReviewStore:
             Name of the slide that the field is part of; training keeps the fields of one slide together.
         patient : str
             A code of the patient, not a name; training keeps the slides of one patient together.
+        case : str, optional
+            Key of the case that it is a field of. By default it stays in its case; a new slide becomes a case of its
+            own.
+        actor : str
+            Who analysed it, for the log of a signature that this lifts; may be "".
 
         Returns
         -------
@@ -147,11 +167,92 @@ class ReviewStore:
                     .where(schema.slides.c.id == slide.id)
                     .values(current_analysis=analysis)
                 )
+            self._into_case(connection, slide, case, actor)
             known = revisions(connection, analysis)
         with self._lock:
             self._known[key] = (analysis, known)
             self._results[key] = weakref.ref(result)
         return key
+
+    def _into_case(self, connection: Connection, slide: Any, key: str | None, actor: str) -> None:
+        """Put a slide into its case, and lift the signature of the case if the slide was changed."""
+        row = cases.case_of(connection, slide) if key is None else cases.case_row(connection, key)
+        if row is None:
+            row = cases.insert_case(
+                connection, slide.slide_group or slide.slide_id, "", now(), slide.key[:32]
+            )
+        before = cases.case_of(connection, slide)
+        what = ""
+        if cases.add_field(connection, row, slide, actor, now()):
+            what = f"field {slide.slide_id} added"
+            if before is not None:
+                moved = f"field {slide.slide_id} moved to {row.name}"
+                signing.lift(connection, before, self.scheme, actor, now(), moved)
+        signing.lift(connection, row, self.scheme, actor, now(), what)
+
+    # cases
+
+    def case(self, slide: str) -> Case:
+        """The case that a slide is a field of: with its goal, signature and second read.
+
+        Parameters
+        ----------
+        slide : str
+            Key of the slide.
+
+        Returns
+        -------
+        Case
+        """
+        with self.database.read() as connection:
+            row = cases.case_of(connection, slides.slide_row(connection, slide))
+        return Case(self, row.key)
+
+    def open_case(self, key: str) -> Case:
+        """A case by its own key.
+
+        Parameters
+        ----------
+        key : str
+
+        Returns
+        -------
+        Case
+
+        Raises
+        ------
+        ReviewError
+            If the store does not have it.
+        """
+        with self.database.read() as connection:
+            return Case(self, cases.case_row(connection, key).key)
+
+    def new_case(self, name: str, identifier: str = "", goal: int | None = None) -> Case:
+        """Make a case without fields: `add_slide` adds them.
+
+        Parameters
+        ----------
+        name : str
+            Of the slide.
+        identifier : str
+            Of the sample, not of the patient; may be "".
+        goal : int or None
+            Leukocytes to count; None for all.
+
+        Returns
+        -------
+        Case
+        """
+        with self._write() as connection:
+            row = cases.insert_case(connection, name, identifier, now())
+            if goal is not None:
+                cases.set_goal(connection, row, goal, "", now())
+        return Case(self, row.key)
+
+    def cases(self) -> list[CaseRecord]:
+        """All cases that have a field, the newest last."""
+        with self.database.read() as connection:
+            return cases.case_records(connection)
 
     def slides(self) -> list[SlideRecord]:
         """All slides, ordered by name."""
@@ -196,6 +297,8 @@ class ReviewStore:
             known_revision = known.get(cell.cell_id, 0) if known is not None else cell.revision
             mine, theirs = corrections.correct(connection, slide, cell, name, who, why, now(), known_revision)
             self._keep_picture(connection, slide, analysis, cell.cell_id)
+            if theirs is None:
+                self._lift(connection, row, who, _change_words(mine, row.slide_id))
         self._remember(slide, analysis, cell.cell_id, mine.revision)
         if theirs is not None:
             raise ReviewConflict(
@@ -226,7 +329,7 @@ class ReviewStore:
         ReviewConflict
             If another person has changed the cell since.
         """
-        return self._step(corrections.undo, slide, reviewer)
+        return self._step(corrections.undo, [slide], reviewer)
 
     def redo(self, slide: str, reviewer: str) -> Correction | None:
         """Redo what the reviewer undid last.
@@ -247,7 +350,7 @@ class ReviewStore:
         ReviewConflict
             If another person has changed the cell since.
         """
-        return self._step(corrections.redo, slide, reviewer)
+        return self._step(corrections.redo, [slide], reviewer)
 
     def corrections(self, slide: str) -> dict[int, Correction]:
         """The corrections that are in force; from now on this store knows the changes of other people in them.
@@ -335,7 +438,7 @@ class ReviewStore:
             If the box of a corrected cell is another one in the table.
         """
         cells = self.apply(slide, result.cells)
-        chosen = cells[cells["cell_id"].isin(self.counted(slide))] if to_goal else cells
+        chosen = cells[in_count(cells, self.counted(slide), self.scheme)] if to_goal else cells
         finer = fine_classes_of(result.run)
         counts = count_cells(chosen, self.scheme, model_classes(cells), finer, slide_id=result.slide_id)
         run = {**result.run, "review": self._review_record(slide, to_goal)}
@@ -344,7 +447,7 @@ class ReviewStore:
     # counting and signing
 
     def set_goal(self, slide: str, goal: int | None, reviewer: str = "") -> None:
-        """Set how many leukocytes are counted.
+        """Set how many leukocytes are counted in the case of a slide; see `Case.set_goal`.
 
         Parameters
         ----------
@@ -360,12 +463,10 @@ class ReviewStore:
         ArgumentError
             If the goal is out of range.
         """
-        with self._write() as connection:
-            row, _, _ = self._current(connection, slide)
-            counting.set_goal(connection, row, goal, person(reviewer) if reviewer else "", now())
+        self.case(slide).set_goal(goal, reviewer)
 
     def progress(self, slide: str) -> ReviewProgress:
-        """How far the review of a slide is.
+        """How far the review of the case of a slide is.
 
         Parameters
         ----------
@@ -376,12 +477,10 @@ class ReviewStore:
         -------
         ReviewProgress
         """
-        with self.database.read() as connection:
-            row, analysis, _ = self._current(connection, slide)
-            return counting.progress(counting.state(connection, analysis, self.scheme), self.scheme, row.goal)
+        return self.case(slide).progress()
 
     def counted(self, slide: str) -> list[int]:
-        """The cells that are counted: up to the goal, in the order of their ids.
+        """The cells of a slide that its case counts: up to the goal, in the order of their ids.
 
         Parameters
         ----------
@@ -392,13 +491,10 @@ class ReviewStore:
         -------
         list of int
         """
-        with self.database.read() as connection:
-            row, analysis, _ = self._current(connection, slide)
-            rows = counting.counted(counting.state(connection, analysis, self.scheme), self.scheme, row.goal)
-            return [found.cell_id for found in rows]
+        return [cell for key, cell in self.case(slide).counted() if key == slide]
 
     def offered(self, slide: str) -> list[int]:
-        """The counted cells that need review, least certain first.
+        """The counted cells of a slide that need review, least certain first.
 
         Parameters
         ----------
@@ -408,14 +504,12 @@ class ReviewStore:
         Returns
         -------
         list of int
-            Empty once the goal is reached.
+            Empty once the goal of the case is reached.
         """
-        with self.database.read() as connection:
-            row, analysis, _ = self._current(connection, slide)
-            return counting.offered(counting.state(connection, analysis, self.scheme), self.scheme, row.goal)
+        return [cell for key, cell in self.case(slide).offered() if key == slide]
 
     def sign_off(self, slide: str, reviewer: str) -> SignOff:
-        """Sign the current classes of the counted cells.
+        """Sign the count of the case of a slide as it is now; see `Case.sign_off`.
 
         Parameters
         ----------
@@ -432,13 +526,10 @@ class ReviewStore:
         ReviewError
             If a counted cell needs review.
         """
-        who = person(reviewer)
-        with self._write() as connection:
-            row, analysis, _ = self._current(connection, slide)
-            return counting.sign_off(connection, row, analysis, self.scheme, who, now())
+        return self.case(slide).sign_off(reviewer)
 
     def signed(self, slide: str) -> SignOff | None:
-        """The last signature, if no signed class has changed since.
+        """The last signature of the case of a slide, if nothing that it covers has changed since.
 
         Parameters
         ----------
@@ -449,12 +540,10 @@ class ReviewStore:
         -------
         SignOff or None
         """
-        with self.database.read() as connection:
-            row, analysis, _ = self._current(connection, slide)
-            return counting.signed(connection, row, analysis, self.scheme)
+        return self.case(slide).signed()
 
     def signature(self, slide: str) -> Signature:
-        """The state of a slide's count: reviewed, signed, read a second time, and the cells that it leaves out.
+        """The state of the count of the case of a slide.
 
         Parameters
         ----------
@@ -465,14 +554,14 @@ class ReviewStore:
         -------
         Signature
         """
-        with self.database.read() as connection:
-            row, analysis, _ = self._current(connection, slide)
-            return signature_of(connection, row, analysis, self.scheme)
+        return self.case(slide).signature()
 
     # second reads
 
     def second_read(self, slide: str, reader: str) -> SecondRead:
-        """Begin a blind second read of the counted cells by another person, or continue it.
+        """Begin a blind second read of the counted cells of a slide by another person, or continue it.
+
+        For all fields of a case together, see `Case.second_read`.
 
         Parameters
         ----------
@@ -489,16 +578,14 @@ class ReviewStore:
         ReviewError
             If the reader has corrected the slide, or there is no cell to read.
         """
-        who = person(reader)
+        who, cell_ids = person(reader), self.counted(slide)
         with self._write() as connection:
             row, analysis, _ = self._current(connection, slide)
-            rows = counting.counted(counting.state(connection, analysis, self.scheme), self.scheme, row.goal)
-            cell_ids = [found.cell_id for found in rows]
             session, order = second_read.start(connection, row, analysis, who, cell_ids, now())
         return SecondRead(self, session, slide, who, order)
 
     def agreement(self, slide: str, reader: str | None = None) -> Agreement:
-        """How far the last finished second read agrees with the current classes.
+        """How far the last finished second read of a slide agrees with the current classes.
 
         Parameters
         ----------
@@ -519,7 +606,7 @@ class ReviewStore:
         with self.database.read() as connection:
             _, analysis, _ = self._current(connection, slide)
             finished = second_read.finished(connection, analysis, reader)
-            return second_read.agreement(connection, analysis, finished, self.scheme)
+            return second_read.agreement(connection, [(slide, analysis, finished)], self.scheme)
 
     # training
 
@@ -624,40 +711,60 @@ class ReviewStore:
             rows = crops.pictures(result, [cell_id])
             connection.execute(schema.crops.insert(), [{"analysis": analysis, **row} for row in rows])
 
-    def _step(self, step: Callable[..., Correction | None], slide: str, reviewer: str) -> Correction | None:
+    def _step(
+        self, step: Callable[..., Correction | None], fields: list[str], reviewer: str
+    ) -> Correction | None:
         who = person(reviewer)
         with self._write() as connection:
-            _, analysis, _ = self._current(connection, slide)
-            done = step(connection, slide, analysis, who, now())
+            rows = {slide: self._current(connection, slide) for slide in fields}
+            keys = {analysis: slide for slide, (_, analysis, _) in rows.items()}
+            done = step(connection, keys, who, now())
+            if done is not None:
+                row = rows[done.slide][0]
+                self._lift(connection, row, who, _change_words(done, row.slide_id))
         if done is not None:
-            self._remember(slide, analysis, done.cell_id, done.revision)
+            self._remember(done.slide, rows[done.slide][1], done.cell_id, done.revision)
         return done
+
+    def _lift(self, connection: Connection, slide: Any, actor: str, what: str) -> None:
+        """Lift the signature of the case of a slide, if a change has made it void."""
+        case = cases.case_of(connection, slide)
+        signing.lift(connection, case, self.scheme, actor, now(), what)
 
     def _review_record(self, slide: str, to_goal: bool) -> dict[str, Any]:
         """The record of the review in the result."""
         with self.database.read() as connection:
             row, analysis, _ = self._current(connection, slide)
             in_force = corrections.in_force_corrections(connection, slide, analysis)
-            signature = counting.signed(connection, row, analysis, self.scheme)
+            case = cases.case_of(connection, row)
+            signature = signing.signed(connection, case, self.scheme)
             head = log.head_of(connection)
         return {
             "slide_key": slide,
             "corrections": len(in_force),
             "reviewers": sorted({change.reviewer for change in in_force.values()}),
-            "goal": row.goal if to_goal else None,
+            "goal": case.goal if to_goal else None,
             "signed_by": signature.reviewer if signature else None,
             "signed_at": signature.at if signature else None,
             "log_head": str(head),
         }
 
     def _read_cell(self, session: int, slide: str, reader: str, cell_id: int, class_name: str) -> None:
-        name, at = self.scheme[class_name].name, now()
         with self._write() as connection:
-            second_read.answer(connection, session, slide, reader, cell_id, name, at)
+            second_read.answer(connection, session, slide, reader, cell_id, class_name, now())
 
     def _finish_reading(self, session: int, slide: str, reader: str) -> Agreement:
         with self._write() as connection:
-            return second_read.finish(connection, session, slide, reader, now(), self.scheme)
+            row = second_read.open_session(connection, session)
+            return second_read.finish(connection, [(slide, row.analysis, row)], reader, now(), self.scheme)
+
+
+def _change_words(change: Correction, slide_id: str) -> str:
+    """A change of the class of a cell, for the log of a lifted signature."""
+    after = change.corrected_class or change.predicted_class
+    if change.from_class == after:
+        return f"cell {change.cell_id} of {slide_id} confirmed as {after}"
+    return f"cell {change.cell_id} of {slide_id} changed from {change.from_class} to {after}"
 
 
 class SecondRead:
@@ -701,7 +808,8 @@ class SecondRead:
         ArgumentError
             If the scheme has no such class.
         """
-        self._store._read_cell(self._session, self.slide, self.reader, int(cell_id), class_name)
+        name = self._store.scheme[class_name].name
+        self._store._read_cell(self._session, self.slide, self.reader, int(cell_id), name)
 
     def answers(self) -> dict[int, str]:
         """The classes that this reader has given so far, by cell."""

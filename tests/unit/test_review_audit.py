@@ -36,6 +36,8 @@ def filled(file: Path) -> Path:
             reading.classify(cell, "lymphocyte")
         reading.finish()
         store.sign_off(slide, "Ada")
+        store.set_goal(slide, 200, "Ben")
+        store.sign_off(slide, "Ada")
     return file
 
 
@@ -66,7 +68,7 @@ def test_an_untouched_log_is_whole(tmp_path: Path) -> None:
     assert (said["predicted"], said["to_class"], said["actor"]) == ("neutrophil", "monocyte", "Ada")
 
 
-@pytest.mark.parametrize("table", ["audit", "corrections", "readings", "sign_offs"])
+@pytest.mark.parametrize("table", ["audit", "corrections", "readings", "sign_offs", "lifts"])
 @pytest.mark.parametrize("what", ["DELETE FROM {}", "UPDATE {} SET rowid = rowid + 100"])
 def test_the_database_itself_refuses_to_rewrite_history(tmp_path: Path, table: str, what: str) -> None:
     file = filled(tmp_path / "r.sqlite3")
@@ -77,10 +79,10 @@ def test_the_database_itself_refuses_to_rewrite_history(tmp_path: Path, table: s
 
 TAMPERING: dict[str, tuple[Callable[[int], list[str]], str]] = {
     "an entry changed": (
-        lambda n: ["UPDATE audit SET entry = replace(entry, 'Ada', 'Eve') WHERE seq = 4"],
-        "entry 4 is not what was written",
+        lambda n: ["UPDATE audit SET entry = replace(entry, 'Ada', 'Eve') WHERE seq = 5"],
+        "entry 5 is not what was written",
     ),
-    "an entry changed and hashed again": (lambda n: ["REHASH 4"], "entry 5 does not follow entry 4"),
+    "an entry changed and hashed again": (lambda n: ["REHASH 5"], "entry 6 does not follow entry 5"),
     "an entry deleted": (lambda n: ["DELETE FROM audit WHERE seq = 5"], "entry 5 is missing"),
     "the first entry deleted": (lambda n: ["DELETE FROM audit WHERE seq = 1"], "entry 1 is missing"),
     "two entries swapped": (
@@ -130,6 +132,7 @@ TAMPERING: dict[str, tuple[Callable[[int], list[str]], str]] = {
         "other models or settings",
     ),
     "a second read changed": (lambda n: ["UPDATE readings SET class = 'blast'"], "second reads"),
+    "the reason of a lift changed": (lambda n: ["UPDATE lifts SET what = 'nothing'"], "lifted signatures"),
     "another name signed": (lambda n: ["UPDATE sign_offs SET reviewer = 'Eve'"], "signatures"),
 }
 
@@ -139,12 +142,12 @@ def test_tampering_is_found(tmp_path: Path, name: str) -> None:
     file = filled(tmp_path / "r.sqlite3")
     with closing(sqlite3.connect(file)) as connection:
         n = connection.execute("SELECT max(seq) FROM audit").fetchone()[0]
-        previous, entry = connection.execute("SELECT previous, entry FROM audit WHERE seq = 4").fetchone()
+        previous, entry = connection.execute("SELECT previous, entry FROM audit WHERE seq = 5").fetchone()
     changed = entry.replace("Ada", "Eve")
     digest = hashlib.sha256((previous + changed).encode()).hexdigest()
-    rehash = f"UPDATE audit SET entry = '{changed}', hash = '{digest}' WHERE seq = 4"
+    rehash = f"UPDATE audit SET entry = '{changed}', hash = '{digest}' WHERE seq = 5"
     statements, message = TAMPERING[name]
-    tamper(file, *(rehash if text == "REHASH 4" else text for text in statements(n)))
+    tamper(file, *(rehash if text == "REHASH 5" else text for text in statements(n)))
     assert message in faults(file)
     assert message in faults(file), "looking does not mend it"
 
@@ -156,7 +159,7 @@ def test_an_exported_end_proves_a_cut_even_if_every_note_was_mended(tmp_path: Pa
     tamper(
         file,
         f"DELETE FROM audit WHERE seq = {head.seq}",
-        "DELETE FROM sign_offs",
+        "DELETE FROM sign_offs WHERE id = 2",
         "UPDATE audit_head SET seq = (SELECT max(seq) FROM audit), "
         "hash = (SELECT hash FROM audit ORDER BY seq DESC LIMIT 1)",
     )
