@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from safetensors import safe_open
 from safetensors.numpy import save
 
 from napari_leukocls.classification import fine
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.measurement.cells import build_cell_table
+from napari_leukocls.measurement.differential import unsigned
 from napari_leukocls.measurement.fine import count_cells
 from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, find_model
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import FieldResult, FineShares, Predictions, Scale, Segmentation, SmearImage
+from napari_leukocls.types import (
+    FieldResult,
+    FineShares,
+    Predictions,
+    Scale,
+    Segmentation,
+    SlideResult,
+    SmearImage,
+)
 
 CLASSES = (
     "neutrophil eosinophil basophil lymphocyte monocyte immature_granulocyte erythroblast platelet".split()
@@ -115,3 +126,31 @@ def model_with_head(models: Path) -> Path:
         n_features = weights.get_slice("classifier.weight").get_shape()[1]
     make_head(folder, sha256_of(folder / WEIGHTS_NAME), n_features)
     return models
+
+
+def counted(
+    settled: Mapping[str, int], waiting: Mapping[str, int] | None = None, **changes: Any
+) -> SlideResult:
+    """A slide with so many cells of each class, and so many that wait for review."""
+    rows = [(name, False) for name, n in settled.items() for _ in range(n)]
+    rows += [(name, True) for name, n in (waiting or {}).items() for _ in range(n)]
+    names = [name for name, _ in rows]
+    cells = pd.DataFrame(
+        {
+            "slide_id": ["S1"] * len(rows),
+            "cell_id": np.arange(1, len(rows) + 1, dtype=np.int32),
+            "class": pd.Series(names, dtype=object),
+            "predicted_class": pd.Series(names, dtype=object),
+            "corrected_class": pd.Series([""] * len(rows), dtype=object),
+            "needs_review": [unsure for _, unsure in rows],
+        }
+    )
+    counts = count_cells(cells, default_scheme(), CLASSES, changes.pop("finer", None), slide_id="S1")
+    run: dict[str, Any] = {
+        "version": "1.0",
+        "segmenter": {"name": "compact", "sha256": "ab"},
+        "classifier": {"name": "default", "sha256": "cd", "classes": list(CLASSES)},
+        **changes.pop("run", {}),
+    }
+    made = SlideResult("S1", "/data/S1.png", 0.1, cells, counts, run)
+    return replace(made, signature=unsigned(cells), **changes)

@@ -179,13 +179,13 @@ def differential(
     return table
 
 
-def exact_limits(count: np.ndarray, total: int) -> np.ndarray:
+def exact_limits(count: np.ndarray, total: float) -> np.ndarray:
     """Clopper-Pearson 95 % limits of ``count / total``.
 
     Parameters
     ----------
     count : numpy.ndarray, (N,)
-    total : int
+    total : float
 
     Returns
     -------

@@ -1,0 +1,446 @@
+"""The rules of a laboratory: at, below and above each limit; and files that are wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import nan
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_leukocls.errors import ArgumentError
+from napari_leukocls.measurement.absolute import white_cells
+from napari_leukocls.measurement.flags import (
+    ABSENT,
+    CERTAIN,
+    NOT_EXCLUDED,
+    NOT_JUDGED,
+    PERHAPS,
+    Flag,
+    flags,
+)
+from napari_leukocls.measurement.judgement import judge
+from napari_leukocls.measurement.rules import RuleSet, default_rules, load_rules
+from napari_leukocls.measurement.samples import make_sample, with_sample
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.types import Finding, Signature, SlideResult
+from tests.results import FINER, counted
+
+SCHEME = default_scheme()
+
+
+def laboratory(tmp_path: Path, text: str) -> RuleSet:
+    path = tmp_path / "rules.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_rules(path)
+
+
+def raised(result: SlideResult, rules: RuleSet | None = None) -> dict[str, Flag]:
+    judged = judge(result, rules or load_rules())
+    return {flag.finding.name.removeprefix("flag_"): flag for flag in judged.flags}
+
+
+def mixed(n: int, **classes: int) -> dict[str, int]:
+    """So many of some classes; the rest of n are neutrophils."""
+    return {**classes, "neutrophil": n - sum(classes.values())}
+
+
+# the rules that ship, at, below and above their limits
+
+
+@pytest.mark.parametrize(
+    ("seen", "n", "weight", "words"),
+    [
+        # Clopper-Pearson: 0 of 100 reaches up to 3.6 %, 0 of 200 up to 1.8 %; 6 of 100 begins at 2.2 %, 5 at 1.6 %.
+        (0, 100, NOT_EXCLUDED, "0 % (0 to 3.62), limit >= 2; count 83 more"),
+        (0, 200, ABSENT, "0 % (0 to 1.83), limit >= 2"),
+        (1, 100, NOT_EXCLUDED, "1 % (0.0253 to 5.45), limit >= 2"),
+        (2, 100, PERHAPS, "2 % (0.243 to 7.04), limit >= 2; more than 10000 cells would be needed to decide"),
+        (5, 100, PERHAPS, "5 % (1.64 to 11.3), limit >= 2; count"),
+        (6, 100, CERTAIN, "6 % (2.23 to 12.6), limit >= 2"),
+    ],
+)
+def test_immature_granulocytes(seen: int, n: int, weight: int, words: str) -> None:
+    flag = raised(counted(mixed(n, immature_granulocyte=seen)))["immature_granulocytes"]
+    assert flag.weight == weight
+    assert flag.finding.text.startswith(f"Immature granulocytes: {words}")
+    assert flag.finding.state == {CERTAIN: "certain", ABSENT: "absent"}.get(weight, "possible")
+    assert flag.finding.rule == "Immature granulocytes >= 2 %"
+    assert flag.finding.value == pytest.approx(100 * seen / n)
+
+
+def test_how_many_more_decides_it() -> None:
+    """Five of 100 with a limit of 2 %: with the same share, the limits clear it at the number that is asked for."""
+    flag = raised(counted(mixed(100, immature_granulocyte=5)))["immature_granulocytes"]
+    more = int(flag.finding.text.split("count ")[1].split(" more")[0])
+    from scipy.stats import beta
+
+    def low(n: float) -> float:
+        return float(beta.ppf(0.025, 0.05 * n, n - 0.05 * n + 1))
+
+    assert low(100 + more) >= 0.02 > low(100 + more - 1)
+
+
+@pytest.mark.parametrize(
+    ("settled", "waiting", "weight", "words"),
+    [
+        ({"blast": 1}, {}, CERTAIN, "Blasts: 1 cell, limit >= 1"),
+        ({"blast": 3}, {"blast": 2}, CERTAIN, "Blasts: 3 cells"),
+        ({"blast": 0, "lymphocyte": 1}, {"blast": 2}, PERHAPS, "review 2 cells"),
+    ],
+)
+def test_any_blast(settled: dict[str, int], waiting: dict[str, int], weight: int, words: str) -> None:
+    flag = raised(counted(mixed(100, **settled), waiting))["blast"]
+    assert flag.weight == weight
+    assert words in flag.finding.text
+
+
+def test_no_blast_is_absent_only_where_the_count_can_have_one() -> None:
+    result = counted(mixed(100))
+    flag = raised(result)["blast"]
+    assert (flag.weight, flag.finding.text) == (
+        NOT_JUDGED,
+        "Blasts: not judged: the classifier does not tell blasts apart.",
+    )
+    assert flag.finding.state == "possible", "it is not excluded"
+    signed = replace(result, signature=Signature("signed", "A. Reader"))
+    flag = raised(signed)["blast"]
+    assert flag.weight == ABSENT
+    assert flag.finding.text == "Blasts: none among 100 leukocytes; up to 3.62 % may be missed, limit >= 1."
+
+
+@pytest.mark.parametrize(
+    ("seen", "n", "weight"),
+    # 3 of 100 leukocytes: of 103 cells 0.6 to 8.3 %; 4: 1.07 to 9.6 %, which is 1.08 per 100.
+    [(0, 100, NOT_EXCLUDED), (0, 500, ABSENT), (1, 100, PERHAPS), (3, 100, PERHAPS), (4, 100, CERTAIN)],
+)
+def test_erythroblasts_per_100(seen: int, n: int, weight: int) -> None:
+    flag = raised(counted({"neutrophil": n, "erythroblast": seen}))["erythroblasts"]
+    assert flag.weight == weight
+    assert flag.finding.value == pytest.approx(100 * seen / n)
+    assert flag.finding.unit == "/100{WBCs}"
+
+
+@pytest.mark.parametrize(("seen", "weight"), [(2, ABSENT), (4, NOT_EXCLUDED), (10, PERHAPS), (18, CERTAIN)])
+def test_variant_lymphocytes(seen: int, weight: int) -> None:
+    # 10 % of 100: 4 reaches to 9.93 %, and 18 begins at 11.0 %.
+    weight = ABSENT if seen == 4 else weight
+    assert raised(counted(mixed(100, variant_lymphocyte=seen)))["variant_lymphocytes"].weight == weight
+
+
+@pytest.mark.parametrize(
+    ("n", "waiting", "weight"), [(99, 0, CERTAIN), (100, 0, ABSENT), (101, 0, ABSENT), (95, 10, PERHAPS)]
+)
+def test_too_few_cells(n: int, waiting: int, weight: int) -> None:
+    flag = raised(counted({"neutrophil": n}, {"lymphocyte": waiting}))["few_cells"]
+    assert flag.weight == weight
+    assert flag.finding.value == n
+    assert ("review 10 cells" in flag.finding.text) == (waiting > 0)
+
+
+def test_a_left_shift_needs_the_finer_classes() -> None:
+    flag = raised(counted(mixed(100)))["left_shift"]
+    assert flag.weight == NOT_JUDGED
+    assert "does not tell band neutrophils apart; count the finer classes too" in flag.finding.text
+    fine = counted(
+        {"segmented_neutrophil": 80, "band_neutrophil": 20},
+        finer=FINER,
+        run={"settings": {"depth": "fine"}},
+    )
+    flag = raised(fine)["left_shift"]
+    assert (flag.weight, flag.finding.value) == (CERTAIN, 20)
+
+
+@pytest.mark.parametrize(
+    ("wbc", "seen", "weight", "word"),
+    [
+        (None, 5, ABSENT, "5 %"),
+        (None, 7, PERHAPS, "7 %"),
+        (None, 14, CERTAIN, "14 %"),
+        # 5 % of 50 x 10^9/L are 2.5, at least 0.82; of 100 x 10^9/L 5, at least 1.64.
+        ("50", 5, PERHAPS, "2.5 × 10⁹/L"),
+        ("100", 5, CERTAIN, "5 × 10⁹/L"),
+    ],
+)
+def test_eosinophilia_by_share_or_by_number(wbc: str | None, seen: int, weight: int, word: str) -> None:
+    result = with_sample(
+        counted(mixed(300 if wbc is None and seen == 5 else 100, eosinophil=seen)), make_sample(wbc=wbc)
+    )
+    if wbc is None and seen == 5:
+        word = "1.67 %"
+    flag = raised(result)["eosinophilia"]
+    assert flag.weight == weight
+    assert flag.finding.text.startswith("Eosinophilia: Eosinophils")
+    assert word in flag.finding.text
+    assert "eosinophils_share" not in raised(result), "a rule that only serves others"
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "wbc", "weight"),
+    [
+        ("neutrophilia", "neutrophil", "50", CERTAIN),
+        ("neutrophilia", "neutrophil", "10", ABSENT),
+        ("neutropenia", "neutrophil", "2", CERTAIN),
+        ("neutropenia", "neutrophil", "10", ABSENT),
+        ("lymphocytosis", "lymphocyte", "40", CERTAIN),
+        ("monocytosis", "monocyte", "10", CERTAIN),
+    ],
+)
+def test_rules_of_absolute_counts(name: str, cells: str, wbc: str, weight: int) -> None:
+    result = with_sample(counted({cells: 60, "basophil": 40}), make_sample(wbc=wbc))
+    assert raised(result)[name].weight == weight
+    without = raised(counted({cells: 60}))[name]
+    assert without.weight == NOT_JUDGED
+    assert "needs the number of leukocytes per litre" in without.finding.text
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "weight"),
+    [
+        (0.5, 0.2, 0.9, ABSENT),
+        (0.8, 0.2, 2.1, NOT_EXCLUDED),
+        (1.0, 0.4, 2.4, PERHAPS),
+        (3, 1.2, 5, CERTAIN),
+        (1, nan, nan, CERTAIN),
+    ],
+)
+def test_rules_of_findings(value: float, low: float, high: float, weight: int) -> None:
+    measured = Finding("red_cell_schistocytes", value, low, high, "%", "certain", "", "")
+    flag = raised(replace(counted(mixed(100)), findings=(measured,)))["schistocytes"]
+    assert flag.weight == weight
+    assert flag.finding.unit == "%"
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    flag = raised(counted(mixed(100)))["schistocytes"]
+    assert flag.weight == NOT_JUDGED
+    assert flag.finding.text == "Schistocytes: not judged: it was not measured."
+
+
+# cells under review
+
+
+def test_cells_under_review_make_a_flag_uncertain() -> None:
+    """60 % neutrophils became 75 %, because the unsure lymphocytes were left out."""
+    rules = load_rules()
+    sure = counted({"neutrophil": 94, "immature_granulocyte": 6})
+    assert raised(sure, rules)["immature_granulocytes"].weight == CERTAIN
+    many = counted({"neutrophil": 94, "immature_granulocyte": 6}, {"lymphocyte": 300})
+    flag = raised(many, rules)["immature_granulocytes"]
+    assert flag.weight == PERHAPS
+    assert flag.finding.text.endswith("review 300 cells.")
+    hidden = counted({"neutrophil": 400}, {"immature_granulocyte": 20})
+    flag = raised(hidden, rules)["immature_granulocytes"]
+    assert flag.weight == PERHAPS, "none is settled, and twenty wait"
+    assert "review 20 cells" in flag.finding.text
+
+
+# the laboratory's own file
+
+
+def test_a_laboratory_changes_adds_and_takes_away(tmp_path: Path) -> None:
+    rules = laboratory(
+        tmp_path,
+        """
+        [counting]
+        correct_from = 10
+        [[rules]]
+        name = "immature_granulocytes"
+        above = 5
+        [[rules]]
+        name = "blast"
+        enabled = false
+        [[rules]]
+        name = "stress"
+        text = "Immature granulocytes and erythroblasts"
+        all_of = ["immature_granulocytes", "erythroblasts"]
+        [[rules]]
+        name = "bands_of_neutrophils"
+        figure = "percent"
+        class = "Bands"
+        of = ["neutrophil"]
+        at_least = 20
+        """,
+    )
+    assert rules.counting.correct_from == 10
+    assert rules.sources == (str(tmp_path / "rules.toml"),)
+    result = counted({"neutrophil": 70, "immature_granulocyte": 30, "erythroblast": 20})
+    found = raised(result, rules)
+    assert "blast" not in found
+    assert found["immature_granulocytes"].finding.rule == "Immature granulocytes > 5 %"
+    assert found["stress"].weight == CERTAIN
+    assert found["stress"].finding.rule == (
+        "Immature granulocytes and erythroblasts: Immature granulocytes > 5 % and Erythroblasts >= 1 per 100 leukocytes"
+    )
+    few = raised(counted({"neutrophil": 1000, "immature_granulocyte": 300}), rules)
+    assert few["stress"].weight == ABSENT, "one of the two is absent"
+    bands = counted({"segmented_neutrophil": 30, "band_neutrophil": 30, "lymphocyte": 40})
+    flag = raised(bands, rules)["bands_of_neutrophils"]
+    assert (flag.finding.value, flag.weight) == (50, CERTAIN)
+
+
+def test_rules_of_rules_stand_on_rules_of_rules(tmp_path: Path) -> None:
+    rules = laboratory(
+        tmp_path,
+        """
+        [[rules]]
+        name = "deep"
+        any_of = ["eosinophilia", "basophilia", "blast"]
+        """,
+    )
+    assert raised(counted(mixed(100, basophil=20)), rules)["deep"].weight == CERTAIN
+    assert raised(counted(mixed(500)), rules)["deep"].weight == ABSENT
+
+
+def test_rules_for_some_people(tmp_path: Path) -> None:
+    rules = laboratory(
+        tmp_path,
+        """
+        [[rules]]
+        name = "child"
+        figure = "percent"
+        class = "lymphocyte"
+        above = 70
+        age_from = 0
+        age_to = 6
+        """,
+    )
+    result = counted({"lymphocyte": 95, "neutrophil": 5})
+    assert raised(result, rules)["child"].finding.text == "Child: not judged: the age or sex is not known."
+    assert raised(with_sample(result, make_sample(age="3")), rules)["child"].weight == CERTAIN
+    assert "child" not in raised(with_sample(result, make_sample(age="6")), rules)
+
+
+RANGES = """
+[[ranges]]
+figure = "percent"
+class = "neutrophil"
+low = 40
+high = 75
+sex = "female"
+age_from = 18
+source = "made up"
+[[ranges]]
+figure = "absolute"
+class = "neutrophil"
+high = 7
+[[ranges]]
+figure = "wbc"
+low = 4
+high = 10
+"""
+
+
+@pytest.mark.parametrize(
+    ("seen", "weight", "word"),
+    [
+        (20, CERTAIN, "low"),
+        (38, PERHAPS, "perhaps low"),
+        (45, NOT_EXCLUDED, "perhaps low"),
+        (57, ABSENT, "usual"),
+        (70, NOT_EXCLUDED, "perhaps high"),
+        (78, PERHAPS, "perhaps high"),
+        (95, CERTAIN, "high"),
+    ],
+)
+def test_reference_ranges(tmp_path: Path, seen: int, weight: int, word: str) -> None:
+    rules = laboratory(tmp_path, RANGES)
+    sample = make_sample("8", age="40", sex="f")
+    result = with_sample(counted({"neutrophil": seen, "lymphocyte": 100 - seen}), sample)
+    found = raised(result, rules)
+    flag = found["range_percent_neutrophil"]
+    assert flag.weight == weight
+    assert f": {word} (usual 40 to 75)" in flag.finding.text
+    assert flag.finding.rule == "Neutrophil: usual 40 to 75 (made up)"
+    assert found["range_wbc"].weight == ABSENT
+    assert found["range_absolute_neutrophil"].finding.value == pytest.approx(0.08 * seen)
+    man = with_sample(result, make_sample("8", age="40", sex="m"))
+    assert "range_percent_neutrophil" not in raised(man, rules)
+    assert "range_percent_neutrophil" not in raised(with_sample(result, make_sample("8")), rules)
+
+
+def test_no_reference_range_is_shipped() -> None:
+    assert default_rules().ranges == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[[rules]]\nname = "x"\nfigure = "percent"\nclass = "blats"\nat_least = 1',
+            "no class 'blats'; did you mean 'blast'",
+        ),
+        ('[[rules]]\nname = "x"\nfigure = "percent"\nclass = "zzz"\nat_least = 1', "no class 'zzz'; add it"),
+        (
+            '[[rules]]\nname = "a"\nany_of = ["b"]\n[[rules]]\nname = "b"\nall_of = ["a"]',
+            r"in a circle \(a -> b -> a\); break it",
+        ),
+        ('[[rules]]\nname = "a"\nany_of = ["a"]', r"circle \(a -> a\)"),
+        ('[[rules]]\nname = "a"\nany_of = ["nothing"]', "refers to 'nothing', which is not there"),
+        (
+            '[[rules]]\nname = "basophils_share"\nenabled = false',
+            "refers to 'basophils_share', which is not enabled",
+        ),
+        ('[[rules]]\nname = "x"\nfigure = "percent"\nclass = "blast"', "rule 'x': state one limit"),
+        (
+            '[[rules]]\nname = "x"\nfigure = "percent"\nclass = "blast"\nat_least = 1\nbelow = 3',
+            "state one limit",
+        ),
+        ('[[rules]]\nname = "x"\nany_of = ["blast"]\nat_least = 1', "state no limit"),
+        ('[[rules]]\nname = "x"\nfigure = "percent"\nat_least = 1', "state a class"),
+        ('[[rules]]\nname = "x"\nfigure = "wbc"\nclass = "blast"\nat_least = 1', "state a class with"),
+        ('[[rules]]\nname = "x"\nfigure = "share"\nclass = "blast"\nat_least = 1', "rule 'x', figure"),
+        (
+            '[[rules]]\nname = "x"\nfigure = "percent"\nclass = "blast"\nat_least = "two"',
+            "rule 'x', at_least",
+        ),
+        ('[[rules]]\nname = "x"\nfigure = "percent"\nclass = "blast"\nat_leats = 2', "rule 'x', at_leats"),
+        ('[[rules]]\nname = "X y"\nfigure = "wbc"\nat_least = 2', "lower-case letters"),
+        ('[[rules]]\nfigure = "wbc"\nat_least = 2', "rule 1, name"),
+        ('[[rules]]\nname = "blast"\n[[rules]]\nname = "blast"', "there are two rules 'blast'"),
+        ("[[ranges]]\nfigure = 'wbc'", "range 1: state low, high, or both"),
+        ("[[ranges]]\nfigure = 'wbc'\nlow = 10\nhigh = 4", "low is not below high"),
+        ("[counting]\ncorrect_from = -1", "correct_from is a number of at least 0"),
+        ("[counting]\nfactor = 1", "counting, factor"),
+        ("rules = 3", "rules is no list"),
+        ("[[rule]]\nname = 'x'", "unknown part 'rule'"),
+        ("format_version = 9", "format_version 9"),
+        ("[[rules]", "is not valid TOML"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message) as error:
+        laboratory(tmp_path, text)
+    assert "\n" not in str(error.value)
+    assert "rules.toml" in str(error.value)
+
+
+def test_a_missing_file_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEUKOCLS_RULES", "/nowhere/rules.toml")
+    with pytest.raises(ArgumentError, match="cannot be read: No such file"):
+        default_rules()
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(("neutrophil", "lymphocyte", "blast", "erythroblast", "platelet")), st.integers(0, 60)
+    ),
+    st.dictionaries(st.sampled_from(("neutrophil", "blast", "erythroblast", "artefact")), st.integers(0, 9)),
+    st.one_of(st.none(), st.floats(0.1, 200)),
+)
+def test_any_count_is_judged(settled: dict[str, int], waiting: dict[str, int], wbc: float | None) -> None:
+    result = counted(settled, waiting)
+    if wbc is not None:
+        result = with_sample(result, replace(make_sample(), wbc=wbc))
+    judged = judge(result, load_rules())
+    assert len({one.name for one in judged.result.findings}) == len(judged.result.findings)
+    for flag in judged.flags:
+        assert "nan" not in flag.finding.text
+        assert "\n" not in flag.finding.text
+        low, value, high = flag.finding.low, flag.finding.value, flag.finding.high
+        assert not (low > value + 1e-9 or value > high + 1e-9)
+    white = white_cells(result, load_rules().counting, SCHEME)
+    assert (white is None) == (wbc is None)
+    assert flags(judged.result, load_rules(), SCHEME, white, judged.result.findings)
