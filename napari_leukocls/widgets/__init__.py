@@ -13,6 +13,7 @@ _DOCKS = {
     "ExplainDock": "explain.dock",
     "TrainDock": "train.dock",
     "BatchDock": "batch.dock",
+    "ProficiencyDock": "proficiency.dock",
 }
 
 __all__ = list(_DOCKS)

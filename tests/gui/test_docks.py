@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 Opens = Callable[[str], Any]
-DOCKS = ("Analyse", "Review", "Explain", "Train", "Batch")
+DOCKS = ("Analyse", "Review", "Explain", "Train", "Batch", "Proficiency")
 KINDS = (QAbstractButton, QComboBox, QLineEdit, QAbstractSpinBox, QSlider, QAbstractItemView)
 
 

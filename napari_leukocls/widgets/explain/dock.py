@@ -10,9 +10,8 @@ import numpy as np
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 from napari.viewer import Viewer
-from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtGui import QImage, QPixmap, QResizeEvent
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QSlider, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from napari_leukocls.widgets.common.controls import (
     Message,
@@ -27,6 +26,7 @@ from napari_leukocls.widgets.common.controls import (
 )
 from napari_leukocls.widgets.common.layers import placement_of
 from napari_leukocls.widgets.common.lifetime import Dock
+from napari_leukocls.widgets.common.pictures import Picture
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Canvas, Common, Explain
 from napari_leukocls.widgets.explain.model import TOP, Answer, Question, answer, heat_over, methods
@@ -41,62 +41,6 @@ _BADGE_COLOURS = {
     "failed": ("#b3261e", "#ffffff"),
     "unchecked": ("#57606a", "#ffffff"),
 }
-
-
-class Picture(QLabel):
-    """A small square image, as wide as its column.
-
-    Parameters
-    ----------
-    name : str
-        Accessible name.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        named(self, name, name)
-        self._source: QPixmap | None = None
-        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-
-    def show_pixels(self, pixels: np.ndarray) -> None:
-        """Show an image.
-
-        Parameters
-        ----------
-        pixels : numpy.ndarray
-            (h, w, 3), uint8.
-        """
-        held = np.ascontiguousarray(pixels)
-        height, width = held.shape[:2]
-        image = QImage(held.data, width, height, 3 * width, QImage.Format.Format_RGB888)
-        self._source = QPixmap.fromImage(image.copy())
-        self._scale()
-
-    def sizeHint(self) -> QSize:
-        """Return a square of nine lines of text."""
-        side = self.fontMetrics().height() * 9
-        return QSize(side, side)
-
-    def minimumSizeHint(self) -> QSize:
-        """Return half of `sizeHint`."""
-        return self.sizeHint() / 2
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        """Fit the image to the new width.
-
-        Parameters
-        ----------
-        event : QResizeEvent
-        """
-        super().resizeEvent(event)
-        self._scale()
-
-    def _scale(self) -> None:
-        if self._source is not None:
-            side = min(self.width(), self.sizeHint().height())
-            smooth = Qt.TransformationMode.SmoothTransformation
-            self.setPixmap(self._source.scaledToWidth(max(16, side), smooth))
 
 
 class ExplainDock(Dock, Scrolling):

@@ -23,6 +23,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.lifetime import Dock, guard
+from napari_leukocls.widgets.common.tables import fill_table, table
 from napari_leukocls.widgets.common.texts import Train, plural
 from napari_leukocls.widgets.common.training_run import TrainingRun
 from napari_leukocls.widgets.train.curves import Curves
@@ -39,7 +40,7 @@ from napari_leukocls.widgets.train.model import (
     results,
     with_test_part,
 )
-from napari_leukocls.widgets.train.results import ResultsPage, fill_table, split_rows, table, why
+from napari_leukocls.widgets.train.results import ResultsPage, split_rows, why
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig

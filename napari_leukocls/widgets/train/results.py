@@ -8,66 +8,14 @@ from typing import Any
 
 from qtpy.QtCore import Qt, QUrl, Signal
 from qtpy.QtGui import QDesktopServices, QPixmap, QResizeEvent
-from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QLabel,
-    QSizePolicy,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_leukocls.scheme import Scheme
-from napari_leukocls.widgets.common.controls import Folded, as_list, button, label, named
+from napari_leukocls.widgets.common.controls import Folded, button, label, named
 from napari_leukocls.widgets.common.session import Session
+from napari_leukocls.widgets.common.tables import fill_table, table
 from napari_leukocls.widgets.common.texts import Train
 from napari_leukocls.widgets.train.model import Preview, Results
-
-
-def table(name: str, columns: tuple[str, ...]) -> QTableWidget:
-    """Make a table of results that is as high as its rows.
-
-    Parameters
-    ----------
-    name : str
-        Accessible name.
-    columns : tuple of str
-        Titles of the columns.
-
-    Returns
-    -------
-    QTableWidget
-    """
-    made: QTableWidget = named(QTableWidget(0, len(columns)), name, name)
-    made.setHorizontalHeaderLabels(columns)
-    as_list(made)
-    return made
-
-
-def fill_table(made: QTableWidget, rows: list[list[str]], tips: list[str] | None = None) -> None:
-    """Fill a table. All columns but the first are aligned to the right.
-
-    Parameters
-    ----------
-    made : QTableWidget
-        The table.
-    rows : list of list of str
-        Texts of each row.
-    tips : list of str or None
-        Tool tip of each row.
-    """
-    made.setRowCount(len(rows))
-    for i, cells in enumerate(rows):
-        for j, text in enumerate(cells):
-            item = QTableWidgetItem(text)
-            if j:
-                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-            if tips is not None:
-                item.setToolTip(tips[i])
-            made.setItem(i, j, item)
-    height = made.horizontalHeader().sizeHint().height() + 2 * made.frameWidth() + 2
-    made.setFixedHeight(height + sum(made.rowHeight(i) for i in range(len(rows))))
 
 
 def split_rows(found: Preview, scheme: Scheme) -> list[list[str]]:

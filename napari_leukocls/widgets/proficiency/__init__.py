@@ -1,0 +1,1 @@
+"""The Proficiency dock."""
