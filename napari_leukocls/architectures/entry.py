@@ -91,6 +91,8 @@ class Entry:
     stages
         For progressive unfreezing, from the head to the stem: each a tuple of prefixes of module names. A
         function from the network to these where they depend on the arguments.
+    frozen
+        Prefixes of the names of parameters that the paper never trains.
     arguments
         Given to `build` where the caller says nothing else.
     variants
@@ -118,6 +120,7 @@ class Entry:
     cam_target: str | Callable[[nn.Module], nn.Module] = ""
     cam_reshape: str | Callable[[Any], Any] = ""
     stages: tuple[tuple[str, ...], ...] | Callable[[nn.Module], tuple[tuple[str, ...], ...]] = ()
+    frozen: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pretrained: Mapping[str, str] = field(default_factory=dict)

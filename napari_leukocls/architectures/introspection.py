@@ -85,6 +85,25 @@ def unfreezing_stages(entry: Entry, net: nn.Module) -> list[list[str]]:
     return [stage for stage in stages if stage]
 
 
+def frozen_parameters(entry: Entry, net: nn.Module) -> list[str]:
+    """List the names of the parameters that a network's paper never trains.
+
+    Parameters
+    ----------
+    entry : Entry
+    net : torch.nn.Module
+
+    Returns
+    -------
+    list of str
+    """
+    return [
+        name
+        for name, _ in net.named_parameters()
+        if any(name == prefix or name.startswith(f"{prefix}.") for prefix in entry.frozen)
+    ]
+
+
 def cam_layer(entry: Entry, net: nn.Module) -> nn.Module:
     """Find the layer whose output Grad-CAM weighs.
 

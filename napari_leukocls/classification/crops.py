@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from napari_leukocls.errors import InputError
 from napari_leukocls.models.card import CropRule
 
 if TYPE_CHECKING:
@@ -171,6 +172,31 @@ def paint_out(crop: np.ndarray, mask: np.ndarray, rule: CropRule) -> np.ndarray:
     return array
 
 
+def whole_image(pixels: np.ndarray, rule: CropRule) -> np.ndarray:
+    """Resize an image of one cell for a model that takes whole images.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W) or (H, W, 3), uint8
+    rule : CropRule
+        Its `central_share` of each side is kept, in the middle.
+
+    Returns
+    -------
+    numpy.ndarray, (side_px, side_px[, 3]), uint8
+        An image that is not square is stretched.
+    """
+    kept = [max(1, round(rule.central_share * length)) for length in pixels.shape[:2]]
+    top, left = ((length - part) // 2 for length, part in zip(pixels.shape[:2], kept, strict=True))
+    middle = np.ascontiguousarray(pixels[top : top + kept[0], left : left + kept[1]])
+    side = rule.side_px
+    if middle.shape[:2] == (side, side):
+        return middle
+    way = cv2.INTER_AREA if max(middle.shape[:2]) > side else cv2.INTER_LINEAR
+    resized: np.ndarray = cv2.resize(middle, (side, side), interpolation=way)
+    return resized
+
+
 def cut_crops(
     pixels: np.ndarray | EvenPixels,
     labels: np.ndarray,
@@ -202,7 +228,17 @@ def cut_crops(
     Returns
     -------
     numpy.ndarray, (N, side_px, side_px, 3), uint8
+
+    Raises
+    ------
+    InputError
+        If the model takes whole images of one cell, and nobody knows how large a part of a slide they show.
     """
+    if rule.whole_image and not rule.side_known:
+        raise InputError(
+            "the model takes whole images of one cell, and the size of these images on the slide is not known: train "
+            "it with images that show red cells, or state the size (side_um)."
+        )
     crops = np.empty((len(cell_ids), rule.side_px, rule.side_px, 3), np.uint8)
     fill = [235.0] * 3 if not np.isfinite(np.asarray(glass, float)).all() else list(glass)
     reach = rule.side_um / um_per_px / 2 + 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_leukocls.classification.crops import cut_crops, cut_window, window_around
+from napari_leukocls.classification.crops import cut_crops, cut_window, whole_image, window_around
 from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.common_scale import (
     CommonScale,
@@ -116,13 +116,24 @@ def cut_central(
     ----------
     pixels : numpy.ndarray, (H, W, 3), uint8
     um_per_px : float
+        NaN if it is not known, for a model that takes whole images.
     segmenter : CompactSegmenter
     rule : CropRule
 
     Returns
     -------
     CentralCell
+        For a model that takes whole images, `crop` is the resized image, and `kind` is zeros.
     """
+    if rule.whole_image:
+        return _whole_with_mask(pixels, um_per_px, segmenter, rule)
+    return _cut_outlined(pixels, um_per_px, segmenter, rule)
+
+
+def _cut_outlined(
+    pixels: np.ndarray, um_per_px: float, segmenter: CompactSegmenter, rule: CropRule
+) -> CentralCell:
+    """The cell in the middle of an image, outlined and cut."""
     window = central_window(pixels, um_per_px)
     outlines = drain(segmenter.segment(window, RED_CELL_UM / um_per_px))
     votes = outlines.kind_votes
@@ -143,6 +154,26 @@ def cut_central(
     return CentralCell(crop, bool(label), kind, mask)
 
 
+def _whole_with_mask(
+    pixels: np.ndarray, um_per_px: float, segmenter: CompactSegmenter, rule: CropRule
+) -> CentralCell:
+    """The whole image, and the outline of its central cell if one is found at a known scale."""
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    if np.isfinite(um_per_px):
+        outlines = drain(segmenter.segment(pixels, RED_CELL_UM / um_per_px))
+        assert outlines.kind_votes is not None
+        label = central_label(outlines.labels, outlines.kind_votes, um_per_px)
+        mask[outlines.labels == (label or -1)] = 255
+    return _whole(pixels, mask, rule)
+
+
+def _whole(pixels: np.ndarray, mask: np.ndarray | None, rule: CropRule) -> CentralCell:
+    """A whole image as the crop of a model that takes such images."""
+    side = (rule.side_px, rule.side_px)
+    inside = np.zeros(side, bool) if mask is None else whole_image(mask, rule) > 127
+    return CentralCell(whole_image(pixels, rule), bool(inside.any()), np.zeros(3), inside)
+
+
 def cut_labelled(
     crop: LabelledCrop, um_per_px: float, segmenter: CompactSegmenter, rule: CropRule
 ) -> CentralCell:
@@ -159,12 +190,15 @@ def cut_labelled(
     Returns
     -------
     CentralCell
-        `kind` is zeros if the crop has an outline.
+        `kind` is zeros if the crop has an outline, and for a model that takes whole images; a cell that is marked in
+        an image of a field is cut for such a model as in an analysis.
     """
     mask = crop.cell_mask()
     pixels = crop.pixels()
+    if rule.whole_image and crop.box is None:
+        return _whole(pixels, mask, rule)
     if mask is None:
-        return cut_central(pixels, um_per_px, segmenter, rule)
+        return _cut_outlined(pixels, um_per_px, segmenter, rule)
     labels = (mask > 127).astype(np.int32)
     found = bool(labels.any())
     y, x = np.nonzero(labels) if found else np.indices(labels.shape).reshape(2, -1)

@@ -50,12 +50,15 @@ def compare(
     if as_json:
         print_json(result)
         return
-    click.echo(f"{'model':<28}{'accuracy':>9}{'macro F1':>10}{'ms/image':>10}{'images/s':>10}")
+    click.echo(
+        f"{'model':<28}{'accuracy':>9}{'macro F1':>10}{'precision':>11}{'ms, one':>9}{'ms, best':>10}{'images/s':>10}"
+    )
     for row in result["models"]:
         mark = " *" if row["pareto"] else ""
         click.echo(
             f"{row['model'] + mark:<28}{row['accuracy']:>9.4f}{row['macro_f1']:>10.4f}"
-            f"{row['ms_per_image']:>10.2f}{row['images_per_s']:>10.1f}"
+            f"{row['macro_precision']:>11.4f}{row['ms_per_image_batch1']:>9.2f}{row['ms_per_image']:>10.2f}"
+            f"{row['images_per_s']:>10.1f}"
         )
     for row in result["pairs"]:
         verdict = f"{row['better']} is better" if row["better"] else "no significant difference"

@@ -109,17 +109,20 @@ def weighted_average_precision(positive: np.ndarray, score: np.ndarray, weights:
 
 
 def _from_confusion(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """Accuracy, balanced accuracy, macro F1, MCC, kappa, NMI and recalls of confusion matrices (B, C, C)."""
+    """Accuracy, balanced accuracy, macro F1, precision, MCC, kappa, NMI, recalls of confusion matrices (B, C, C)."""
     hit = np.diagonal(matrix, axis1=1, axis2=2)
     true, predicted = matrix.sum(axis=2), matrix.sum(axis=1)
     total, right = true.sum(axis=1), hit.sum(axis=1)
     recall, f1 = _ratio(hit, true), _ratio(2 * hit, true + predicted)
+    # As F1, over the classes that are true or predicted; a true class that is never predicted counts 0.
+    precision = np.where(predicted > 0, _ratio(hit, predicted), np.where(true > 0, 0.0, np.nan))
     chance = (true * predicted).sum(axis=1)
     spread = np.sqrt((total**2 - (predicted**2).sum(axis=1)) * (total**2 - (true**2).sum(axis=1)))
     return {
         "accuracy": right / total,
         "balanced_accuracy": _mean_of_known(recall),
         "macro_f1": _mean_of_known(f1),
+        "macro_precision": _mean_of_known(precision),
         "mcc": _ratio(right * total - chance, spread),
         "kappa": _ratio(right * total - chance, total**2 - chance),
         "nmi": _mutual_information(matrix / total[:, None, None]),

@@ -28,6 +28,7 @@ from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.io.html import render
 from napari_leukocls.io.serialise import to_plain, write_json, write_table
 from napari_leukocls.measurement.comparison import holm
+from napari_leukocls.models.card import Training
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.scheme import default_scheme
@@ -49,6 +50,7 @@ _SHOWN = (
     "accuracy",
     "balanced_accuracy",
     "macro_f1",
+    "macro_precision",
     "mcc",
     "auc_macro",
     "ece",
@@ -71,7 +73,8 @@ class ComparedModel:
     ood_score : numpy.ndarray, (N,)
     speed : Speed
     facts : dict
-        Of the model: ``architecture``, ``parameters``, ``mb``, ``gmacs``, ``weights_sha256``.
+        Of the model: ``architecture``, ``parameters``, ``mb``, ``gmacs``, ``weights_sha256``, ``training_s``,
+        ``training_accuracy``.
     repeats : dict
         As `napari_leukocls.evaluation.significance.read_repeats` gives them.
     """
@@ -290,9 +293,17 @@ def _compared_model(
             "mb": entry.weights.stat().st_size / 1e6,
             "gmacs": count_macs(classifier.net, classifier.card.crop.side_px) / 1e9,
             "weights_sha256": classifier.digest,
+            **_training_facts(classifier),
         },
         read_repeats(entry.path),
     )
+
+
+def _training_facts(classifier: Classifier) -> dict[str, float | None]:
+    """How long a model was trained, and how right it was on its training crops, as its card states it."""
+    training = classifier.card.training
+    stated = training if isinstance(training, Training) else Training()
+    return {"training_s": stated.seconds, "training_accuracy": stated.accuracy}
 
 
 def compare(
@@ -358,7 +369,9 @@ def _measured(
         "ms_per_image_quartiles": list(speed.best.quartiles),
         "images_per_s": speed.best.images_per_s,
         "timing_repeats": speed.repeats,
+        "images_per_s_batch1": speed.single.images_per_s,
         "f1_per_ms": found["macro_f1"] / speed.best.ms,
+        "f1_per_ms_batch1": found["macro_f1"] / speed.single.ms,
         **model.facts,
         "per_class": {name: found["per_class"][name] for name in shared.classes},
     }

@@ -20,6 +20,7 @@ HEADLINE = (
     "accuracy",
     "balanced_accuracy",
     "macro_f1",
+    "macro_precision",
     "mcc",
     "kappa",
     "nmi",
@@ -33,7 +34,6 @@ HEADLINE = (
 )
 #: Metrics without one.
 _WITHOUT_LIMITS = (
-    "macro_precision",
     "macro_recall",
     "auc_micro",
     "average_precision_micro",

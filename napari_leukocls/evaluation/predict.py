@@ -235,16 +235,7 @@ def predict_models(
 
     check_um_per_px(um_per_px)
     yield Progress("scale", 0, 1, "reading the scale")
-    given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
-    # NaN where nothing shows the scale: each model then uses its own scale.
-    scales, notes = common_scales(
-        [crop.file for crop in dataset.crops],
-        dataset.sizes,
-        lambda row: dataset.crops[row].surroundings(),
-        given,
-        float("nan"),
-        segmenter,
-    )
+    scales, notes = _scales(dataset, rules, segmenter, um_per_px)
     for note in notes:
         log.info(note)
     parts: list[list[ModelOutputs]] = [[] for _ in classifiers]
@@ -268,6 +259,23 @@ def predict_models(
                     samples[i].append(crops[[row % step == 0 for row in rows]])
     return DatasetOutputs(
         [_joined(part) for part in parts], notes, [np.concatenate(part)[:SAMPLES] for part in samples]
+    )
+
+
+def _scales(
+    dataset: Dataset, rules: Sequence[CropRule], segmenter: CompactSegmenter, um_per_px: float | None
+) -> tuple[list[float], list[str]]:
+    """Pixel size of each crop; NaN where nothing shows it, and each model then uses its own scale."""
+    if all(rule.whole_image for rule in rules) and all(crop.box is None for crop in dataset.crops):
+        return [float("nan")] * len(dataset.crops), ["the images were taken whole, as the models take them."]
+    given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
+    return common_scales(
+        [crop.file for crop in dataset.crops],
+        dataset.sizes,
+        lambda row: dataset.crops[row].surroundings(),
+        given,
+        float("nan"),
+        segmenter,
     )
 
 

@@ -32,6 +32,11 @@ HEADLINE = (
         "mean recall of the classes: a rare class counts as much as a frequent one",
     ),
     ("macro_f1", "Macro F1", "mean over classes of the harmonic mean of precision and recall"),
+    (
+        "macro_precision",
+        "Macro precision",
+        "mean over classes of the share of a predicted class that is right",
+    ),
     ("mcc", "Matthews correlation", "agreement, 0 by chance and 1 if perfect"),
     ("kappa", "Cohen's kappa", "agreement beyond chance"),
     ("nmi", "Normalised mutual information", "how much the predicted class tells about the true one, 0 to 1"),

@@ -23,7 +23,7 @@ from napari_leukocls.explanation.perturbation import (
     random_maps,
 )
 from napari_leukocls.explanation.randomisation import iter_randomisation
-from napari_leukocls.explanation.trust import state_of
+from napari_leukocls.explanation.trust import EFFECT_FLOOR, state_of
 from napari_leukocls.progress import Progress, Steps
 
 if TYPE_CHECKING:
@@ -84,18 +84,21 @@ def occlusion_figures(found: Occlusion) -> dict[str, Any]:
     -------
     dict
         Mean drops and their ratio; ``passed`` where the ratio is above 1. Where random regions cause no drop there
-        is no ratio, and the check is passed where the interval of the difference is above 0.
+        is no ratio, and the check is passed where the interval of the difference is above 0. In both cases the
+        difference must reach `EFFECT_FLOOR`: a drop of 1e-8 is no effect.
     """
     mean, by_chance = float(found.drop.mean()), float(found.random_drop.mean())
     low, high = interval(found.drop - found.random_drop.mean(axis=1))
     ratio = mean / by_chance if by_chance > NIL else None
+    larger = bool(ratio > 1) if ratio is not None else bool(low > 0)
     return {
         "drop": mean,
         "random_drop": by_chance,
         "ratio": ratio,
         "difference": mean - by_chance,
         "difference_ci95": [low, high],
-        "passed": bool(ratio > 1) if ratio is not None else bool(low > 0),
+        "floor": EFFECT_FLOOR,
+        "passed": larger and mean - by_chance >= EFFECT_FLOOR,
     }
 
 
@@ -111,7 +114,7 @@ def auc_figures(auc: np.ndarray, random_auc: np.ndarray, lower_is_better: bool) 
     Returns
     -------
     dict
-        ``passed`` where the interval of the paired gain is above 0.
+        ``passed`` where the interval of the paired gain is above 0, and its mean reaches `EFFECT_FLOOR`.
     """
     gain = random_auc - auc if lower_is_better else auc - random_auc
     low, high = interval(gain)
@@ -119,7 +122,8 @@ def auc_figures(auc: np.ndarray, random_auc: np.ndarray, lower_is_better: bool) 
         "auc": float(auc.mean()),
         "random_auc": float(random_auc.mean()),
         "gain_ci95": [low, high],
-        "passed": bool(low > 0),
+        "floor": EFFECT_FLOOR,
+        "passed": bool(low > 0 and gain.mean() >= EFFECT_FLOOR),
     }
 
 

@@ -20,7 +20,8 @@ from napari_leukocls.architectures.introspection import unfreezing_stages
 from napari_leukocls.architectures.registry import create, entry
 from napari_leukocls.classification.classifier import Classifier as Made
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.explanation.trust import RANDOMISATION_LIMIT
+from napari_leukocls.explanation.perturbation import class_probabilities
+from napari_leukocls.explanation.trust import CONFIDENCE_FLOOR, RANDOMISATION_LIMIT
 from napari_leukocls.progress import Progress, Steps
 
 if TYPE_CHECKING:
@@ -157,9 +158,10 @@ def iter_randomisation(
     Returns
     -------
     dict
-        ``whole`` and ``cascade`` with mean |r| (``pearson``) and mean SSIM, ``limit``, ``passed``: the mean
-        |r| is below the limit for networks that are random as a whole, and on average over the cascade of
-        stages.
+        ``whole`` and ``cascade`` with mean |r| (``pearson``), mean SSIM and the mean probability of the class
+        (``confidence``), the model's own ``confidence``, ``limit``, ``passed``: the mean |r| is below the limit for
+        networks that are random as a whole, and on average over the cascade of stages; and the model is surer of the
+        class than the random networks by `CONFIDENCE_FLOOR`.
 
     Raises
     ------
@@ -181,17 +183,19 @@ def iter_randomisation(
     for depth in range(1, len(groups) + 1):
         yield Progress("check", repeats + depth, total)
         names = [name for group in groups[:depth] for name in group]
-        r, ssim = _similarity_to(classifier, own, crops, targets, explain, names, seed)
-        cascade.append(
-            {"stages": depth, "down_to": _stage_name(groups[depth - 1]), "pearson": r, "ssim": ssim}
-        )
-    pearson = float(np.mean([r for r, _ in whole]))
+        found = _similarity_to(classifier, own, crops, targets, explain, names, seed)
+        cascade.append({"stages": depth, "down_to": _stage_name(groups[depth - 1]), **found})
+    means = {name: float(np.mean([found[name] for found in whole])) for name in whole[0]}
     in_cascade = float(np.mean([step["pearson"] for step in cascade]))
+    confidence = float(class_probabilities(classifier, crops, targets).mean())
+    differ = max(means["pearson"], in_cascade) < RANDOMISATION_LIMIT
     return {
-        "whole": {"pearson": pearson, "ssim": float(np.mean([s for _, s in whole])), "repeats": repeats},
+        "whole": {**means, "repeats": repeats},
         "cascade": cascade,
         "limit": RANDOMISATION_LIMIT,
-        "passed": max(pearson, in_cascade) < RANDOMISATION_LIMIT,
+        "confidence": confidence,
+        "confidence_floor": CONFIDENCE_FLOOR,
+        "passed": differ and confidence - means["confidence"] >= CONFIDENCE_FLOOR,
     }
 
 
@@ -203,10 +207,14 @@ def _similarity_to(
     explain: Explainer,
     names: Sequence[str],
     seed: int,
-) -> tuple[float, float]:
-    maps = explain(randomised(classifier, names, crops, seed), crops, targets)
-    pearson, ssim = similarity(own, maps)
-    return float(np.abs(pearson).mean()), float(ssim.mean())
+) -> dict[str, float]:
+    other = randomised(classifier, names, crops, seed)
+    pearson, ssim = similarity(own, explain(other, crops, targets))
+    return {
+        "pearson": float(np.abs(pearson).mean()),
+        "ssim": float(ssim.mean()),
+        "confidence": float(class_probabilities(other, crops, targets).mean()),
+    }
 
 
 def _stage_name(names: Sequence[str]) -> str:

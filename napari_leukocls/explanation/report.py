@@ -305,15 +305,16 @@ def write_explanation(explanation: Explanation, folder: Path) -> None:
 def _write_heatmap(image: ExplainedImage, folder: Path) -> None:
     """The map as float TIFF with its resolution, and over the image as PNG."""
     per_cm = 1e4 / image.um_per_px
+    known = bool(np.isfinite(per_cm))
     imwrite(
         folder / f"{image.name}.tif",
         image.heatmap.astype(np.float32),
         compression="zlib",
         photometric="minisblack",
-        resolution=(per_cm, per_cm),
-        resolutionunit="CENTIMETER",
         software="napari-leukocls",
         metadata=None,
+        resolution=(per_cm, per_cm) if known else None,
+        resolutionunit="CENTIMETER" if known else None,
     )
     Image.fromarray(overlaid(image.pixels, image.heatmap)).save(folder / f"{image.name}.png")
 

@@ -180,7 +180,9 @@ def _sort(
             continue
         kept.append((slide, image.pixels.shape[:2], um_per_px or image.um_per_px))
     small = [row for row in kept if kind == "crop" or (kind == "auto" and max(row[1]) <= MAX_CROP_PX)]
-    own = engine.classifier.card.crop.um_per_px
+    rule = engine.classifier.card.crop
+    # Of whole images, only the outline depends on the scale: none is drawn where it is unknown.
+    own = float("nan") if rule.whole_image else rule.um_per_px
     scales, notes = common_scales(
         [slide.slide_id for slide, _, _ in small],
         [size for _, size, _ in small],
@@ -193,7 +195,7 @@ def _sort(
     given = []
     for slide, size, known in kept:
         scale = found.get(slide.slide_id)
-        measured = scale is not None and (known is not None or scale != own)
+        measured = scale is not None and (known is not None or scale != own) and scale > 0
         one_cell = scale is not None and (
             kind == "crop" or (max(size) * scale <= CONTEXT_UM if measured else max(size) <= CROP_PX)
         )
@@ -211,7 +213,7 @@ def _crop(
     rule = classifier.card.crop
     pixels = read_image(one.slide.fields[0], one.slide.slide_id).pixels
     cell = cut_central(pixels, one.um_per_px, engine.compact, rule)
-    if not cell.found:
+    if not cell.found and not rule.whole_image:
         notes.append(
             f"{one.slide.slide_id}: no cell was found at the centre; the centre of the image was cut."
         )
@@ -228,8 +230,9 @@ def _crop(
         mask=cell.mask if cell.found else None,
         words=morphology.words(morphology.describe(classifier, crops, folder)[0]),
     )
+    um_per_px = rule.um_per_px if rule.side_known else float("nan")
     return ExplainedImage(
-        one.slide.slide_id, one.slide.source, "crop", [explained], [0], heatmap, rule.um_per_px, cell.crop
+        one.slide.slide_id, one.slide.source, "crop", [explained], [0], heatmap, um_per_px, cell.crop
     )
 
 

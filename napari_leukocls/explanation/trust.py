@@ -13,6 +13,11 @@ State = Literal["trusted", "weak", "failed", "unchecked"]
 METHODS = ("gradcam", "gradcam++", "layercam", "hirescam", "eigencam", "scorecam")
 #: Largest mean |r| between a model's maps and those of the same model with random weights.
 RANDOMISATION_LIMIT = 0.5
+#: Least difference between the probability that a model gives its class and that of the same model with random
+#: weights: a model that is no surer has learnt nothing that its maps could show.
+CONFIDENCE_FLOOR = 0.1
+#: Least mean effect, in probability, of hiding or showing what a map points at, beyond that of something else.
+EFFECT_FLOOR = 0.005
 
 
 def own_method(card: ModelCard) -> str:
@@ -33,7 +38,8 @@ def own_method(card: ModelCard) -> str:
 def badge(card: ModelCard, method: str | None = None) -> tuple[State, str]:
     """State in one word, and in figures, whether a model's heatmaps can be trusted.
 
-    ``failed``: the maps look alike with random weights, so that they do not show what the model learnt.
+    ``failed``: the maps look alike with random weights, so that they do not show what the model learnt; or the model
+    is no surer of its classes than with random weights, and has learnt nothing.
     ``weak``: they depend on the model, but hiding or showing what they point at changes its mind no more than
     something else does. ``trusted``: all checks are passed. ``unchecked``: the card holds no checks of this
     method, or they belong to other weights.
@@ -96,6 +102,9 @@ def figures_text(found: Mapping[str, Any]) -> str:
     """
     whole = found["randomisation"]["whole"]
     parts = [f"random weights |r| {whole['pearson']:.2f} (passes below {found['randomisation']['limit']:g})"]
+    if "confidence" in found["randomisation"]:
+        own, other = found["randomisation"]["confidence"], whole["confidence"]
+        parts.append(f"sure of its class {own:.2f} (random weights {other:.2f})")
     for fill, part in found.get("occlusion", {}).items():
         if part["ratio"] is not None:
             parts.append(f"hidden ({fill.replace('_', ' ')}) {part['ratio']:.1f}x a random region")

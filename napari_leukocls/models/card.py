@@ -7,7 +7,7 @@ that other programs add are kept. Names in ``model.json`` may be added; they are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_serializer,
     field_validator,
     model_serializer,
     model_validator,
@@ -49,6 +50,13 @@ class CropRule:
         leaves the stain alone.
     red_cell_share : float
         How far the stain is drawn there: 0 not at all, 1 the whole way.
+    whole_image : bool
+        The model takes images of one cell as they are: the middle of the image is resized to `side_px`, and nothing
+        is outlined. In an analysis of a field, the square of `side_um` around a cell stands for such an image.
+    central_share : float
+        Share of each side of a whole image that is kept, in the middle.
+    side_known : bool
+        Whether `side_um` was stated or measured. If not, whole images can be classified, but no field.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -59,6 +67,9 @@ class CropRule:
     white: Annotated[float, Field(ge=1, le=255)] | None = 235.0
     red_cell: tuple[float, float, float] | None = None
     red_cell_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    whole_image: bool = False
+    central_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    side_known: bool = True
 
     @property
     def um_per_px(self) -> float:
@@ -284,6 +295,8 @@ class Training(CardPart):
         Epochs that were run, and the number of the one that was kept, from 1.
     ended_because : str or None
     seconds : float or None
+    accuracy : float or None
+        Share of the training crops, varied as in the training, that were right in the epoch that was kept.
     device : str or None
     finished : str or None
         Time in UTC.
@@ -304,6 +317,7 @@ class Training(CardPart):
     best_epoch: int | None = None
     ended_because: str | None = None
     seconds: float | None = None
+    accuracy: float | None = None
     device: str | None = None
     finished: str | None = None
     repeats: dict[str, Any] | None = None
@@ -504,6 +518,12 @@ class ModelCard(CardPart):
         if len(set(value)) != len(value):
             raise ValueError("a class is listed twice")
         return value
+
+    @field_serializer("crop")
+    def _cells_or_images(self, value: CropRule) -> dict[str, Any]:
+        """The fields on whole images are written for models that take such images alone."""
+        about_images = () if value.whole_image else ("whole_image", "central_share", "side_known")
+        return {name: part for name, part in asdict(value).items() if name not in about_images}
 
     @field_validator("crop", mode="before")
     @classmethod

@@ -264,7 +264,8 @@ def what_is_known(config: TrainConfig, start: Start) -> tuple[nn.Linear, Replay,
 
 def _split(dataset: Dataset, config: TrainConfig, start: Start) -> Generator[TrainEvent, None, Split]:
     """Everything is trained on and cross-validated, but for a test part that the table names."""
-    units = units_of(dataset, config.group_by, config.near_duplicates)
+    unknown = config.allow_unknown_patients
+    units = units_of(dataset, config.group_by, config.near_duplicates, unknown)
     part = np.zeros(len(dataset), np.intp)
     if any(crop.split.strip() for crop in dataset.crops):
         # A validation part is learnt from: cross-validation takes its place.
@@ -279,7 +280,7 @@ def _split(dataset: Dataset, config: TrainConfig, start: Start) -> Generator[Tra
     split = Split(part, units, {"method": "all are learnt from; cross-validated in whole units"})
     labels = np.array(dataset.labels)
     counts = {name: dict(Counter(labels[split.rows(name)].tolist())) for name in PARTS}
-    grouped = owners(dataset, config.group_by)[1]
+    grouped = owners(dataset, config.group_by, unknown)[1]
     split.record.update(
         seed=config.seed,
         grouped_by=grouped,

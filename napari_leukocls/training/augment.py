@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch.nn import functional
+from torchvision.transforms.v2 import AutoAugment
 from torchvision.transforms.v2 import functional as kernels
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 #: Haematoxylin, eosin and the residual in optical density (Ruifrok and Johnston 2001).
 HED = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
+_POLICY = AutoAugment()
 #: Rows are luma and the two chroma axes of YIQ, in which a turn of the chroma plane is a change of hue.
 YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
@@ -116,7 +118,11 @@ def augment(
     -------
     torch.Tensor, (B, 3, S, S), 0-1
     """
+    if not config.augmentation:
+        return crops
     draw = Draw(generator, len(crops), crops.device)
+    if config.policy == "autoaugment":
+        crops = _by_policy(crops, draw)
     crops = _place(crops, config, draw, outside)
     if config.stain:
         crops = _restain(crops, config.stain, draw)
@@ -131,6 +137,18 @@ def augment(
         crops = crops + spread * draw.normal(*crops.shape[1:])
     crops = crops.clamp_(0, 1)
     return _erase(crops, config.erasing, draw) if config.erasing else crops
+
+
+def _by_policy(crops: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """Vary each crop by a policy of AutoAugment for ImageNet (Cubuk et al. 2019)."""
+    seeds = torch.randint(0, 2**31 - 1, (draw.size,), generator=draw.generator)
+    varied = []
+    # torchvision draws from torch's own generator, which is put back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        for crop, seed in zip((crops * 255).round().to(torch.uint8), seeds.tolist(), strict=True):
+            torch.manual_seed(seed)
+            varied.append(_POLICY(crop))
+    return torch.stack(varied).to(crops.dtype) / 255
 
 
 def _place(crops: torch.Tensor, config: TrainConfig, draw: Draw, outside: float) -> torch.Tensor:

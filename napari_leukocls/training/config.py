@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX
@@ -20,6 +21,15 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Strength = Annotated[float, Field(ge=0, le=1)]
 
 Channels = tuple[float, float, float]
+
+
+def _as_tuple(value: Any) -> Any:
+    """One text as a tuple of it; an empty text as none."""
+    return ((value,) if value else ()) if isinstance(value, str) else value
+
+
+#: Entries of a preset that are no settings.
+_NO_SETTINGS = frozenset({"summary", "guesses", "by_architecture"})
 PRESETS_FILE = Path(__file__).parent.parent / "data" / "training_presets.toml"
 
 
@@ -52,7 +62,11 @@ class TrainConfig(BaseModel):
     pretrained: bool = Field(
         default=True, description="Start a new architecture from timm's ImageNet weights, if timm has them."
     )
-    weights: str = Field(default="", description="Start from this safetensors file; its head is left out.")
+    weights: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        default=(),
+        description="Start from this file of weights (safetensors, or a torch file with tensors alone); its head is "
+        "left out. BRANCH=FILE fills one branch of a network with several; give one for each.",
+    )
 
     # Crops.
     um_per_px: float | None = Field(
@@ -62,7 +76,15 @@ class TrainConfig(BaseModel):
         description="Scale of the crops where the table does not say it.",
     )
     ready_crops: bool = Field(
-        default=False, description="The images are crops at the model's scale already: only resize them."
+        default=False,
+        description="Take the images whole: only resize them; the cell is not outlined. The model then takes whole "
+        "images everywhere.",
+    )
+    central_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="With --ready-crops: share of each side that is kept, in the middle.",
     )
     side_px: int | None = Field(default=None, ge=16, le=1024, description="Side of the network's crops.")
     side_um: float | None = Field(
@@ -94,6 +116,10 @@ class TrainConfig(BaseModel):
     group_by: Literal["auto", "patient", "slide", "none"] = Field(
         default="auto", description="What stays on one side; auto is the patient, else the slide."
     )
+    allow_unknown_patients: bool = Field(
+        default=False,
+        description="With --group-by patient: accept crops without a patient; the card will say so.",
+    )
     allow_leakage: bool = Field(
         default=False, description="Accept a patient on both sides of the split; the card will say so."
     )
@@ -115,6 +141,9 @@ class TrainConfig(BaseModel):
     optimiser: Literal["adamw", "sgd"] = "adamw"
     lr: float = Field(default=1e-3, gt=0, description="Largest learning rate.")
     weight_decay: float = Field(default=1e-4, ge=0)
+    decay_all: bool = Field(
+        default=False, description="Weight decay also of biases and normalisations, as torch does by itself."
+    )
     momentum: Strength = Field(default=0.9, description="Momentum of sgd.")
     schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
     warmup_epochs: float = Field(
@@ -137,8 +166,11 @@ class TrainConfig(BaseModel):
         default="none", description="Train everything, the head alone, or stage by stage from the head on."
     )
     unfreeze_every: int = Field(default=2, ge=1, description="Epochs between two stages of progressive.")
-    keep_frozen: int = Field(
-        default=0, ge=0, description="Stages at the stem that progressive leaves frozen."
+    keep_frozen: int | None = Field(
+        default=None,
+        ge=0,
+        description="Stages at the stem that progressive leaves frozen; by default the layers that the "
+        "architecture's paper never trains.",
     )
     cache_features: bool = Field(
         default=True, description="With --freeze head: run the frozen part once instead of every epoch."
@@ -155,6 +187,12 @@ class TrainConfig(BaseModel):
     )
 
     # Augmentation.
+    augmentation: bool = Field(
+        default=True, description="Vary the crops; without it, all that follows is off."
+    )
+    policy: Literal["none", "autoaugment"] = Field(
+        default="none", description="Also vary crops by the policy that AutoAugment found for ImageNet."
+    )
     hflip: Strength = 0.5
     vflip: Strength = 0.5
     rotation: float = Field(
@@ -331,7 +369,21 @@ def preset_settings(name: str) -> dict[str, Any]:
     ArgumentError
         Where there is no such preset; the nearest is suggested.
     """
-    return {key: value for key, value in _preset(name).items() if key != "summary"}
+    return {key: value for key, value in _preset(name).items() if key not in _NO_SETTINGS}
+
+
+def guesses(name: str) -> tuple[str, ...]:
+    """Return the settings of a preset that its paper does not state.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    tuple of str
+    """
+    return tuple(_preset(name).get("guesses", ()))
 
 
 def make_train_config(preset: str | None = None, **overrides: Any) -> TrainConfig:
@@ -355,13 +407,20 @@ def make_train_config(preset: str | None = None, **overrides: Any) -> TrainConfi
     settings = preset_settings(preset) if preset else {}
     # A preset's architecture is a proposal: a model or another architecture takes its place.
     if overrides.get("from_model"):
-        for name in ("arch", "arguments", "side_px"):
+        for name in ("arch", "arguments", "side_px", "mean", "std"):
             settings.pop(name, None)
-    elif overrides.get("arch"):
+    elif overrides.get("arch") and preset and overrides["arch"] != settings.get("arch"):
         settings.pop("arguments", None)
+        settings |= _for_architecture(preset, overrides["arch"])
     if overrides.get("arch"):
         settings.pop("from_model", None)
     return make_checked(**{**settings, "preset": preset or "", **overrides})
+
+
+def _for_architecture(preset: str, arch: str) -> dict[str, Any]:
+    """Settings of a preset for another architecture than its own: those of the first pattern that fits."""
+    others = _preset(preset).get("by_architecture", {})
+    return dict(next((values for pattern, values in others.items() if fnmatchcase(arch, pattern)), {}))
 
 
 def _preset(name: str) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import os
 import sqlite3
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
+from napari_leukocls.classification.crops import whole_image
 from napari_leukocls.classification.dataset import Dataset
 from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.classification.single_cell import common_scales, cut_labelled
@@ -35,6 +35,12 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 #: Crops that are cut between two checks of the stop button.
 BATCH = 32
+#: Shorter side, pixels, from which on an image can show red cells or a nucleus that is measured.
+LEAST_MEASURED_PX = 60
+#: Sides of whole images, micrometres, that are believed.
+LEAST_SIDE_UM, MOST_SIDE_UM = 5.0, 150.0
+#: Spread of the sides (10th to 90th percentile, share of the median) up to which images count as alike.
+SAME_SIDE = 0.1
 
 
 def cache_folder() -> Path:
@@ -169,12 +175,15 @@ class CutCrops:
         Crops in whose middle no cell was outlined.
     notes : tuple of str
         How the scale was found.
+    rule : CropRule
+        By which they were cut; of whole images, with the side that was measured.
     """
 
     pixels: np.ndarray
     kinds: np.ndarray
     not_found: int
     notes: tuple[str, ...]
+    rule: CropRule
 
 
 def cut(
@@ -198,9 +207,8 @@ def cut(
     -------
     CutCrops
     """
-    if config.ready_crops:
-        return (yield from _resized(dataset, rule, cancel))
-
+    if config.ready_crops or rule.whole_image:
+        return (yield from _resized(dataset, config, rule, device, cancel))
     segmenter = compact(device)
     yield TrainEvent("progress", {"stage": "scale", "done": 0, "total": 1})
     given = [config.um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
@@ -232,7 +240,7 @@ def cut(
         share = 100 * made.not_found / len(dataset)
         message = f"in {made.not_found} crops ({share:.1f} %) no cell is outlined: their middle is used."
         yield TrainEvent("warning", {"message": message})
-    return CutCrops(made.pixels, made.kinds, made.not_found, tuple(notes))
+    return CutCrops(made.pixels, made.kinds, made.not_found, tuple(notes), rule)
 
 
 def _through_cache(
@@ -257,21 +265,59 @@ def _through_cache(
             for row, made in zip(rows, pool.map(one, rows), strict=True):
                 pixels[row], kinds[row], found[row] = made
             cache.put([(keys[row], pixels[row], kinds[row], bool(found[row])) for row in rows])
-    return CutCrops(pixels, kinds, int((~found).sum()), ())
+    return CutCrops(pixels, kinds, int((~found).sum()), (), cache.rule)
 
 
-def _resized(dataset: Dataset, rule: CropRule, cancel: CancelToken) -> Generator[TrainEvent, None, CutCrops]:
+def _resized(
+    dataset: Dataset, config: TrainConfig, rule: CropRule, device: str, cancel: CancelToken
+) -> Generator[TrainEvent, None, CutCrops]:
+    """Whole images, and how large a part of a slide they show."""
     side = rule.side_px
     pixels = np.empty((len(dataset), side, side, 3), np.uint8)
     for row, crop in enumerate(dataset.crops):
         if row % 500 == 0:
             cancel.check()
             yield TrainEvent("progress", {"stage": "cut", "done": row, "total": len(dataset)})
-        image = crop.pixels()
-        shrinks = max(image.shape[:2]) > side
-        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        pixels[row] = (
-            image if image.shape[:2] == (side, side) else cv2.resize(image, (side, side), interpolation=way)
-        )
+        pixels[row] = whole_image(crop.pixels(), rule)
     kinds = np.zeros((len(dataset), 3), np.float32)
-    return CutCrops(pixels, kinds, 0, ("the crops are taken to be at the model's scale already.",))
+    notes: tuple[str, ...] = ("the images are taken whole.",)
+    if not rule.whole_image:
+        notes = (f"the images are taken as crops of {rule.side_um:g} um a side, which they must be.",)
+        yield TrainEvent("warning", {"message": notes[0]})
+    elif not rule.side_known:
+        yield TrainEvent("progress", {"stage": "scale", "done": 0, "total": 1})
+        rule, note = _with_side(dataset, config, rule, device)
+        notes = (*notes, note)
+        yield TrainEvent("log", {"message": note})
+    return CutCrops(pixels, kinds, 0, notes, rule)
+
+
+def _with_side(dataset: Dataset, config: TrainConfig, rule: CropRule, device: str) -> tuple[CropRule, str]:
+    """The rule with the part of a slide that whole images show, as their red cells or nuclei tell, and a note on it."""
+    rows = [row for row, size in enumerate(dataset.sizes) if min(size) >= LEAST_MEASURED_PX]
+    scales: list[float] = []
+    if rows:
+        given = [dataset.crops[row].um_per_px or config.um_per_px for row in rows]
+        scales, _ = common_scales(
+            [dataset.crops[row].file for row in rows],
+            [dataset.sizes[row] for row in rows],
+            lambda number: dataset.crops[rows[number]].surroundings(),
+            given,
+            float("nan"),
+            compact(device),
+        )
+    sides = np.array(
+        [scale * float(np.sqrt(np.prod(dataset.sizes[row]))) for row, scale in zip(rows, scales, strict=True)]
+    )
+    sides = sides[np.isfinite(sides)] * rule.central_share
+    if len(sides) == 0 or not LEAST_SIDE_UM < np.median(sides) < MOST_SIDE_UM:
+        return rule, (
+            "nothing in the images shows their size on the slide: the model can classify images of one cell, but "
+            "analyse no field; give --side-um if you know it."
+        )
+    middle = float(np.median(sides))
+    spread = float(np.percentile(sides, 90) - np.percentile(sides, 10)) / middle
+    more = f"; they differ by {100 * spread:.0f} %" if spread > SAME_SIDE else ""
+    return replace(rule, side_um=round(middle, 2), side_known=True), (
+        f"the images show about {middle:.1f} um of the slide{more}; an analysis cuts such squares around cells."
+    )

@@ -183,6 +183,7 @@ def train_head(
         loss = _epoch(head, cached, batches, config, weights, optimiser, schedule)
         with torch.no_grad():
             measured = measure(head(validation).numpy(), truth)
+            right = float((head(cached.features).argmax(1).numpy() == cached.classes).mean())
         mark = (measured.macro_f1, -measured.loss)
         better = mark > best[0]
         if better:
@@ -190,7 +191,7 @@ def train_head(
         seconds = time.perf_counter() - began
         made = len(rows) * (epoch + 1) / seconds
         rate = optimiser.param_groups[0]["lr"]
-        record = _record(epoch, config, loss, rate, measured, better, seconds, made)
+        record = _record(epoch, config, loss, right, rate, measured, better, seconds, made)
         history.append(record)
         yield TrainEvent("epoch", record)
         late = config.minutes is not None and seconds > 60 * config.minutes
@@ -237,6 +238,7 @@ def _record(
     epoch: int,
     config: TrainConfig,
     loss: float,
+    accuracy: float,
     rate: float,
     measured: Measured,
     better: bool,
@@ -248,6 +250,7 @@ def _record(
         "epoch": epoch + 1,
         "epochs": config.epochs,
         "loss": loss,
+        "accuracy": accuracy,
         "lr": rate,
         **measured.as_dict(),
         "best": better,

@@ -108,12 +108,14 @@ def training_card(config: TrainConfig, record: dict[str, Any], device: str) -> d
         Fields of `napari_leukocls.models.card.Training`.
     """
     history = record["history"]
+    best = history[record["best_epoch"]] if 0 <= record["best_epoch"] < len(history) else {}
     return {
         **settings_card(config),
         "epochs": len(history),
         "best_epoch": record["best_epoch"] + 1,
         "ended_because": record["why"],
         "seconds": history[-1]["seconds"] if history else 0.0,
+        "accuracy": best.get("accuracy"),
         "device": device,
         "finished": calibrate.finished_at(),
     } | ({"repeats": record["repeats"]} if "repeats" in record else {})

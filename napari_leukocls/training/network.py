@@ -6,13 +6,9 @@ import inspect
 import logging
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
@@ -26,6 +22,7 @@ from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import OOD_PREFIX, build_network, read_weights
 from napari_leukocls.training.batches import Normalisation
 from napari_leukocls.training.events import TrainEvent
+from napari_leukocls.training.pretrained import load_files, load_pretrained
 
 if TYPE_CHECKING:
     from napari_leukocls.models.card import ModelCard
@@ -33,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Share of a network's tensors that weights from elsewhere must fill to count as its weights.
-MIN_FILLED = 0.5
+#: Note of a network that starts from scratch.
+RANDOM = "random weights"
 #: What builders call the dropout before the last layer, best first.
 _DROPOUT = ("head_dropout", "dropout", "drop_rate")
 
@@ -134,7 +131,7 @@ class Start:
     rule: CropRule
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    note: str = "random weights"
+    note: str = RANDOM
     folded: bool = False
     card: ModelCard | None = None
     stain: dict[str, Any] = field(default_factory=dict)
@@ -179,6 +176,16 @@ def rule_of(config: TrainConfig) -> CropRule:
     if config.from_model:
         return read_card(find_model(config.from_model).path).crop
     side = config.side_px or entry_of(config.arch).input.side
+    if config.ready_crops:
+        return CropRule(
+            config.side_um or CropRule().side_um,
+            side,
+            margin_um=None,
+            white=None,
+            whole_image=True,
+            central_share=config.central_share,
+            side_known=config.side_um is not None,
+        )
     margin = None if config.keep_surroundings else config.margin_um
     return CropRule(config.side_um or CropRule().side_um, side, margin, config.white)
 
@@ -193,11 +200,11 @@ def _from_architecture(config: TrainConfig, classes: Sequence[str]) -> Generator
     )
     check_network(start)
     if config.weights:
-        start.note = f"weights of {Path(config.weights).name}"
-        load_file_weights(start, Path(config.weights))
+        start.note = yield from load_files(net, entry, config.weights)
+        start.folded = is_folded(net)
     elif config.pretrained and entry.pretrained:
-        yield from _load_pretrained(start)
-    if start.note == "random weights":
+        start.note = (yield from load_pretrained(net, entry, arguments)) or RANDOM
+    if start.note == RANDOM:
         yield TrainEvent("log", {"message": f"{config.arch} starts from scratch, with random weights."})
     return start
 
@@ -231,71 +238,6 @@ def check_network(start: Start) -> None:
         raise ArgumentError(f"{start.entry.name} does not take crops of {side} px ({error}).") from error
     if not isinstance(output, torch.Tensor) or output.shape != (1, len(start.classes)):
         raise ModelError(f"{start.entry.name} is no classifier: it gives no vector of {len(start.classes)}.")
-
-
-def load_file_weights(start: Start, path: Path) -> None:
-    """Fill a network from a safetensors file; what does not fit, such as its head, stays as it is.
-
-    Parameters
-    ----------
-    start : Start
-    path : Path
-
-    Raises
-    ------
-    ModelError
-        Where the file is none, or holds another network.
-    """
-    try:
-        given = load_file(path)
-    except FileNotFoundError as error:
-        raise ModelError(f"there is no file {path}: correct --weights.") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is no safetensors file ({error}): pickles are not loaded.") from error
-    prefixes = ["", *start.entry.pretrained]
-    fits = {prefix: _fitting(start.net, given, prefix) for prefix in prefixes}
-    best = max(fits.values(), key=len)
-    wanted = len(start.net.state_dict())
-    if len(best) < MIN_FILLED * wanted:
-        raise ModelError(
-            f"{path} fits {len(best)} of {wanted} tensors of {start.entry.name}: it is of another network."
-        )
-    start.net.load_state_dict(best, strict=False)
-    start.folded = is_folded(start.net)
-
-
-def _fitting(net: nn.Module, given: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    wanted = net.state_dict()
-    return {
-        prefix + name: value
-        for name, value in given.items()
-        if prefix + name in wanted and wanted[prefix + name].shape == value.shape
-    }
-
-
-def _load_pretrained(start: Start) -> Generator[TrainEvent, None, None]:
-    """Fill a network from timm's pretrained weights, where they are on this machine or can be fetched."""
-    for prefix, tag in start.entry.pretrained.items():
-        yield TrainEvent("log", {"message": f"looking for timm's pretrained weights of {tag}."})
-        extra = start.arguments if prefix == "" else {}
-        extra = {name: value for name, value in extra.items() if name != "timm_name"}
-        try:
-            given = timm.create_model(tag, pretrained=True, num_classes=0, **extra).state_dict()
-        except Exception as error:  # noqa: BLE001 - whatever a download raises, there are no weights
-            reason = " ".join(str(error).split())[:160]
-            message = (
-                f"timm's weights of {tag} cannot be had ({type(error).__name__}: {reason}): training starts "
-                "from scratch; give --weights FILE if you have them."
-            )
-            yield TrainEvent("warning", {"message": message})
-            continue
-        fitting = _fitting(start.net, given, prefix)
-        if len(fitting) < MIN_FILLED * len(given):
-            message = f"timm's weights of {tag} fit {len(fitting)} of {len(given)} tensors and are not used."
-            yield TrainEvent("warning", {"message": message})
-            continue
-        start.net.load_state_dict(fitting, strict=False)
-        start.note = f"pretrained weights of {', '.join(start.entry.pretrained.values())} (timm)"
 
 
 def _from_model(config: TrainConfig, classes: Sequence[str]) -> Start:

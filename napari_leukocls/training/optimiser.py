@@ -11,14 +11,14 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from napari_leukocls.architectures.entry import Entry
-from napari_leukocls.architectures.introspection import unfreezing_stages
+from napari_leukocls.architectures.introspection import frozen_parameters, unfreezing_stages
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
 
 
 def make_optimiser(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Make AdamW or SGD for all parameters; vectors (biases, normalisations) do not decay.
+    """Make AdamW or SGD for all parameters; vectors (biases, normalisations) do not decay unless `decay_all`.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def make_optimiser(net: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
     vectors = [parameter for parameter in net.parameters() if parameter.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": vectors, "weight_decay": config.weight_decay if config.decay_all else 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimiser == "sgd":
@@ -95,7 +95,10 @@ def set_trainable(net: nn.Module, entry: Entry, config: TrainConfig, epoch: int)
     elif config.freeze == "head":
         count = 1
     else:
-        most = max(1, len(stages) - config.keep_frozen)
+        if config.keep_frozen is None:
+            never = set(frozen_parameters(entry, net))
+            stages = [kept for stage in stages if (kept := [name for name in stage if name not in never])]
+        most = max(1, len(stages) - (config.keep_frozen or 0))
         count = min(most, 1 + epoch // config.unfreeze_every)
     trained = {name for stage in stages[:count] for name in stage}
     for name, parameter in net.named_parameters():

@@ -90,7 +90,7 @@ def repeated(
     """
     if config.protocol == "single":
         return {}
-    units = units_of(dataset, config.group_by, config.near_duplicates)
+    units = units_of(dataset, config.group_by, config.near_duplicates, config.allow_unknown_patients)
     names = sorted(set(dataset.labels))
     index = {name: i for i, name in enumerate(names)}
     labels = np.array([index[name] for name in dataset.labels])

@@ -107,6 +107,7 @@ def _one_split(
     config: TrainConfig, dataset: Dataset, crops: CutCrops, backend: Backend, cancel: CancelToken
 ) -> Work:
     start = yield from start_network(config, sorted(set(dataset.labels)))
+    start.rule = crops.rule
     yield from _say_forgotten(start, dataset)
     split = yield from make_split(dataset, config, start.classes)
     repeats = yield from repeated(config, dataset, crops, backend, cancel)

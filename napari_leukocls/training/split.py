@@ -53,13 +53,16 @@ class Split:
         return np.flatnonzero(self.part == PARTS.index(name))
 
 
-def owners(dataset: Dataset, group_by: str) -> tuple[list[str], str]:
+def owners(dataset: Dataset, group_by: str, allow_unknown_patients: bool = False) -> tuple[list[str], str]:
     """Return the patient or slide of each crop, and by which of the two crops are grouped.
 
     Parameters
     ----------
     dataset : Dataset
     group_by : str
+    allow_unknown_patients : bool
+        Whether crops without a patient are accepted where `group_by` is ``patient``; those are grouped by slide, or
+        not at all.
 
     Returns
     -------
@@ -68,6 +71,14 @@ def owners(dataset: Dataset, group_by: str) -> tuple[list[str], str]:
     group : str
     """
     crops = dataset.crops
+    if group_by == "patient":
+        unknown = sum(not crop.patient for crop in crops)
+        if unknown and not allow_unknown_patients:
+            raise InputError(
+                f"{unknown} of {len(crops)} crops have no patient, and a split by patient was asked for: add the "
+                "column patient, or accept it with --allow-unknown-patients, which the card will say."
+            )
+        group_by = "patient" if unknown < len(crops) else "auto"
     if group_by == "auto":
         group_by = (
             "patient" if any(c.patient for c in crops) else "slide" if any(c.slide for c in crops) else "none"
@@ -87,7 +98,7 @@ def owners(dataset: Dataset, group_by: str) -> tuple[list[str], str]:
     ], group_by
 
 
-def units_of(dataset: Dataset, group_by: str, near: bool) -> np.ndarray:
+def units_of(dataset: Dataset, group_by: str, near: bool, allow_unknown_patients: bool = False) -> np.ndarray:
     """Number the units that stay in one part: the crops of a patient or slide, and pictures that look the same.
 
     Parameters
@@ -96,13 +107,15 @@ def units_of(dataset: Dataset, group_by: str, near: bool) -> np.ndarray:
     group_by : str
     near : bool
         Whether to compare the pictures.
+    allow_unknown_patients : bool
+        As `owners` takes it.
 
     Returns
     -------
     numpy.ndarray, (N,), int
     """
     pictures = same_pictures(dataset.hashes, dataset.thumbs, near)
-    names, _ = owners(dataset, group_by)
+    names, _ = owners(dataset, group_by, allow_unknown_patients)
     return join(pictures, chain_pairs(names))
 
 
@@ -199,8 +212,17 @@ def make_split(
     yield TrainEvent("progress", {"stage": "split", "done": 0, "total": 1})
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[name] for name in dataset.labels])
-    units = units_of(dataset, config.group_by, config.near_duplicates)
-    record: dict[str, Any] = {"seed": seed, "grouped_by": owners(dataset, config.group_by)[1]}
+    unknown = config.allow_unknown_patients
+    units = units_of(dataset, config.group_by, config.near_duplicates, unknown)
+    grouped = owners(dataset, config.group_by, unknown)[1]
+    record: dict[str, Any] = {"seed": seed, "grouped_by": grouped}
+    if config.group_by == "patient" and any(not crop.patient for crop in dataset.crops):
+        record["unknown_patients"] = sum(not crop.patient for crop in dataset.crops)
+        message = (
+            f"{record['unknown_patients']} crops have no patient: crops of one person may be on both sides of the "
+            "split, and the figures too good."
+        )
+        yield TrainEvent("warning", {"message": message})
     random = np.random.default_rng(seed)
     shares = (1 - config.validation_share - config.test_share, config.validation_share, config.test_share)
     if any(crop.split.strip() for crop in dataset.crops):

@@ -33,7 +33,7 @@ from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.training.head import last_layer, train_head
 from napari_leukocls.training.loss import class_weights, distillation, loss_of
 from napari_leukocls.training.measure import Measured, logits_of, measure
-from napari_leukocls.training.network import Teacher
+from napari_leukocls.training.network import RANDOM, Teacher
 from napari_leukocls.training.optimiser import (
     make_average,
     make_optimiser,
@@ -60,6 +60,8 @@ class Progress:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
+    right: int = 0
+    seen: int = 0
     seconds: float = 0.0
     best_epoch: int = -1
     best: tuple[float, float] = (-1.0, -math.inf)
@@ -150,11 +152,12 @@ class Fit:
         first, stopped = progress.step, False
         with BatchLoader(partial(self._batch, rows), range(first, len(rows))) as loader:
             for batch in loader:
-                loss = self._step(wrapped, batch)
+                loss, right = self._step(wrapped, batch)
                 if self.backend.any_true(not math.isfinite(loss)):
                     yield from self._not_finite(loss)
                     return
                 progress.loss_sum += loss
+                progress.right, progress.seen = progress.right + right, progress.seen + len(batch.images)
                 progress.step += 1
                 progress.seconds = seconds + time.perf_counter() - began
                 stopped = self._must_stop(cancel)
@@ -171,6 +174,7 @@ class Fit:
             "epoch": progress.epoch + 1,
             "epochs": self.config.epochs,
             "loss": progress.loss_sum / max(progress.step, 1),
+            "accuracy": progress.right / max(progress.seen, 1),
             "lr": self.optimiser.param_groups[0]["lr"],
             **measured.as_dict(),
             "best": better,
@@ -180,6 +184,7 @@ class Fit:
         }
         progress.history.append(record)
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        progress.right, progress.seen = 0, 0
         progress.why = "stopped" if stopped else self._early_end()
         yield TrainEvent("epoch", record)
         if not stopped:
@@ -199,7 +204,8 @@ class Fit:
             numbers,
         )
 
-    def _step(self, wrapped: torch.nn.Module, batch: Batch) -> float:
+    def _step(self, wrapped: torch.nn.Module, batch: Batch) -> tuple[float, int]:
+        """Learn from one batch; return its loss, and how many of its crops were right before."""
         weights = self.weights if self.config.class_weights != "none" else None
         with self.backend.precision():
             logits = wrapped(batch.images)
@@ -214,7 +220,8 @@ class Fit:
             self.schedule.step()
             if self.average is not None:
                 self.average.update_parameters(self.net)
-        return value
+        right = (logits.detach().argmax(1) == batch.targets.argmax(1)).sum()
+        return value, int(right)
 
     def _not_finite(self, loss: float) -> Generator[TrainEvent, None, None]:
         progress = self.progress
@@ -355,6 +362,12 @@ def fit_split(
     cached = config.freeze == "head" and config.cache_features and not (config.mixup or config.cutmix)
     if cached and not config.teacher and backend.world == 1 and last_layer(start.net) is not None:
         return (yield from train_head(start, material, config, backend, cancel, seed))
+    if config.freeze == "progressive" and start.note == RANDOM:
+        message = (
+            f"{start.entry.name} has random weights: nothing is frozen, as frozen layers would never learn."
+        )
+        yield TrainEvent("warning", {"message": message})
+        config = config.model_copy(update={"freeze": "none"})
     teacher = Teacher(config.teacher, start.classes, backend.device) if config.teacher else None
     fit = Fit(start, material, config, backend, folder, fingerprint(config, start, split), seed, teacher)
     progress = yield from fit.run(cancel)

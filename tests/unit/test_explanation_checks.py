@@ -91,6 +91,27 @@ def test_where_random_regions_do_nothing_the_difference_decides() -> None:
     assert better["ratio"] == pytest.approx(3) and better["passed"]
 
 
+def test_an_effect_of_float_noise_passes_no_check() -> None:
+    noise = checks.occlusion_figures(perturbation.Occlusion(np.full(8, 2e-8), np.zeros((8, 10))))
+    assert noise["difference_ci95"][0] > 0 and not noise["passed"]
+    small = checks.occlusion_figures(perturbation.Occlusion(np.full(8, 0.004), np.full((8, 10), 0.002)))
+    assert small["ratio"] == pytest.approx(2) and not small["passed"]
+    gain = checks.auc_figures(np.full(8, 0.5), np.full(8, 0.5 + 1e-7), lower_is_better=True)
+    assert gain["gain_ci95"][0] > 0 and not gain["passed"]
+
+
+def test_an_untrained_network_fails_the_checks(planted: Any) -> None:
+    torch.manual_seed(3)
+    card = card_values("raw", architecture="resnet18")
+    classifier = Classifier(make_card(card, ""), randomisation.create("resnet18", 3).eval(), {}, "", "cpu")
+    crops = planted[0][:6].repeat(2, axis=1).repeat(2, axis=2)
+    targets = classifier.predict(crops).probabilities.argmax(axis=1)
+    found, _ = drain(checks.check_model(classifier, crops, targets, "gradcam", max_randomised=4))
+    assert not found["randomisation"]["passed"] and found["state"] == "failed"
+    assert found["randomisation"]["confidence"] < 0.6
+    assert abs(found["randomisation"]["confidence"] - found["randomisation"]["whole"]["confidence"]) < 0.2
+
+
 def test_deletion_goes_from_all_to_nothing_and_insertion_back(patch: Any, planted: Any) -> None:
     crops, true, _ = planted
     targets = np.zeros(len(crops), int)

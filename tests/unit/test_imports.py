@@ -20,6 +20,7 @@ BUILDERS = {
     "architectures/papers/cadbcnn.py",
     "architectures/papers/hybrids.py",
     "architectures/papers/pooled.py",
+    "architectures/papers/shufflenet.py",
     "segmentation/registry.py",
 }
 #: Packages that need not be installed, and what one system alone has.

@@ -54,6 +54,24 @@ def test_the_first_paper_as_its_table_has_it():
     assert (config.dropout, config.validation_share, config.test_share) == (0.4, 0.15, 0.15)
 
 
+def test_presets_of_papers_know_their_other_networks():
+    made = {
+        arch: make_train_config("paper-s2", data="d", out="o", arch=arch)
+        for arch in ("resnet50_vit", "inceptionv3_vit", "customcnn_vit", "shared_vit")
+    }
+    assert all(made[name].arguments == {"variant": "table"} for name in list(made)[:3])
+    assert made["shared_vit"].arguments == {} and made["customcnn_vit"].freeze == "none"
+    assert {config.freeze for name, config in made.items() if name != "customcnn_vit"} == {"progressive"}
+    own, baseline = (
+        make_train_config("paper-s4", data="d", out="o", **more) for more in ({}, {"arch": "mvitv2_tiny"})
+    )
+    ladder = make_train_config("paper-s4", data="d", out="o", arch="qlvit_v2")
+    assert (own.epochs, own.pretrained) == (ladder.epochs, ladder.pretrained) == (500, False)
+    assert (baseline.epochs, baseline.pretrained) == (50, True)
+    more = make_train_config("paper-s4", data="d", out="o", arch="mvitv2_tiny", epochs=3)
+    assert (more.epochs, more.pretrained) == (3, True)
+
+
 def test_a_model_takes_the_place_of_a_presets_architecture():
     config = make_train_config("quick", data="d", out="o", from_model="default")
     assert (config.arch, config.from_model, config.side_px) == ("", "default", None)

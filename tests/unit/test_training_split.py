@@ -181,8 +181,21 @@ def test_a_copy_of_a_test_crop_leaves_the_training_part():
 
 
 def test_grouping_by_what_the_data_has_not():
-    with pytest.raises(InputError, match="no column patient"):
+    with pytest.raises(InputError, match="40 of 40 crops have no patient"):
         split_of(collection(["a", "b"] * 20), CONFIG.model_copy(update={"group_by": "patient"}))
+    with pytest.raises(InputError, match="no column slide"):
+        split_of(collection(["a", "b"] * 20), CONFIG.model_copy(update={"group_by": "slide"}))
+
+
+def test_unknown_patients_are_accepted_only_when_asked_for_and_the_record_says_so():
+    asked = CONFIG.model_copy(update={"group_by": "patient", "allow_unknown_patients": True})
+    split, events = split_of(collection(["a", "b"] * 20), asked)
+    assert split.record["unknown_patients"] == 40 and split.record["grouped_by"] == "none"
+    assert any("have no patient" in event.data.get("message", "") for event in events)
+    some = collection(["a", "b"] * 20, patients=[str(i // 4) if i < 36 else "" for i in range(40)])
+    with pytest.raises(InputError, match="4 of 40 crops have no patient"):
+        split_of(some, CONFIG.model_copy(update={"group_by": "patient"}))
+    assert split_of(some, asked)[0].record["grouped_by"] == "patient"
 
 
 def test_folds_test_every_crop_once_and_shuffles_differ():

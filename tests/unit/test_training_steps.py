@@ -102,6 +102,21 @@ def test_variation_depends_on_its_numbers_alone_and_differs_between_crops(crops)
     assert first.min() >= 0 and first.max() <= 1
 
 
+def test_a_policy_varies_each_crop_and_depends_on_its_numbers_alone(crops):
+    asked = config(**NOTHING, policy="autoaugment")
+    state = torch.get_rng_state()
+    first, again = (augment(crops.clone(), asked, generator_for(5), 0.9) for _ in range(2))
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert torch.equal(state, torch.get_rng_state())
+    changed = (first - crops).abs().amax((1, 2, 3)) > 0.02
+    assert changed.float().mean() > 0.5 and first.min() >= 0 and first.max() <= 1
+
+
+def test_without_augmentation_crops_stay_as_they_are(crops):
+    same = augment(crops.clone(), config(augmentation=False, erasing=1.0, noise=0.5), generator_for(0), 0.9)
+    torch.testing.assert_close(same, crops, rtol=0, atol=0)
+
+
 def test_turning_leaves_glass_around_the_crop(crops):
     moved = augment(crops.clone(), config(**{**NOTHING, "rotation": 45.0}), generator_for(0), 235 / 255)
     # Corners come from outside the crop; a quarter of the turns are too small to show.

@@ -113,6 +113,8 @@ class SqueezeExcite(nn.Module):
 class SqueezeExciteNet(HeadedNet):
     """A timm backbone with squeeze and excitation on its last map, which is then pooled.
 
+    With a reduction of 0 there is no squeeze and excitation.
+
     Parameters
     ----------
     guard : SizeGuard
@@ -131,7 +133,7 @@ class SqueezeExciteNet(HeadedNet):
         body: Any = timm.create_model(backbone, pretrained=False, num_classes=0)
         super().__init__(guard, body.num_features, num_classes, dropout)
         self.backbone = body
-        self.attention = SqueezeExcite(body.num_features, reduction)
+        self.attention = SqueezeExcite(body.num_features, reduction) if reduction else nn.Identity()
 
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the backbone's last map with weighted channels.

@@ -76,6 +76,27 @@ def hybrid(
     return kinds[variant](guard, num_classes, backbone, heads, fused, dropout, head_dropout)
 
 
+#: Parts of each backbone that the paper freezes: its first 100, 300 and 200 Keras layers. With all running
+#: statistics, which Keras counts as well, these are the non-trainable parameters of the paper's table.
+FROZEN: dict[str, tuple[str, ...]] = {
+    "customcnn": (),
+    "resnet50": (
+        *("conv1", "bn1", "layer1", "layer2", "layer3.0", "layer3.1.conv1", "layer3.1.bn1"),
+        *("layer3.1.conv2", "layer3.1.bn2", "layer3.1.conv3"),
+    ),
+    "efficientnetb3": (
+        *("conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4"),
+        *("blocks.5.0", "blocks.5.1", "blocks.5.2.conv_pw", "blocks.5.2.bn1"),
+        *("blocks.5.2.conv_dw", "blocks.5.2.bn2"),
+    ),
+    "inceptionv3": (
+        *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3"),
+        *("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d"),
+        "Mixed_6e.branch7x7dbl_1",
+    ),
+}
+
+
 def _register(backbone: str, timm_name: str, parameters: int, note: str, *stages: tuple[str, ...]) -> None:
     scale = {"mean": INCEPTION, "std": INCEPTION} if backbone == "inceptionv3" else {}
     register(
@@ -87,6 +108,7 @@ def _register(backbone: str, timm_name: str, parameters: int, note: str, *stages
         paper_parameters=parameters,
         note=note,
         stages=(_OWN, *(tuple(f"backbone.{part}" for part in stage) for stage in stages)),
+        frozen=tuple(f"backbone.{part}" for part in FROZEN[backbone]),
         pretrained={"backbone.": timm_name} if timm_name else {},
         **scale,
         **_FACTS,
@@ -95,8 +117,8 @@ def _register(backbone: str, timm_name: str, parameters: int, note: str, *stages
 
 _KERAS = (
     "For the same layers, Keras counts more parameters than torch: {more}. With these, the number in the table is "
-    "reached exactly. The first {layers} Keras layers end in {inside}; in the first two stages, everything up to "
-    "the end of {last} is frozen."
+    "reached exactly. The first {layers} Keras layers, which the paper freezes, end in {inside}; with the running "
+    "statistics, they have the {frozen} parameters that the table states as not trained."
 )
 
 _register(
@@ -116,9 +138,9 @@ _register(
         more="the running statistics of normalisation layers, and the biases before them",
         layers=100,
         inside="layer3.1",
-        last="layer3.1",
+        frozen="4,134,784",
     ),
-    ("layer4", "layer3.5", "layer3.4", "layer3.3", "layer3.2"),
+    ("layer4", "layer3.5", "layer3.4", "layer3.3", "layer3.2", "layer3.1"),
     ("layer3", "layer2"),
     ("layer1", "conv1", "bn1"),
 )
@@ -131,7 +153,7 @@ _register(
         more="the running statistics of normalisation layers, and the normalisation of the input",
         layers=300,
         inside="blocks.5.2",
-        last="blocks.5.1",
+        frozen="3,871,165",
     ),
     ("conv_head", "bn2", "blocks.6", "blocks.5.5", "blocks.5.4", "blocks.5.3", "blocks.5.2"),
     ("blocks.5", "blocks.4"),
@@ -147,7 +169,7 @@ _register(
         more="the running statistics of normalisation layers, which have no scales in Keras",
         layers=200,
         inside="Mixed_6e",
-        last="Mixed_6d",
+        frozen="6,998,496",
     ),
     ("Mixed_7c", "Mixed_7b", "Mixed_7a", "Mixed_6e"),
     ("Mixed_6d", "Mixed_6c", "Mixed_6b", "Mixed_6a"),
@@ -164,6 +186,7 @@ _register(
     input=_rule("inceptionv3"),
     cam_target="last_map",
     stages=(("classifier", "norm", "blocks", "position", "embeds"), ("backbones",)),
+    frozen=tuple(f"backbones.{name}.{part}" for name, parts in FROZEN.items() for part in parts),
     pretrained={
         "backbones.resnet50.": "resnet50.a1_in1k",
         "backbones.efficientnetb3.": "efficientnet_b3.ra2_in1k",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.architectures.entry import INCEPTION, InputRule
 from napari_leukocls.architectures.registry import register
@@ -83,7 +83,7 @@ def s1_efficientnet_b0(
         ("backbone.stages.1",),
         ("backbone.stages.0", "backbone.stem"),
     ),
-    pretrained={"backbone.": "convnext_tiny.in12k_ft_in1k"},
+    pretrained={"backbone.": "convnext_tiny.fb_in1k"},
     paper_parameters=28_200_000,
     note="A hidden layer of 512 gives the paper's 28.2 M and 107.64 MiB to the last digit.",
 )
@@ -109,27 +109,39 @@ def s1_convnext_tiny(num_classes: int, dropout: float = 0.4, hidden: Sequence[in
     return HiddenHeadNet(guard, num_classes, "convnext_tiny", hidden, dropout)
 
 
-@register(
-    paper="S3",
-    summary="EfficientNetV2-B3 with squeeze and excitation on its last map",
-    reference=_S3,
-    licence=_LICENCE,
-    input=_SIDE,
-    mean=INCEPTION,
-    std=INCEPTION,
-    cam_target="attention",
-    stages=(
+_S3_FACTS: dict[str, Any] = {
+    "paper": "S3",
+    "reference": _S3,
+    "licence": _LICENCE,
+    "input": _SIDE,
+    "mean": INCEPTION,
+    "std": INCEPTION,
+    "stages": (
         ("classifier", "attention"),
         ("backbone.conv_head", "backbone.bn2", "backbone.blocks.5"),
         ("backbone.blocks.4", "backbone.blocks.3"),
         ("backbone.blocks.2", "backbone.blocks.1"),
         ("backbone.blocks.0", "backbone.conv_stem", "backbone.bn1"),
     ),
-    pretrained={"backbone.": "tf_efficientnetv2_b3.in21k_ft_in1k"},
+    "pretrained": {"backbone.": "tf_efficientnetv2_b3.in21k_ft_in1k"},
+}
+
+
+@register(
+    "efficientnetv2_b3_no_se",
+    summary="EfficientNetV2-B3 without squeeze and excitation on its last map: the ablation",
+    cam_target="backbone.bn2",
+    arguments={"reduction": 0},
+    **_S3_FACTS,
+)
+@register(
+    summary="EfficientNetV2-B3 with squeeze and excitation on its last map",
+    cam_target="attention",
     note=(
         "The paper states no count, only 89 % fewer parameters than VGG16 (138.4 M, so about 15.2 M); this "
         "network has 13.1 M, 91 % fewer."
     ),
+    **_S3_FACTS,
 )
 def efficientnetv2_b3_se(num_classes: int, dropout: float = 0.3, reduction: int = 16) -> nn.Module:
     """Build EfficientNetV2-B3 with squeeze and excitation.
@@ -140,7 +152,7 @@ def efficientnetv2_b3_se(num_classes: int, dropout: float = 0.3, reduction: int 
     dropout : float
         Before the last layer.
     reduction : int
-        Of the squeeze and excitation.
+        Of the squeeze and excitation; 0 leaves it out.
 
     Returns
     -------
