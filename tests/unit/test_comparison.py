@@ -96,6 +96,7 @@ def contestant(name: str, truth: np.ndarray, wrong: np.ndarray, ms: float) -> Co
     probabilities[np.arange(len(truth)), said] = 0.8
     timing = Timing(8, ms, (0.9 * ms, 1.1 * ms))
     facts = {"architecture": "net", "parameters": 10, "mb": 1.0, "gmacs": 0.1, "weights_sha256": "0"}
+    facts |= {"training_s": 90.0 if name == "good" else None, "training_accuracy": None}
     return ComparedModel(
         name, probabilities, np.zeros(len(truth), bool), np.zeros(len(truth)), Speed(timing, timing, 7), facts
     )
@@ -144,6 +145,12 @@ def test_files_of_a_comparison(tmp_path: Path) -> None:
         "ms_per_image",
         "ms_per_image_q1",
         "f1_per_ms",
+        "f1_per_ms_batch1",
+        "images_per_s_batch1",
+        "macro_precision",
+        "macro_precision_ci95_low",
+        "training_s",
+        "training_accuracy",
         "recall_monocyte",
         "pareto",
     ):
