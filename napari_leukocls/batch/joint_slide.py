@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import pandas as pd
-
 from napari_leukocls.analysis.engine import Engine, as_scanned
 from napari_leukocls.analysis.field import iter_analyze
-from napari_leukocls.analysis.slide_test import KEY, SlideTest, is_slide_warning
+from napari_leukocls.analysis.joined import join_fields
+from napari_leukocls.analysis.slide_test import SlideTest, is_slide_warning
 from napari_leukocls.batch.doubles import Fields
 from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import read_smear
-from napari_leukocls.measurement.differential import count_warnings, unsigned
-from napari_leukocls.measurement.fine import count_cells
+from napari_leukocls.measurement.fine import as_counted
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.results.report import render_joint_report
@@ -30,6 +28,8 @@ from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import FieldResult, SlideResult, SmearImage
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from napari_leukocls.io.inputs import SlideInput
     from napari_leukocls.results.writer import ExtraWriter
     from napari_leukocls.segmentation.common_scale import CommonScales
@@ -82,7 +82,7 @@ def write_joint_slide(
     """
     started = time.perf_counter()
     fields = expand_inputs(paths)
-    known: list[_Known] = []
+    known: list[SlideResult] = []
     met, doubles = Fields(), list(notes)
     with slide_folder(out_dir, slide.slide_id) as folder:
         for number, field in enumerate(fields):
@@ -99,10 +99,10 @@ def write_joint_slide(
                     "twice; leave one of the two out."
                 )
             result = _write_field(image, scanned, folder / FIELDS, engine, progress, cancel, scales)
-            known.append(_Known.of(result))
+            known.append(_known(result))
         joined = _joined(slide, known, engine, time.perf_counter() - started, doubles)
         write_cells(folder, [joined.cells])
-        report = render_joint_report(joined, default_scheme(), [field.row() for field in known])
+        report = render_joint_report(joined, default_scheme(), [_report_row(field) for field in known])
         write_files(joined, folder, report, extra=[finish])
     return list(joined.warnings)
 
@@ -126,66 +126,79 @@ def _write_field(
     return result
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What of a field goes into the slide's count; its pixels and labels are not kept."""
+def write_fields(
+    name: str,
+    results: Sequence[FieldResult],
+    out_dir: str | Path,
+    formats: Sequence[str] = (),
+    counts: pd.DataFrame | None = None,
+) -> Path:
+    """Write fields that are in memory as one slide, ``out_dir/<name>``, whole or not at all.
 
-    name: str
-    cells: pd.DataFrame
-    counts: dict[str, int]
-    run: dict[str, Any]
-    um_per_px: float
-    warnings: tuple[str, ...]
+    Parameters
+    ----------
+    name : str
+        Of the slide.
+    results : sequence of FieldResult
+        At least one; their names are those of their folders. Their signature is that of the slide.
+    out_dir : path-like
+        Created if it does not exist.
+    formats : sequence of str
+        Further formats, as in `napari_leukocls.results.exports`.
+    counts : pandas.DataFrame, optional
+        The count, where it is not that of all settled cells: up to a goal.
 
-    @classmethod
-    def of(cls, result: FieldResult) -> _Known:
-        row = summary_row(result)
-        # That one field has no leukocyte says nothing of the slide.
-        alone = count_warnings(result.cells, result.counts) if len(result.cells) else []
-        return cls(
-            result.slide_id,
-            result.cells,
-            {name: row[name] for name in ("n_wbc", "n_review", "n_rbc")},
-            result.run,
-            result.um_per_px,
-            # The test of the stain and the camera is that of all fields together.
-            tuple(one for one in result.warnings if one not in alone and not is_slide_warning(one)),
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    of_cells = partial(write_exports, formats=formats, takes=FieldResult)
+    with slide_folder(out_dir, name) as folder:
+        for result in results:
+            write_result(result, folder / FIELDS, extra=[of_cells])
+        parts = [(result.slide_id, as_counted(result)) for result in results]
+        joined = join_fields(name, results[0].source, parts)
+        joined = replace(
+            joined,
+            signature=results[0].signature,
+            counts=joined.counts if counts is None else counts.assign(slide_id=name),
         )
+        write_cells(folder, [joined.cells])
+        report = render_joint_report(joined, default_scheme(), [_report_row(result) for result in results])
+        write_files(joined, folder, report, extra=[partial(write_exports, formats=formats)])
+    return Path(out_dir) / name
 
-    def row(self) -> dict[str, Any]:
-        """What the slide's report says of the field."""
-        link = f"{FIELDS}/{quote(self.name)}/report.html"
-        return {"name": self.name, "link": link, "um_per_px": self.um_per_px, **self.counts}
+
+def _known(result: FieldResult) -> SlideResult:
+    """What of a field goes into the slide's count; its pixels and labels are not kept."""
+    # The test of the stain and the camera is that of all fields together.
+    warnings = tuple(one for one in result.warnings if not is_slide_warning(one))
+    return SlideResult(
+        result.slide_id, result.source, result.um_per_px, result.cells, result.counts, result.run, warnings
+    )
 
 
-#: What ``run.json`` of the slide holds for each field.
-_OF_EACH_FIELD = ("scale", "light")
+def _report_row(result: SlideResult) -> dict[str, Any]:
+    """What the slide's report says of a field."""
+    row = summary_row(result)
+    counts = {name: row[name] for name in ("n_wbc", "n_review", "n_rbc")}
+    link = f"{FIELDS}/{quote(result.slide_id)}/report.html"
+    return {"name": result.slide_id, "link": link, "um_per_px": result.um_per_px, **counts}
 
 
 def _joined(
-    slide: SlideInput, fields: Sequence[_Known], engine: Engine, seconds: float, doubles: Sequence[str]
+    slide: SlideInput, fields: Sequence[SlideResult], engine: Engine, seconds: float, doubles: Sequence[str]
 ) -> SlideResult:
     """One result of all fields, counted together."""
-    tables = [field.cells.assign(field=field.name, slide_id=slide.slide_id) for field in fields]
-    cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
-    classes, finer = engine.classifier.classes, engine.finer
-    counts = count_cells(cells, default_scheme(), classes, finer, slide_id=slide.slide_id)
+    joined = join_fields(slide.slide_id, slide.source, [(field.slide_id, field) for field in fields])
     test = SlideTest(engine.classifier)
     for field in fields:
         test.add_run(field.run)
-    run = {
-        **{name: value for name, value in fields[-1].run.items() if name not in (*_OF_EACH_FIELD, KEY)},
-        **test.record(),
-        "seconds": round(seconds, 3),
-        "fields": [field.name for field in fields],
-        "um_per_px": [field.um_per_px for field in fields],
-        **{name: {field.name: field.run.get(name) for field in fields} for name in _OF_EACH_FIELD},
-    }
-    warnings = (
-        *doubles,
-        *test.warnings(),
-        *count_warnings(cells, counts),
-        *(f"{field.name}: {warning}" for field in fields for warning in field.warnings),
-    )
-    um_per_px, state = fields[-1].um_per_px, unsigned(cells)
-    return SlideResult(slide.slide_id, slide.source, um_per_px, cells, counts, run, warnings, signature=state)
+    run = {**joined.run, **test.record(), "seconds": round(seconds, 3)}
+    return replace(joined, run=run, warnings=(*doubles, *test.warnings(), *joined.warnings))

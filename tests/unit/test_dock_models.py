@@ -52,7 +52,8 @@ def slide(session: Session, result: FieldResult) -> SlideModel:
 
 @pytest.fixture
 def review(session: Session, slide: SlideModel) -> ReviewModel:
-    return ReviewModel(session, slide)
+    assert session.case is not None
+    return ReviewModel(session, session.case)
 
 
 def test_the_models_of_the_docks_need_no_qt() -> None:
@@ -373,7 +374,8 @@ def test_the_depth_is_changed_at_any_time_and_remembered(
 
 
 def test_finer_classes_are_shown_given_and_confirmed(session: Session, finer: SlideModel) -> None:
-    review = ReviewModel(session, finer)
+    assert session.case is not None
+    review = ReviewModel(session, session.case)
     assert "band_neutrophil" not in review.classes()
     session.set_depth("fine")
     assert {"neutrophil", "segmented_neutrophil", "band_neutrophil", "promyelocyte"} <= set(review.classes())
@@ -407,7 +409,8 @@ def test_a_slide_without_finer_classes_says_so(session: Session, slide: SlideMod
         "The model 'default' gave no finer classes for this slide: only corrections to a finer class are shown as one."
     )
     assert not any(row.part for row in slide.count_rows())
-    review = ReviewModel(session, slide)
+    assert session.case is not None
+    review = ReviewModel(session, session.case)
     first = int(review.order("neutrophil", review_model.BY_DOUBT)[0])
     review.correct([first], "band_neutrophil")
     parts = {row.name: row.count for row in slide.count_rows() if row.part}

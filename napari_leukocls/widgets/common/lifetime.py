@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QDialog, QLabel, QMessageBox, QWidget
 from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
-from napari_leukocls.widgets.common.slide_model import SlideModel
+from napari_leukocls.widgets.common.slide_model import CellsModel
 from napari_leukocls.widgets.common.texts import Train
 
 
@@ -137,7 +137,8 @@ class Dock:
         super().__init__()
         self._viewer = real_viewer(napari_viewer)
         self._session = session_of(self._viewer)
-        self._slide: SlideModel | None = None
+        #: The `SlideModel` or `CaseModel` whose signals the dock listens to.
+        self._slide: Any = None
         widget = cast("QWidget", self)
         self._subscriptions = Subscriptions(widget)
         Leaving(widget)
@@ -147,7 +148,7 @@ class Dock:
         """What the viewer shows of the current slide; created when a dock first needs it."""
         return canvas_of(self._viewer)
 
-    def _follow(self, slide: SlideModel | None, **callbacks: Callable[..., Any]) -> None:
+    def _follow(self, slide: CellsModel | None, **callbacks: Callable[..., Any]) -> None:
         """Listen to the signals of a slide, named as keywords, and no longer to those of the slide before."""
         if self._slide is not None:
             for name, callback in callbacks.items():

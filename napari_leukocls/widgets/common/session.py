@@ -13,6 +13,7 @@ from napari_leukocls.errors import ModelError
 from napari_leukocls.models.registry import ModelEntry, active_classifier, list_models
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.widgets.common import preferences
+from napari_leukocls.widgets.common.case_model import CaseModel, Field
 from napari_leukocls.widgets.common.texts import Analyse
 
 if TYPE_CHECKING:
@@ -26,16 +27,19 @@ class Session:
 
     Attributes
     ----------
-    slides : dict of str to SlideModel
-        By slide id, in the order of their analysis.
+    cases : list of CaseModel
+        The slides that are open, in the order in which they were opened.
+    case : CaseModel or None
+        The slide that the docks show: its fields are counted together.
     current : SlideModel or None
-        The slide that the docks show.
+        The field of the slide that the canvas shows.
     reviewer : str
         Name that is stored with corrections.
     depth : str
         How finely classes are shown and counted: ``classes`` or ``fine``.
     """
 
+    case_changed = Signal(object)
     slide_changed = Signal(object)
     models_changed = Signal()
     reviewer_changed = Signal(str)
@@ -43,7 +47,8 @@ class Session:
     depth_changed = Signal(str)
 
     def __init__(self) -> None:
-        self.slides: dict[str, SlideModel] = {}
+        self.cases: list[CaseModel] = []
+        self.case: CaseModel | None = None
         #: The slide that was analysed from an image layer.
         self.of_layer: WeakKeyDictionary[Any, SlideModel] = WeakKeyDictionary()
         self.current: SlideModel | None = None
@@ -60,18 +65,59 @@ class Session:
         self._store_lock = threading.Lock()
 
     def show(self, slide: SlideModel | None) -> None:
-        """Show a slide in all docks.
+        """Show a field in all docks, and the case that it belongs to. A field without a case becomes one.
 
         Parameters
         ----------
         slide : SlideModel or None
         """
-        if slide is not None:
-            self.slides[slide.slide_id] = slide
-            slide.set_depth(self.depth)
-        if slide is not self.current:
-            self.current = slide
+        if slide is None:
+            self.show_case(None)
+            return
+        slide.set_depth(self.depth)
+        case = next((one for one in self.cases if one.field_of(slide) is not None), None)
+        if case is None:
+            case = self.new_case(slide.slide_id)
+            case.fields.append(Field(slide.slide_id))
+            case.set_slide(case.fields[0], slide)
+        changed = slide is not self.current
+        self.current = slide
+        self.show_case(case)
+        if changed:
             self.slide_changed.emit(slide)
+
+    def new_case(self, name: str) -> CaseModel:
+        """Make a case without fields.
+
+        Parameters
+        ----------
+        name : str
+            Of the slide.
+
+        Returns
+        -------
+        CaseModel
+        """
+        case = CaseModel(name, lambda: self.store, self.scheme)
+        self.cases.append(case)
+        return case
+
+    def show_case(self, case: CaseModel | None) -> None:
+        """Show a case in all docks.
+
+        Parameters
+        ----------
+        case : CaseModel or None
+        """
+        if case is self.case:
+            return
+        self.case = case
+        kept = case is not None and case.field_of(self.current) is not None
+        if not kept:
+            self.current = None
+        self.case_changed.emit(case)
+        if not kept:
+            self.slide_changed.emit(None)
 
     def set_reviewer(self, name: str) -> None:
         """Set the name that is stored with corrections.
@@ -96,8 +142,9 @@ class Session:
         if depth != self.depth:
             self.depth = depth
             preferences.keep_depth(depth)
-            for slide in self.slides.values():
-                slide.set_depth(depth)
+            for case in self.cases:
+                if case.analysed:
+                    case.set_depth(depth)
             self.depth_changed.emit(depth)
 
     def set_blind(self, blind: bool) -> None:

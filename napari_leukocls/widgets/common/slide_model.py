@@ -1,4 +1,4 @@
-"""One analysed slide for the docks: cells, counts, corrections and selection. No Qt."""
+"""One analysed field for the docks: cells, counts, corrections and selection. No Qt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import FieldResult, Scale, SlideResult
 from napari_leukocls.widgets.common.texts import Analyse
 
 if TYPE_CHECKING:
@@ -68,17 +68,8 @@ class Totals:
     scale_source: str
 
 
-class SlideModel:
-    """The result of a slide with its corrections, and signals for its changes.
-
-    Parameters
-    ----------
-    result : FieldResult
-    key : str
-        Key of the slide in the review store.
-    config : AnalyzeConfig
-        The settings of the analysis.
-    scheme : Scheme, optional
+class CellsModel:
+    """Cells and counts as the docks show them: of a field (`SlideModel`), or of all fields of a case (`CaseModel`).
 
     Attributes
     ----------
@@ -86,19 +77,22 @@ class SlideModel:
         Emitted after classes, counts or outlines have changed.
     selected : psygnal.Signal
         Emits the numbers of the selected cells, and the name of the part that selected them.
+    scheme : Scheme
+    selection : tuple of int
+        Numbers of the selected cells.
     """
 
     changed = Signal()
     selected = Signal(object, str)
 
-    def __init__(self, result: FieldResult, key: str, config: Any, scheme: Scheme | None = None) -> None:
-        self.result = result
-        self.key = key
-        self.config = config
+    def __init__(self, scheme: Scheme | None = None) -> None:
         self.scheme = scheme or default_scheme()
         self.selection: tuple[int, ...] = ()
-        #: The result as it was given to the review store; see `widgets.common.analysed.Analysed`.
-        self.added: FieldResult = result
+
+    @property
+    def result(self) -> SlideResult:
+        """Cells, counts and run."""
+        raise NotImplementedError
 
     @property
     def slide_id(self) -> str:
@@ -127,18 +121,6 @@ class SlideModel:
 
         return depth_of(self.result.run)
 
-    def set_depth(self, depth: str) -> None:
-        """Show and count the classes of the model, or their finer classes too.
-
-        Parameters
-        ----------
-        depth : {"classes", "fine"}
-        """
-        from napari_leukocls.measurement.fine import at_depth
-
-        if depth != self.depth:
-            self.show(at_depth(self.result, depth, self.scheme))
-
     @property
     def shown(self) -> np.ndarray:
         """The class of each cell as it is shown, (N,) str."""
@@ -152,6 +134,11 @@ class SlideModel:
         from napari_leukocls.measurement.fine import shown_probability
 
         return shown_probability(self.cells, self.depth)
+
+    @property
+    def scale(self) -> Scale:
+        """The pixel size; of several fields that of the last one."""
+        raise NotImplementedError
 
     def in_class(self, class_name: str) -> np.ndarray:
         """Find the cells of a class; at the depth of finer classes, also those of its parts.
@@ -191,30 +178,6 @@ class SlideModel:
             False at the depth of the model's classes.
         """
         return len(self._chain(class_name)) > 1
-
-    def show(self, result: FieldResult) -> None:
-        """Replace the result, for example after a new analysis.
-
-        Parameters
-        ----------
-        result : FieldResult
-        """
-        self.result = result
-        self.changed.emit()
-
-    def with_cells(self, cells: pd.DataFrame) -> None:
-        """Replace the table of cells, and count again.
-
-        Parameters
-        ----------
-        cells : pandas.DataFrame
-            Columns as in ``cells.csv``.
-        """
-        from napari_leukocls.measurement.fine import count_cells, fine_classes_of
-
-        finer = fine_classes_of(self.result.run)
-        counts = count_cells(cells, self.scheme, self.classes, finer, slide_id=self.slide_id)
-        self.show(replace(self.result, cells=cells, counts=counts))
 
     def select(self, cell_ids: tuple[int, ...], origin: str) -> None:
         """Select cells.
@@ -287,7 +250,7 @@ class SlideModel:
         """Return the totals of the slide."""
         counts = self.result.counts
         by_class = dict(zip(counts["class"], counts["count"], strict=True))
-        scale = self.result.segmentation.scale
+        scale = self.scale
         return Totals(
             len(self.cells),
             int(counts.loc[counts["in_differential"], "count"].sum()),
@@ -342,6 +305,79 @@ class SlideModel:
     def more_to_count(self) -> int:
         """Return how many more leukocytes give limits within `AIM` of the share of every class."""
         return max((row.more or 0 for row in self.count_rows()), default=0)
+
+
+class SlideModel(CellsModel):
+    """The result of one field with its corrections, and signals for its changes.
+
+    Parameters
+    ----------
+    result : FieldResult
+    key : str
+        Key of the slide in the review store.
+    config : AnalyzeConfig
+        The settings of the analysis.
+    scheme : Scheme, optional
+    """
+
+    def __init__(self, result: FieldResult, key: str, config: Any, scheme: Scheme | None = None) -> None:
+        super().__init__(scheme)
+        self._result = result
+        self.key = key
+        self.config = config
+        #: The result as it was given to the review store; see `widgets.common.analysed.Analysed`.
+        self.added: FieldResult = result
+
+    @property
+    def result(self) -> FieldResult:
+        """The result with corrections."""
+        return self._result
+
+    @result.setter
+    def result(self, result: FieldResult) -> None:
+        self._result = result
+
+    @property
+    def scale(self) -> Scale:
+        """The pixel size of the field."""
+        return self.result.segmentation.scale
+
+    def set_depth(self, depth: str) -> None:
+        """Show and count the classes of the model, or their finer classes too.
+
+        Parameters
+        ----------
+        depth : {"classes", "fine"}
+        """
+        from napari_leukocls.measurement.fine import at_depth
+
+        if depth != self.depth:
+            self.show(at_depth(self.result, depth, self.scheme))
+
+    def show(self, result: FieldResult) -> None:
+        """Replace the result, for example after a new analysis.
+
+        Parameters
+        ----------
+        result : FieldResult
+        """
+        self.result = result
+        self.changed.emit()
+
+    def with_cells(self, cells: pd.DataFrame) -> None:
+        """Replace the table of cells, and count again.
+
+        Parameters
+        ----------
+        cells : pandas.DataFrame
+            Columns as in ``cells.csv``.
+        """
+        from napari_leukocls.measurement.differential import unsigned
+        from napari_leukocls.measurement.fine import count_cells, fine_classes_of
+
+        finer = fine_classes_of(self.result.run)
+        counts = count_cells(cells, self.scheme, self.classes, finer, slide_id=self.slide_id)
+        self.show(replace(self.result, cells=cells, counts=counts, signature=unsigned(cells)))
 
 
 @lru_cache(maxsize=4096)

@@ -57,6 +57,21 @@ class Common:
     MATRIX_CELL = _("{n} of {total} cells of the class {true} were called {given}")
 
 
+class Case:
+    """The header of a slide, and what is done with it as a whole."""
+
+    NOT_ANALYSED = _("This slide is not analysed yet: press Ctrl+Return.")
+    INCOMPLETE = _("A field of this slide is not analysed yet: press Analyse, then sign.")
+    CLOSED = (
+        _("{n} field of this slide is not open: open it too, then sign."),
+        _("{n} fields of this slide are not open: open them too, then sign."),
+    )
+    NAME_NEEDED = _("a slide needs a name: type one.")
+    TO_ANALYSE = (_("{n} field to analyse"), _("{n} fields to analyse"))
+    OF_GOAL = _("{n} of {goal}")
+    OF_ALL = _("{n} counted, {waiting} to review")
+
+
 class Stages:
     """Names of the stages of long work."""
 
@@ -284,6 +299,7 @@ class Review:
     LEAVE = _("Interrupt")
     LEAVE_TIP = _("Leave the second read. It can be continued later")
     READ_LEFT = _("Second read: remaining")
+    READ_OWN = _("Second read: your own classes")
     READ_PROGRESS = _("Second read by {reader}: {done} of {total}.")
     AGREED = (
         _("{first} and {second} agree on {agreed} of {n} cell."),

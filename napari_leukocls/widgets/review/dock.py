@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.widgets.common.case_model import CaseModel
 from napari_leukocls.widgets.common.controls import (
     NARROWEST_CHARS,
     Folded,
@@ -35,7 +36,6 @@ from napari_leukocls.widgets.common.controls import (
 )
 from napari_leukocls.widgets.common.depth import depth_box
 from napari_leukocls.widgets.common.lifetime import Dock
-from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Common, Review, plural
 from napari_leukocls.widgets.review.class_buttons import ClassButtons
 from napari_leukocls.widgets.review.gallery import Gallery
@@ -163,7 +163,7 @@ class ReviewDock(Dock, QWidget):
         self._build()
         self._lay_out()
         self._connect()
-        self._on_slide(self._session.current)
+        self._on_case(self._session.case)
 
     def _build(self) -> None:
         depth = depth_box(self._session, self._subscriptions)
@@ -213,7 +213,7 @@ class ReviewDock(Dock, QWidget):
         self.second.finished.connect(self._finish_reading)
         self.second.left.connect(self._leave_reading)
         self.second.signing.connect(self._sign)
-        self._subscriptions.listen(self._session.slide_changed, self._on_slide)
+        self._subscriptions.listen(self._session.case_changed, self._on_case)
         self._subscriptions.listen(self._session.reviewer_changed, self._on_reviewer)
 
     def event(self, event: QEvent) -> bool:
@@ -260,8 +260,9 @@ class ReviewDock(Dock, QWidget):
 
     # Following the slide -------------------------------------------------------------------------------
 
-    def _on_slide(self, slide: SlideModel | None) -> None:
-        self._follow(slide, changed=self._on_changed, selected=self._on_selected)
+    def _on_case(self, case: CaseModel | None) -> None:
+        self._follow(case, changed=self._on_changed, selected=self._on_selected)
+        slide = case if case is not None and case.analysed else None
         self._model = None if slide is None else ReviewModel(self._session, slide)
         for part in (self.gallery, self.classes, self.group, self.sort, self.goal, self.second):
             part.setEnabled(slide is not None)
@@ -277,7 +278,10 @@ class ReviewDock(Dock, QWidget):
 
     def _on_changed(self) -> None:
         """Update all controls after a change of the slide."""
-        if not self._acting:
+        if self._model is None and self._session.case is not None and self._session.case.analysed:
+            # The first field of the slide has just been analysed.
+            self._on_case(self._session.case)
+        elif not self._acting:
             self._refresh(self.gallery.selected_ids())
 
     def _refresh(self, selected: list[int]) -> None:
@@ -288,7 +292,7 @@ class ReviewDock(Dock, QWidget):
         entries = [(Review.GROUP.format(text=g.text, n=g.count), g.name) for g in model.groups()]
         fill(self.group, entries)
         self.group.blockSignals(was_blocked)
-        self.gallery.pictures.show(model.slide.result)
+        self.gallery.pictures.show(model.slide.pictures())
         self.classes.show_classes(model.classes(), model.slide.scheme)
         done, total, text = model.progress()
         self.bar.setRange(0, max(total, 1))
@@ -300,7 +304,7 @@ class ReviewDock(Dock, QWidget):
         self.finish.setEnabled(reading)
         self.leave.setEnabled(reading)
         self.second.sign.setEnabled(not reading)
-        for one in (self.confirm, self.undo, self.redo):
+        for one in (self.confirm, self.redo):
             one.setEnabled(not reading)
         self._session.set_blind(reading)
         self._canvas.blind(reading)

@@ -151,29 +151,31 @@ class Pictures:
 
     def __init__(self, side: int) -> None:
         self.side = side
-        self._result: FieldResult | None = None
-        self._boxes: dict[int, tuple[float, float]] = {}
+        #: Of each cell: the field that it is in, and its centre there.
+        self._places: dict[int, tuple[int, float, float]] = {}
+        self._fields: list[FieldResult] = []
         self._cache: OrderedDict[int, QPixmap] = OrderedDict()
 
-    def show(self, result: FieldResult) -> None:
-        """Use another result. Images of cells that have not moved in the same smear are kept.
+    def show(self, fields: list[tuple[int, FieldResult]]) -> None:
+        """Use other results. Images of cells that have not moved in the same fields are kept.
 
         Parameters
         ----------
-        result : FieldResult
+        fields : list of tuple
+            What is added to the numbers of a field's cells, and its result.
         """
-        cells = result.cells
-        boxes = {
-            int(cell): (float(y), float(x))
-            for cell, y, x in zip(cells["cell_id"], cells["centroid_y"], cells["centroid_x"], strict=True)
+        places = {
+            first + int(cell): (at, float(y), float(x))
+            for at, (first, result) in enumerate(fields)
+            for cell, y, x in result.cells[["cell_id", "centroid_y", "centroid_x"]].itertuples(index=False)
         }
-        same = self._result is not None and self._result.image is result.image
-        if not same:
-            self._cache.clear()
-        else:
-            for cell in [one for one in self._cache if self._boxes.get(one) != boxes.get(one)]:
+        before, self._fields = self._fields, [result for _, result in fields]
+        same = [old.image is new.image for old, new in zip(before, self._fields, strict=False)]
+        for cell in list(self._cache):
+            place = self._places.get(cell)
+            if place is None or place != places.get(cell) or not same[place[0]]:
                 del self._cache[cell]
-        self._result, self._boxes = result, boxes
+        self._places = places
 
     def get(self, cell: int) -> QPixmap | None:
         """Return the image of a cell.
@@ -192,9 +194,10 @@ class Pictures:
         if found is not None:
             self._cache.move_to_end(cell)
             return found
-        if self._result is None or cell not in self._boxes:
+        if cell not in self._places:
             return None
-        made = QPixmap.fromImage(self._cut(self._result, *self._boxes[cell]))
+        at, y, x = self._places[cell]
+        made = QPixmap.fromImage(self._cut(self._fields[at], y, x))
         self._cache[cell] = made
         if len(self._cache) > MOST_PIXMAPS:
             self._cache.popitem(last=False)

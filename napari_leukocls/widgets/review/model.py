@@ -12,16 +12,18 @@ from psygnal import Signal
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.measurement.fine import FINE
 from napari_leukocls.scheme import whole_class
+from napari_leukocls.widgets.common.case_model import NUMBERS
 from napari_leukocls.widgets.common.texts import Review, plural
 
 if TYPE_CHECKING:
-    from napari_leukocls.review import Agreement, SecondRead
+    from napari_leukocls.review import Agreement, CaseRead
+    from napari_leukocls.widgets.common.case_model import CaseModel
     from napari_leukocls.widgets.common.session import Session
-    from napari_leukocls.widgets.common.slide_model import SlideModel
+    from napari_leukocls.widgets.common.slide_model import CellsModel
 
 
 #: Groups that are not one class.
-WAITING, NUCLEATED, UNLIKE = ":waiting", ":nucleated", ":unlike"
+WAITING, NUCLEATED, UNLIKE, OWN = ":waiting", ":nucleated", ":unlike", ":own"
 #: Orders of the gallery.
 BY_DOUBT, BY_SIZE, BY_PLACE = "doubt", "size", "place"
 #: Classes that a person can assign in addition to those of the model.
@@ -54,10 +56,10 @@ class Tiles:
 
     Parameters
     ----------
-    slide : SlideModel
+    slide : CellsModel
     """
 
-    def __init__(self, slide: SlideModel) -> None:
+    def __init__(self, slide: CellsModel) -> None:
         self._slide = slide
         self._by_cell: dict[int, tuple[str, float, bool, str]] = {}
         self._table: Any = None
@@ -123,11 +125,12 @@ class ReviewModel:
     Parameters
     ----------
     session : Session
-    slide : SlideModel
+    slide : CaseModel
+        Its cells have numbers within the case.
 
     Attributes
     ----------
-    reading : SecondRead or None
+    reading : CaseRead or None
         The blind second read that is open.
     agreement : Agreement or None
         Of the last finished second read.
@@ -135,10 +138,10 @@ class ReviewModel:
 
     changed = Signal()
 
-    def __init__(self, session: Session, slide: SlideModel) -> None:
+    def __init__(self, session: Session, slide: CaseModel) -> None:
         self.session = session
         self.slide = slide
-        self.reading: SecondRead | None = None
+        self.reading: CaseRead | None = None
         self.agreement: Agreement | None = None
         self._answers: dict[int, str] = {}
         self._done: list[int] = []
@@ -150,8 +153,9 @@ class ReviewModel:
     def groups(self) -> list[Group]:
         """Return the groups that the gallery can show, with the number of cells in each."""
         if self.reading is not None:
-            left = len(self.reading.cell_ids) - len(self._answers)
-            return [Group(NUCLEATED, Review.READ_LEFT.format(n=left), left)]
+            left = len(self.reading.cells) - len(self._answers)
+            own = Group(OWN, Review.READ_OWN, len(self._answers))
+            return [Group(NUCLEATED, Review.READ_LEFT, left), own]
         names = self.slide.shown
         found = [Group(WAITING, Review.WAITING, len(self._offered()))]
         if self.agreement is not None:
@@ -183,14 +187,15 @@ class ReviewModel:
             Numbers of the cells, (N,), int.
         """
         if self.reading is not None:
-            left = [cell for cell in self.reading.cell_ids if cell not in self._answers]
-            return np.array(left, int)
+            everything = self.slide.numbers(self.reading.cells)
+            # One's own classes can be looked at again and mended.
+            return np.array([cell for cell in everything if (cell in self._answers) == (group == OWN)], int)
         cells = self.slide.cells
         if group == WAITING:
             offered = self._offered()
             return np.array(offered, int) if sort == BY_DOUBT else self._sorted(offered, sort, False)
         if group == UNLIKE and self.agreement is not None:
-            return self._sorted(self.agreement.disagreements["cell_id"].tolist(), sort, False)
+            return self._sorted(self.slide.numbers(self._unlike()), sort, False)
         keep = self.slide.in_class(group)
         if group == NUCLEATED:
             keep = ~np.isin(self.slide.shown.astype(str), _NOT_REVIEWED)
@@ -204,8 +209,9 @@ class ReviewModel:
             key = -part["area_px"].to_numpy(float)
         elif sort == BY_PLACE:
             # Row by row, from left to right.
-            line = max(1.0, self.slide.result.segmentation.scale.red_cell_diameter_px)
+            line = max(1.0, self.slide.scale.red_cell_diameter_px)
             key = np.floor(part["centroid_y"].to_numpy() / line) * 1e6 + part["centroid_x"].to_numpy()
+            key += part["cell_id"].to_numpy() // NUMBERS * 1e12
         else:
             settled = ~self.slide.waiting[rows]
             key = settled * 10.0 + np.nan_to_num(self.slide.shown_probability[rows])
@@ -215,7 +221,14 @@ class ReviewModel:
         return array
 
     def _offered(self) -> list[int]:
-        return list(self.session.store.offered(self.slide.key))
+        return self.slide.offered()
+
+    def _unlike(self) -> list[tuple[str, int]]:
+        """The cells on which the two readers disagree."""
+        if self.agreement is None:
+            return []
+        table = self.agreement.disagreements
+        return list(zip(table["slide"], table["cell_id"], strict=True))
 
     def tile(self, cell_id: int) -> Tile | None:
         """Return the caption and frame of a cell. During a blind read they do not show the class.
@@ -230,6 +243,10 @@ class ReviewModel:
         Tile or None
             None if there is no such cell.
         """
+        own = self._answers.get(cell_id) if self.reading is not None else None
+        if own is not None:
+            entry = self.slide.scheme[own]
+            return Tile(entry.name, f"{entry.short}✓", entry.colour, False, True)
         return self._tiles.of(cell_id, self.reading is not None)
 
     def section(self, cell_id: int, group: str) -> str:
@@ -293,7 +310,8 @@ class ReviewModel:
         """
         if self.reading is not None:
             for cell in cell_ids:
-                self.reading.classify(cell, class_name)
+                slide, number = self.slide.local(cell)
+                self.reading.classify(slide.key, number, class_name)
                 self._answers[cell] = class_name
             self.changed.emit()
             return
@@ -301,7 +319,7 @@ class ReviewModel:
         done = 0
         try:
             for cell in cell_ids:
-                self.session.store.correct(self.slide.key, int(cell), class_name, self.session.reviewer)
+                self.slide.correct(int(cell), class_name, self.session.reviewer)
                 done += 1
         finally:
             if done:
@@ -326,21 +344,26 @@ class ReviewModel:
             self.correct(cells, name)
 
     def undo(self) -> list[int]:
-        """Undo the last action, and return its cells."""
-        return self._step(self._done, self._undone, self.session.store.undo)
+        """Undo one's own last action, and return its cells: in a blind read the second reader's."""
+        if self.reading is not None:
+            cell = self.reading.undo()
+            self._answers = self._given(self.reading)
+            self.changed.emit()
+            return [] if cell is None else self.slide.numbers([cell])
+        return self._step(self._done, self._undone, self.slide.undo)
 
     def redo(self) -> list[int]:
         """Redo the last action that was undone, and return its cells."""
-        return self._step(self._undone, self._done, self.session.store.redo)
+        return [] if self.reading is not None else self._step(self._undone, self._done, self.slide.redo)
 
     def _step(self, source: list[int], target: list[int], action: Any) -> list[int]:
         self._named()
         cells = []
         for _ in range(source.pop() if source else 1):
-            correction = action(self.slide.key, self.session.reviewer)
-            if correction is None:
+            cell = action(self.session.reviewer)
+            if cell is None:
                 break
-            cells.append(int(correction.cell_id))
+            cells.append(cell)
         if cells:
             target.append(len(cells))
             self.refresh()
@@ -352,8 +375,7 @@ class ReviewModel:
 
     def refresh(self) -> None:
         """Apply the corrections of the review store to the slide."""
-        # Applied to the table of the classifier, so that nothing of an undone correction remains.
-        self.slide.with_cells(self.session.store.apply(self.slide.key, self.slide.added.cells))
+        self.slide.refresh()
         self.changed.emit()
 
     # Counting and signing ------------------------------------------------------------------------------
@@ -361,8 +383,7 @@ class ReviewModel:
     @property
     def goal(self) -> int | None:
         """Leukocytes to count; None for all."""
-        value: int | None = self.session.store.progress(self.slide.key).goal
-        return value
+        return self.slide.case.record.goal
 
     def set_goal(self, goal: int | None) -> None:
         """Set how many leukocytes to count.
@@ -372,20 +393,20 @@ class ReviewModel:
         goal : int or None
             None for all.
         """
-        self.session.store.set_goal(self.slide.key, goal, self.session.reviewer)
+        self.slide.set_goal(goal, self.session.reviewer)
         self.changed.emit()
 
     def progress(self) -> tuple[int, int, str]:
         """Return the number of reviewed cells, the number of counted cells, and a text."""
         if self.reading is not None:
-            total = len(self.reading.cell_ids)
+            total = len(self.reading.cells)
             done = len(self._answers)
             return (
                 done,
                 total,
                 Review.READ_PROGRESS.format(done=done, total=total, reader=self.reading.reader),
             )
-        now = self.session.store.progress(self.slide.key)
+        now = self.slide.case.progress()
         done = now.counted - now.to_review
         text = Review.PROGRESS.format(done=done, total=now.counted)
         if now.goal is not None and now.leukocytes < now.goal:
@@ -403,14 +424,14 @@ class ReviewModel:
             If counted cells need review.
         """
         self._named()
-        signed = self.session.store.sign_off(self.slide.key, self.session.reviewer)
+        n = self.slide.sign_off(self.session.reviewer)
         self.changed.emit()
-        return plural(Review.SIGNED, signed.n_counted, who=signed.reviewer)
+        return plural(Review.SIGNED, n, who=self.session.reviewer)
 
     def signature(self) -> str:
-        """Return who signed the current state of the slide; "" if nobody has."""
-        signed = self.session.store.signed(self.slide.key)
-        return "" if signed is None else plural(Review.SIGNED, signed.n_counted, who=signed.reviewer)
+        """Return who signed the current state of the slide, or what is left out of the count."""
+        words = self.slide.signature().words()
+        return words[:1].upper() + words[1:]
 
     # Second read ---------------------------------------------------------------------------------------
 
@@ -429,9 +450,14 @@ class ReviewModel:
         """
         if not reader.strip():
             raise ArgumentError(Review.READER_FIRST)
-        self.reading = self.session.store.second_read(self.slide.key, reader.strip())
-        self._answers = dict(self.reading.answers())
+        self.reading = self.slide.case.second_read(reader.strip())
+        self._answers = self._given(self.reading)
         self.changed.emit()
+
+    def _given(self, reading: CaseRead) -> dict[int, str]:
+        """The classes that the second reader has given, by the number of the cell within the case."""
+        answers = reading.answers()
+        return dict(zip(self.slide.numbers(answers), answers.values(), strict=True))
 
     def leave_reading(self) -> None:
         """Leave the second read. It can be continued later."""

@@ -1,0 +1,55 @@
+"""Several fields of one slide as one result: their cells in one table, counted together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from napari_leukocls.analysis.slide_test import KEY
+from napari_leukocls.measurement.differential import count_warnings, unsigned
+from napari_leukocls.measurement.fine import count_cells, fine_classes_of
+from napari_leukocls.scheme import default_scheme
+from napari_leukocls.types import SlideResult
+
+#: What ``run.json`` of the slide holds for each field.
+_OF_EACH_FIELD = ("scale", "light")
+
+
+def join_fields(name: str, source: str, fields: Sequence[tuple[str, SlideResult]]) -> SlideResult:
+    """Join the results of fields.
+
+    Parameters
+    ----------
+    name, source : str
+        Of the slide.
+    fields : sequence of tuple
+        Name and result of each field, at least one; all are of one model.
+
+    Returns
+    -------
+    SlideResult
+        Its cells have a further column ``field``; ``cell_id`` is that within the field.
+    """
+    results = [result for _, result in fields]
+    tables = [result.cells.assign(field=field, slide_id=name) for field, result in fields]
+    cells = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+    last = results[-1].run
+    finer = fine_classes_of(last)
+    counts = count_cells(cells, default_scheme(), last["classifier"]["classes"], finer, slide_id=name)
+    run = {
+        **{key: value for key, value in last.items() if key not in (*_OF_EACH_FIELD, KEY)},
+        "seconds": round(sum(float(result.run.get("seconds") or 0) for result in results), 3),
+        "fields": [field for field, _ in fields],
+        "um_per_px": [float(result.um_per_px) for result in results],
+        **{key: {field: result.run.get(key) for field, result in fields} for key in _OF_EACH_FIELD},
+    }
+    warnings = [*count_warnings(cells, counts)]
+    for field, result in fields:
+        # That one field has no leukocyte says nothing of the slide.
+        alone = count_warnings(result.cells, result.counts) if len(result.cells) else []
+        warnings += [f"{field}: {warning}" for warning in result.warnings if warning not in alone]
+    um_per_px = results[-1].um_per_px
+    return SlideResult(
+        name, source, um_per_px, cells, counts, run, tuple(warnings), signature=unsigned(cells)
+    )
