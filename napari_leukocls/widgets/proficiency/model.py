@@ -105,7 +105,7 @@ def open_keys(session: Session) -> set[str]:
     -------
     set of str
     """
-    return {slide.key for slide in session.slides.values()}
+    return {slide.key for case in session.cases for slide in case.slides}
 
 
 def overview(session: Session, learner: str) -> Generator[Progress, None, Overview]:
