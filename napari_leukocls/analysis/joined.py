@@ -8,7 +8,12 @@ import pandas as pd
 
 from napari_leukocls.analysis.slide_test import KEY
 from napari_leukocls.measurement.differential import count_warnings, unsigned
+from napari_leukocls.measurement.findings import with_findings
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of
+from napari_leukocls.measurement.quality_grades import KEY as QUALITY
+from napari_leukocls.measurement.quality_grades import grade_quality, is_quality_warning, read_measured
+from napari_leukocls.measurement.smudges import smudge_finding
+from napari_leukocls.measurement.stain_reference import read_reference
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import SlideResult
 
@@ -37,19 +42,27 @@ def join_fields(name: str, source: str, fields: Sequence[tuple[str, SlideResult]
     last = results[-1].run
     finer = fine_classes_of(last)
     counts = count_cells(cells, default_scheme(), last["classifier"]["classes"], finer, slide_id=name)
+    measured = [one for result in results for one in read_measured(result.run)]
+    um_per_px = results[-1].um_per_px
+    quality = grade_quality(measured, um_per_px, read_reference())
     run = {
-        **{key: value for key, value in last.items() if key not in (*_OF_EACH_FIELD, KEY)},
+        **{key: value for key, value in last.items() if key not in (*_OF_EACH_FIELD, KEY, QUALITY)},
         "seconds": round(sum(float(result.run.get("seconds") or 0) for result in results), 3),
         "fields": [field for field, _ in fields],
         "um_per_px": [float(result.um_per_px) for result in results],
         **{key: {field: result.run.get(key) for field, result in fields} for key in _OF_EACH_FIELD},
+        **quality.record(),
     }
-    warnings = [*count_warnings(cells, counts)]
+    warnings = [*quality.warnings(), *count_warnings(cells, counts)]
     for field, result in fields:
         # That one field has no leukocyte says nothing of the slide.
         alone = count_warnings(result.cells, result.counts) if len(result.cells) else []
-        warnings += [f"{field}: {warning}" for warning in result.warnings if warning not in alone]
-    um_per_px = results[-1].um_per_px
-    return SlideResult(
+        warnings += [
+            f"{field}: {warning}"
+            for warning in result.warnings
+            if warning not in alone and not is_quality_warning(warning)
+        ]
+    joined = SlideResult(
         name, source, um_per_px, cells, counts, run, tuple(warnings), signature=unsigned(cells)
     )
+    return with_findings(joined, [*quality.findings(), smudge_finding(cells, counts)])

@@ -39,7 +39,11 @@ from napari_leukocls.io.slides import open_slide
 from napari_leukocls.io.slides.base import LazyPixels, SlideImage
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import count_warnings, settled, unsigned
+from napari_leukocls.measurement.findings import with_findings
 from napari_leukocls.measurement.fine import FINE_CLASS, FINE_PROBABILITY, count_cells, shown_classes
+from napari_leukocls.measurement.quality_grades import grade_quality
+from napari_leukocls.measurement.smudges import smudge_finding
+from napari_leukocls.measurement.stain_reference import read_reference
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.overlay import MAX_WIDTH, draw_cells
 from napari_leukocls.results.reader import read_cells
@@ -292,8 +296,9 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
             f"{shares[THICK]:.0f} % of the slide is too thick to count and {shares[BLURRED]:.0f} % "
             "is out of focus: skipped (regions.csv)."
         )
-    warnings += [*job.test.warnings(), *count_warnings(cells, counts)]
-    run = run_record(engine, job.scale, seconds) | job.test.record()
+    quality = grade_quality(job.measured, job.scale.um_per_px, read_reference())
+    warnings += [*job.test.warnings(), *quality.warnings(), *count_warnings(cells, counts)]
+    run = run_record(engine, job.scale, seconds) | job.test.record() | quality.record()
     run["slide"] = {
         "size_px": list(slide.shape[:2]),
         "levels": [[level.height, level.width] for level in slide.levels],
@@ -301,7 +306,8 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
     }
     unique, state = tuple(dict.fromkeys(warnings)), unsigned(cells)
     um_per_px = job.scale.um_per_px
-    return SlideResult(job.slide_id, slide.source, um_per_px, cells, counts, run, unique, signature=state)
+    result = SlideResult(job.slide_id, slide.source, um_per_px, cells, counts, run, unique, signature=state)
+    return with_findings(result, [*quality.findings(), smudge_finding(cells, counts)])
 
 
 def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from napari_leukocls.cli.evaluate import evaluate
 from napari_leukocls.cli.explain import explain
 from napari_leukocls.cli.models import models
 from napari_leukocls.cli.promote import promote
+from napari_leukocls.cli.quality import quality
 from napari_leukocls.cli.train import train
 from napari_leukocls.errors import LeukoclsError
 
@@ -52,6 +53,7 @@ for _command in (
     train,
     adapt,
     explain,
+    quality,
 ):
     cli.add_command(_command)
 

@@ -239,6 +239,23 @@ def review_reasons(
     return reason
 
 
+def add_review(cells: pd.DataFrame, rows: np.ndarray, reason: str) -> None:
+    """Send cells to review, with a reason beside those that they have.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``; changed in place.
+    rows : numpy.ndarray, (N,), bool
+    reason : str
+    """
+    reasons = cells["review_reason"].to_numpy(dtype=object).copy()
+    for i in np.flatnonzero(rows):
+        reasons[i] = f"{reasons[i]}; {reason}" if reasons[i] else reason
+    cells["review_reason"] = reasons
+    cells["needs_review"] = cells["needs_review"].to_numpy() | rows
+
+
 def _from_kinds(kinds: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Class and its probability from the segmenter alone; nucleated cells are `NOT_CLASSED`."""
     names = np.array([NOT_CLASSED if kind == "leukocyte" else kind for kind in CELL_KINDS], dtype=object)

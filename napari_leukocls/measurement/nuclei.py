@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from napari_leukocls.measurement.cells import add_review
 from napari_leukocls.types import CELL_KINDS, Segmentation
 
 #: Diameters of the circle of a nucleus's area that are believed, micrometres. Nuclei of leukocytes are 5 to 15 um.
@@ -104,9 +105,5 @@ def review_scale(cells: pd.DataFrame, pixels: np.ndarray, segmentation: Segmenta
         doubtful[rows] = True
     # Red cells and platelets are counted by the segmenter, and are not looked at one by one.
     doubtful &= ~cells["class"].isin(["red_cell", "platelet"]).to_numpy()
-    reasons = cells["review_reason"].to_numpy(dtype=object).copy()
-    for i in np.flatnonzero(doubtful):
-        reasons[i] = f"{reasons[i]}; {SCALE_IN_DOUBT}" if reasons[i] else SCALE_IN_DOUBT
-    cells["review_reason"] = reasons
-    cells["needs_review"] = cells["needs_review"].to_numpy() | doubtful
+    add_review(cells, doubtful, SCALE_IN_DOUBT)
     return warnings

@@ -61,7 +61,7 @@ def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldRes
     """
     path = Path(folder)
     labels, cells = read_outlines(path)
-    run = _read_run(path)
+    run = read_run(path)
     if isinstance(labels, list):
         raise InputError(
             f"'{path}' holds the results of a whole slide: open its labels.tif in napari with File > Open."
@@ -120,7 +120,7 @@ def read_slide(folder: str | Path) -> SlideResult:
         If a file is missing or damaged.
     """
     path = Path(folder)
-    cells, run = read_cells(path), _read_run(path)
+    cells, run = read_cells(path), read_run(path)
     slide_id = str(run.get("slide_id") or path.name)
     try:
         # Each field of a slide of several fields has a scale of its own.
@@ -236,7 +236,24 @@ def _image_of(run: dict[str, Any], slide_id: str, shape: tuple[int, ...]) -> Sme
     return image
 
 
-def _read_run(path: Path) -> dict[str, Any]:
+def read_run(path: Path) -> dict[str, Any]:
+    """Read the record of an analysis.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of a slide.
+
+    Returns
+    -------
+    dict
+        The content of ``run.json``.
+
+    Raises
+    ------
+    InputError
+        If it is missing or damaged.
+    """
     try:
         run = json.loads((path / RUN).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -310,4 +327,4 @@ def _glass(pixels: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]
     return float(red), float(green), float(blue)
 
 
-__all__ = ["read_cells", "read_outlines", "read_result", "read_slide"]
+__all__ = ["read_cells", "read_outlines", "read_result", "read_run", "read_slide"]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_leukocls.analysis.engine import Engine
 from napari_leukocls.analysis.field import outline, tabulate
+from napari_leukocls.analysis.quality_check import check_field
 from napari_leukocls.analysis.slide_test import SlideTest
 from napari_leukocls.analysis.whole_slide.survey import BLURRED, GLASS, MONOLAYER, PART_UM, THICK, Survey
 from napari_leukocls.io.labels import LabelStore
 from napari_leukocls.io.slides.base import SlideImage
 from napari_leukocls.measurement.cells import cell_geometry
+from napari_leukocls.measurement.quality import FieldQuality
 from napari_leukocls.progress import CancelToken, Progress, staged
 from napari_leukocls.types import Scale, Segmentation, SmearImage
 
@@ -126,6 +128,8 @@ class SlideJob:
         Whether the stain and the camera are like those that the classifier knows.
     n_cells : int
         Cells found so far.
+    measured : list of FieldQuality
+        Of each tile so far.
     """
 
     slide: SlideImage
@@ -137,6 +141,7 @@ class SlideJob:
     labels: LabelStore
     test: SlideTest
     n_cells: int = 0
+    measured: list[FieldQuality] = field(default_factory=list)
 
 
 def analyse_tile(
@@ -167,6 +172,7 @@ def analyse_tile(
     # The label image of a tile takes most of the memory: only one is kept at a time.
     del found
     cells = yield from tabulate(image, job.engine, mine, token, warn, job.test)
+    job.measured += check_field(image, mine, cells).measured
     y0, _, x0, _ = tile.window
     job.labels.paint(y0, x0, mine.labels, job.n_cells)
     cells = _moved(cells, y0, x0, job)
