@@ -35,6 +35,9 @@ def weighted_metrics(
         the recall of a class that was not drawn.
     """
     n_classes = probabilities.shape[1]
+    # All decisions pooled: each crop is drawn with all its classes.
+    is_class = (truth[:, None] == np.arange(n_classes)).ravel()
+    pooled, drawn = np.asarray(probabilities).ravel(), np.repeat(weights, n_classes, axis=1)
     confidence, correct = calibration.best_class(probabilities, truth)
     matrix = weighted_confusion(truth, probabilities.argmax(axis=1), weights, n_classes)
     columns = [(truth == i, probabilities[:, i]) for i in range(n_classes)]
@@ -48,6 +51,8 @@ def weighted_metrics(
         "average_precision_macro": _over_classes(
             [weighted_average_precision(is_class, score, weights) for is_class, score in columns]
         ),
+        "auc_micro": weighted_auroc(is_class, pooled, drawn),
+        "average_precision_micro": weighted_average_precision(is_class, pooled, drawn),
         "ece": ece,
         "mce": mce,
         "brier": weights @ calibration.brier_scores(probabilities, truth) / total,

@@ -215,6 +215,26 @@ def brier(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(brier_scores(probabilities, truth).mean()) if len(truth) else float("nan")
 
 
+def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Mean negative logarithm of the probability of the true class (cross-entropy), in nats.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, (N, C)
+    truth : numpy.ndarray, (N,), int
+        Column of the true class.
+
+    Returns
+    -------
+    float
+        NaN without crops.
+    """
+    if len(truth) == 0:
+        return float("nan")
+    of_truth = np.asarray(probabilities, dtype=float)[np.arange(len(truth)), truth]
+    return float(-np.log(np.clip(of_truth, 1e-30, None)).mean())
+
+
 def brier_parts(probabilities: np.ndarray, truth: np.ndarray, n_bins: int = N_BINS) -> dict[str, float]:
     """Split Brier's score into reliability, resolution, uncertainty and the rest within bins [5]_.
 

@@ -47,8 +47,17 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def _styled(draw: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Draw in the project's style, independent of the user's own matplotlib settings."""
+def styled(draw: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Draw in the project's style, independent of the user's own matplotlib settings.
+
+    Parameters
+    ----------
+    draw : callable
+
+    Returns
+    -------
+    callable
+    """
 
     @wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -61,7 +70,7 @@ def _styled(draw: Callable[_P, _T]) -> Callable[_P, _T]:
     return drawn
 
 
-@_styled
+@styled
 def rendered(figure: Figure, kind: str) -> bytes:
     """Return a figure as the bytes of an image file.
 
@@ -82,11 +91,32 @@ def rendered(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Make a figure whose parts do not overlap.
+
+    Parameters
+    ----------
+    width, height : float
+        Inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _names(classes: Sequence[str]) -> list[str]:
+def class_names(classes: Sequence[str]) -> list[str]:
+    """Write names of classes or models as matplotlib shows them unchanged.
+
+    Parameters
+    ----------
+    classes : sequence of str
+
+    Returns
+    -------
+    list of str
+    """
     return [_literal(str(name).replace("_", " ")) for name in classes]
 
 
@@ -96,12 +126,23 @@ def _literal(text: str) -> str:
     return f" {escaped}" if escaped.startswith("_") else escaped
 
 
-def _line_style(i: int) -> dict[str, Any]:
-    """Colour and dashes of line number `i`; the first forty differ."""
+def line_style(i: int) -> dict[str, Any]:
+    """Colour and dashes of a line; the first forty differ.
+
+    Parameters
+    ----------
+    i : int
+        Its number, from 0.
+
+    Returns
+    -------
+    dict
+        As ``plot`` takes it.
+    """
     return {"color": _COLOURS[i % len(_COLOURS)], "linestyle": _DASHES[i % len(_DASHES)]}
 
 
-@_styled
+@styled
 def confusion_figure(matrix: np.ndarray, classes: Sequence[str], *, shares: bool = False) -> Figure:
     """Confusion matrix, shaded by the share of the true class.
 
@@ -118,7 +159,7 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], *, shares: bool
     matplotlib.figure.Figure
     """
     size = len(classes)
-    figure = _new_figure(2.4 + 0.55 * size, 2.0 + 0.55 * size)
+    figure = new_figure(2.4 + 0.55 * size, 2.0 + 0.55 * size)
     axes = figure.add_subplot()
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -126,8 +167,8 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], *, shares: bool
         colour = "white" if share[row, column] > 0.5 else "black"
         text = f"{100 * share[row, column]:.1f}" if shares else str(matrix[row, column])
         axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(size), _names(classes), rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(size), _names(classes))
+    axes.set_xticks(range(size), class_names(classes), rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(size), class_names(classes))
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title("per cent of the true class" if shares else "crops")
@@ -135,7 +176,7 @@ def confusion_figure(matrix: np.ndarray, classes: Sequence[str], *, shares: bool
     return figure
 
 
-@_styled
+@styled
 def reliability_figure(
     probabilities: np.ndarray, truth: np.ndarray, before: np.ndarray | None = None
 ) -> Figure:
@@ -157,7 +198,7 @@ def reliability_figure(
     panels = [("as the model gives them", probabilities)]
     if before is not None:
         panels.insert(0, ("without temperature", before))
-    figure = _new_figure(1.2 + 3.2 * len(panels), 4.8)
+    figure = new_figure(1.2 + 3.2 * len(panels), 4.8)
     grid = figure.subplots(2, len(panels), sharex=True, squeeze=False, height_ratios=(3, 1))
     for column, (title, values) in enumerate(panels):
         _reliability(grid[0, column], grid[1, column], values, truth, title)
@@ -184,7 +225,7 @@ def _reliability(upper: Axes, lower: Axes, values: np.ndarray, truth: np.ndarray
     lower.set(xlabel="probability of the predicted class", ylabel="crops")
 
 
-@_styled
+@styled
 def roc_figure(probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[str]) -> Figure:
     """ROC curve of each class against the rest.
 
@@ -199,20 +240,20 @@ def roc_figure(probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[s
     -------
     matplotlib.figure.Figure
     """
-    figure = _new_figure(6.4, 4.4)
+    figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    for i, name in enumerate(_names(classes)):
+    for i, name in enumerate(class_names(classes)):
         is_class = truth == i
         if is_class.any() and not is_class.all():
             wrong, right, _ = roc_curve(is_class, probabilities[:, i])
-            axes.plot(wrong, right, label=f"{name} ({auc(wrong, right):.4f})", **_line_style(i))
+            axes.plot(wrong, right, label=f"{name} ({auc(wrong, right):.4f})", **line_style(i))
     axes.set(xlabel="false positive rate", ylabel="true positive rate (recall)", title="ROC")
-    _legend_right(axes, "class (area)")
+    legend_right(axes, "class (area)")
     return figure
 
 
-@_styled
+@styled
 def precision_recall_figure(probabilities: np.ndarray, truth: np.ndarray, classes: Sequence[str]) -> Figure:
     """Precision against recall of each class.
 
@@ -227,22 +268,22 @@ def precision_recall_figure(probabilities: np.ndarray, truth: np.ndarray, classe
     -------
     matplotlib.figure.Figure
     """
-    figure = _new_figure(6.4, 4.4)
+    figure = new_figure(6.4, 4.4)
     axes = figure.add_subplot()
-    for i, name in enumerate(_names(classes)):
+    for i, name in enumerate(class_names(classes)):
         is_class, score = truth == i, probabilities[:, i]
         if is_class.any():
             precision, recall, _ = precision_recall_curve(is_class, score)
             average = average_precision_score(is_class, score)
-            axes.step(recall, precision, where="post", label=f"{name} ({average:.4f})", **_line_style(i))
+            axes.step(recall, precision, where="post", label=f"{name} ({average:.4f})", **line_style(i))
     axes.set(
         xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="precision and recall"
     )
-    _legend_right(axes, "class (average precision)")
+    legend_right(axes, "class (average precision)")
     return figure
 
 
-@_styled
+@styled
 def recall_figure(per_class: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Recall of each class with its 95 % limits.
 
@@ -256,7 +297,7 @@ def recall_figure(per_class: Mapping[str, Mapping[str, Any]]) -> Figure:
     matplotlib.figure.Figure
     """
     rows = [(name, row) for name, row in per_class.items() if row.get("n") and row.get("recall") is not None]
-    figure = _new_figure(6.0, 1.2 + 0.32 * max(len(rows), 1))
+    figure = new_figure(6.0, 1.2 + 0.32 * max(len(rows), 1))
     axes = figure.add_subplot()
     for height, (_, row) in enumerate(rows):
         low, high = row.get("recall_ci95") or (row["recall"], row["recall"])
@@ -264,7 +305,7 @@ def recall_figure(per_class: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.plot(row["recall"], height, "o", color=_BLUE, markersize=6)
     labels = [
         f"{name} (n = {row['n']})"
-        for (name, row) in zip(_names([r[0] for r in rows]), (r[1] for r in rows), strict=True)
+        for (name, row) in zip(class_names([r[0] for r in rows]), (r[1] for r in rows), strict=True)
     ]
     axes.set_yticks(range(len(rows)), labels)
     axes.invert_yaxis()
@@ -273,7 +314,7 @@ def recall_figure(per_class: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def pareto_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Macro F1 against time; the models of the Pareto front are joined by a line.
 
@@ -287,7 +328,7 @@ def pareto_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = _new_figure(6.4, 4.2)
+    figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
     best = sorted((row["ms_per_image"], row["macro_f1"]) for row in rows if row["pareto"])
     axes.plot(*zip(*best, strict=True), color=_GREY, linestyle="--", linewidth=1, zorder=1)
@@ -316,11 +357,11 @@ def pareto_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         xlabel="ms per image at each model's fastest batch size, with quartiles",
         ylabel="macro F1, with 95 % limits",
     )
-    _legend_right(axes, "model")
+    legend_right(axes, "model")
     return figure
 
 
-@_styled
+@styled
 def embedding_figure(embedding: Embedding) -> Figure:
     """A map of cells, coloured by class.
 
@@ -332,7 +373,7 @@ def embedding_figure(embedding: Embedding) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = _new_figure(6.4, 4.6)
+    figure = new_figure(6.4, 4.6)
     axes = figure.add_subplot()
     for i, name in enumerate(sorted(set(embedding.labels))):
         is_class = embedding.labels == name
@@ -342,7 +383,7 @@ def embedding_figure(embedding: Embedding) -> Figure:
             marker=_MARKERS[i % len(_MARKERS)],
             markersize=3.5,
             color=_COLOURS[i % len(_COLOURS)],
-            label=_names([name])[0],
+            label=class_names([name])[0],
         )
     title = {"tsne": "t-SNE", "pca": "principal components"}[embedding.method]
     score = f", silhouette {embedding.silhouette:.2f}" if np.isfinite(embedding.silhouette) else ""
@@ -352,11 +393,17 @@ def embedding_figure(embedding: Embedding) -> Figure:
         axes.set_xlabel(shares[0])
         axes.set_ylabel(shares[-1])
     axes.set(xticks=[], yticks=[])
-    _legend_right(axes, "class")
+    legend_right(axes, "class")
     return figure
 
 
-def _legend_right(axes: Axes, title: str) -> None:
-    """Add a legend to the right of the axes, where it covers no data."""
+def legend_right(axes: Axes, title: str) -> None:
+    """Add a legend to the right of the axes, where it covers no data.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    title : str
+    """
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, title=title)

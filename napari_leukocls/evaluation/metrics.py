@@ -14,6 +14,8 @@ from statsmodels.stats.proportion import proportion_confint
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.evaluation import calibration
 from napari_leukocls.evaluation.bootstrap import auroc, interval, resample_weights, weighted_metrics
+from napari_leukocls.evaluation.reliability import class_reliability, sharpness
+from napari_leukocls.evaluation.separation import class_separation, error_figures
 
 #: Metrics with a confidence interval.
 HEADLINE = (
@@ -25,7 +27,9 @@ HEADLINE = (
     "kappa",
     "nmi",
     "auc_macro",
+    "auc_micro",
     "average_precision_macro",
+    "average_precision_micro",
     "ece",
     "mce",
     "brier",
@@ -33,12 +37,7 @@ HEADLINE = (
     "accuracy_not_reviewed",
 )
 #: Metrics without one.
-_WITHOUT_LIMITS = (
-    "macro_recall",
-    "auc_micro",
-    "average_precision_micro",
-    "adaptive_ece",
-)
+_WITHOUT_LIMITS = ("macro_recall", "adaptive_ece", "brier_mean", "log_loss", "sharpness")
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,8 @@ def classification_metrics(
         ``balanced_accuracy`` is the mean over classes with at least one crop; ``macro_f1`` the mean over
         classes that are true or predicted at least once; ``auc_macro`` the mean over classes, each against
         the rest, that have positives and negatives. ``brier`` is 0-2; the scores of the single classes are
-        0-1 and their sum is ``brier``. ``recall_ci95`` of a class is Wilson's interval, or the bootstrap's
-        where `groups` are given.
+        0-1, their sum is ``brier`` and their mean ``brier_mean``. ``recall_ci95`` of a class is Wilson's interval, or
+        the bootstrap's where `groups` are given.
 
     Raises
     ------
@@ -123,6 +122,7 @@ def classification_metrics(
         **_point_estimates(crops),
         "temperature": temperature,
         "brier_parts": calibration.brier_parts(crops.probabilities, crops.truth),
+        "errors": error_figures(crops.probabilities, crops.truth),
         "per_class": _per_class(crops, classes),
         "confusion_matrix": _confusion(crops).tolist(),
         "unknown_classes": _unknown(names, known, ood_score, review),
@@ -169,6 +169,9 @@ def _point_estimates(known: _Known) -> dict[str, float]:
         "mce": calibration.mce(probabilities, truth),
         "adaptive_ece": calibration.adaptive_ece(probabilities, truth),
         "brier": calibration.brier(probabilities, truth),
+        "brier_mean": calibration.brier(probabilities, truth) / known.n_classes,
+        "log_loss": calibration.log_loss(probabilities, truth),
+        "sharpness": sharpness(probabilities),
         "review_rate": float("nan") if kept is None else float(1 - kept.mean()),
         "accuracy_not_reviewed": float(right[kept].mean())
         if kept is not None and kept.any()
@@ -192,9 +195,11 @@ def _ranking(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 def _per_class(known: _Known, classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     if len(known.truth) == 0:
-        empty = dict.fromkeys(
-            ("precision", "recall", "f1", "recall_ci95", "auc", "average_precision", "brier")
+        nothing = (np.empty(0), np.empty(0, bool))
+        empty: dict[str, Any] = dict.fromkeys(
+            ("precision", "recall", "f1", "recall_ci95", "auc", "average_precision", "brier"), None
         )
+        empty |= {**class_reliability(*nothing), **class_separation(*nothing[::-1])}
         return {name: {**empty, "n": 0} for name in classes}
     columns = precision_recall_fscore_support(
         known.truth, known.predicted, labels=np.arange(len(classes)), zero_division=np.nan
@@ -214,6 +219,8 @@ def _per_class(known: _Known, classes: Sequence[str]) -> dict[str, dict[str, Any
             "auc": auroc(is_true, score),
             "average_precision": float(average_precision_score(is_true, score)) if n else float("nan"),
             "brier": float(briers[i]),
+            **class_reliability(score, is_true),
+            **class_separation(is_true, score),
         }
     return rows
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from napari_leukocls.evaluation import calibration, figures
+from napari_leukocls.evaluation import calibration, curves, figures
 from napari_leukocls.evaluation.calibration import recalibration
 from napari_leukocls.evaluation.embedding import Embedding, embed, sample_rows, silhouette
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text, make_folder
@@ -48,6 +48,9 @@ HEADLINE = (
     ("mce", "Calibration error, largest", "largest difference of a bin"),
     ("adaptive_ece", "Calibration error, equal bins", "the same with the same number of crops in each bin"),
     ("brier", "Brier's score", "squared error of the probabilities, 0 to 2, smaller is better"),
+    ("brier_mean", "Brier's score, mean of the classes", "each class against the rest, 0 to 1"),
+    ("log_loss", "Log loss", "mean negative logarithm of the probability of the true class"),
+    ("sharpness", "Sharpness", "how decided the probabilities are, 0 to 1"),
     ("review_rate", "Sent to review", "share of crops that the model sends to review"),
     ("accuracy_not_reviewed", "Accuracy of the others", "of the crops that are not sent to review"),
 )
@@ -59,6 +62,8 @@ CAPTIONS = (
     ("reliability", "Accuracy of the crops against their predicted probability"),
     ("roc", "ROC curves, each class against the rest"),
     ("precision_recall", "Precision and recall, each class against the rest"),
+    ("class_reliability", "How often each class is true, against its probability"),
+    ("pooled_curves", "ROC, and precision against recall, of all decisions pooled, with 95 % limits"),
     ("embedding_tsne", "Map of the crops by t-SNE: neighbours are similar for the model"),
     ("embedding_pca", "The first two principal components of the features"),
 )
@@ -257,4 +262,8 @@ def _figures(
         made["recall"] = figures.recall_figure(metrics["per_class"])
         made["roc"] = figures.roc_figure(scores, truth, classes)
         made["precision_recall"] = figures.precision_recall_figure(scores, truth, classes)
+        made["class_reliability"] = curves.class_reliability_figure(
+            scores, truth, classes, metrics["per_class"]
+        )
+        made["pooled_curves"] = curves.pooled_curves_figure(scores, truth)
     return made

@@ -66,7 +66,7 @@ def test_the_report_is_one_file_that_runs_nothing_and_shows_every_figure(tmp_pat
     assert not {"script", "b", "i", "link", "iframe"} & set(seen.tags)
     assert seen.links and all(link.startswith("data:image/png;base64,") for link in seen.links)
     pngs = [name for name in paths if name.endswith(".png")]
-    assert len(seen.links) == len(pngs) == 8
+    assert len(seen.links) == len(pngs) == 10
     assert {name.replace(".png", ".svg") for name in pngs} <= set(paths)
     for words in ("Macro F1", "blast", "isotonic regression", "miscalibration"):
         assert words in page

@@ -83,7 +83,9 @@ def test_every_metric_is_that_of_scikit_learn() -> None:
     mine = found["per_class"]["monocyte"]
     limits = mine.pop("recall_ci95")
     score = probabilities[:, 2]
-    assert mine == pytest.approx(
+    # The other figures are tested with the modules that compute them (test_reliability.py).
+    basic = ("precision", "recall", "f1", "n", "auc", "average_precision", "brier")
+    assert {name: mine[name] for name in basic} == pytest.approx(
         {
             "precision": precision[2],
             "recall": recall[2],
