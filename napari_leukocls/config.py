@@ -30,7 +30,7 @@ class AnalyzeConfig(BaseModel):
         Micrometres per pixel; used instead of the file's metadata and of what is measured in the image.
     plane : int or str
         Which plane of a stack is analysed: a number from 1, or ``first``, ``middle``, ``last``, ``sharpest``,
-        ``mean``, ``min`` or ``max``.
+        ``focus``, ``mean``, ``min`` or ``max``.
     even_light : bool
         Whether light that is weaker towards the edges of a field is evened out before the analysis.
     min_confidence : float or None

@@ -111,7 +111,7 @@ def train(viewer: Any, window: Any, out: Path, folder: Path) -> None:
 
     dock = window("Train")
     dock.data.add(str(labelled_crops(folder / "crops")))
-    pick(dock, "Preset", "adapt")
+    pick(dock, "Recipe", "adapt")
     write(dock, "Name", "ours")
     click(dock, "Start training")
     until(lambda: is_there(dock, "Promote") or says(dock), 1500)

@@ -12,6 +12,7 @@ from napari_leukocls.classification.single_cell import mask_in_crop
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.explanation import cam, morphology
 from napari_leukocls.explanation.report import Explained, strip
+from napari_leukocls.measurement.nuclei import nuclear_shares
 from napari_leukocls.progress import Steps, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import EvenPixels
@@ -219,6 +220,7 @@ def explained_cells(
     maps = cam.heatmaps(classifier, crops, targets, method)
     descriptions = morphology.describe(classifier, crops, folder)
     rule, um_per_px = classifier.card.crop, result.um_per_px
+    shares = nuclear_shares(result.image.pixels, result.labels, rows["cell_id"].to_numpy())
     return [
         Explained(
             name=f"cell {int(row['cell_id'])}",
@@ -229,10 +231,10 @@ def explained_cells(
             mask=mask_in_crop(
                 result.labels, int(row["cell_id"]), [row[side] for side in _BOX], um_per_px, rule
             ),
-            words=morphology.words(description),
+            words=morphology.words(description, float(share)),
         )
-        for row, crop, heat, i, description in zip(
-            rows.to_dict("records"), crops, maps, targets, descriptions, strict=True
+        for row, crop, heat, i, description, share in zip(
+            rows.to_dict("records"), crops, maps, targets, descriptions, shares, strict=True
         )
     ]
 

@@ -12,6 +12,7 @@ NeurIPS 2023.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +38,10 @@ FORMAT_VERSION = 1
 
 #: Probability below which a value is written with a question mark.
 DOUBTFUL = 0.7
+#: Shares of the outline that a nucleus fills: from the first on the ratio of nucleus to cytoplasm is no longer low,
+#: below the second it is not high. Of 521 annotated cells without dark granules, 97 % lie on their side of 0.6.
+_NOT_LOW, _NOT_HIGH = 0.6, 0.5
+_RATIO = "nuclear_cytoplasmic_ratio"
 #: The morphology of one cell: attribute to (value, probability).
 Description = dict[str, tuple[str, float]]
 
@@ -47,7 +52,7 @@ _PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("granules", ("granularity", "granule_type", "granule_colour")),
     ("cytoplasm", ("cytoplasm_colour", "cytoplasm_texture", "cytoplasm_vacuole")),
     ("cell", ("cell_size", "cell_shape")),
-    ("nucleus to cytoplasm", ("nuclear_cytoplasmic_ratio",)),
+    ("nucleus to cytoplasm", (_RATIO,)),
 )
 #: Words for (attribute, value) where the value itself is not used; an empty text is left out.
 _TEXTS = {
@@ -201,13 +206,16 @@ def describe(classifier: Classifier, crops: np.ndarray, folder: Path | None = No
     return [row if kept else {} for row, kept in zip(head.describe(features), known, strict=True)]
 
 
-def words(description: Mapping[str, tuple[str, float]]) -> str:
+def words(description: Mapping[str, tuple[str, float]], nuclear_share: float = math.nan) -> str:
     """Put a description in words, as "nucleus: segmented, multilobed; granules: coarse, red".
 
     Parameters
     ----------
     description : mapping
         Attribute to (value, probability).
+    nuclear_share : float
+        The share of the outline that the nucleus fills, measured; it stands beside the ratio of nucleus to cytoplasm,
+        and in its place where the two contradict each other.
 
     Returns
     -------
@@ -221,12 +229,25 @@ def words(description: Mapping[str, tuple[str, float]]) -> str:
         if description.get("granularity", ("", 0))[0] == "no" and subject == "granules":
             names = ("granularity",)
         texts = [_text(name, *description[name]) for name in names if name in description]
+        if names == (_RATIO,) and texts:
+            texts = _measured(description, texts[0], nuclear_share)
         text = ", ".join(part for part in texts if part)
         if text:
             parts.append(f"{subject}: {text}")
     rest: Sequence[Any] = [name for name in description if name not in used]
     parts += [f"{name.replace('_', ' ')}: {_text(name, *description[name])}" for name in rest]
     return "; ".join(parts)
+
+
+def _measured(description: Mapping[str, tuple[str, float]], text: str, nuclear_share: float) -> list[str]:
+    """The ratio of nucleus to cytoplasm as predicted and as measured."""
+    # Dark granules hide the nucleus from the measurement.
+    if not math.isfinite(nuclear_share) or description.get("granule_type", ("", 0))[0] == "coarse":
+        return [text]
+    value = description[_RATIO][0]
+    fits = nuclear_share < _NOT_LOW if value == "low" else nuclear_share >= _NOT_HIGH
+    measured = f"the nucleus fills {100 * nuclear_share:.0f} % of the cell"
+    return [text, measured] if fits else [measured]
 
 
 def _text(name: str, value: str, probability: float) -> str:

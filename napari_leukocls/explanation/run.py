@@ -22,6 +22,7 @@ from napari_leukocls.explanation.checks import check_model
 from napari_leukocls.explanation.report import Explained, ExplainedImage, Explanation
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.inputs import expand_inputs
+from napari_leukocls.measurement.nuclei import nuclear_shares
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken, Progress, staged
 
@@ -228,7 +229,10 @@ def _crop(
         class_name=classifier.classes[best],
         probability=float(shares[best]),
         mask=cell.mask if cell.found else None,
-        words=morphology.words(morphology.describe(classifier, crops, folder)[0]),
+        words=morphology.words(
+            morphology.describe(classifier, crops, folder)[0],
+            float(nuclear_shares(cell.crop, (cell.mask > 0).astype(np.int32), np.array([1]))[0]),
+        ),
     )
     um_per_px = rule.um_per_px if rule.side_known else float("nan")
     return ExplainedImage(

@@ -33,7 +33,7 @@ OUTLIER_PERCENT = 0.1
 OUTLIER_REACH = 0.1
 #: A picture whose darkest values are this share of white has an offset; stained nuclei are far darker.
 OFFSET_SHARE = 0.7
-_GREY_NOTE = (
+GREY_NOTE = (
     "a grey image, repeated into three channels: classes are less certain without the colours of the stain"
 )
 
@@ -263,7 +263,7 @@ def _to_rgb(pixels: np.ndarray, notes: list[str]) -> np.ndarray:
         notes.append("transparency, composited on white")
         pixels = _on_white(pixels[..., :-1], pixels[..., -1:])
     if pixels.shape[-1] == 1:
-        notes.append(_GREY_NOTE)
+        notes.append(GREY_NOTE)
         pixels = np.repeat(pixels, 3, axis=-1)
     return pixels
 

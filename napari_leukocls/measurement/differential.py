@@ -12,6 +12,9 @@ from napari_leukocls.errors import ArgumentError
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import Signature
 
+_NO_CELL = "no cell was found: check that this is a stained smear in focus."
+_NO_LEUKOCYTE = "no settled leukocyte was found: percentages are empty."
+
 
 def count_warnings(cells: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
     """Warn if a result has no cell, or no leukocyte.
@@ -28,10 +31,31 @@ def count_warnings(cells: pd.DataFrame, counts: pd.DataFrame) -> list[str]:
     list of str
     """
     if len(cells) == 0:
-        return ["no cell was found: check that this is a stained smear in focus."]
+        return [_NO_CELL]
     if int(counts.loc[counts["in_differential"], "count"].sum()) == 0:
-        return ["no settled leukocyte was found: percentages are empty."]
+        return [_NO_LEUKOCYTE]
     return []
+
+
+def recounted_warnings(
+    warnings: tuple[str, ...], cells: pd.DataFrame, counts: pd.DataFrame
+) -> tuple[str, ...]:
+    """Renew the warnings of a result about its count, after the count has changed.
+
+    Parameters
+    ----------
+    warnings : tuple of str
+        All warnings of the result.
+    cells, counts : pandas.DataFrame
+        As for `count_warnings`.
+
+    Returns
+    -------
+    tuple of str
+        The others stay.
+    """
+    kept = [line for line in warnings if line not in (_NO_CELL, _NO_LEUKOCYTE)]
+    return (*kept, *count_warnings(cells, counts))
 
 
 COUNT_COLUMNS = (

@@ -68,6 +68,35 @@ def nucleus_diameters(
     return own, shared
 
 
+def nuclear_shares(pixels: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Measure which share of its outline the nucleus of each leukocyte fills: the ratio of nucleus to cell.
+
+    Dark granules, as those of basophils, count as nucleus.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray, (H, W, 3), uint8
+    labels : numpy.ndarray, (H, W), int32
+    ids : numpy.ndarray, (N,)
+        Labels of the leukocytes.
+
+    Returns
+    -------
+    numpy.ndarray, (N,)
+        0-1; nan where no nucleus is told apart.
+    """
+    found = np.full(len(ids), np.nan)
+    places = ndimage.find_objects(labels)
+    for i, label in enumerate(ids):
+        near = places[int(label) - 1] if label <= len(places) else None
+        if near is None:
+            continue
+        inside = labels[near] == label
+        own, _ = nucleus_diameters(pixels[near], inside.astype(np.int32), np.array([1]))
+        found[i] = np.pi * own[0] ** 2 / 4 / inside.sum()
+    return found
+
+
 def review_scale(cells: pd.DataFrame, pixels: np.ndarray, segmentation: Segmentation) -> list[str]:
     """Send the leukocytes of an image to review where its scale is unsure or their nuclei are not believable.
 

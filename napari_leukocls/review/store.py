@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import LeukoclsError, ReviewConflict, ReviewError
+from napari_leukocls.measurement.differential import recounted_warnings
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
 from napari_leukocls.review import cases, corrections, crops, log, schema, second_read, signing, slides
 from napari_leukocls.review.case import Case
@@ -442,7 +443,9 @@ class ReviewStore:
         finer = fine_classes_of(result.run)
         counts = count_cells(chosen, self.scheme, model_classes(cells), finer, slide_id=result.slide_id)
         run = {**result.run, "review": self._review_record(slide, to_goal)}
-        return replace(result, cells=cells, counts=counts, run=run, signature=self.signature(slide))
+        warnings = recounted_warnings(result.warnings, cells, counts)
+        signature = self.signature(slide)
+        return replace(result, cells=cells, counts=counts, run=run, warnings=warnings, signature=signature)
 
     # counting and signing
 

@@ -135,7 +135,7 @@ def test_a_technicians_day(viewer: Any, field: np.ndarray, tmp_path: Path) -> No
     front(train)
     answer_file_dialog(crops)
     click(train, "Add folder…")
-    pick(train, "Preset", "adapt")
+    pick(train, "Recipe", "adapt")
     write(train, "Name", "ours")
     click(train, "Start training")
     until(lambda: is_there(train, "Promote") or says(train), 1000)

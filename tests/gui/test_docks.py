@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acting import click, click_tile, control, menu, pick, until, write
+from acting import click, click_tile, control, is_there, menu, pick, until, write
 from PIL import Image
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -140,13 +140,15 @@ def test_bad_training_data_and_settings_are_said_in_one_line(
 ) -> None:
     window = dock("Train")
     click(window, "Start training")
-    assert "choose data first" in window.message.text()
+    until(lambda: "choose data first" in window.message.text(), 30)
     window.data.add(str(tmp_path))
     assert "no labelled crop" in window.message.text()
     (tmp_path / "neutrophil").mkdir()
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "neutrophil" / "a.png")
     window.data.refresh_counts()
     assert "Neutrophil 1" in window.data.counts.text()
+    # It is checked by itself.
+    until(lambda: is_there(window, "Split of the crops") or window.message.text(), 60)
     click(window, "Advanced")
     write(window, "lr", "fast")
     click(window, "Start training")

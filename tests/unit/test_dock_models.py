@@ -78,7 +78,7 @@ from napari_leukocls import widgets
 docks = [getattr(widgets, name)(viewer) for name in widgets.__all__]
 heavy = "torch torchvision timm cellpose sklearn scipy.stats statsmodels matplotlib sqlalchemy alembic"
 found = (set(heavy.split()) | {"pytorch_grad_cam"}) & (set(sys.modules) - before)
-assert len(docks) == 5 and not found, found
+assert len(docks) == 6 and not found, found
 """
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment)

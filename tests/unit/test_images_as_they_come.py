@@ -252,6 +252,20 @@ def test_the_sharpest_plane_is_found(tmp_path: Path, rgb: np.ndarray) -> None:
     assert "4 pages, the sharpest one (number 3) was used" in smear.notes
 
 
+def test_each_place_is_taken_from_the_plane_in_which_it_is_sharp(tmp_path: Path, rgb: np.ndarray) -> None:
+    blurred, half = gaussian_filter(rgb, (3, 3, 0)), rgb.shape[1] // 2
+    left, right = blurred.copy(), blurred.copy()
+    left[:, :half], right[:, half:] = rgb[:, :half], rgb[:, half:]
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.stack([left, blurred, right]), photometric="rgb", metadata={"axes": "ZYXS"}
+    )
+    smear = read_image(tmp_path / "a.tif", plane="focus")
+    assert any("extended depth of field" in note for note in smear.notes)
+    away = np.abs(np.arange(rgb.shape[1]) - half) > 16
+    wrong = np.abs(smear.pixels.astype(int) - rgb)[:, away]
+    assert wrong.mean() < 0.05 * np.abs(blurred.astype(int) - rgb)[:, away].mean()
+
+
 def test_of_a_whole_slide_only_the_first_plane_is_read(tmp_path: Path) -> None:
     slide = np.zeros((3, 256, 256, 3), np.uint8)
     for number in range(3):

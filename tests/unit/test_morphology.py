@@ -79,3 +79,17 @@ def test_a_damaged_head_is_refused_in_one_line(tmp_path: Path, what: str) -> Non
     (tmp_path / morphology.CARD_NAME).write_text(json.dumps(card))
     with pytest.raises(ModelError, match="does not fit"):
         morphology.read_head(tmp_path)
+
+
+def test_the_ratio_of_nucleus_to_cytoplasm_is_measured_and_no_word_contradicts_it() -> None:
+    low = {"nuclear_cytoplasmic_ratio": ("low", 0.8), "granule_type": ("nil", 0.9)}
+    # A small lymphocyte, whose nucleus fills nearly all of it, is not called low.
+    assert morphology.words(low, 0.82) == "nucleus to cytoplasm: the nucleus fills 82 % of the cell"
+    assert morphology.words(low, 0.37) == "nucleus to cytoplasm: low, the nucleus fills 37 % of the cell"
+    high = {"nuclear_cytoplasmic_ratio": ("high", 0.6)}
+    assert morphology.words(high, 0.74) == "nucleus to cytoplasm: high?, the nucleus fills 74 % of the cell"
+    assert morphology.words(high, 0.3) == "nucleus to cytoplasm: the nucleus fills 30 % of the cell"
+    # The granules of a basophil hide its nucleus.
+    basophil = {"nuclear_cytoplasmic_ratio": ("low", 0.9), "granule_type": ("coarse", 0.9)}
+    assert morphology.words(basophil, 0.74).endswith("nucleus to cytoplasm: low")
+    assert morphology.words(high) == "nucleus to cytoplasm: high?"

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from napari_leukocls.measurement.cells import build_cell_table
-from napari_leukocls.measurement.nuclei import SCALE_IN_DOUBT, WARNING, nucleus_diameters, review_scale
+from napari_leukocls.measurement.nuclei import (
+    SCALE_IN_DOUBT,
+    WARNING,
+    nuclear_shares,
+    nucleus_diameters,
+    review_scale,
+)
 from napari_leukocls.types import Scale, Segmentation
 
 
@@ -88,3 +94,15 @@ def test_no_cells_and_flat_cells_are_borne():
     labels = np.zeros((40, 40), np.int32)
     labels[5:30, 5:30] = 1
     assert reviewed(flat, outlines(labels, 0.1))[1] == []
+
+
+def test_the_share_of_a_cell_that_its_nucleus_fills() -> None:
+    y, x = np.mgrid[:90, :90]
+    distance = np.hypot(y - 45, x - 45)
+    labels = (distance < 30).astype(np.int32) * 7
+    pixels = np.full((90, 90, 3), 230, np.uint8)
+    pixels[distance < 30] = (180, 190, 220)
+    pixels[distance < 24] = (90, 60, 140)
+    found = nuclear_shares(pixels, labels, np.array([7, 9]))
+    assert found[0] == pytest.approx((24 / 30) ** 2, abs=0.02)
+    assert np.isnan(found[1])

@@ -176,6 +176,9 @@ class AnalyseDock(Dock, Scrolling):
 
     def _on_slide(self, slide: SlideModel | None) -> None:
         if slide is not self._slide:
+            # What was said of one slide does not stand beside the next.
+            self.message.tell("")
+            self.adapt.hide()
             self._follow(slide, changed=self._refresh)
         self._refresh()
 

@@ -22,8 +22,10 @@ from napari_leukocls.widgets.common.layers import (
     box_in_view,
     closed_shapes,
     image_shape,
+    is_stack,
     other_pixels,
     plane_of,
+    projection_of,
     smear_of,
 )
 from napari_leukocls.widgets.common.lifetime import Subscriptions
@@ -41,6 +43,8 @@ _FILE = "file…"
 #: Other layers whose scale is looked at.
 MOST_OTHERS = 12
 
+#: The choice of the plane that the viewer shows.
+SHOWN_PLANE = "shown"
 _WHOLE, _VIEW = "whole", "view"
 
 
@@ -68,6 +72,7 @@ class AnalyseForm(QWidget):
         self._connect()
         self.refresh_models()
         self.refresh_layers()
+        self._show_planes(self.chosen_layer())
 
     def _build(self) -> None:
         self.layer = combo(Analyse.LAYER, Analyse.LAYER_TIP)
@@ -90,12 +95,17 @@ class AnalyseForm(QWidget):
         for box in (self.confidence, self.scale_value):
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.region = combo(Analyse.REGION, Analyse.REGION_TIP)
+        self.plane = combo(
+            Analyse.PLANE, Analyse.PLANE_TIP, [(text, key) for key, text in Analyse.PLANES.items()]
+        )
 
     def _lay_out(self) -> None:
         lines = form()
         if not self._for_batch:
             form_row(lines, Analyse.LAYER, self.layer)
             form_row(lines, Analyse.REGION, self.region)
+            form_row(lines, Analyse.PLANE, self.plane)
+            self._plane_caption = lines.labelForField(self.plane)
         form_row(lines, Analyse.SEGMENTER, self.segmenter)
         form_row(lines, Analyse.CLASSIFIER, self.classifier)
         form_row(lines, Common.DEPTH, self.depth)
@@ -114,6 +124,7 @@ class AnalyseForm(QWidget):
         subscriptions.listen(self._viewer.layers.selection.events.active, self._follow_active)
         subscriptions.listen(self._session.models_changed, self.refresh_models)
         self.layer.currentIndexChanged.connect(lambda _: self.layer_chosen.emit(self.chosen_layer()))
+        self.layer_chosen.connect(self._show_planes)
         self.scale_kind.currentIndexChanged.connect(self._on_scale_kind)
         self.segmenter.activated.connect(self._on_segmenter)
 
@@ -158,6 +169,13 @@ class AnalyseForm(QWidget):
             self.layer.setCurrentIndex(len(images) - 1)
         if self.layer.currentData() != before:
             self.layer_chosen.emit(self.chosen_layer())
+
+    def _show_planes(self, layer: Image | None) -> None:
+        """Offer the planes where the layer is a stack."""
+        stack = layer is not None and is_stack(layer)
+        if not self._for_batch:
+            for one in (self.plane, self._plane_caption):
+                one.setVisible(stack)
 
     @staticmethod
     def _is_smear(layer: Any) -> bool:
@@ -248,8 +266,10 @@ class AnalyseForm(QWidget):
         if layer is None:
             raise InputError(Analyse.NO_LAYER)
         point = self._viewer.dims.point
-        image = smear_of(layer, point)
-        config = self.config().model_copy(update={"plane": plane_of(layer, point)})
+        plane = self.plane.currentData() if is_stack(layer) else SHOWN_PLANE
+        shown = plane == SHOWN_PLANE
+        image = smear_of(layer, point) if shown else projection_of(layer, plane)
+        config = self.config().model_copy(update={"plane": plane_of(layer, point) if shown else plane})
         layers = {one.name: one for one in self._viewer.layers if self._is_smear(one) and one is not layer}
         others = [other_pixels(layers[name], point) for name in sorted(layers)][:MOST_OTHERS]
         return Request(image, config, self._region(layer), tuple(one for one in others if one is not None))

@@ -8,6 +8,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QRectF, QSize, Qt, Sig
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette, QPen, QPixmap
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QSizePolicy, QTableView, QVBoxLayout, QWidget
 
+from napari_leukocls.io.convert import GREY_NOTE
 from napari_leukocls.widgets.common.controls import (
     Folded,
     as_list,
@@ -132,7 +133,9 @@ class CountsTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() > 0:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return plural(Analyse.MORE_TIP, row.more) if row.more else row.display
+            # The number of the whole slide, as below the table: another one for each class contradicts it.
+            most = max((one.more or 0 for one in self.rows), default=0)
+            return f"{row.display}. {plural(Analyse.MORE, most)}" if row.more else row.display
         return None
 
     @staticmethod
@@ -374,9 +377,14 @@ class ResultsPanel(QWidget):
         text = plural(Analyse.WARNINGS, len(warnings)) if warnings else Analyse.NO_WARNING
         self.warnings.head.setText(text)
         self.warnings.head.setEnabled(bool(warnings))
-        self.warning_text.setText("\n".join(warnings))
+        text = "\n".join(warnings)
+        new = text != self.warning_text.text()
+        self.warning_text.setText(text)
         if not warnings:
             self.warnings.head.setChecked(False)
+        elif new and any(GREY_NOTE in line for line in warnings):
+            # What makes every class less certain is not hidden behind a click.
+            self.warnings.head.setChecked(True)
 
     def _on_filter(self, _value: object = None) -> None:
         self.filtered.emit(self.shown.currentData(), self.only_review.isChecked())

@@ -17,6 +17,7 @@ from qtpy.QtCore import QObject, QThreadPool, Signal
 
 from napari_leukocls.errors import Cancelled, LeukoclsError
 from napari_leukocls.progress import CancelToken, Progress, Steps
+from napari_leukocls.widgets.common.wording import in_dock_words
 
 log = logging.getLogger(__name__)
 
@@ -303,7 +304,7 @@ class Job(QObject):
         elif isinstance(value.error, Cancelled):
             self.stopped.emit()
         else:
-            self.failed.emit(str(value.error))
+            self.failed.emit(in_dock_words(str(value.error)))
         self.ended.emit()
 
     def _close(self) -> None:

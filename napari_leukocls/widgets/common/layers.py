@@ -19,6 +19,7 @@ from napari_leukocls.errors import InputError
 from napari_leukocls.io.convert import array_to_smear
 from napari_leukocls.io.images import plane_axes
 from napari_leukocls.io.inputs import safe_id
+from napari_leukocls.io.planes import take_plane
 from napari_leukocls.io.slides import read_smear
 from napari_leukocls.measurement.fine import CLASSES, FINE, depth_of, shown_classes
 from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
@@ -47,6 +48,32 @@ _ELLIPSE_POINTS = 64
 _UM = {"um": 1.0, "micrometer": 1.0, "micrometre": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3}
 
 
+class ClassName(str):
+    """The name of a class that the status bar shows in words: napari formats what belongs to the cell there."""
+
+    words: str
+
+    def __new__(cls, name: str, scheme: Scheme) -> ClassName:
+        """Make the name of a class.
+
+        Parameters
+        ----------
+        name : str
+        scheme : Scheme
+            With its display name.
+        """
+        made = super().__new__(cls, name)
+        made.words = scheme[name].display if name in scheme else name
+        return made
+
+    def __format__(self, spec: str) -> str:
+        return format(self.words, spec)
+
+
+def _in_words(name: object) -> ClassName | None:
+    return ClassName(str(name), default_scheme()) if isinstance(name, str) and name else None
+
+
 def cell_features(cells: pd.DataFrame, top: int, depth: str = CLASSES) -> pd.DataFrame:
     """Make the features of a labels layer: row i belongs to label i, and row 0 to the background.
 
@@ -73,15 +100,24 @@ def cell_features(cells: pd.DataFrame, top: int, depth: str = CLASSES) -> pd.Dat
             "probability": cells["probability"].astype(float).round(3),
             "review": cells["review_reason"].where(awaiting_review(cells), "").map(lambda text: text or None),
             "corrected": cells["corrected_class"].fillna("").map(lambda text: text or None),
-            "area_um2": cells["area_um2"].astype(float).round(1),
+            "size": [_size(area) for area in cells["area_um2"].astype(float)],
         }
     )
     shown.index = pd.Index(cells["cell_id"].to_numpy(), name="index")
     features = shown.reindex(range(top + 1)).reset_index()
     # None and not NaN: the status bar does not show None.
+    features["size"] = features["size"].astype(object).where(features["size"].notna(), None)
     for name in ("class", "review", "corrected", *(("finer",) if depth == FINE else ())):
-        features[name] = features[name].astype(object).where(features[name].notna(), None)
+        values = features[name].astype(object).where(features[name].notna(), None)
+        if name != "review":
+            values = pd.Series([_in_words(value) for value in values], index=values.index, dtype=object)
+        features[name] = values
     return features
+
+
+def _size(area_um2: float) -> str | None:
+    """The diameter of the circle with the area of a cell, in words."""
+    return f"{2 * math.sqrt(area_um2 / math.pi):.0f} µm across" if math.isfinite(area_um2) else None
 
 
 def colours(
@@ -287,6 +323,56 @@ def smear_of(layer: Image, point: Sequence[float] | None = None) -> SmearImage:
     # This function makes the copy.
     return array_to_smear(
         np.asarray(data[shown]),
+        safe_id(layer.name),
+        source=_source(layer),
+        um_per_px=pixel_size_um(layer),
+        notes=tuple(notes),
+    )
+
+
+def is_stack(layer: Image) -> bool:
+    """Tell whether a layer has several planes.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+
+    Returns
+    -------
+    bool
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    return bool(math.prod(data.shape[: max(0, layer.ndim - 2)]) > 1)
+
+
+def projection_of(layer: Image, plane: str) -> SmearImage:
+    """Copy the sharpest plane of a stack, or its extended depth of field.
+
+    Parameters
+    ----------
+    layer : napari.layers.Image
+    plane : {"sharpest", "focus"}
+        As `napari_leukocls.io.planes.take_plane` takes it.
+
+    Returns
+    -------
+    SmearImage
+
+    Raises
+    ------
+    InputError
+        Where the layer holds no smear.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    outer = data.shape[: layer.ndim - 2]
+    notes = list(layer.metadata.get("notes", ()))
+
+    def read(number: int) -> np.ndarray:
+        return np.asarray(data[np.unravel_index(number, outer)])
+
+    pixels = take_plane(read, math.prod(outer), plane, notes, layer.name)
+    return array_to_smear(
+        pixels,
         safe_id(layer.name),
         source=_source(layer),
         um_per_px=pixel_size_um(layer),

@@ -372,12 +372,14 @@ class SlideModel(CellsModel):
         cells : pandas.DataFrame
             Columns as in ``cells.csv``.
         """
-        from napari_leukocls.measurement.differential import unsigned
+        from napari_leukocls.measurement.differential import recounted_warnings, unsigned
         from napari_leukocls.measurement.fine import count_cells, fine_classes_of
 
         finer = fine_classes_of(self.result.run)
         counts = count_cells(cells, self.scheme, self.classes, finer, slide_id=self.slide_id)
-        self.show(replace(self.result, cells=cells, counts=counts, signature=unsigned(cells)))
+        warnings = recounted_warnings(self.result.warnings, cells, counts)
+        recounted = replace(self.result, cells=cells, counts=counts, warnings=warnings)
+        self.show(replace(recounted, signature=unsigned(cells)))
 
 
 @lru_cache(maxsize=4096)

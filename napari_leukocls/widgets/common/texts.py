@@ -139,6 +139,13 @@ class Analyse:
     CONFIDENCE = _("Least probability")
     CONFIDENCE_TIP = _("A cell is marked for review if the probability of its class is lower than this")
     CONFIDENCE_OWN = _("model's own limit")
+    PLANE = _("Plane")
+    PLANE_TIP = _("Of a stack: the plane that the viewer shows, or one picture of all planes")
+    PLANES = {
+        "shown": _("the plane shown"),
+        "sharpest": _("the sharpest plane"),
+        "focus": _("extended depth of field"),
+    }
     REGION = _("Region")
     REGION_TIP = _("Analyse the whole image, the part that the canvas shows, or the shapes of a Shapes layer")
     REGIONS = {"whole": _("whole image"), "view": _("visible part")}
@@ -193,10 +200,6 @@ class Analyse:
         ),
     )
     PER_100 = _("{n:.1f} per 100")
-    MORE_TIP = (
-        _("Count {n} more leukocyte for limits of ± 3 %"),
-        _("Count {n} more leukocytes for limits of ± 3 %"),
-    )
     MORE = (
         _("Count {n} more leukocyte for limits of ± 3 % in every class."),
         _("Count {n} more leukocytes for limits of ± 3 % in every class."),
@@ -346,6 +349,8 @@ class Explain:
         "failed": _("Heatmaps of this model: failed the checks, do not use them"),
         "unchecked": _("Heatmaps of this model: not checked"),
     }
+    CHECKS = _("Figures of the checks")
+    CHECKS_TIP = _("What the checks of this model's heatmaps have measured")
     CLASSES = _("Cell {id}: {classes}.")
     SHARE = _("{display} {percent:.1f} %")
     WORDS = _("Morphology, as predicted by the model: {words}.")
@@ -384,15 +389,27 @@ class Train:
     REMOVE_TIP = _("Remove the selected folder or table from the list")
     COUNTS = (_("{n} crop: {counts}"), _("{n} crops: {counts}"))
     NO_DATA = _("No data selected.")
-    CHECK = _("Check the data")
-    CHECK_TIP = _("Read all crops, search for leakage and duplicates, and show how they would be split")
+    CHECK = _("Check again")
+    CHECK_TIP = _(
+        "Read all crops, search for leakage and duplicates, and show how they would be split. Data is checked by "
+        "itself when it is added"
+    )
+    LEFT_OUT = _("Left out, since there are too few crops: {classes}.")
+    CLASS_COUNT = _("{name} ({n})")
+    FEW_NEW = _("{name} is new to the model and has few crops ({n}): at least {least} are better.")
     MODEL = _("Start from")
     MODEL_TIP = _("A model that is trained further, or a new network")
     FROM_MODEL = _("model: {name}")
     FROM_ARCH = _("new: {name}")
     FROM_PRESET = _("new: network of the preset")
-    PRESET = _("Preset")
-    PRESET_TIP = _("A set of settings. Each of them can be changed")
+    PRESET = _("Recipe")
+    PRESET_TIP = _("How the model is trained. Each setting of a recipe can be changed")
+    RECIPES = {
+        "adapt": _("adapt to my laboratory (few crops, minutes)"),
+        "quick": _("fine-tune all layers (many crops, minutes)"),
+        "thorough": _("train thoroughly (many crops, hours)"),
+    }
+    RECIPE_OF_PAPER = _("as published: {what}")
     NAME = _("Name")
     NAME_TIP = _("Name of the new model: letters, digits, - and _. If empty, a name is generated")
     NAME_HINT = _("generated")
@@ -419,6 +436,28 @@ class Train:
     LOG_TIP = _("Messages of the training")
     PROGRESS = _("Progress of the training")
     EPOCH = _("Epoch {epoch} of {epochs}")
+    STEP = _("Step {number} of {of}: {what}")
+    STEP_COUNT = _("{what} ({done} of {total})")
+    STEPS = {
+        "read": _("reading the crops"),
+        "scale": _("measuring the scale"),
+        "cut": _("cutting the crops"),
+        "split": _("splitting the crops"),
+        "features": _("computing features"),
+        "judge": _("trying changes on crops that they were not made from"),
+        "epochs": _("training"),
+        "fit": _("fitting the probabilities"),
+        "test": _("testing"),
+    }
+    EPOCHS_LEFT = _("Step {number} of {of}: epoch {epoch} of {epochs}")
+    MAY_END = _("it may end earlier")
+    PREPARING = _("Bringing the data together…")
+    STOPPED_EARLY = _(
+        "Stopped after epoch {epoch} of {epochs}. Kept: the model of epoch {best}, the best on validation."
+    )
+    STOPPED_FITTED = _("Stopped. Kept: the model as it was fitted so far.")
+    STOPPED_FIRST = _("Stopped before there was anything to keep. The current model stays as it is.")
+    ENDED_EARLY = _("The model of epoch {best} of {epochs} is kept, the best on validation.")
     STARTED = (
         _("Training on {device}: {n} crop, {classes}."),
         _("Training on {device}: {n} crops, {classes}."),
@@ -432,12 +471,25 @@ class Train:
     SPLIT_COLUMNS = (_("Class"), _("training"), _("validation"), _("test"))
     SPLIT_NAME = _("Split of the crops")
     RESULTS = _("Results")
-    YES = _("Yes: {reason}")
-    NO = _("No: {reason}")
+    VERDICT = {
+        "better": _("Better."),
+        "as good": _("As good."),
+        "worse": _("Worse."),
+        "cannot tell": _("Cannot tell: too few cells."),
+    }
+    NO_VERDICT = _("Not compared.")
+    ACCURACY = _(
+        "Accuracy {current:.1f} % with the current model, {new:.1f} % with the new one, on {n} cells."
+    )
+    DIFFERENCE = _("The true difference is between {low:+.1f} and {high:+.1f} points (95 % limits).")
+    FEW = _("Too few cells to judge the recall of: {classes}.")
+    LOST = _("If it is promoted, you lose: {what}.")
+    CARRIED = _("Carried over, since only the last layer has changed: {what}.")
     RECALL_COLUMNS = (_("Class"), _("n"), _("current"), _("new"), _("verdict"))
     RECALL_NAME = _("Recall of each class in the current and the new model, with 95 % limits")
     VERDICTS = {"held": _("not lower"), "fell": _("lower"), "not judged": _("too few")}
-    CONFUSION = _("Confusion matrix")
+    CONFUSION = _("Confusion matrices")
+    MATRIX = _("Confusion matrix, {which} model")
     RELIABILITY = _("Reliability")
     NEW = _("new")
     CURRENT = _("current")
@@ -445,10 +497,14 @@ class Train:
     REPORT = _("Open report")
     REPORT_TIP = _("Open the full evaluation of the new model in the browser")
     PROMOTE = _("Promote")
-    PROMOTE_TIP = _("Make the new model the active model. This is possible if no class has a lower recall")
+    PROMOTE_ANYWAY = _("Promote anyway")
+    PROMOTE_TIP = _(
+        "Make the new model the active model, by the comparison above. It is refused if a class has a lower recall"
+    )
     KEEP = _("Keep, not active")
     KEEP_TIP = _("Add the new model to the list in the Analyse dock. The active model stays the same")
     PROMOTED = _("'{name}' is now the active model.")
+    HAS_LOST = _("It has no {what}.")
     REFUSED = _("Not promoted: {reason}")
     KEPT = _("'{name}' can now be selected in the Analyse dock.")
     ADAPT_GROUP = _("Another laboratory")

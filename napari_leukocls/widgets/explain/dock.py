@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from napari_leukocls.widgets.common.controls import (
+    Folded,
     Message,
     ProgressLine,
     Scrolling,
@@ -73,6 +74,8 @@ class ExplainDock(Dock, Scrolling):
         self.opacity.setValue(80)
         self.badge = label()
         self.figures = label(small=True)
+        self.checks = Folded(Explain.CHECKS, Explain.CHECKS_TIP)
+        self.checks.body.addWidget(self.figures)
         self.words = label()
         self.classes = label()
         self.pictures = [Picture(Explain.FIRST_PICTURE), Picture(Explain.SECOND_PICTURE)]
@@ -98,9 +101,9 @@ class ExplainDock(Dock, Scrolling):
             side.addLayout(column)
         inside.addLayout(side)
         inside.addWidget(self.badge)
-        inside.addWidget(self.figures)
         inside.addWidget(self.classes)
         inside.addWidget(self.words)
+        inside.addWidget(self.checks)
         self.body.addLayout(lines)
         self.body.addWidget(self.message)
         self.body.addWidget(self.progress)
@@ -186,7 +189,7 @@ class ExplainDock(Dock, Scrolling):
         text = html.escape(Explain.BADGES[found.state])
         self.badge.setText(f'<span style="background:{background}; color:{ink};">&nbsp;{text}&nbsp;</span>')
         self.badge.setToolTip(found.figures)
-        self.figures.setText(found.figures)
+        self.figures.setText(found.figures.replace("; ", "\n"))
         top = [
             Explain.SHARE.format(display=scheme[n].display if n in scheme else n, percent=100 * p)
             for n, p in list(found.probabilities.items())[:TOP]

@@ -118,6 +118,7 @@ def answer(
     """
     from napari_leukocls.explanation import badge, cam, morphology
     from napari_leukocls.explanation.cells import crops_of, rows_of
+    from napari_leukocls.measurement.nuclei import nuclear_shares
 
     yield Progress("explain", 0, 2)
     with session.networks:
@@ -136,7 +137,8 @@ def answer(
         targets = [classifier.classes.index(one) for one in (target, other)]
         maps = cam.heatmaps(classifier, np.repeat(crops, 2, axis=0), targets, method)
         cancel.check()
-        words = morphology.words(morphology.describe(classifier, crops)[0])
+        share = nuclear_shares(slide.result.image.pixels, slide.result.labels, np.array([question.cell_id]))
+        words = morphology.words(morphology.describe(classifier, crops)[0], float(share[0]))
     state, figures = badge(classifier.card, method)
     rule = classifier.card.crop
     um_per_px = slide.result.um_per_px

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari.viewer import Viewer
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_leukocls.errors import LeukoclsError
-from napari_leukocls.review.proficiency import Round
 from napari_leukocls.widgets.common.controls import Message, Scrolling, label
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.printing import print_html
@@ -20,6 +20,7 @@ from napari_leukocls.widgets.proficiency.model import (
     Overview,
     begun,
     certificate,
+    offered,
     overview,
     result,
     rounds_of,
@@ -27,6 +28,9 @@ from napari_leukocls.widgets.proficiency.model import (
 )
 from napari_leukocls.widgets.proficiency.outcome import OutcomePage
 from napari_leukocls.widgets.proficiency.start import StartPage
+
+if TYPE_CHECKING:
+    from napari_leukocls.review.proficiency import Round
 
 
 class ProficiencyDock(Dock, Scrolling):
@@ -129,7 +133,7 @@ class ProficiencyDock(Dock, Scrolling):
     def _on_begun(self, started: Round) -> None:
         self._round = started
         self._turn_to(self.exam)
-        self.exam.show_round(started)
+        self.exam.show_round(started, offered(self._session, started))
 
     def _leave(self) -> None:
         self.message.tell("")

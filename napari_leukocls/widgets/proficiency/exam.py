@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPalette
@@ -19,12 +19,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_leukocls.errors import LeukoclsError
-from napari_leukocls.review.proficiency import Round, classes_to_give
 from napari_leukocls.scheme import CellClass, Scheme
 from napari_leukocls.widgets.analyse.results import swatch
 from napari_leukocls.widgets.common.controls import button, label, named
 from napari_leukocls.widgets.common.pictures import Picture
 from napari_leukocls.widgets.common.texts import Proficiency, plural
+
+if TYPE_CHECKING:
+    from napari_leukocls.review.proficiency import Round
 
 _COLUMNS = 3
 #: Height of the picture, in lines of text.
@@ -113,16 +115,18 @@ class ExamPage(QWidget):
                 return True
         return False
 
-    def show_round(self, one: Round) -> None:
+    def show_round(self, one: Round, names: list[str]) -> None:
         """Show a round, at its first cell without an answer.
 
         Parameters
         ----------
         one : Round
+        names : list of str
+            Of the classes that can be given.
         """
         self._round = one
         self._answers = one.answers()
-        self._show_classes(classes_to_give(self._scheme, one.depth, one.questions))
+        self._show_classes(names)
         self.progress.setRange(0, len(self._answers))
         self._go(
             next((i for i, answer in enumerate(self._answers) if answer is None), len(self._answers) - 1)

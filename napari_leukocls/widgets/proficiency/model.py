@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.errors import ReviewError
 from napari_leukocls.progress import Progress
@@ -71,11 +71,18 @@ class Finished:
         All of the learner, up to this one.
     differing : tuple of Differing
         At most `MOST_SHOWN`.
+    verdict : str
+        Whether the wanted agreement is reached; "" if none is wanted.
+    class_rows, count_rows : tuple of dict
+        As `napari_leukocls.review.certificate.class_rows` and ``count_rows`` give them.
     """
 
     record: RoundRecord
     records: tuple[RoundRecord, ...]
     differing: tuple[Differing, ...]
+    verdict: str
+    class_rows: tuple[dict[str, Any], ...]
+    count_rows: tuple[dict[str, Any], ...]
 
 
 def rounds_of(session: Session) -> Proficiency:
@@ -192,6 +199,8 @@ def result(session: Session, number: int, end: bool) -> Generator[Progress, None
     -------
     Finished
     """
+    from napari_leukocls.review.certificate import class_rows, count_rows, verdict
+
     yield Progress("read", 0, 1)
     rounds = rounds_of(session)
     one = rounds.open(number)
@@ -209,7 +218,31 @@ def result(session: Session, number: int, end: bool) -> Generator[Progress, None
         differing.append(Differing(place, mine, theirs, one.picture(place), examples(mine), examples(theirs)))
         yield Progress("read", done + 1, len(unlike))
     earlier = tuple(found for found in records if found.id <= number)
-    return Finished(record, earlier, tuple(differing))
+    return Finished(
+        record,
+        earlier,
+        tuple(differing),
+        verdict(outcome),
+        tuple(class_rows(outcome, session.scheme)),
+        tuple(count_rows(outcome, session.scheme)),
+    )
+
+
+def offered(session: Session, one: Round) -> list[str]:
+    """Return the classes that a learner can give.
+
+    Parameters
+    ----------
+    session : Session
+    one : Round
+
+    Returns
+    -------
+    list of str
+    """
+    from napari_leukocls.review.proficiency import classes_to_give
+
+    return classes_to_give(session.scheme, one.depth, one.questions)
 
 
 def _examples(one: Round, unlike: set[int]) -> Callable[[str], np.ndarray | None]:

@@ -8,7 +8,6 @@ import numpy as np
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_leukocls.review.certificate import class_rows, count_rows, verdict
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.widgets.common.controls import Folded, button, label
 from napari_leukocls.widgets.common.pictures import Picture
@@ -83,7 +82,7 @@ class OutcomePage(QWidget):
                 learner=found.record.learner, slides=found.record.name, date=found.record.finished_at[:10]
             )
         )
-        text = html.escape(verdict(outcome))
+        text = html.escape(found.verdict)
         colour = "#2da44e" if outcome.reached else "#e5484d"
         self.verdict.setText(f'<b style="color:{colour}">{text}</b>' if text else "")
         self.verdict.setVisible(bool(text))
@@ -93,7 +92,7 @@ class OutcomePage(QWidget):
             [
                 [row["display"], str(row["reference"]), str(row["learner"]), str(row["both"])]
                 + [row["found"], row["limits"]]
-                for row in class_rows(outcome, self._scheme)
+                for row in found.class_rows
             ],
         )
         agreement = outcome.agreement
@@ -103,7 +102,7 @@ class OutcomePage(QWidget):
             [
                 [row["display"], row["reference"], row["limits"], row["learner"]]
                 + [Proficiency.YES if row["within"] else Proficiency.NO]
-                for row in count_rows(outcome, self._scheme)
+                for row in found.count_rows
             ],
         )
         self._show_differing(found.differing, len(agreement.disagreements))

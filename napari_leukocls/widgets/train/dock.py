@@ -19,28 +19,32 @@ from napari_leukocls.widgets.common.controls import (
     ProgressLine,
     Scrolling,
     button,
+    duration,
     label,
     named,
 )
 from napari_leukocls.widgets.common.lifetime import Dock, guard
 from napari_leukocls.widgets.common.tables import fill_table, table
-from napari_leukocls.widgets.common.texts import Train, plural
+from napari_leukocls.widgets.common.texts import Common, Train, plural
 from napari_leukocls.widgets.common.training_run import TrainingRun
+from napari_leukocls.widgets.common.wording import in_dock_words
 from napari_leukocls.widgets.train.curves import Curves
 from napari_leukocls.widgets.train.form import DataForm, SettingsForm
 from napari_leukocls.widgets.train.model import (
     Preview,
     Results,
     adapt_config,
-    gather_data,
+    checked,
     keep,
     new_folder,
-    preview,
+    prepared,
     promoted,
     results,
-    with_test_part,
+    what_was_kept,
 )
-from napari_leukocls.widgets.train.results import ResultsPage, split_rows, why
+from napari_leukocls.widgets.train.pace import EPOCHS, Pace
+from napari_leukocls.widgets.train.results import ResultsPage, split_rows
+from napari_leukocls.widgets.train.verdict import why
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
 
 #: Milliseconds between two readings of the training's events.
 POLL_MS = 150
+#: Milliseconds between a change of the data and its check.
+CHECK_AFTER_MS = 600
 
 
 class TrainDock(Dock, Scrolling):
@@ -61,6 +67,7 @@ class TrainDock(Dock, Scrolling):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._check_job = self._subscriptions.job(Train.CHECK)
+        self._prepare_job = self._subscriptions.job(Train.START)
         self._results_job = self._subscriptions.job(Train.RESULTS)
         self._promote_job = self._subscriptions.job(Train.PROMOTE)
         self._results: Results | None = None
@@ -71,6 +78,12 @@ class TrainDock(Dock, Scrolling):
         self._shown = QTimer(self)
         self._shown.setSingleShot(True)
         self._shown.timeout.connect(self._scroll_to_results)
+        # Several sources are often added one after the other: they are checked together.
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(CHECK_AFTER_MS)
+        self._pace: Pace | None = None
+        self._stopping = False
         self._build()
         self._lay_out()
         self._connect()
@@ -134,6 +147,12 @@ class TrainDock(Dock, Scrolling):
     def _connect(self) -> None:
         self._timer.timeout.connect(self._poll)
         self.data.problem.connect(self.message.warn)
+        self.data.changed.connect(self._on_data)
+        self.settings.model.currentIndexChanged.connect(lambda _: self._on_data())
+        self.settings.preset.currentIndexChanged.connect(lambda _: self._on_data())
+        self._soon.timeout.connect(self._check)
+        self._prepare_job.done.connect(self._on_prepared)
+        self._prepare_job.failed.connect(self._on_not_prepared)
         self._check_job.done.connect(self._on_preview)
         self._check_job.failed.connect(self.message.warn)
         self._results_job.done.connect(self._on_results)
@@ -159,31 +178,50 @@ class TrainDock(Dock, Scrolling):
 
     # Data ----------------------------------------------------------------------------------------------
 
-    def _config(self) -> TrainConfig | None:
-        """Return the settings with their data; None, and a message, where something is wrong."""
+    def _settings(self) -> TrainConfig | None:
+        """Return the settings, without their data; None, and a message, where something is wrong."""
         try:
-            folder = new_folder(self.settings.name.text().strip())
-            data = gather_data(self._session, self.data.sources(), folder)
-            config = self.settings.config(data)
-            if config.rehearse:
-                data = with_test_part(self._session, data, folder)
-            value: TrainConfig | None = self.settings.config(data)
+            # What lies where is settled when the data is brought together.
+            value: TrainConfig | None = self.settings.config(self._folder())
             return value
         except LeukoclsError as error:
-            self.message.warn(str(error))
+            self.message.warn(in_dock_words(str(error)))
             return None
 
+    def _folder(self) -> Path:
+        return new_folder(self.settings.name.text().strip())
+
+    def _on_data(self) -> None:
+        """Check the data a moment after it has changed."""
+        self._check_job.cancel()
+        for one in (self.checked, self.split):
+            one.hide()
+        if self.data.sources():
+            self._soon.start()
+        else:
+            self._soon.stop()
+
     def _check(self) -> None:
-        config = self._config()
+        self._soon.stop()
+        config, sources = self._settings(), self.data.sources()
         if config is not None:
             self.message.tell("")
             self.progress.begin()
-            self._check_job.start(lambda token: preview(config, token), {"check": 1.0})
+            self._check_job.start(
+                lambda token: checked(self._session, sources, config, token), {"read": 0.5, "check": 0.5}
+            )
 
     def _on_preview(self, found: Preview) -> None:
-        warnings = " ".join(found.warnings) or Train.NO_WARNINGS
+        lines = [" ".join(found.warnings) or Train.NO_WARNINGS]
+        if found.left_out:
+            scheme = self._session.scheme
+            names = (
+                Train.CLASS_COUNT.format(name=scheme[name].display if name in scheme else name, n=n)
+                for name, n in found.left_out.items()
+            )
+            lines.append(Train.LEFT_OUT.format(classes=", ".join(names)))
         by = Train.GROUPS.get(found.grouped_by, found.grouped_by)
-        text = plural(Train.PREVIEW, found.crops, by=by, warnings=warnings)
+        text = plural(Train.PREVIEW, found.crops, by=by, warnings=" ".join(lines))
         self.checked.setText(text)
         self.checked.show()
         fill_table(self.split, split_rows(found, self._session.scheme))
@@ -192,9 +230,28 @@ class TrainDock(Dock, Scrolling):
     # Training ------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        config = self._config()
-        if config is not None:
-            self._begin(config)
+        config, sources, folder = self._settings(), self.data.sources(), self._folder()
+        if config is None or self._is_training():
+            return
+        self._soon.stop()
+        self._check_job.cancel()
+        self.message.tell("")
+        self.state.setText(Train.PREPARING)
+        self.start.setEnabled(False)
+        self._prepare_job.start(lambda token: prepared(self._session, sources, config, folder, token))
+
+    def _on_prepared(self, made: tuple[TrainConfig, dict[str, int]]) -> None:
+        self.state.setText("")
+        self.start.setEnabled(True)
+        self._begin(made[0])
+
+    def _on_not_prepared(self, error: str) -> None:
+        self.state.setText("")
+        self.start.setEnabled(True)
+        self.message.warn(error)
+
+    def _is_training(self) -> bool:
+        return self._session.training is not None and self._session.training.running
 
     def _choose_laboratory(self) -> None:
         self.adapt_to(QFileDialog.getExistingDirectory(self, Train.ADAPT))
@@ -212,13 +269,13 @@ class TrainDock(Dock, Scrolling):
         try:
             config = adapt_config(folder, self.settings.name.text().strip(), active_classifier())
         except LeukoclsError as error:
-            self.message.warn(str(error))
+            self.message.warn(in_dock_words(str(error)))
             return
         self._begin(config)
 
     def _begin(self, config: TrainConfig) -> None:
         """Start a training, if none is running."""
-        if self._session.training is not None and self._session.training.running:
+        if self._is_training():
             return
         training = TrainingRun(config)
         try:
@@ -236,6 +293,8 @@ class TrainDock(Dock, Scrolling):
         if self._run is not None:
             self._subscriptions.forget(self._run.happened, self._on_event)
         self._run = training
+        self._pace = Pace(training.config)
+        self._stopping = False
         self.log.clear()
         self.bar.show()
         self.log_fold.show()
@@ -262,6 +321,7 @@ class TrainDock(Dock, Scrolling):
 
     def _stop(self) -> None:
         if self._run is not None:
+            self._stopping = True
             self._run.stop()
             self.state.setText(Train.STOPPING)
             self.stop.setEnabled(False)
@@ -274,7 +334,9 @@ class TrainDock(Dock, Scrolling):
             self.state.setText(text)
             self._say(text)
         elif event.kind in ("warning", "log"):
-            self._say(str(data.get("message", "")))
+            self._say(in_dock_words(str(data.get("message", ""))))
+        elif event.kind == "progress":
+            self._show_place(str(data["stage"]), int(data["done"]), int(data["total"]))
         elif event.kind == "epoch":
             self._on_epoch(data)
         elif event.kind in LAST:
@@ -287,16 +349,34 @@ class TrainDock(Dock, Scrolling):
         self.score.show()
         self.loss.add(data.get("loss"), data.get("val_loss"))
         self.score.add(data.get("val_macro_f1"))
-        self.bar.setRange(0, int(data["epochs"]))
-        self.bar.setValue(int(data["epoch"]))
+        self._show_place(EPOCHS, int(data["epoch"]), int(data["epochs"]))
         text = Train.EPOCH.format(epoch=data["epoch"], epochs=data["epochs"])
-        self.state.setText(text)
         figures = ", ".join(
             f"{name} {data[name]:.4g}"
             for name in ("loss", "val_loss", "val_macro_f1", "val_accuracy")
             if data.get(name) is not None
         )
         self._say(f"{text}: {figures}")
+
+    def _show_place(self, step: str, done: int, total: int) -> None:
+        """Show which step runs, how far it is, and how long it may still take."""
+        if self._pace is None or self._stopping:
+            return
+        place = self._pace.at(step, done, total)
+        what = Train.STEPS.get(step, step)
+        if step == EPOCHS:
+            text = Train.EPOCHS_LEFT.format(number=place.number, of=place.of, epoch=done, epochs=total)
+        else:
+            if total > 1:
+                what = Train.STEP_COUNT.format(what=what, done=done, total=total)
+            text = Train.STEP.format(number=place.number, of=place.of, what=what) if place.number else what
+        if place.seconds_left is not None:
+            text += ", " + Common.LEFT.format(time=duration(place.seconds_left))
+            if step == EPOCHS:
+                text += "; " + Train.MAY_END
+        self.state.setText(text)
+        self.bar.setRange(0, max(1, total) if total > 1 else 0)
+        self.bar.setValue(done)
 
     def _say(self, text: str) -> None:
         self.log.appendPlainText(text)
@@ -311,14 +391,19 @@ class TrainDock(Dock, Scrolling):
         if event.kind == "failed":
             self.state.setText("")
             self.bar.hide()
-            self.message.warn(Train.FAILED.format(error=event.data.get("message", "")))
+            if self._stopping:
+                self.message.tell(Train.STOPPED_FIRST)
+                return
+            error = in_dock_words(str(event.data.get("message", "")))
+            self.message.warn(Train.FAILED.format(error=error))
             return
         if event.kind == "kept":
             self.state.setText("")
-            self.message.tell(str(event.data["message"]))
+            self.message.tell(in_dock_words(str(event.data["message"])))
             return
         if training is None or "model" not in event.data:
             return
+        self.message.tell(what_was_kept(event, training))
         self.state.setText(Train.TRAINED)
         self.results_progress.begin()
         model = Path(event.data["model"])
@@ -343,9 +428,12 @@ class TrainDock(Dock, Scrolling):
 
     def _on_promoted(self, decision: Any) -> None:
         if decision.promote:
-            self.message.tell(Train.PROMOTED.format(name=active_classifier()))
+            text = Train.PROMOTED.format(name=active_classifier())
+            if self._results is not None and self._results.lost:
+                text += " " + Train.HAS_LOST.format(what=", ".join(self._results.lost))
+            self.message.tell(text)
         else:
-            self.message.warn(Train.REFUSED.format(reason=why(decision.reason)))
+            self.message.warn(Train.REFUSED.format(reason=in_dock_words(why(decision.reason))))
         self._session.models_changed.emit()
 
     def _keep(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -30,6 +31,7 @@ from napari_leukocls.widgets.common.lifetime import Subscriptions
 from napari_leukocls.widgets.common.number_boxes import DecimalBox, WholeBox
 from napari_leukocls.widgets.common.session import Session, classifiers
 from napari_leukocls.widgets.common.texts import Train, plural
+from napari_leukocls.widgets.common.wording import in_dock_words
 from napari_leukocls.widgets.train.model import Sources, class_counts, listed, new_folder
 
 #: Settings with a control of their own, and settings that the dock sets.
@@ -121,6 +123,25 @@ def _parts(text: str) -> list[str]:
     return [part.strip().rstrip(",") for part in text.split(sign)]
 
 
+def recipes() -> list[tuple[str, str]]:
+    """Return the presets by what they do, those of published studies last.
+
+    Returns
+    -------
+    list of tuple of str
+        Text and name of each preset.
+    """
+    names = preset_names()
+    own = [(text, name) for name, text in Train.RECIPES.items() if name in names]
+    papers = [name for name in names if name not in Train.RECIPES]
+    return own + [(Train.RECIPE_OF_PAPER.format(what=_subject(name)), name) for name in papers]
+
+
+def _subject(name: str) -> str:
+    """What a preset trains: the first words of its summary."""
+    return re.split(r" with | \(|, ", preset_summary(name), maxsplit=1)[0] + f" ({name})"
+
+
 class DataForm(QWidget):
     """The sources of labelled crops.
 
@@ -200,8 +221,10 @@ class DataForm(QWidget):
         try:
             counts = class_counts(self._session, self.sources())
         except LeukoclsError as error:
-            self.problem.emit(str(error))
+            self.problem.emit(in_dock_words(str(error)))
             counts = {}
+        else:
+            self.problem.emit("")
         scheme = self._session.scheme
         parts = [f"{scheme[name].display if name in scheme else name} {n}" for name, n in counts.items()]
         total = sum(counts.values())
@@ -247,11 +270,10 @@ class SettingsForm(QWidget):
         super().__init__()
 
         self.model = combo(Train.MODEL, Train.MODEL_TIP)
-        self.preset = combo(Train.PRESET, Train.PRESET_TIP, [(name, name) for name in preset_names()])
+        self.preset = combo(Train.PRESET, Train.PRESET_TIP, recipes())
         for i in range(self.preset.count()):
-            tip = preset_summary(self.preset.itemData(i))
+            tip = in_dock_words(preset_summary(self.preset.itemData(i)))
             self.preset.setItemData(i, tip, Qt.ItemDataRole.ToolTipRole)
-        self.preset.setCurrentIndex(max(0, self.preset.findData("quick")))
         self.name = named(QLineEdit(), Train.NAME, Train.NAME_TIP)
         self.name.setPlaceholderText(Train.NAME_HINT)
         self.epochs = named(WholeBox(), Train.EPOCHS, Train.EPOCHS_TIP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Generator
@@ -10,17 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.errors import ArgumentError, InputError
-from napari_leukocls.models.registry import find_model
+from napari_leukocls.models.registry import active_classifier, find_model
 from napari_leukocls.paths import user_data_dir
 from napari_leukocls.progress import CancelToken, Progress
+from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.common.wording import in_dock_words
 
 if TYPE_CHECKING:
     from napari_leukocls.evaluation.promote import Promotion
     from napari_leukocls.training.config import TrainConfig
+    from napari_leukocls.training.events import TrainEvent
     from napari_leukocls.widgets.common.session import Session
+    from napari_leukocls.widgets.common.training_run import TrainingRun
 
 #: One in so many of few crops is kept for the comparison.
 TEST_EVERY = 3
+#: A new class with fewer crops is left out: none could be trained on, chosen by and tested with.
+LEAST_OF_NEW = 3
+#: A new class with fewer crops is trained, with a warning.
+FEW_OF_NEW = 10
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class Preview:
         What is wrong with the data, leakage first of all.
     grouped_by : str
     crops : int
+    left_out : dict of str to int
+        Crops of the classes that have too few, and are not trained on.
     """
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -62,6 +73,7 @@ class Preview:
     warnings: list[str] = field(default_factory=list)
     grouped_by: str = ""
     crops: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,10 @@ class Results:
     problem : str
     note : str
         What an adaptation changed and gains, where no crops were kept for the gate.
+    lost : tuple of str
+        What the current model can do and the new one cannot.
+    carried : tuple of str
+        What was carried over from the model that it was trained from.
     """
 
     model: Path
@@ -92,6 +108,8 @@ class Results:
     reports: tuple[Path, ...]
     problem: str = ""
     note: str = ""
+    lost: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
 
 
 def listed(session: Session) -> Generator[Progress, None, list[tuple[str, str, int]]]:
@@ -282,6 +300,131 @@ def adapted_note(model: Path) -> str:
     return " ".join(adaptation_lines(figures))
 
 
+def too_few(session: Session, data: Path, config: TrainConfig) -> dict[str, int]:
+    """Count the crops of classes that have too few to be trained.
+
+    A class that the model to start from knows may have any number.
+
+    Parameters
+    ----------
+    session : Session
+    data : Path
+        A folder or a table of labelled crops.
+    config : TrainConfig
+        Names the model to start from, if there is one.
+
+    Returns
+    -------
+    dict of str to int
+        By class, as the data names it.
+    """
+    from napari_leukocls.classification.dataset import list_crops
+    from napari_leukocls.training.data import one_spelling
+
+    known = _known(config)
+    crops = one_spelling([crop for crop in list_crops(data, session.scheme) if crop.split != "test"])
+    counts = Counter(crop.class_name for crop in crops)
+    least = LEAST_OF_NEW if known else 2
+    return {
+        name: n
+        for name, n in counts.items()
+        if n < least and session.scheme.coarsen(name, known) not in known
+    }
+
+
+def _known(config: TrainConfig) -> tuple[str, ...]:
+    from napari_leukocls.models.card import read_card
+
+    return tuple(read_card(find_model(config.from_model).path).classes) if config.from_model else ()
+
+
+def prepared(
+    session: Session, sources: Sources, config: TrainConfig, folder: Path, cancel: CancelToken
+) -> Generator[Progress, None, tuple[TrainConfig, dict[str, int]]]:
+    """Bring the data of a training together, and leave out the classes that have too few crops.
+
+    Parameters
+    ----------
+    session : Session
+    sources : Sources
+    config : TrainConfig
+        The settings; those of the data are filled in.
+    folder : Path
+        Of the training.
+    cancel : CancelToken
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    config : TrainConfig
+    left_out : dict of str to int
+        Crops of each class that is left out.
+
+    Raises
+    ------
+    ArgumentError, InputError
+        If no source is chosen, or one holds no labelled crops.
+    """
+    yield Progress("read", 0, 1)
+    data = gather_data(session, sources, folder)
+    cancel.check()
+    if config.rehearse:
+        data = with_test_part(session, data, folder)
+    few = too_few(session, data, config)
+    leave_out = tuple(dict.fromkeys([*config.leave_out, *few]))
+    return config.model_copy(update={"data": str(data), "leave_out": leave_out}), few
+
+
+def checked(
+    session: Session, sources: Sources, config: TrainConfig, cancel: CancelToken
+) -> Generator[Progress, None, Preview]:
+    """Check the data of a training as `preview` does; nothing of it is kept.
+
+    Parameters
+    ----------
+    session : Session
+    sources : Sources
+    config : TrainConfig
+    cancel : CancelToken
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Preview
+
+    Raises
+    ------
+    ArgumentError, InputError
+        If the data cannot be used for a training.
+    """
+    with tempfile.TemporaryDirectory(prefix="leukocls-check-") as folder:
+        made, few = yield from prepared(session, sources, config, Path(folder), cancel)
+        found = yield from preview(made, cancel)
+    found.left_out = few
+    found.warnings = [in_dock_words(text) for text in found.warnings]
+    known = _known(config)
+    if known:
+        total = Counter(
+            {name: sum(part.get(name, 0) for part in found.counts.values()) for name in found.classes}
+        )
+        found.warnings += [
+            Train.FEW_NEW.format(name=_display(session, name), n=total[name], least=FEW_OF_NEW)
+            for name in found.classes
+            if name not in known and 0 < total[name] < FEW_OF_NEW
+        ]
+    return found
+
+
+def _display(session: Session, name: str) -> str:
+    return session.scheme[name].display if name in session.scheme else name
+
+
 def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, None, Preview]:
     """Read the data, check it, and split it as the training will do.
 
@@ -303,7 +446,6 @@ def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, Non
     InputError
         If the data cannot be used for a training.
     """
-    from napari_leukocls.models.card import read_card
     from napari_leukocls.training.data import gather
     from napari_leukocls.training.split import make_split
 
@@ -325,9 +467,7 @@ def preview(config: TrainConfig, cancel: CancelToken) -> Generator[Progress, Non
             elif event.kind == "progress":
                 yield Progress("check", int(data["done"]), int(data["total"]))
 
-    known: tuple[str, ...] = ()
-    if config.from_model:
-        known = tuple(read_card(find_model(config.from_model).path).classes)
+    known = _known(config)
     dataset = yield from followed(gather(config, known))
     classes = list(known) + sorted(set(dataset.labels) - set(known))
     found.crops = len(dataset)
@@ -392,17 +532,19 @@ def results(
     from napari_leukocls.evaluation.predict import assess
     from napari_leukocls.evaluation.promote import iter_decide
     from napari_leukocls.evaluation.report import write_evaluation
-    from napari_leukocls.models.registry import active_classifier
+    from napari_leukocls.explanation.carry_over import carry_over, lost
 
+    yield Progress("read", 0, 1)
+    carried = tuple(carry_over(model, find_model(config.from_model).path)) if config.from_model else ()
+    gone = tuple(lost(model, find_model(active_classifier()).path))
+    plain = Results(model, Path(config.data), None, (), (), lost=gone, carried=carried)
     try:
         if config.without_labels:
-            return Results(model, Path(config.data), None, (), (), note=adapted_note(model))
+            return replace(plain, note=adapted_note(model))
         data = test_part(model, config.data, session)
     except InputError as error:
         note = adapted_note(model)
-        if note:
-            return Results(model, Path(config.data), None, (), (), note=note)
-        return Results(model, Path(config.data), None, (), (), str(error))
+        return replace(plain, note=note) if note else replace(plain, problem=str(error))
     with session.networks:
         metrics, reports = [], []
         for role, name in (("new", str(model)), ("current", active_classifier())):
@@ -416,11 +558,20 @@ def results(
             decision = yield from iter_decide(str(model), None, data, config.device, cancel=cancel)
         except InputError as error:
             problem = str(error)
-    return Results(model, data, decision, tuple(metrics), tuple(reports), problem)
+    return replace(
+        plain,
+        data=data,
+        decision=decision,
+        metrics=tuple(metrics),
+        reports=tuple(reports),
+        problem=problem,
+    )
 
 
 def promoted(found: Results, device: str, cancel: CancelToken) -> Generator[Progress, None, Promotion]:
-    """Ask the promotion gate again, write its answer, and if it is yes, make the new model the active one.
+    """Make the new model the active one by the comparison that was just made, and write it down.
+
+    Both models are compared again only if another model has become the active one in the meantime.
 
     Parameters
     ----------
@@ -436,10 +587,40 @@ def promoted(found: Results, device: str, cancel: CancelToken) -> Generator[Prog
     -------
     Promotion
     """
-    from napari_leukocls.evaluation.promote import promote
+    from napari_leukocls.evaluation.promote import carry_out, iter_decide
 
     yield Progress("promote", 0, 1)
-    return promote(str(found.model), None, found.data, found.model.parent, device, cancel=cancel)
+    decision = found.decision
+    if decision is None or decision.current.name != active_classifier():
+        decision = yield from iter_decide(str(found.model), None, found.data, device, cancel=cancel)
+    carry_out(decision, found.model.parent)
+    return decision
+
+
+def what_was_kept(last: TrainEvent, training: TrainingRun) -> str:
+    """State which epoch's model a training has kept, if it ended before its last epoch.
+
+    Parameters
+    ----------
+    last : TrainEvent
+        Of the kind ``finished`` or ``stopped``.
+    training : TrainingRun
+
+    Returns
+    -------
+    str
+        Empty if it went on to its end.
+    """
+    epochs = [
+        event.data for event in training.events if event.kind == "epoch" and event.data.get("repeat") is None
+    ]
+    stopped = last.kind == "stopped"
+    if not epochs:
+        return Train.STOPPED_FITTED if stopped else ""
+    done, planned, best = len(epochs), int(epochs[-1]["epochs"]), int(last.data.get("best_epoch") or 0)
+    if stopped:
+        return Train.STOPPED_EARLY.format(epoch=done, epochs=planned, best=best)
+    return Train.ENDED_EARLY.format(best=best, epochs=done) if best and best < done else ""
 
 
 def keep(found: Results) -> str:

@@ -6,6 +6,7 @@ import html
 import math
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import Qt, QUrl, Signal
 from qtpy.QtGui import QDesktopServices, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
@@ -13,9 +14,14 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidge
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.widgets.common.controls import Folded, button, label, named
 from napari_leukocls.widgets.common.session import Session
-from napari_leukocls.widgets.common.tables import fill_table, table
+from napari_leukocls.widgets.common.tables import Matrix, fill_table, table
 from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.common.wording import in_dock_words
 from napari_leukocls.widgets.train.model import Preview, Results
+from napari_leukocls.widgets.train.verdict import verdict_of
+
+#: Colours of the verdicts: only what is better or as good is green.
+_COLOURS = {"better": "#2da44e", "as good": "#2da44e", "worse": "#e5484d", "cannot tell": "#d29922"}
 
 
 def split_rows(found: Preview, scheme: Scheme) -> list[list[str]]:
@@ -39,21 +45,6 @@ def split_rows(found: Preview, scheme: Scheme) -> list[list[str]]:
         ]
         for name in found.classes
     ]
-
-
-def why(reason: str) -> str:
-    """Return the reason of a decision without its verdict, since nothing is promoted before the button is pressed.
-
-    Parameters
-    ----------
-    reason : str
-        As the promotion gate gives it.
-
-    Returns
-    -------
-    str
-    """
-    return reason.removeprefix("not promoted: ").removeprefix("promoted: ")
 
 
 class Figure(QLabel):
@@ -116,20 +107,21 @@ class ResultsPage(QWidget):
         self.recall = table(Train.RECALL_NAME, Train.RECALL_COLUMNS)
         self.figures = Folded(Train.CONFUSION, Train.CONFUSION)
         self.reliability = Folded(Train.RELIABILITY, Train.RELIABILITY)
-        self._shown: dict[tuple[str, int], Figure] = {}
-        for what, fold in (("confusion_matrix_normalised", self.figures), ("reliability", self.reliability)):
-            for i in (0, 1):
-                caption = label(Train.NEW if i == 0 else Train.CURRENT, small=True)
-                figure = Figure()
-                fold.body.addWidget(caption)
-                fold.body.addWidget(figure)
-                self._shown[what, i] = figure
+        self.lost = label()
+        self.matrices: list[Matrix] = []
+        self._shown: list[Figure] = []
+        for which in (Train.NEW, Train.CURRENT):
+            self.matrices.append(Matrix(Train.MATRIX.format(which=which)))
+            self._shown.append(Figure())
+            for fold, one in ((self.figures, self.matrices[-1]), (self.reliability, self._shown[-1])):
+                fold.body.addWidget(label(which, small=True))
+                fold.body.addWidget(one)
         self.promote_button = button(Train.PROMOTE, Train.PROMOTE_TIP, self.promote.emit)
         self.keep_button = button(Train.KEEP, Train.KEEP_TIP, self.keep.emit)
         self.report = button(Train.REPORT, Train.REPORT_TIP, self._open_report)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for one in (self.verdict, self.headline, self.recall, self.figures, self.reliability):
+        for one in (self.verdict, self.lost, self.headline, self.recall, self.figures, self.reliability):
             column.addWidget(one)
         line = QHBoxLayout()
         for one in (self.promote_button, self.keep_button, self.report):
@@ -146,16 +138,19 @@ class ResultsPage(QWidget):
         """
         self._results = found
         decision = found.decision
-        yes = decision is not None and decision.promote
-        reason = html.escape(why(decision.reason) if decision is not None else found.problem)
-        colour = "#2da44e" if yes else "#e5484d"
-        text = (Train.YES if yes else Train.NO).format(reason=reason)
+        verdict = verdict_of(decision) if decision is not None else None
+        head = Train.NO_VERDICT if verdict is None else verdict.headline
+        text = in_dock_words(found.problem if verdict is None else verdict.text)
         if found.note:
             self.verdict.setText(html.escape(Train.ADAPTED.format(text=found.note)))
         else:
-            self.verdict.setText(f'<b style="color:{colour}">{text}</b>')
-        self.promote_button.setEnabled(yes)
-        self.headline.setText("\n".join(decision.notes) if decision is not None else "")
+            colour = _COLOURS["cannot tell" if verdict is None else verdict.kind]
+            self.verdict.setText(f'<b style="color:{colour}">{html.escape(head)}</b> {html.escape(text)}')
+        self.promote_button.setEnabled(decision is not None and decision.promote)
+        plain = verdict is not None and verdict.kind in ("better", "as good") and not found.lost
+        self.promote_button.setText(Train.PROMOTE if plain else Train.PROMOTE_ANYWAY)
+        self._show_lost(found)
+        self.headline.setText("\n".join(map(in_dock_words, decision.notes)) if decision is not None else "")
         self.headline.setVisible(bool(self.headline.text()))
         for one in (self.recall, self.figures, self.reliability, self.report):
             one.setVisible(bool(found.reports))
@@ -163,12 +158,25 @@ class ResultsPage(QWidget):
             self._show_measured(found)
         self.show()
 
+    def _show_lost(self, found: Results) -> None:
+        """State what the current model can do and the new one cannot, and what was carried over."""
+        lines = []
+        if found.lost:
+            lines.append(Train.LOST.format(what=", ".join(found.lost)))
+        if found.carried:
+            lines.append(Train.CARRIED.format(what=", ".join(found.carried)))
+        self.lost.setText("\n".join(lines))
+        self.lost.setVisible(bool(lines))
+
     def _show_measured(self, found: Results) -> None:
         self._fill_recall(found)
-        for (what, i), figure in self._shown.items():
-            which = Train.NEW if i == 0 else Train.CURRENT
-            name = Train.FIGURE.format(what=what.replace("_", " "), which=which)
-            figure.show_file(found.reports[i] / f"{what}.png", name)
+        for i, which in enumerate((Train.NEW, Train.CURRENT)):
+            name = Train.FIGURE.format(what=Train.RELIABILITY, which=which)
+            self._shown[i].show_file(found.reports[i] / "reliability.png", name)
+            measured = found.metrics[i]
+            self.matrices[i].show_counts(
+                np.array(measured["confusion_matrix"]), measured["classes"], self._session.scheme
+            )
 
     def _fill_recall(self, found: Results) -> None:
         verdicts = {row.name: row for row in found.decision.classes} if found.decision is not None else {}

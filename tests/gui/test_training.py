@@ -1,0 +1,140 @@
+"""The Train dock as a technician uses it: from a correction to the promoted model, with real events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from acting import (
+    answer_file_dialog,
+    click,
+    click_tile,
+    control,
+    front,
+    is_there,
+    pick,
+    press,
+    pump,
+    says,
+    until,
+    write,
+)
+from PIL import Image
+from qtpy.QtWidgets import QLabel
+
+from napari_leukocls.io.images import read_image
+from napari_leukocls.models.registry import active_classifier, find_model
+from napari_leukocls.paths import sample_smears
+from napari_leukocls.widgets.train.dock import TrainDock
+
+Opens = Callable[[str], Any]
+CROPS_A_CLASS = 6
+
+
+def labelled_crops(folder: Path) -> Path:
+    """Crops of the bundled smears in folders after their truth, and one artefact."""
+    taken: dict[str, int] = {}
+    for name, path in sample_smears().items():
+        image = read_image(path)
+        half = round(16 / (image.um_per_px or 0.16))
+        truth = pd.read_csv(path.with_name(f"{name}_truth.csv"))
+        for row in truth[truth["kind"] == "leukocyte"].to_dict("records"):
+            kind, y, x = row["class"], round(row["centroid_y"]), round(row["centroid_x"])
+            crop = image.pixels[max(0, y - half) : y + half, max(0, x - half) : x + half]
+            if taken.get(kind, 0) >= CROPS_A_CLASS or crop.shape[:2] != (2 * half, 2 * half):
+                continue
+            taken[kind] = taken.get(kind, 0) + 1
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(crop).save(folder / kind / f"{name}_{row['cell_id']}.png")
+    (folder / "artefact").mkdir()
+    Image.fromarray(np.full((80, 80, 3), (120, 60, 160), np.uint8)).save(folder / "artefact" / "one.png")
+    return folder
+
+
+def words(window: Any) -> str:
+    """All that the labels of a dock say."""
+    return "\n".join(one.text() for one in window.findChildren(QLabel) if one.isVisible())
+
+
+@pytest.mark.timeout(900)
+def test_from_a_correction_to_the_promoted_model(
+    viewer: Any, smear: Any, dock: Opens, tmp_path: Path
+) -> None:
+    analysis = dock("Analyse")
+    click(analysis, "Run analysis")
+    until(lambda: says(analysis).startswith("Done"), 300)
+    review = dock("Review")
+    front(review)
+    write(review, "Reviewer", "A. Reader")
+    pick(review, "Show", "All leukocytes")
+    click_tile(control(review, "Gallery of cells"), 0)
+    press(control(review, "Gallery of cells"), "4")
+
+    # The correction is offered and ticked, and data is checked when it is added, without a button.
+    window = dock("Train")
+    front(window)
+    until(lambda: "1 corrected" in _slides(window), 60)
+    answer_file_dialog(labelled_crops(tmp_path / "crops"))
+    click(window, "Add folder…")
+    until(lambda: is_there(window, "Split of the crops"), 200)
+    assert "Left out, since there are too few crops: Artefact (1)" in words(window)
+    assert "--" not in words(window)
+    pick(window, "Recipe", "adapt to my laboratory")
+    write(window, "Name", "ours")
+    seen: set[str] = set()
+    click(window, "Start training")
+    until(lambda: seen.add(window.state.text()) or is_there(window, "Promote") or says(window), 600)
+    assert is_there(window, "Promote"), says(window)
+    # Steps with their numbers went by.
+    assert any(text.startswith("Step ") and " of 5: " in text for text in seen), seen
+
+    # The verdict is in words; what is lost or carried over is named; the matrices can be read.
+    page = window.results
+    text = page.verdict.text()
+    assert any(head in text for head in ("Better.", "As good.", "Cannot tell: too few cells.")), text
+    assert "morphology in words, finer classes" in page.lost.text()
+    click(window, "Confusion matrices")
+    pump(0.3)
+    matrix = page.matrices[0]
+    assert matrix.isVisible() and matrix.rowCount() >= 3
+    assert matrix.item(0, 0).toolTip().startswith(matrix.item(0, 0).text().replace("·", "0") + " of ")
+
+    # Promoted by the comparison that was just made: nothing is compared again.
+    decision = window._results.decision
+    click(window, "Promote")
+    until(lambda: "is now the active model" in says(window), 60)
+    assert active_classifier() == "ours"
+    assert '"promote": true' in (find_model("ours").path / "promotion.json").read_text(encoding="utf-8")
+    assert decision.current.name == "default"
+    front(analysis)
+    assert control(analysis, "Classes by").currentText() == "ours (active)"
+
+
+def _slides(window: TrainDock) -> str:
+    slides = window.data.slides
+    return " ".join(slides.item(i).text() for i in range(slides.count()))
+
+
+@pytest.mark.timeout(600)
+def test_a_training_that_is_stopped_says_what_it_has_kept(viewer: Any, dock: Opens, tmp_path: Path) -> None:
+    window = dock("Train")
+    window.data.add(str(labelled_crops(tmp_path / "crops")))
+    pick(window, "Recipe", "fine-tune all layers")
+    write(window, "Name", "short")
+    write(window, "Epochs", "50")
+    click(window, "Start training")
+    until(lambda: "epoch 2 of 50" in window.state.text(), 400)
+    assert "about" in window.state.text() and "left" in window.state.text()
+    click(window, "Stop, keep the best")
+    until(lambda: says(window), 300)
+    assert says(window).startswith("Stopped after epoch ") and "Kept: the model of epoch" in says(window)
+    until(lambda: is_there(window, "Promote"), 300)
+    # The layers below have changed, and with them the features: nothing is carried over.
+    assert (
+        "you lose: morphology in words, finer classes, the checks of the heatmaps"
+        in window.results.lost.text()
+    )
