@@ -53,6 +53,8 @@ ZOOM_OCTAVES = 0.75
 TIGHT_SHARE, TIGHT_MARGIN = 0.35, (0.03, 0.7)
 #: Share of views in which red cells are paler than they were, down to rings that are hardly seen, and by how much.
 FADED_SHARE, FADED = 0.2, (0.1, 0.8)
+#: Strongest spots in the glass of a view, absorbance; half of the views have none.
+MOTTLED = 0.22
 #: Weight of red cells that are hardly seen.
 FADED_WEIGHT = 0.3
 LEUKOCYTE = 2
@@ -293,6 +295,17 @@ class Warper:
         return theta, turn
 
 
+def mottle_glass(image: torch.Tensor, kind: torch.Tensor) -> torch.Tensor:
+    """Spots and folds in the glass of some views, as dirty or badly dried films have: no cell is hidden in them."""
+    size, _, side, _ = image.shape
+    coarse = max(4, side // int(torch.randint(3, 9, ()).item()))
+    spots = torch.randn((size, 1, coarse, coarse), device=image.device)
+    spots = F.interpolate(spots, size=(side, side), mode="bicubic", align_corners=False)
+    strength = torch.empty((size, 1, 1, 1), device=image.device).uniform_(-MOTTLED, MOTTLED).clamp(min=0)
+    glass = F.avg_pool2d((kind == 0).float()[:, None], 3, 1, 1)
+    return image + strength * spots * glass
+
+
 def vary_colour(image: torch.Tensor) -> torch.Tensor:
     """Other stains, cameras and focus.
 
@@ -393,7 +406,7 @@ def train(args: argparse.Namespace) -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         image, flow, kind, valid, inside = warper.batch(args.batch, args.side)
-        image = (vary_colour(image) * inside[:, None]).contiguous(memory_format=torch.channels_last)
+        image = (vary_colour(mottle_glass(image, kind)) * inside[:, None]).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             output, _ = net(image)
         loss = loss_of(output.float(), flow, kind, valid)

@@ -22,9 +22,11 @@ from napari_leukocls.measurement.nuclei import review_scale
 from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.progress import CancelToken, Progress, Steps, staged
 from napari_leukocls.scheme import default_scheme
+from napari_leukocls.segmentation.covered import whole_outlines
 from napari_leukocls.segmentation.illumination import even_out, measure_light
 from napari_leukocls.segmentation.scale import find_scale, steady_diameter
 from napari_leukocls.segmentation.stain_density import red_cell_density
+from napari_leukocls.segmentation.thick_heaps import thick_heaps
 from napari_leukocls.types import CELL_KINDS, FieldResult, Predictions, Scale, Segmentation, SmearImage
 
 if TYPE_CHECKING:
@@ -177,6 +179,8 @@ def outline(
     scale: Scale,
     diameter_px: float | None = None,
     ready: Outlines | None = None,
+    *,
+    whole: bool = True,
 ) -> Steps[Segmentation]:
     """Outline the cells, sort them into kinds, and drop objects that are not cells.
 
@@ -189,6 +193,8 @@ def outline(
         Red-cell diameter for the segmenter, pixels; the one of `scale` by default.
     ready : Outlines, optional
         What the ruler has outlined with this diameter; taken where the ruler's segmenter is the analysis's.
+    whole : bool
+        Also estimate the whole outlines of covered red cells, and outline heaps too thick to count.
 
     Yields
     ------
@@ -216,7 +222,15 @@ def outline(
     kinds = votes[:, 1:] / np.maximum(votes[:, 1:].sum(axis=1, keepdims=True), 1e-9)
     density = red_cell_density(image.pixels, labels, votes[:, 1], found.glass_colour)
     glass = found.glass_colour
-    return Segmentation(labels, kinds.astype(np.float32), glass, scale, found.warnings, density)
+    red = kinds.argmax(axis=1) == CELL_KINDS.index("red_cell") if len(kinds) else np.zeros(0, bool)
+    found_so_far = Segmentation(labels, kinds.astype(np.float32), glass, scale, found.warnings, density)
+    if not whole:
+        return found_so_far
+    return replace(
+        found_so_far,
+        outlines=whole_outlines(labels, red, scale.red_cell_diameter_px),
+        heaps=thick_heaps(image.pixels, labels, glass, density, scale.red_cell_diameter_px),
+    )
 
 
 def candidates(segmentation: Segmentation, area_px: np.ndarray) -> np.ndarray:

@@ -153,8 +153,16 @@ def _placed(found: FieldResult, image: SmearImage, region: Region) -> FieldResul
     light = found.segmentation.light
     if light is not None:
         light = replace(light, box=region.box)
+    corner = np.array([x0, y0], np.float32)
+    outlines = {int(lookup[cell]): line + corner for cell, line in found.segmentation.outlines.items()}
+    outlines.pop(0, None)
     segmentation: Segmentation = replace(
-        found.segmentation, labels=labels, kind_probabilities=kinds, light=light
+        found.segmentation,
+        labels=labels,
+        kind_probabilities=kinds,
+        light=light,
+        outlines=outlines,
+        heaps=tuple(heap + corner for heap in found.segmentation.heaps if _is_inside(heap + corner, region)),
     )
     run = {**found.run, "region": list(region.box), "light": None if light is None else asdict(light)}
     state = unsigned(cells)
@@ -170,6 +178,12 @@ def _inside(cells: pd.DataFrame, polygons: tuple[np.ndarray, ...]) -> np.ndarray
     centres = cells[["centroid_y", "centroid_x"]].to_numpy(float)
     array: np.ndarray = np.any([points_in_poly(centres, polygon) for polygon in polygons], axis=0)
     return array
+
+
+def _is_inside(heap: np.ndarray, region: Region) -> bool:
+    """Whether the middle of a heap lies in one of the polygons of a region; always where there are none."""
+    middle = heap.mean(axis=0)[None, ::-1]
+    return not region.polygons or any(points_in_poly(middle, polygon)[0] for polygon in region.polygons)
 
 
 @dataclass(frozen=True)
@@ -243,7 +257,15 @@ def remeasure(result: FieldResult, labels: np.ndarray, edit: Edit, engine: Engin
     for cell, row in kinds.items():
         all_kinds[cell - 1] = row
     segmentation = replace(
-        result.segmentation, labels=np.asarray(labels, np.int32), kind_probabilities=all_kinds
+        result.segmentation,
+        labels=np.asarray(labels, np.int32),
+        kind_probabilities=all_kinds,
+        # A person has drawn these cells: nothing of them is estimated any more.
+        outlines={
+            cell: line
+            for cell, line in result.segmentation.outlines.items()
+            if cell not in set(edit.cell_ids)
+        },
     )
     return replace(result, segmentation=segmentation, cells=cells, counts=counts, signature=unsigned(cells))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,9 @@ MAX_WIDTH = 2000
 _BAR_LENGTHS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 _UNKNOWN = (128, 128, 128)
+
+#: Written on a heap that is too thick to count.
+_HEAP = "heap"
 
 #: More names would cover the picture.
 _MAX_NAMES = 400
@@ -45,7 +48,15 @@ def draw_overlay(result: FieldResult, scheme: Scheme, max_width: int = MAX_WIDTH
         RGB; the legend is a strip under the image. A "?" after a name says that the cell needs review.
     """
     return draw_cells(
-        result.image.pixels, result.labels, result.cells, result.counts, result.um_per_px, scheme, max_width
+        result.image.pixels,
+        result.labels,
+        result.cells,
+        result.counts,
+        result.um_per_px,
+        scheme,
+        max_width,
+        result.segmentation.outlines,
+        result.segmentation.heaps,
     )
 
 
@@ -57,6 +68,8 @@ def draw_cells(
     um_per_px: float,
     scheme: Scheme,
     max_width: int = MAX_WIDTH,
+    outlines: Mapping[int, np.ndarray] | None = None,
+    heaps: Sequence[np.ndarray] = (),
 ) -> Image.Image:
     """Draw cells on a picture, as `draw_overlay` does.
 
@@ -73,6 +86,10 @@ def draw_cells(
     scheme : Scheme
     max_width : int
         Pixels; a wider picture is reduced to it.
+    outlines : mapping of int to numpy.ndarray, (M, 2), optional
+        Whole outlines of covered cells, as `Segmentation` has them.
+    heaps : sequence of numpy.ndarray, (M, 2)
+        Heaps too thick to count.
 
     Returns
     -------
@@ -93,6 +110,15 @@ def draw_cells(
     paint_outlines(drawn, labels, colours, strong)
     picture = Image.fromarray(drawn)
     draw = ImageDraw.Draw(picture)
+    for cell, line in (outlines or {}).items():
+        if 0 < cell < len(colours):
+            _draw_ring(draw, line * factor, tuple(colours[cell]), 1)
+    for heap in heaps:
+        _draw_ring(draw, heap * factor, _UNKNOWN, 3)
+        x, y = heap.mean(axis=0) * factor
+        draw.text(
+            (x, y), _HEAP, fill="white", font=_font(13), anchor="mm", stroke_width=2, stroke_fill="black"
+        )
     _draw_names(draw, cells, scheme, factor)
     _draw_scale_bar(draw, picture.size, um_per_px / factor)
     return _with_legend(picture, counts, scheme)
@@ -240,6 +266,13 @@ def _with_legend(picture: Image.Image, counts: pd.DataFrame, scheme: Scheme) -> 
         draw.rectangle((left, upper, left + 13, upper + 13), fill=rgb, outline="black")
         draw.text((left + 19, upper - 2), text, fill="black", font=font)
     return canvas
+
+
+def _draw_ring(draw: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, ...], width: int) -> None:
+    """Draw a closed line through points x, y, whose pixels have their corners at whole numbers."""
+    closed = np.concatenate([points, points[:1]]) - 0.5
+    rgb = (int(colour[0]), int(colour[1]), int(colour[2]))
+    draw.line([(float(x), float(y)) for x, y in closed], fill=rgb, width=width, joint="curve")
 
 
 def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:

@@ -17,6 +17,7 @@ from napari_leukocls.io.serialise import original_text
 from napari_leukocls.measurement.differential import unsigned
 from napari_leukocls.measurement.findings import measured, read_findings
 from napari_leukocls.measurement.fine import FINE_CLASS, PREDICTED_FINE, count_cells, fine_classes_of
+from napari_leukocls.results.hidden_parts import read_hidden
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import even_out
 from napari_leukocls.segmentation.stain_density import red_cell_density
@@ -87,7 +88,8 @@ def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldRes
     pixels = even_out(np.asarray(image.pixels), light)
     kinds, glass = _kinds(cells, int(labels.max(initial=0))), _glass(pixels, labels)
     density = red_cell_density(pixels, labels, kinds[:, CELL_KINDS.index("red_cell")], glass)
-    segmentation = Segmentation(labels, kinds, glass, scale, (), density, light)
+    outlines, heaps = read_hidden(path)
+    segmentation = Segmentation(labels, kinds, glass, scale, (), density, light, outlines, heaps)
     warnings = tuple(str(one) for one in run.pop("warnings", []))
     state, findings = unsigned(cells), measured(read_findings(path))
     return FieldResult(

@@ -17,6 +17,7 @@ from napari_leukocls.io.labels import LabelStore, write_pyramid
 from napari_leukocls.io.serialise import json_text, table_bytes
 from napari_leukocls.measurement.findings import write_findings
 from napari_leukocls.measurement.fine import as_counted
+from napari_leukocls.results.hidden_parts import write_hidden
 from napari_leukocls.results.overlay import draw_overlay, overlay_png
 from napari_leukocls.results.report import render_report
 from napari_leukocls.scheme import Scheme, default_scheme
@@ -65,6 +66,7 @@ def write_result(
     with slide_folder(out_dir, result.slide_id) as folder:
         write_cells(folder, [result.cells.sort_values("cell_id", kind="stable")])
         write_labels(folder, result.labels, result.um_per_px)
+        write_hidden(folder, result.segmentation)
         overlay = draw_overlay(result, scheme)
         report = render_report(result, scheme, overlay, heatmaps)
         write_files(result, folder, report, overlay, extra)

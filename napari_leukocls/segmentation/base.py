@@ -28,12 +28,16 @@ class Outlines:
         Median RGB of what is no cell; nan where there is too little of it.
     warnings : tuple of str
         What the user should know of how it was done.
+    doubtful : numpy.ndarray or None, (N,), bool
+        Red cells that were found by a second look or told apart from another one: they are counted, but say nothing
+        about the size of a red cell. None where there are none.
     """
 
     labels: np.ndarray
     kind_votes: np.ndarray | None
     glass_colour: tuple[float, float, float]
     warnings: tuple[str, ...] = ()
+    doubtful: np.ndarray | None = None
 
 
 class Segmenter(Protocol):

@@ -19,8 +19,10 @@ from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.progress import Progress, Steps
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX, TILE, CompactNet, fold_batch_norm
-from napari_leukocls.segmentation.dynamics import masks_from_flows
+from napari_leukocls.segmentation.dynamics import flow_agreement, masks_from_flows
 from napari_leukocls.segmentation.network_tiles import run_in_tiles
+from napari_leukocls.segmentation.second_look import look_again
+from napari_leukocls.segmentation.splitting import split_merged
 from napari_leukocls.segmentation.tiling import Assembly, blocks, mean_votes
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,14 @@ class Maps:
     flow: np.ndarray
     cell: np.ndarray
     kind: np.ndarray
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Cells of one block: labels (h, w) 1..N, and which are doubtful, (N,) bool, as `Outlines` has them."""
+
+    labels: np.ndarray
+    doubtful: np.ndarray
 
 
 class CompactSegmenter:
@@ -138,11 +148,47 @@ class CompactSegmenter:
         )
         return _agreeing(found, maps)
 
+    def all_masks(self, maps: Maps, image: np.ndarray, device: str) -> tuple[Masks, Maps]:
+        """Find the cells, then the red cells that were left out, then those that were taken for one.
+
+        Parameters
+        ----------
+        maps : Maps
+        image : numpy.ndarray, (h, w, 3), float32
+            Absorbance.
+        device : str
+            A torch device.
+
+        Returns
+        -------
+        masks : Masks
+        maps : Maps
+            With a class map that holds the cells of the second look to be red cells.
+        """
+        first = self.masks(maps, device)
+        votes = mean_votes(first, maps.kind)
+        labels = look_again(
+            first, votes, maps.flow, maps.cell, maps.kind, image.mean(axis=2, dtype=np.float32), device
+        )
+        more = labels > len(votes)
+        if more.any():
+            kind = maps.kind.copy()
+            kind[0, more] = np.minimum(kind[0, more], kind[1, more] - 1)
+            maps = replace(maps, kind=kind)
+            votes = mean_votes(labels, kind)
+        whole = split_merged(labels, votes.argmax(axis=1) == 1)
+        doubtful = np.zeros(int(whole.max(initial=0)) + 1, bool)
+        doubtful[int(first.max(initial=0)) + 1 :] = True
+        if whole is not labels:
+            doubtful[labels[whole != labels]] = True
+        return Masks(whole, doubtful[1:]), maps
+
     def _maps_and_masks(
         self, image: np.ndarray, batch_size: int, device: str
-    ) -> tuple[Maps, np.ndarray, int, str]:
+    ) -> tuple[Maps, Masks, int, str]:
         maps = self.maps(image, batch_size, device)
-        return maps, self.masks(maps, device), batch_size, device
+        masks, maps = self.all_masks(maps, image, device)
+        return maps, masks, batch_size, device
 
     def segment(self, pixels: np.ndarray, diameter_px: float) -> Steps[Outlines]:
         """Outline and sort the cells of one image.
@@ -180,7 +226,7 @@ class CompactSegmenter:
             work = partial(self._maps_and_masks, absorbance(window, limits))
             # What memory sufficed for is kept for the blocks that follow.
             maps, found, size, device = with_less_memory(work, size, device, warnings.append)
-            assembly.add(block, found, maps.kind, maps.cell, window)
+            assembly.add(block, found.labels, maps.kind, maps.cell, window, found.doubtful)
         return replace(assembly.finish(), warnings=tuple(warnings))
 
     def class_votes(self, pixels: np.ndarray, labels: np.ndarray, diameter_px: float) -> np.ndarray:
@@ -210,19 +256,9 @@ def _agreeing(labels: np.ndarray, maps: Maps) -> np.ndarray:
     """Drop masks whose flows do not lead to their own centre, and number the rest without gaps."""
     if not labels.any():
         return labels
-    flow = maps.flow
-    count = int(labels.max()) + 1
     platelet = np.concatenate([[False], mean_votes(labels, maps.kind).argmax(axis=1) == 3])
-    y, x = np.nonzero(labels)
-    ids = labels[y, x]
-    area = np.maximum(np.bincount(ids, minlength=count), 1)
-    to_y = (np.bincount(ids, y, count) / area)[ids] - y
-    to_x = (np.bincount(ids, x, count) / area)[ids] - x
-    away = np.maximum(np.hypot(to_y, to_x), 1e-6)
-    # The network's flows are five times the unit vectors, as cellpose's are.
-    agreement = (to_y * flow[0][y, x] + to_x * flow[1][y, x]) / (5 * away)
     least = np.where(platelet, MIN_PLATELET_AGREEMENT, MIN_AGREEMENT)
-    keep = np.bincount(ids, agreement, count) / area >= least
+    keep = flow_agreement(labels, maps.flow) >= least
     keep[0] = False
     lookup = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     array: np.ndarray = lookup[labels]

@@ -125,6 +125,35 @@ def follow_flows(
     return at[0, 0].flip(1).T
 
 
+def flow_agreement(labels: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """Measure how well the flows of each cell lead to its centre.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray, (h, w), int32
+        Cells 1..N.
+    flow : numpy.ndarray, (2, h, w), float32
+        Along y and x; five times the unit vectors.
+
+    Returns
+    -------
+    numpy.ndarray, (N + 1,), float64
+        Mean cosine of the angle between flow and direction to the centre, times the length of the flow; entry 0
+        is of no cell, and 0.
+    """
+    count = int(labels.max(initial=0)) + 1
+    y, x = np.nonzero(labels)
+    ids = labels[y, x]
+    area = np.maximum(np.bincount(ids, minlength=count), 1)
+    to_y = (np.bincount(ids, y, count) / area)[ids] - y
+    to_x = (np.bincount(ids, x, count) / area)[ids] - x
+    away = np.maximum(np.hypot(to_y, to_x), 1e-6)
+    # The network's flows are five times the unit vectors, as cellpose's are.
+    along = (to_y * flow[0][y, x] + to_x * flow[1][y, x]) / (5 * away)
+    array: np.ndarray = np.bincount(ids, along, count) / area
+    return array
+
+
 def _group(ends: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
     """Give pixels that end at the same peak one label: (N,), int32, of the end points (2, N)."""
     height, width = (side + 2 * _BORDER for side in shape)

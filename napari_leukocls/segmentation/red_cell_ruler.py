@@ -70,15 +70,16 @@ def red_cell_diameters(outlines: Outlines) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, (n,)
-        Diameter of the circle of equal area, pixels, of red cells that do not touch the image's edge,
-        fill their convex neighbourhood as a disc does, and are not twice as long as wide.
+        Diameter of the circle of equal area, pixels, of red cells that are not doubtful, do not touch the image's
+        edge, fill their convex neighbourhood as a disc does, and are not twice as long as wide.
     """
     labels, votes = outlines.labels, outlines.kind_votes
     assert votes is not None
+    doubtful = np.zeros(len(votes), bool) if outlines.doubtful is None else outlines.doubtful
     areas = np.bincount(labels.ravel(), minlength=len(votes) + 1)[1:]
     diameters = []
     for index, where in enumerate(ndimage.find_objects(labels)):
-        if where is None or votes[index].argmax() != 1:
+        if where is None or votes[index].argmax() != 1 or doubtful[index]:
             continue
         height, width = (part.stop - part.start for part in where)
         inside = all(
@@ -274,7 +275,8 @@ class RedCellRuler:
                     self._outlines[expected] = outlines
                 diameters.append(red_cell_diameters(outlines))
                 if outlines.kind_votes is not None and len(outlines.kind_votes):
-                    certainties.append(outlines.kind_votes.max(axis=1))
+                    sure = slice(None) if outlines.doubtful is None else ~outlines.doubtful
+                    certainties.append(outlines.kind_votes[sure].max(axis=1))
                 area += part.shape[0] * part.shape[1]
             by_image.append(np.concatenate(diameters))
         self._by_image[expected] = by_image

@@ -67,6 +67,7 @@ class Assembly:
         self.network_shape = (max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor)))
         self._labels = np.zeros(self.network_shape, np.int32)
         self._votes: list[np.ndarray] = []
+        self._doubtful: list[bool] = []
         self._sums = np.zeros((1, 5))
         self._glass: list[np.ndarray] = []
 
@@ -102,6 +103,7 @@ class Assembly:
         kind_logits: np.ndarray,
         cell_logit: np.ndarray,
         window: np.ndarray,
+        doubtful: np.ndarray | None = None,
     ) -> None:
         """Take the cells whose centres lie in the block's core, save those that are there already.
 
@@ -113,6 +115,8 @@ class Assembly:
         kind_logits : numpy.ndarray, (4, h, w)
         cell_logit : numpy.ndarray, (h, w)
         window : numpy.ndarray, (h, w, 3), uint8
+        doubtful : numpy.ndarray, (N,), bool, optional
+            Which of the labels are, as `Outlines` has them; by default none.
         """
         self._note_glass(cell_logit, window)
         if not found.any():
@@ -127,6 +131,7 @@ class Assembly:
             if (target[cell] > 0).mean() > SAME_CELL:
                 continue
             self._votes.append(votes[index])
+            self._doubtful.append(doubtful is not None and bool(doubtful[index]))
             target[cell & (target == 0)] = len(self._votes)
 
     def _owned(self, block: Block, where: tuple[slice, ...]) -> bool:
@@ -197,7 +202,9 @@ class Assembly:
         large, present = _enlarge(self._labels, self.shape)
         votes = np.array(self._votes, np.float32).reshape(-1, 4)[present]
         glass = np.median(self._glass, axis=0) if self._glass else np.full(3, np.nan)
-        return Outlines(large, votes, (float(glass[0]), float(glass[1]), float(glass[2])))
+        doubtful = np.array(self._doubtful, bool)[present]
+        colour = (float(glass[0]), float(glass[1]), float(glass[2]))
+        return Outlines(large, votes, colour, doubtful=doubtful if doubtful.any() else None)
 
 
 def _enlarge(labels: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, list[int]]:

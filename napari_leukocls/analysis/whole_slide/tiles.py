@@ -165,7 +165,7 @@ def analyse_tile(
         Columns as in ``cells.csv``; places and ids are the slide's.
     """
     image = SmearImage(pixels, job.slide_id, job.slide.source)
-    found = yield from staged("tiles", token, outline(image, job.engine, job.scale))
+    found = yield from staged("tiles", token, outline(image, job.engine, job.scale, whole=False))
     for line in found.warnings:
         warn(line)
     mine = _owned(job, tile, found)

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as runs
 
 from napari_leukocls.measurement.fine import has_fine, shown_classes
-from napari_leukocls.results.exports._outlines import cell_masks
+from napari_leukocls.results.exports._outlines import cell_masks, polygon_mask
 from napari_leukocls.scheme import default_scheme, whole_class
 from napari_leukocls.types import FieldResult
 
@@ -32,14 +32,15 @@ def write(result: FieldResult, path: Path) -> None:
         int(cell): whole_class(str(name))
         for cell, name in zip(result.cells["cell_id"], shown_classes(result.cells), strict=True)
     }
-    names = scheme.ordered(set(known.values()))
+    heaps = result.segmentation.heaps
+    names = scheme.ordered({*known.values(), *(["red_cell"] if heaps else [])})
     fine = has_fine(result.cells)
     number = {name: i for i, name in enumerate(names, start=1)}
     height, width = result.labels.shape
     annotations = []
     for row, corner, mask in cell_masks(result):
         probability = float(row["probability"])
-        y0, x0, y1, x1 = (int(row[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1"))
+        (y0, x0), (y1, x1) = corner, (corner[0] + mask.shape[0], corner[1] + mask.shape[1])
         annotations.append(
             {
                 "id": int(row["cell_id"]),
@@ -57,6 +58,10 @@ def write(result: FieldResult, path: Path) -> None:
                 },
             }
         )
+    first = 1 + max((int(cell) for cell in known), default=0)
+    annotations += [
+        _crowd(heap, first + i, number["red_cell"], (height, width)) for i, heap in enumerate(heaps)
+    ]
     data = {
         "info": {"description": NOTICE, "version": str(result.run.get("version", ""))},
         "licenses": [],
@@ -72,6 +77,20 @@ def write(result: FieldResult, path: Path) -> None:
         ],
     }
     path.write_text(json.dumps(data, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+
+
+def _crowd(polygon: np.ndarray, number: int, category: int, shape: tuple[int, int]) -> dict[str, Any]:
+    """A heap that is too thick to count: red cells of an unknown number, as COCO marks a crowd."""
+    corner, mask = polygon_mask(polygon, shape)
+    return {
+        "id": number,
+        "image_id": 1,
+        "category_id": category,
+        "bbox": [corner[1], corner[0], mask.shape[1], mask.shape[0]],
+        "area": int(mask.sum()),
+        "segmentation": run_lengths(mask, corner, shape),
+        "iscrowd": 1,
+    }
 
 
 def run_lengths(mask: np.ndarray, corner: tuple[int, int], shape: tuple[int, int]) -> dict[str, Any]:

@@ -46,6 +46,9 @@ def write(result: FieldResult, path: Path) -> None:
             feature = _feature(result, row, outline(mask, corner), scheme)
             file.write(",\n" if i else "\n")
             file.write(json.dumps(feature, separators=(",", ":"), allow_nan=False))
+        for number, heap in enumerate(result.segmentation.heaps, start=1):
+            file.write(",\n" if len(result.cells) else "\n" if number == 1 else ",\n")
+            file.write(json.dumps(_heap(result, number, heap), separators=(",", ":"), allow_nan=False))
         file.write("\n]}\n")
 
 
@@ -103,6 +106,22 @@ def _feature(
                 "corrected_class": str(row["corrected_class"]),
                 "needs_review": str(bool(row["needs_review"])).lower(),
             },
+        },
+    }
+
+
+def _heap(result: FieldResult, number: int, heap: np.ndarray) -> dict[str, Any]:
+    """A heap that is too thick to count: an annotation, not a cell."""
+    key = f"{result.source}\n{result.slide_id}\nheap {number}"
+    closed = np.concatenate([heap, heap[:1]]).astype(float).round(2)
+    return {
+        "type": "Feature",
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, key.encode("utf-8", "backslashreplace").decode())),
+        "geometry": {"type": "Polygon", "coordinates": [closed.tolist()]},
+        "properties": {
+            "objectType": "annotation",
+            "name": f"heap {number}",
+            "classification": {"name": "Heap too thick to count", "color": _UNKNOWN},
         },
     }
 
