@@ -406,7 +406,9 @@ def train(args: argparse.Namespace) -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate
         image, flow, kind, valid, inside = warper.batch(args.batch, args.side)
-        image = (vary_colour(mottle_glass(image, kind)) * inside[:, None]).contiguous(memory_format=torch.channels_last)
+        image = (vary_colour(mottle_glass(image, kind)) * inside[:, None]).contiguous(
+            memory_format=torch.channels_last
+        )
         with torch.autocast(device.type, dtype=torch.bfloat16):
             output, _ = net(image)
         loss = loss_of(output.float(), flow, kind, valid)

@@ -14,11 +14,14 @@ from napari_leukocls.analysis.quality_check import check_field
 from napari_leukocls.analysis.slide_test import SlideTest
 from napari_leukocls.classification.classifier import join_kinds
 from napari_leukocls.classification.crops import cut_crops
+from napari_leukocls.measurement.absolute import AREA, counted_area
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
 from napari_leukocls.measurement.differential import count_warnings, unsigned
 from napari_leukocls.measurement.findings import with_findings
 from napari_leukocls.measurement.fine import count_cells
+from napari_leukocls.measurement.heaps import HEAPS, heap_findings, heap_share, heap_warnings
 from napari_leukocls.measurement.nuclei import review_scale
+from napari_leukocls.measurement.platelets import measure_platelets
 from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.progress import CancelToken, Progress, Steps, staged
 from napari_leukocls.scheme import default_scheme
@@ -102,16 +105,20 @@ def iter_analyze(
     cells = yield from tabulate(even, engine, segmentation, token, warnings.append, slide)
     yield Progress("count", 0, 1, "counting")
     quality = check_field(even, segmentation, cells)
+    platelets, heaps = measure_platelets(segmentation, cells), heap_share(segmentation)
     classes, finer = engine.classifier.classes, engine.finer
     counts = count_cells(cells, default_scheme(), classes, finer, slide_id=image.slide_id)
-    warnings += [*slide.warnings(), *quality.warnings(), *count_warnings(cells, counts)]
+    warnings += [*slide.warnings(), *quality.warnings(), *platelets.warnings(), *heap_warnings(heaps)]
+    warnings += count_warnings(cells, counts)
     segmentation = replace(segmentation, light=light)
     run = run_record(engine, segmentation.scale, time.perf_counter() - started, light)
-    run |= slide.record() | quality.record()
+    run |= slide.record() | quality.record() | platelets.record()
+    run |= {AREA: counted_area(segmentation), HEAPS: heaps}
     unique = tuple(dict.fromkeys(warnings))
     state = unsigned(cells)
     result = FieldResult(cells, counts, run, unique, signature=state, image=image, segmentation=segmentation)
-    return with_findings(result, [*quality.findings(), smudge_finding(cells, counts)])
+    found = [*quality.findings(), smudge_finding(cells, counts), *platelets.findings(), *heap_findings(heaps)]
+    return with_findings(result, found)
 
 
 def tabulate(

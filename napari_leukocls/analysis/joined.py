@@ -7,9 +7,18 @@ from collections.abc import Sequence
 import pandas as pd
 
 from napari_leukocls.analysis.slide_test import KEY
+from napari_leukocls.measurement.absolute import AREA
 from napari_leukocls.measurement.differential import count_warnings, unsigned
 from napari_leukocls.measurement.findings import with_findings
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of
+from napari_leukocls.measurement.heaps import (
+    HEAPS,
+    heap_findings,
+    heap_warnings,
+    is_heap_warning,
+    mean_share,
+)
+from napari_leukocls.measurement.platelets import is_platelet_warning, read_figures
 from napari_leukocls.measurement.quality_grades import KEY as QUALITY
 from napari_leukocls.measurement.quality_grades import grade_quality, is_quality_warning, read_measured
 from napari_leukocls.measurement.smudges import smudge_finding
@@ -45,6 +54,9 @@ def join_fields(name: str, source: str, fields: Sequence[tuple[str, SlideResult]
     measured = [one for result in results for one in read_measured(result.run)]
     um_per_px = results[-1].um_per_px
     quality = grade_quality(measured, um_per_px, read_reference())
+    platelets = read_figures(result.run for result in results)
+    heaps = mean_share(result.run for result in results)
+    areas = [result.run.get(AREA) for result in results]
     run = {
         **{key: value for key, value in last.items() if key not in (*_OF_EACH_FIELD, KEY, QUALITY)},
         "seconds": round(sum(float(result.run.get("seconds") or 0) for result in results), 3),
@@ -52,17 +64,29 @@ def join_fields(name: str, source: str, fields: Sequence[tuple[str, SlideResult]
         "um_per_px": [float(result.um_per_px) for result in results],
         **{key: {field: result.run.get(key) for field, result in fields} for key in _OF_EACH_FIELD},
         **quality.record(),
+        **platelets.record(),
+        AREA: None if None in areas else sum(areas),
+        HEAPS: heaps,
     }
-    warnings = [*quality.warnings(), *count_warnings(cells, counts)]
+    warnings = [*quality.warnings(), *platelets.warnings(), *heap_warnings(heaps)]
+    warnings += count_warnings(cells, counts)
     for field, result in fields:
         # That one field has no leukocyte says nothing of the slide.
         alone = count_warnings(result.cells, result.counts) if len(result.cells) else []
         warnings += [
             f"{field}: {warning}"
             for warning in result.warnings
-            if warning not in alone and not is_quality_warning(warning)
+            if warning not in alone and not _of_the_slide(warning)
         ]
     joined = SlideResult(
         name, source, um_per_px, cells, counts, run, tuple(warnings), signature=unsigned(cells)
     )
-    return with_findings(joined, [*quality.findings(), smudge_finding(cells, counts)])
+    return with_findings(
+        joined,
+        [*quality.findings(), smudge_finding(cells, counts), *platelets.findings(), *heap_findings(heaps)],
+    )
+
+
+def _of_the_slide(warning: str) -> bool:
+    """Whether a warning is made anew for all fields together."""
+    return is_quality_warning(warning) or is_platelet_warning(warning) or is_heap_warning(warning)

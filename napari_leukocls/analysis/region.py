@@ -13,6 +13,7 @@ from napari_leukocls.analysis.engine import Engine
 from napari_leukocls.analysis.field import candidates, classify, iter_analyze
 from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.measurement.absolute import AREA, counted_area
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
 from napari_leukocls.measurement.differential import unsigned
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
@@ -165,6 +166,7 @@ def _placed(found: FieldResult, image: SmearImage, region: Region) -> FieldResul
         heaps=tuple(heap + corner for heap in found.segmentation.heaps if _is_inside(heap + corner, region)),
     )
     run = {**found.run, "region": list(region.box), "light": None if light is None else asdict(light)}
+    run[AREA] = counted_area(segmentation, region.box, region.polygons)
     state = unsigned(cells)
     return replace(
         found, image=image, segmentation=segmentation, cells=cells, counts=counts, run=run, signature=state

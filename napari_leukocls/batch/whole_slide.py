@@ -37,6 +37,7 @@ from napari_leukocls.io.labels import LabelReader, LabelStore
 from napari_leukocls.io.serialise import table_bytes
 from napari_leukocls.io.slides import open_slide
 from napari_leukocls.io.slides.base import LazyPixels, SlideImage
+from napari_leukocls.measurement.absolute import AREA
 from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import count_warnings, settled, unsigned
 from napari_leukocls.measurement.findings import with_findings
@@ -297,8 +298,10 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
             "is out of focus: skipped (regions.csv)."
         )
     quality = grade_quality(job.measured, job.scale.um_per_px, read_reference())
-    warnings += [*job.test.warnings(), *quality.warnings(), *count_warnings(cells, counts)]
+    warnings += [*job.test.warnings(), *quality.warnings(), *job.platelets.warnings()]
+    warnings += count_warnings(cells, counts)
     run = run_record(engine, job.scale, seconds) | job.test.record() | quality.record()
+    run |= job.platelets.record() | {AREA: _monolayer_mm2(job)}
     run["slide"] = {
         "size_px": list(slide.shape[:2]),
         "levels": [[level.height, level.width] for level in slide.levels],
@@ -307,7 +310,14 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
     unique, state = tuple(dict.fromkeys(warnings)), unsigned(cells)
     um_per_px = job.scale.um_per_px
     result = SlideResult(job.slide_id, slide.source, um_per_px, cells, counts, run, unique, signature=state)
-    return with_findings(result, [*quality.findings(), smudge_finding(cells, counts)])
+    found = [*quality.findings(), smudge_finding(cells, counts), *job.platelets.findings()]
+    return with_findings(result, found)
+
+
+def _monolayer_mm2(job: SlideJob) -> float:
+    """The area of the parts that were analysed, mm²."""
+    sides = np.diff(job.survey.rows)[:, None] * np.diff(job.survey.columns)[None, :]
+    return float(sides[job.states == MONOLAYER].sum()) * job.scale.um_per_px**2 / 1e6
 
 
 def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFrame:

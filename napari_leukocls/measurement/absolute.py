@@ -44,20 +44,28 @@ class Counting:
         10^9/L for each leukocyte per field of view, for the estimate; 0 makes none.
     field_area_mm2 : float
         Field of view that the factor was found with, mm²; 0 takes each image as one field.
+    platelet_factor : float
+        10^9/L for each platelet per field of a 100x objective, for the estimate; 0 makes none.
+    platelet_field_mm2 : float
+        That field, mm²; by default that of an eyepiece of field number 20, which is 0.2 mm across.
     """
 
     correct_from: float = 5.0
     wbc_factor: float = 0.0
     field_area_mm2: float = 0.0
+    platelet_factor: float = 15.0
+    platelet_field_mm2: float = 0.0314
 
     # Read by pydantic, which validates the file of the rules against this plain dataclass.
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        for name in ("correct_from", "wbc_factor", "field_area_mm2"):
+        for name in ("correct_from", "wbc_factor", "field_area_mm2", "platelet_factor"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is a number of at least 0")
+        if not (math.isfinite(self.platelet_field_mm2) and self.platelet_field_mm2 > 0):
+            raise ValueError("platelet_field_mm2 is a number above 0")
 
 
 @dataclass(frozen=True)

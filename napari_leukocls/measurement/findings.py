@@ -34,7 +34,7 @@ FINDINGS = "findings.csv"
 FINDING_COLUMNS = ("slide_id", "name", "value", "low", "high", "unit", "state", "rule", "text")
 STATES: tuple[FindingState, ...] = get_args(FindingState)
 #: Beginnings of the names of findings that follow from the counts: they are never read back, but made anew.
-DERIVED = ("flag_", "absolute_", "wbc_", "delta_")
+DERIVED = ("flag_", "absolute_", "wbc_", "delta_", "platelet_estimate")
 
 #: Units of UCUM as people write them.
 UNITS = {"10*9/L": "× 10⁹/L", "10*12/L": "× 10¹²/L", "um": "µm", "/100{WBCs}": "per 100 leukocytes"}

@@ -12,6 +12,7 @@ from napari_leukocls.measurement.absolute import WhiteCells, wbc_findings, white
 from napari_leukocls.measurement.delta import EarlierCount, delta_findings
 from napari_leukocls.measurement.findings import measured
 from napari_leukocls.measurement.flags import Flag, flags
+from napari_leukocls.measurement.platelet_estimate import platelet_estimates
 from napari_leukocls.measurement.rules import RuleSet, default_rules
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import Finding, SlideResult
@@ -65,7 +66,11 @@ def judge(result: Result, rules: RuleSet | None = None, scheme: Scheme | None = 
     """
     rules, scheme = rules or default_rules(), scheme or default_scheme()
     white = white_cells(result, rules.counting, scheme)
-    found = (*measured(result.findings), *wbc_findings(white, result.counts, rules.counting))
+    found = (
+        *measured(result.findings),
+        *wbc_findings(white, result.counts, rules.counting),
+        *platelet_estimates(result, rules.counting, scheme),
+    )
     raised = flags(result, rules, scheme, white, found)
     earlier = earlier_count(result)
     changes = () if earlier is None else delta_findings(result.counts, earlier, scheme)

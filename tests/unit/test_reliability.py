@@ -86,7 +86,9 @@ def test_sharpness_goes_from_none_to_sure() -> None:
 
 def test_log_loss_is_scikit_learns() -> None:
     probabilities, truth = several()
-    assert calibration.log_loss(probabilities, truth) == pytest.approx(reference.log_loss(truth, probabilities))
+    assert calibration.log_loss(probabilities, truth) == pytest.approx(
+        reference.log_loss(truth, probabilities)
+    )
 
 
 def test_the_partial_area_is_scikit_learns_before_mcclish() -> None:
@@ -125,7 +127,9 @@ def test_the_best_threshold_is_the_one_that_a_search_finds() -> None:
     found = separation.precision_figures(is_class, score)
     f1 = {limit: reference.f1_score(is_class, score >= limit) for limit in score}
     assert f1[found["best_f1_threshold"]] == pytest.approx(max(f1.values()))
-    at = [reference.precision_score(is_class, score >= x) for x in score if (score >= x)[is_class].mean() >= 0.9]
+    at = [
+        reference.precision_score(is_class, score >= x) for x in score if (score >= x)[is_class].mean() >= 0.9
+    ]
     assert found["precision_at_recall"] == pytest.approx(max(at))
     assert 0.5 < found["break_even"] < 1
 
@@ -163,7 +167,14 @@ def test_figures_are_drawn() -> None:
         for i, name in enumerate(CLASSES)
     }
     rows = [
-        {"epoch": n, "loss": 1 / n, "val_loss": 1 / n, "accuracy": 0.5, "val_accuracy": 0.5, "val_macro_f1": 0.5}
+        {
+            "epoch": n,
+            "loss": 1 / n,
+            "val_loss": 1 / n,
+            "accuracy": 0.5,
+            "val_accuracy": 0.5,
+            "val_macro_f1": 0.5,
+        }
         | {"lr": 1e-3, "best": n == 2}
         for n in (1, 2, 3)
     ]

@@ -16,6 +16,7 @@ from napari_leukocls.analysis.whole_slide.survey import BLURRED, GLASS, MONOLAYE
 from napari_leukocls.io.labels import LabelStore
 from napari_leukocls.io.slides.base import SlideImage
 from napari_leukocls.measurement.cells import cell_geometry
+from napari_leukocls.measurement.platelets import PlateletFigures, measure_platelets
 from napari_leukocls.measurement.quality import FieldQuality
 from napari_leukocls.progress import CancelToken, Progress, staged
 from napari_leukocls.types import Scale, Segmentation, SmearImage
@@ -130,6 +131,8 @@ class SlideJob:
         Cells found so far.
     measured : list of FieldQuality
         Of each tile so far.
+    platelets : PlateletFigures
+        Of all tiles so far.
     """
 
     slide: SlideImage
@@ -142,6 +145,7 @@ class SlideJob:
     test: SlideTest
     n_cells: int = 0
     measured: list[FieldQuality] = field(default_factory=list)
+    platelets: PlateletFigures = PlateletFigures()
 
 
 def analyse_tile(
@@ -173,6 +177,7 @@ def analyse_tile(
     del found
     cells = yield from tabulate(image, job.engine, mine, token, warn, job.test)
     job.measured += check_field(image, mine, cells).measured
+    job.platelets += measure_platelets(mine, cells)
     y0, _, x0, _ = tile.window
     job.labels.paint(y0, x0, mine.labels, job.n_cells)
     cells = _moved(cells, y0, x0, job)
