@@ -117,8 +117,8 @@ def iter_analyze(
     unique = tuple(dict.fromkeys(warnings))
     state = unsigned(cells)
     result = FieldResult(cells, counts, run, unique, signature=state, image=image, segmentation=segmentation)
-    found = [*quality.findings(), smudge_finding(cells, counts), *platelets.findings(), *heap_findings(heaps)]
-    return with_findings(result, found)
+    said = [*quality.findings(), smudge_finding(cells, counts), *platelets.findings(), *heap_findings(heaps)]
+    return with_findings(result, said)
 
 
 def tabulate(

@@ -56,7 +56,7 @@ def join_fields(name: str, source: str, fields: Sequence[tuple[str, SlideResult]
     quality = grade_quality(measured, um_per_px, read_reference())
     platelets = read_figures(result.run for result in results)
     heaps = mean_share(result.run for result in results)
-    areas = [result.run.get(AREA) for result in results]
+    areas = [result.run.get(AREA) or 0.0 for result in results]
     run = {
         **{key: value for key, value in last.items() if key not in (*_OF_EACH_FIELD, KEY, QUALITY)},
         "seconds": round(sum(float(result.run.get("seconds") or 0) for result in results), 3),
@@ -65,7 +65,7 @@ def join_fields(name: str, source: str, fields: Sequence[tuple[str, SlideResult]
         **{key: {field: result.run.get(key) for field, result in fields} for key in _OF_EACH_FIELD},
         **quality.record(),
         **platelets.record(),
-        AREA: None if None in areas else sum(areas),
+        AREA: sum(areas) if all(areas) else None,
         HEAPS: heaps,
     }
     warnings = [*quality.warnings(), *platelets.warnings(), *heap_warnings(heaps)]

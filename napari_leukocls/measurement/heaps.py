@@ -29,7 +29,7 @@ def heap_share(segmentation: Segmentation) -> float:
         Percent.
     """
     height, width = segmentation.labels.shape
-    return 100 * sum(_area(heap) for heap in segmentation.heaps) / max(height * width, 1)
+    return 100 * sum((_area(heap) for heap in segmentation.heaps), 0.0) / max(float(height * width), 1.0)
 
 
 def mean_share(runs: Iterable[Mapping[str, Any]]) -> float:
