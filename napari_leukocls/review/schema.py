@@ -24,9 +24,17 @@ from sqlalchemy import (
 )
 
 #: The newest migration, which makes these tables.
-HEAD = "0004"
+HEAD = "0005"
 #: Triggers refuse any change or deletion in these tables.
-APPEND_ONLY = ("audit", "corrections", "readings", "sign_offs", "proficiency_answers", "lifts")
+APPEND_ONLY = (
+    "audit",
+    "corrections",
+    "readings",
+    "sign_offs",
+    "proficiency_answers",
+    "lifts",
+    "bench_presses",
+)
 #: Columns of the box around a cell, half-open, pixels.
 BOX = ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")
 metadata = MetaData()
@@ -207,6 +215,30 @@ proficiency_answers = Table(
     Column("round", Integer, ForeignKey("proficiency_rounds.id"), nullable=False, index=True),
     Column("place", Integer, nullable=False),  # of the cell in the round, from 0
     Column("class", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
+bench_counts = Table(
+    "bench_counts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("case_key", String(32), nullable=False, index=True),  # cases.key; "" at the microscope alone
+    Column("name", Text, nullable=False),  # of what was counted
+    Column("counted_by", Text, nullable=False),
+    Column("goal", Integer),  # leukocytes to count; NULL for no end
+    Column("started_at", String(32), nullable=False),
+    Column("finished_at", String(32)),
+)
+
+bench_presses = Table(
+    "bench_presses",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("bench_count", Integer, ForeignKey("bench_counts.id"), nullable=False, index=True),
+    Column("action", String(8), nullable=False),  # count or undo
+    Column("class", Text, nullable=False),
+    Column("slide", String(64), nullable=False),  # slides.key of the cell that was pointed at; may be empty
+    Column("cell_id", Integer),
     Column("at", String(32), nullable=False),
 )
 

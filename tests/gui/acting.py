@@ -109,7 +109,7 @@ def menu(window: QWidget, *path: str) -> None:
 
 def front(dock: QWidget) -> None:
     """Click the tab of a dock that lies behind others; nothing where it is seen already."""
-    if dock.isVisible():
+    if dock.isVisible() and not dock.visibleRegion().isEmpty():
         return
     title = _frame(dock).windowTitle()
     for bar in dock.window().findChildren(QTabBar):
@@ -167,16 +167,17 @@ def _bring_into_view(target: QWidget) -> None:
                 seen = port.rect()
                 place = QRect(target.mapTo(port, QPoint(0, 0)), target.size())
                 if place.bottom() > seen.bottom() and place.top() > seen.top():
-                    _wheel(port, -120)
+                    wheel(port, -120)
                 elif place.top() < seen.top():
-                    _wheel(port, 120)
+                    wheel(port, 120)
                 else:
                     break
         parent = parent.parentWidget()
     pump(0.02)
 
 
-def _wheel(target: QWidget, delta: int) -> None:
+def wheel(target: QWidget, delta: int, modifier: Any = Qt.KeyboardModifier.NoModifier) -> None:
+    """Turn the wheel over a control."""
     middle = QPointF(target.rect().center())
     event = QWheelEvent(
         middle,
@@ -184,7 +185,7 @@ def _wheel(target: QWidget, delta: int) -> None:
         QPoint(),
         QPoint(0, delta),
         Qt.MouseButton.NoButton,
-        Qt.KeyboardModifier.NoModifier,
+        modifier,
         Qt.ScrollPhase.NoScrollPhase,
         False,
     )

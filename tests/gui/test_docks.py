@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QLineEdit,
     QSlider,
+    QTabBar,
     QWidget,
 )
 
@@ -71,8 +72,11 @@ def test_the_workplace_and_the_menu_open_the_same_docks(viewer: Any) -> None:
     menu(window, "Layers", "Classify", "Open the docks")
     menu(window, "Layers", "Classify", "Open the docks")
     menu(window, "Plugins", "Leukocls", "Batch")
-    names = [f"{name} (Leukocls)" for name in ("Analyse", "Review", "Explain", "Batch")]
+    names = [f"{name} (Leukocls)" for name in DOCKS]
     assert list(viewer.window.dock_widgets) == names
+    # They are tabs with short names, so that the window is no higher than before.
+    bar = next(bar for bar in window.findChildren(QTabBar) if bar.isVisible() and bar.count() == len(DOCKS))
+    assert {bar.tabText(i).replace("&", "") for i in range(bar.count())} == set(DOCKS)
 
 
 @pytest.mark.parametrize("name", ("Review", "Explain"))

@@ -138,9 +138,15 @@ def test_the_gallery_is_ordered_and_grouped(review: ReviewModel, slide: SlideMod
     rows = slide.cells.set_index("cell_id")
     everyone = review.order(review_model.NUCLEATED, review_model.BY_DOUBT)
     assert not set(rows["class"][everyone]) & {"red_cell", "platelet"}
-    # Grouped by class, and within a class what waits comes first.
-    names = list(rows["class"][everyone])
+    # What waits comes first, then each class under its heading with its count and share.
+    first, *classes = review.sections(review_model.NUCLEATED, review_model.BY_DOUBT)
+    assert len(first.ids) == groups[review_model.WAITING] and first.name == ""
+    names = [section.name for section in classes]
     assert sorted(names, key=default_scheme().names.index) == names
+    for section in classes:
+        assert set(rows["class"][list(section.ids)]) == {section.name}
+        assert section.figures.split()[0] == str(len(section.ids))
+    assert "%" in classes[0].figures and "per 100" in classes[names.index("erythroblast")].figures
     by_place = review.order("red_cell", review_model.BY_PLACE)
     assert list(by_place) == sorted(by_place)
 
@@ -388,7 +394,8 @@ def test_finer_classes_are_shown_given_and_confirmed(session: Session, finer: Sl
     assert tile is not None and tile.caption.startswith("BAND") and tile.class_name == "band_neutrophil"
     shown = review.tile(int(rest[0]))
     assert shown is not None and shown.caption.startswith("NEU")
-    assert review.section(int(rest[0]), review_model.NUCLEATED) == "Neutrophil, not told apart"
+    titles = [section.title for section in review.sections(review_model.NUCLEATED, review_model.BY_DOUBT)]
+    assert "– Neutrophil, not told apart" in titles and "– Band neutrophil" in titles
     # Return saves what is shown: the finer class where it is known, else the class.
     review.confirm([band, int(rest[0])])
     saved = finer.cells.set_index("cell_id")["corrected_class"]

@@ -30,6 +30,7 @@ OPTIONAL = {
     "exchange/onnx.py": {"onnx", "onnxruntime", "onnxscript"},
     "training/distributed.py": {"accelerate"},
     "widgets/common/preferences.py": {"napari.settings"},
+    "widgets/counter/sound.py": {"qtpy.QtMultimedia"},
 }
 
 

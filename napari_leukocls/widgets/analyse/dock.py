@@ -187,7 +187,13 @@ class AnalyseDock(Dock, Scrolling):
         self._later.start()
 
     def _refresh_now(self) -> None:
-        self.results.show_slide(self._slide)
+        # Behind another tab nothing is drawn, so that a key in the Review dock need not wait for it.
+        if self._front:
+            self.results.show_slide(self._slide)
+
+    def _on_front(self, front: bool) -> None:
+        if front:
+            self._refresh()
 
     # Export --------------------------------------------------------------------------------------------
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels, Points
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QWidget
 
 from napari_leukocls.measurement.fine import depth_of, shown_classes
 from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.analysed import Analysed, edit_of, edited
+from napari_leukocls.widgets.common.canvas_keys import CanvasKeys, Taker, keys_of
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.layers import (
     cells_layer_name,
@@ -23,6 +26,7 @@ from napari_leukocls.widgets.common.layers import (
     result_of,
     update_features,
 )
+from napari_leukocls.widgets.common.outlines import colours_alone, outlines_of, unrefreshed, width_at
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Canvas as Texts
@@ -32,10 +36,16 @@ if TYPE_CHECKING:
 
 #: Milliseconds between the last stroke and the comparison of the outlines.
 EDIT_PAUSE_MS = 400
+#: Milliseconds between the last change of the zoom and a change of the width of the outlines.
+ZOOM_PAUSE_MS = 150
 #: Pixels of the largest image whose cells are outlined by default; in larger images they are filled.
-MOST_OUTLINED = 4_000_000
+MOST_OUTLINED = 20_000_000
 #: Diameter of a ring relative to its cell.
 _WIDER = 1.5
+#: Colour of a ring: a smear is light around its cells, and no class is black.
+RING_COLOUR = "black"
+#: Most cells that have a ring.
+MOST_RINGS = 60
 #: Width of a canvas of usual size, pixels of the screen.
 CANVAS_PX = 600
 #: Width of the view after a jump, red-cell diameters.
@@ -68,20 +78,24 @@ def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]
         ring = viewer.add_points(
             centres,
             name=Texts.RING,
-            size=_WIDER * max(spans),
+            size=_WIDER * np.array(spans, float),
             face_color="transparent",
-            border_color="white",
-            border_width=0.03,
+            border_color=RING_COLOUR,
+            border_width=0.05,
             metadata={"leukocls_overlay": True},
             **placement_of(cells),
         )
         viewer.layers.selection.active = active
     else:
-        ring.data = centres
-    if spans:
-        ring.size = _WIDER * np.array(spans, float)
-        ring.border_color = "white"
-        ring.face_color = "transparent"
+        more = len(rows) > len(ring.data)
+        with unrefreshed(ring):
+            ring.data = centres
+            if spans:
+                ring.size = _WIDER * np.array(spans, float)
+            if more:
+                ring.border_color = RING_COLOUR
+                ring.face_color = "transparent"
+        ring.refresh(thumbnail=False, extent=False)
     ring.selected_data = set()
     return ring
 
@@ -162,11 +176,14 @@ class Canvas(QObject):
         self._layer: weakref.ref[Labels] | None = None
         self._image: weakref.ref[Image] | None = None
         self._ring: weakref.ref[Points] | None = None
+        self._marks: weakref.ref[Points] | None = None
         self._slide: SlideModel | None = None
         self._filter: tuple[str | None, bool] = (None, False)
         self._filled = False
         #: State at the last colouring: layer, cells, their classes, and the cells shown.
         self._coloured: tuple[Any, ...] = ()
+        #: The labels that the layer got last.
+        self._shown_labels: np.ndarray | None = None
         self._blind = False
         self._jumps = Jumps()
         self._ours = False
@@ -177,10 +194,13 @@ class Canvas(QObject):
         self._pause.setSingleShot(True)
         self._pause.setInterval(EDIT_PAUSE_MS)
         self._pause.timeout.connect(self._compare_outlines)
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.timeout.connect(self._recolour)
+        self._zoomed = QTimer(self)
+        self._zoomed.setSingleShot(True)
+        self._zoomed.setInterval(ZOOM_PAUSE_MS)
+        self._zoomed.timeout.connect(self._follow_zoom)
+        camera_of(viewer).events.zoom.connect(lambda _event=None: self._zoomed.start())
         viewer.mouse_drag_callbacks.append(self._on_mouse)
+        self.keys: CanvasKeys | None = keys_of(viewer, self._keep_tools_away)
 
     @property
     def layer(self) -> Labels | None:
@@ -224,6 +244,7 @@ class Canvas(QObject):
             mine = shown is not None and shown.slide_id == result.slide_id
             if isinstance(layer, Labels) and (mine or layer.name == name):
                 self._listen(layer)
+                self._shown_labels = None
                 return layer
         ((data, options, _),) = result_layers(result, image.name, self._session.scheme, **placement_of(image))
         # napari computes outlines again for the whole image after every change of colour.
@@ -232,8 +253,8 @@ class Canvas(QObject):
         layer = viewer.add_labels(data, **options)
         names = shown_classes(result.cells, depth_of(result.run))
         self._coloured = (weakref.ref(layer), result.cells["cell_id"].tolist(), names.tolist(), None)
-        if not self._filled:
-            layer.contour = self._contour(result)
+        outlines_of(layer).start(0 if self._filled else self._contour(result))
+        self._shown_labels = result.labels
         layer.brush_size = max(3, round(result.segmentation.scale.red_cell_diameter_px / 4))
         self._listen(layer)
         return layer
@@ -245,9 +266,22 @@ class Canvas(QObject):
         for event in (layer.events.paint, layer.events.set_data, layer.events.data):
             event.connect(self._on_touched)
 
-    @staticmethod
-    def _contour(result: FieldResult) -> int:
-        return max(2, round(result.segmentation.scale.red_cell_diameter_px / 25))
+    def _contour(self, result: FieldResult) -> int:
+        return width_at(self._pixel_on_screen(), result.segmentation.scale.red_cell_diameter_px)
+
+    def _pixel_on_screen(self) -> float:
+        """Return the size of a pixel of the image on the screen, pixels of the screen."""
+        viewer, layer = self._viewer(), self.image
+        if viewer is None or layer is None:
+            return 1.0
+        return float(camera_of(viewer).zoom * np.abs(np.asarray(layer.scale)[-1]))
+
+    def _follow_zoom(self) -> None:
+        """Fit the width of the outlines to the zoom."""
+        layer, slide = self.layer, self._slide
+        if layer is not None and slide is not None and not self._filled:
+            red_cell_px = slide.result.segmentation.scale.red_cell_diameter_px
+            outlines_of(layer).follow(self._pixel_on_screen(), red_cell_px)
 
     def _on_changed(self) -> None:
         """Update pixels, features and colours of the layer from the slide."""
@@ -257,14 +291,16 @@ class Canvas(QObject):
         self._ours = True
         try:
             labels = slide.result.labels
-            if layer.data.shape != labels.shape or not np.array_equal(layer.data, labels):
-                layer.data = pixels_of(labels)
-                layer.selected_label = int(labels.max(initial=0)) + 1
+            if labels is not self._shown_labels:
+                if layer.data.shape != labels.shape or not np.array_equal(layer.data, labels):
+                    layer.data = pixels_of(labels)
+                    layer.selected_label = int(labels.max(initial=0)) + 1
+                self._shown_labels = labels
             update_features(layer, slide.result)
         finally:
             self._ours = False
-        # Colouring a large image takes some time, so it does not happen during a key press.
-        self._later.start()
+        # At once, so that the window is drawn once for a key.
+        self._recolour()
 
     def _recolour(self) -> None:
         layer, slide = self.layer, self._slide
@@ -281,7 +317,9 @@ class Canvas(QObject):
             )
             if wanted == self._coloured:
                 return
-            layer.colormap = label_colormap(slide.cells, self._session.scheme, shown, slide.depth)
+            colormap = label_colormap(slide.cells, self._session.scheme, shown, slide.depth)
+            with colours_alone(layer):
+                layer.colormap = colormap
             self._coloured = wanted
         finally:
             self._ours = False
@@ -297,7 +335,7 @@ class Canvas(QObject):
             Only cells that need review.
         """
         self._filter = (class_name, only_review)
-        self._later.start()
+        self._recolour()
 
     @property
     def filled(self) -> bool:
@@ -314,7 +352,7 @@ class Canvas(QObject):
         """
         self._filled = filled
         if self.layer is not None and self._slide is not None:
-            self.layer.contour = 0 if filled else self._contour(self._slide.result)
+            outlines_of(self.layer).start(0 if filled else self._contour(self._slide.result))
             self.layer.opacity = 0.5 if filled else 0.9
 
     def blind(self, hidden: bool) -> None:
@@ -371,11 +409,12 @@ class Canvas(QObject):
         self._ours = True
         try:
             slide.result, slide.added = result, analysed.added
+            self._shown_labels = result.labels
             if layer is not None:
                 update_features(layer, result)
         finally:
             self._ours = False
-        self._later.start()
+        self._recolour()
         # The pixels of the layer stay as the person edited them; the docks update the rest.
         slide.changed.disconnect(self._on_changed)
         slide.changed.emit()
@@ -387,9 +426,9 @@ class Canvas(QObject):
     # The chosen cell -----------------------------------------------------------------------------------
 
     def _on_mouse(self, viewer: Any, event: Any) -> Generator[None, None, None]:
-        """Select a cell that is clicked; a drag moves the canvas."""
+        """Select a cell that is clicked, with Ctrl one more; a drag moves the canvas."""
         layer, slide = self.layer, self._slide
-        if layer is None or slide is None or layer.mode != "pan_zoom" or event.button != 1:
+        if layer is None or slide is None or event.button != 1 or self.tool:
             return
         start = np.array(event.pos)
         yield
@@ -397,12 +436,87 @@ class Canvas(QObject):
             if np.abs(np.array(event.pos) - start).max() > 3:
                 return
             yield
-        value = layer.get_value(event.position, world=True)
-        if value and slide.row(int(value)) is not None:
-            slide.select((int(value),), "canvas")
+        cell = self._cell_at(event.position)
+        if cell is None:
+            return
+        chosen: tuple[int, ...] = (cell,)
+        if "Control" in {str(one) for one in event.modifiers}:
+            rest = tuple(one for one in slide.selection if one != cell)
+            chosen = rest if cell in slide.selection else (*rest, cell)
+        slide.select(chosen, "canvas")
+
+    @property
+    def tool(self) -> bool:
+        """Whether a tool of napari is in use, on the layer that has the mouse."""
+        viewer = self._viewer()
+        active = None if viewer is None else viewer.layers.selection.active
+        return str(getattr(active, "mode", "pan_zoom")) not in ("pan_zoom", "Mode.PAN_ZOOM")
+
+    def _cell_at(self, position: Any) -> int | None:
+        """Return the cell at a point of the world, also where its layer is hidden."""
+        layer, slide = self.layer, self._slide
+        if layer is None or slide is None:
+            return None
+        place = layer.world_to_data(np.asarray(position, float)[-layer.ndim :])[-2:]
+        y, x = (round(float(one)) for one in place)
+        height, width = layer.data.shape[-2:]
+        if not (0 <= y < height and 0 <= x < width):
+            return None
+        cell = int(np.asarray(layer.data[y, x]))
+        return cell if cell and slide.row(cell) is not None else None
+
+    # Keys ----------------------------------------------------------------------------------------------
+
+    def watch_keys(self, part: QWidget) -> None:
+        """Take the keys that a part of the window does not use, too.
+
+        Parameters
+        ----------
+        part : QWidget
+            Such as the frame of a dock.
+        """
+        if self.keys is not None:
+            self.keys.watch(part)
+
+    def offer_keys_to(self, owner: QObject, taker: Taker) -> None:
+        """Offer the keys that are pressed over the smear to a dock, before napari gets them.
+
+        Parameters
+        ----------
+        owner : QObject
+        taker : callable
+            Returns whether the key is used up.
+        """
+        if self.keys is not None:
+            self.keys.offer_to(owner, taker)
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether keys over the smear are for its cells: none of napari's tools is in use, and no layer of others."""
+        viewer = self._viewer()
+        if viewer is None or self.layer is None or self.tool:
+            return False
+        active = viewer.layers.selection.active
+        mine = (self.layer, self.image, self._ring() if self._ring is not None else None)
+        return active is None or active in mine or bool(active.metadata.get("leukocls_overlay"))
+
+    def _keep_tools_away(self, event: QKeyEvent) -> bool:
+        """Take the keys of classes that no dock has taken: napari would arm a tool with them."""
+        viewer, slide = self._viewer(), self._slide
+        plain = event.modifiers() in (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier)
+        key = event.text().lower()
+        if viewer is None or slide is None or not plain or not key.strip() or not self.takes_keys:
+            return False
+        if not any(entry.key == key for entry in slide.scheme):
+            return False
+        viewer.status = Texts.NO_REVIEW_DOCK
+        return True
+
+    # Selection -----------------------------------------------------------------------------------------
 
     def _on_selected(self, cell_ids: tuple[int, ...], origin: str) -> None:
-        rows = [row for cell in cell_ids if (row := self._slide.row(cell)) is not None] if self._slide else []
+        some = cell_ids[:MOST_RINGS]
+        rows = [row for cell in some if (row := self._slide.row(cell)) is not None] if self._slide else []
         self._mark(rows)
         if origin != "canvas" and len(rows) == 1:
             self._jump(rows[0])
@@ -415,6 +529,41 @@ class Canvas(QObject):
         ring = self._ring() if self._ring is not None else None
         shown = ring_around(viewer, cells, ring, rows)
         self._ring = None if shown is None else weakref.ref(shown)
+
+    def mark_counted(self, cells: Mapping[int, str]) -> None:
+        """Mark cells that a person has counted, so that none is counted twice.
+
+        Parameters
+        ----------
+        cells : mapping of int to str
+            Colour of the mark, as ``#rrggbb``, by the number of the cell within the case.
+        """
+        viewer, layer, slide, case = self._viewer(), self.layer, self._slide, self._session.case
+        marks = self._marks() if self._marks is not None else None
+        if viewer is None or layer is None or slide is None or case is None:
+            return
+        found = [case.local(number) for number in cells]
+        rows = [slide.row(cell) if of is slide else None for of, cell in found]
+        places = [[row["centroid_y"], row["centroid_x"]] for row in rows if row is not None]
+        inks = [ink for row, ink in zip(rows, cells.values(), strict=True) if row is not None]
+        if marks is not None and marks in viewer.layers:
+            viewer.layers.remove(marks)
+        self._marks = None
+        if not places:
+            return
+        active = viewer.layers.selection.active
+        marks = viewer.add_points(
+            np.array(places, float),
+            name=Texts.COUNTED,
+            size=slide.scale.red_cell_diameter_px / 3,
+            symbol="disc",
+            face_color=inks,
+            border_color="white",
+            metadata={"leukocls_overlay": True},
+            **placement_of(layer),
+        )
+        self._marks = weakref.ref(marks)
+        viewer.layers.selection.active = active
 
     def _jump(self, cell: Any) -> None:
         viewer, layer, slide = self._viewer(), self.layer, self._slide

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QPoint, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPalette, QTextLayout
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -15,12 +16,12 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
-    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
     QTableView,
     QToolButton,
+    QToolTip,
     QVBoxLayout,
     QWidget,
 )
@@ -112,6 +113,13 @@ def fill(box: QComboBox, entries: Iterable[tuple[str, Any]]) -> None:
     entries : iterable of tuple
         Text and data of each choice.
     """
+    entries = list(entries)
+    if [data for _, data in entries] == [box.itemData(i) for i in range(box.count())]:
+        for i, (text, _) in enumerate(entries):
+            if box.itemText(i) != text:
+                box.setItemText(i, text)
+                box.setItemData(i, text, Qt.ItemDataRole.ToolTipRole)
+        return
     chosen = box.currentData()
     was_blocked = box.blockSignals(True)
     box.clear()
@@ -159,6 +167,53 @@ def label(text: str = "", small: bool = False) -> QLabel:
     if small:
         made.setStyleSheet("font-size: 85%;")
     return made
+
+
+class Line(QLabel):
+    """One line of text whose room does not depend on the text; its end is left out if it is too long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self._whole = ""
+
+    def setText(self, text: str) -> None:
+        """Show a text.
+
+        Parameters
+        ----------
+        text : str
+        """
+        if text != self._whole:
+            self._whole = text
+            self.setToolTip(text)
+            self.setAccessibleDescription(text)
+            self.update()
+
+    def text(self) -> str:
+        """Return the whole text."""
+        return self._whole
+
+    def sizeHint(self) -> QSize:
+        """Return the height of a line."""
+        return QSize(self.fontMetrics().averageCharWidth() * 20, self.fontMetrics().lineSpacing() + 2)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the same size."""
+        return self.sizeHint()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the text.
+
+        Parameters
+        ----------
+        event : QPaintEvent
+        """
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(QPalette.ColorRole.WindowText))
+        text = self.fontMetrics().elidedText(self._whole, Qt.TextElideMode.ElideRight, self.width())
+        painter.drawText(self.rect(), int(Qt.AlignmentFlag.AlignVCenter), text)
+        painter.end()
 
 
 def form() -> QFormLayout:
@@ -250,15 +305,39 @@ class Scrolling(QScrollArea):
 
 
 class Message(QLabel):
-    """A line under the buttons of a dock: what was done, or what went wrong and what to do."""
+    """A line under the buttons of a dock: what was done, or what went wrong and what to do.
 
-    def __init__(self) -> None:
+    Its room is always there, so that no button moves when a message comes. A text that is longer ends with an ellipsis;
+    the tool tip has all of it, and a click shows it.
+
+    Parameters
+    ----------
+    lines : int
+        Lines of text that there is room for.
+    """
+
+    def __init__(self, lines: int = 2) -> None:
         super().__init__()
+        self._lines = lines
         self.setWordWrap(True)
-        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setObjectName("leukocls_message")
         self.setAccessibleName(Common.DETAILS)
-        self.hide()
+
+    def sizeHint(self) -> QSize:
+        """Return the room of the lines, whatever the text is."""
+        return QSize(
+            self.fontMetrics().averageCharWidth() * 20, self.fontMetrics().lineSpacing() * self._lines + 4
+        )
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the same size."""
+        return self.sizeHint()
+
+    def hasHeightForWidth(self) -> bool:
+        """Return False: the height is that of the lines."""
+        return False
 
     def tell(self, text: str) -> None:
         """Show what was done.
@@ -267,7 +346,7 @@ class Message(QLabel):
         ----------
         text : str
         """
-        self._show(text, "")
+        self._show(text, False)
 
     def warn(self, text: str) -> None:
         """Show what went wrong.
@@ -276,12 +355,143 @@ class Message(QLabel):
         ----------
         text : str
         """
-        self._show(text, "color: #e5484d; font-weight: bold;")
+        self._show(text, True)
 
-    def _show(self, text: str, style: str) -> None:
-        self.setStyleSheet(style)
+    def _show(self, text: str, wrong: bool) -> None:
+        colour = palette_ink(self, wrong)
+        style = f"color: {colour}; font-weight: bold;" if wrong else ""
+        if style != self.styleSheet():
+            self.setStyleSheet(style)
         self.setText(text)
-        self.setVisible(bool(text))
+        self.setToolTip(text)
+        self.setAccessibleDescription(text)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Show the whole text.
+
+        Parameters
+        ----------
+        event : QMouseEvent
+        """
+        if self.text():
+            QToolTip.showText(event.globalPosition().toPoint(), self.text(), self)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the text, with an ellipsis at the end of the last line if it is longer.
+
+        Parameters
+        ----------
+        event : QPaintEvent
+        """
+        metrics = self.fontMetrics()
+        room = self.contentsRect()
+        if metrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap), self.text()).height() <= room.height():
+            super().paintEvent(event)
+            return
+        layout = QTextLayout(self.text(), self.font())
+        layout.beginLayout()
+        ends = []
+        for _ in range(self._lines):
+            line = layout.createLine()
+            if not line.isValid():
+                break
+            line.setLineWidth(room.width())
+            ends.append(line.textStart())
+        layout.endLayout()
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(QPalette.ColorRole.WindowText))
+        y = room.top()
+        for i, start in enumerate(ends):
+            text = self.text()[start : ends[i + 1] if i + 1 < len(ends) else None]
+            if i + 1 == len(ends):
+                text = metrics.elidedText(text, Qt.TextElideMode.ElideRight, room.width())
+            painter.drawText(QPoint(room.left(), y + metrics.ascent()), text.rstrip())
+            y += metrics.lineSpacing()
+        painter.end()
+
+
+def palette_ink(widget: QWidget, wrong: bool) -> str:
+    """Return a colour for text that can be read on the background of a widget.
+
+    Parameters
+    ----------
+    widget : QWidget
+    wrong : bool
+        Whether the text says that something went wrong.
+
+    Returns
+    -------
+    str
+        As ``#rrggbb``; "" for the usual colour.
+    """
+    if not wrong:
+        return ""
+    light = widget.palette().color(QPalette.ColorRole.Window).lightness() > 127
+    return "#b3261e" if light else "#ff7b72"
+
+
+class Bar(QWidget):
+    """A thin bar of progress. Qt's own bar draws the whole window at each step, this one with the next picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._value, self._most = 0, 1
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:
+        """Return a height of half a line."""
+        return QSize(self.fontMetrics().averageCharWidth() * 12, round(self.fontMetrics().height() * 0.55))
+
+    def minimumSizeHint(self) -> QSize:
+        """Return a smaller width."""
+        return QSize(self.fontMetrics().averageCharWidth() * 6, self.sizeHint().height())
+
+    def setRange(self, least: int, most: int) -> None:
+        """Set the values of an empty and a full bar.
+
+        Parameters
+        ----------
+        least, most : int
+            `least` is 0.
+        """
+        self._most = max(1, most)
+        self.update()
+
+    def setValue(self, value: int) -> None:
+        """Set how full the bar is.
+
+        Parameters
+        ----------
+        value : int
+        """
+        if value != self._value:
+            self._value = value
+            self.setAccessibleDescription(f"{value} / {self._most}")
+            self.update()
+
+    def value(self) -> int:
+        """Return how full the bar is."""
+        return self._value
+
+    def maximum(self) -> int:
+        """Return the value of a full bar."""
+        return self._most
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw the bar.
+
+        Parameters
+        ----------
+        event : QPaintEvent
+        """
+        painter = QPainter(self)
+        ink = self.palette().color(QPalette.ColorRole.WindowText)
+        faint = QColor(ink)
+        faint.setAlpha(50)
+        painter.fillRect(self.rect(), faint)
+        share = min(1.0, max(0.0, self._value / self._most))
+        painter.fillRect(0, 0, round(self.width() * share), self.height(), QColor("#2f9e6b"))
+        painter.end()
 
 
 class ProgressLine(QWidget):
@@ -297,7 +507,7 @@ class ProgressLine(QWidget):
     def __init__(self, job: Job) -> None:
         super().__init__()
         self._job = job
-        self.bar = named(QProgressBar(), Common.WORKING, Common.WORKING)
+        self.bar = named(Bar(), Common.WORKING, Common.WORKING)
         self.bar.setRange(0, 1000)
         self.text = label()
         self.stop = button(Common.CANCEL, Common.CANCEL_TIP, self._stop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import npe2
 import numpy as np
 import pandas as pd
-from napari.utils.colormaps import DirectLabelColormap
 from napari.utils.colormaps import label_colormap as napari_colormap
 
 from napari_leukocls.errors import InputError
@@ -24,6 +22,7 @@ from napari_leukocls.io.slides import read_smear
 from napari_leukocls.measurement.fine import CLASSES, FINE, depth_of, shown_classes
 from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
 from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX, FieldResult, SmearImage
+from napari_leukocls.widgets.common.outlines import cell_colours
 from napari_leukocls.widgets.common.slide_model import awaiting_review
 
 if TYPE_CHECKING:
@@ -176,9 +175,7 @@ def label_colormap(
     """
     if len(cells) and int(cells["cell_id"].max()) > MAX_COLOURED:
         return napari_colormap()
-    table = colours(cells, scheme, shown, depth)
-    arrays = {key: np.array(value, np.float32) for key, value in table.items()}
-    return DirectLabelColormap(color_dict=defaultdict(lambda: arrays[None], arrays))
+    return cell_colours(colours(cells, scheme, shown, depth))
 
 
 def cells_layer_name(image_name: str) -> str:

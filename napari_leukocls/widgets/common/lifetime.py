@@ -7,13 +7,14 @@ from typing import Any, cast
 
 from napari.viewer import Viewer
 from qtpy.QtCore import QChildEvent, QEvent, QObject, QTimer
-from qtpy.QtWidgets import QDialog, QLabel, QMessageBox, QWidget
+from qtpy.QtWidgets import QDialog, QDockWidget, QLabel, QMessageBox, QWidget
 
 from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import CellsModel
 from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.common.workplace import Placing
 
 
 class Subscriptions:
@@ -139,14 +140,31 @@ class Dock:
         self._session = session_of(self._viewer)
         #: The `SlideModel` or `CaseModel` whose signals the dock listens to.
         self._slide: Any = None
+        #: Whether the dock is seen: it is not behind another tab.
+        self._front = True
         widget = cast("QWidget", self)
         self._subscriptions = Subscriptions(widget)
         Leaving(widget)
+        Placing(
+            widget, type(self).__name__.removesuffix("Dock"), lambda frame: self._canvas.watch_keys(frame)
+        )
 
     @property
     def _canvas(self) -> Canvas:
         """What the viewer shows of the current slide; created when a dock first needs it."""
         return canvas_of(self._viewer)
+
+    def _on_placed(self, frame: QDockWidget) -> None:
+        self._canvas.watch_keys(frame)
+        frame.visibilityChanged.connect(self._on_visibility)
+
+    def _on_visibility(self, front: bool) -> None:
+        if front != self._front:
+            self._front = front
+            self._on_front(front)
+
+    def _on_front(self, front: bool) -> None:
+        """Called when the dock comes to the front of the tabs, and when it goes behind another."""
 
     def _follow(self, slide: CellsModel | None, **callbacks: Callable[..., Any]) -> None:
         """Listen to the signals of a slide, named as keywords, and no longer to those of the slide before."""

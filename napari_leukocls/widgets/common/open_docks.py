@@ -1,4 +1,4 @@
-"""Opens the docks for a differential count together."""
+"""Opens the docks together."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from napari_leukocls.widgets.common.session import real_viewer
 
 #: Same titles as for the entries of `Plugins > Leukocls`, so that both open the same dock.
 TITLE = "{name} (Leukocls)"
-DOCKS = ("Analyse", "Review", "Explain")
+DOCKS = ("Analyse", "Review", "Explain", "Train", "Batch")
 
 
 def open_workplace(viewer: Viewer) -> None:
-    """Open Analyse, Review and Explain as tabs, with Analyse in front.
+    """Open the docks as tabs, with Analyse in front.
 
     Parameters
     ----------

@@ -41,6 +41,43 @@ def keep_reviewer(name: str) -> None:
         settings.review.reviewer = name
 
 
+def tile_size() -> int:
+    """Return the width of a cell in the gallery that was chosen last, pixels of the screen; 0 for the usual one."""
+    settings = _settings()
+    return int(settings.review.tile_size or 0) if settings is not None else 0
+
+
+def keep_tile_size(side: int) -> None:
+    """Store the width of a cell in the gallery for the next session.
+
+    Parameters
+    ----------
+    side : int
+        Pixels of the screen.
+    """
+    settings = _settings()
+    if settings is not None:
+        settings.review.tile_size = side
+
+
+def sound() -> bool:
+    """Return whether the counter makes sounds."""
+    settings = _settings()
+    return bool(settings.review.sound) if settings is not None else True
+
+
+def keep_sound(on: bool) -> None:
+    """Store whether the counter makes sounds.
+
+    Parameters
+    ----------
+    on : bool
+    """
+    settings = _settings()
+    if settings is not None:
+        settings.review.sound = on
+
+
 def depth() -> str:
     """Return how finely classes were shown last: ``classes`` or ``fine``."""
     settings = _settings()

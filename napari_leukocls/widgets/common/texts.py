@@ -221,7 +221,9 @@ class Canvas:
 
     MEASURING = _("Measuring the changed cells")
     RING = _("Selected cell")
+    COUNTED = _("Counted cells")
     HEATMAP = _("Heatmap")
+    NO_REVIEW_DOCK = _("Open the Review dock to give classes with keys.")
 
 
 class Review:
@@ -244,7 +246,7 @@ class Review:
     GALLERY = _("Gallery of cells")
     GALLERY_TIP = _(
         "Select cells by clicking, also with Ctrl or Shift. Press the key of a class, or drag the cells onto "
-        "its button. Return confirms the class shown"
+        "its button or its heading. Return confirms the class shown. Ctrl and the wheel change the size of the cells"
     )
     TILE_TIP = _("Cell {id}: {what}")
     CLASS_BUTTON = _("{key}  {short}")
@@ -261,13 +263,44 @@ class Review:
     REDO_TIP = _("Redo the correction that was undone (Ctrl+Shift+Z)")
     BACK = _("Back")
     BACK_TIP = _("Return to the part of the smear that was shown before a cell was selected (Ctrl+B)")
-    NOTHING_CHOSEN = _("Select one or more cells in the gallery first.")
+    NEXT = _("Next class")
+    NEXT_TIP = _("Go on to the next class of the gallery (Ctrl+Down); Ctrl+Up goes back")
+    NEXT_CLASS = _("{left} is looked through. Next: {title}, {figures}.")
+    LAST_CLASS = _("This was the last class.")
+    EMPTY = _("No cells in this list.")
+    SIZE = _("Size of the cells")
+    SIZE_TIP = _("How large the cells are shown. Ctrl and the wheel over the gallery change it, too")
+    KIND = _("Cells")
+    KIND_TIP = _("Which kind of cells the gallery shows")
+    LEUKOCYTES = _("Leukocytes")
+    GALLERY_PAGE = _("Gallery")
+    GALLERY_PAGE_TIP = _("Judge the cells that the program found")
+    COUNTER_PAGE = _("Counter")
+    COUNTER_PAGE_TIP = _(
+        "Count cells with keys, as on a bench counter, while you look at the smear or through the microscope"
+    )
+    VIEW = _("View")
+    VIEW_TIP = _("How large this dock is")
+    VIEWS = {
+        "narrow": _("Beside the smear"),
+        "wide": _("Large, beside the smear"),
+        "window": _("In a window of its own"),
+    }
+    SETTINGS = _("Settings of the review")
+    SETTINGS_LINE = _("Settings: {text}")
+    SETTINGS_TIP = _("Reviewer, number of cells to count, order, and how finely classes are shown")
+    NO_NAME = _("no name yet")
+    NOTHING_CHOSEN = _("Select one or more cells in the gallery or on the smear first.")
     NOTHING_TO_UNDO = _(
         "There is nothing to undo. Corrections from before the last analysis cannot be undone: assign the class again."
     )
     NOTHING_TO_REDO = _("There is nothing to redo.")
-    SECTION = _("{display}: {i} of {n}")
-    SECTION_NAME = _("Class at the top of the gallery")
+    FIGURES = _("{n} · {percent:.1f} %")
+    FIGURES_PER_100 = _("{n} · {per_100:.1f} per 100 leukocytes")
+    HEADING_NAME = _("Class at the top of the gallery")
+    HEADING_TIP = _(
+        "Click the heading of a class to select all its cells; drop cells on it to give them the class"
+    )
     NAME_FIRST = _("Enter your name at 'Reviewer' first: it is stored with every correction.")
     READER_FIRST = _("Enter the second reader's name first.")
     NO_READING = _("No second read has been started.")
@@ -312,6 +345,69 @@ class Review:
     SIGN = _("Sign the slide")
     SIGN_TIP = _("Sign the count. This is possible when no counted cell needs review")
     SIGNED = (_("Signed by {who}: {n} cell."), _("Signed by {who}: {n} cells."))
+
+
+class Counter:
+    """The counter of the Review dock."""
+
+    WHAT = _("Count of: {name}")
+    AT_MICROSCOPE = _("microscope, {day}")
+    GOAL = _("Count to")
+    GOAL_TIP = _("How many leukocytes to count; a tone tells when they are counted")
+    GOALS = {
+        100: _("100 leukocytes"),
+        200: _("200 leukocytes"),
+        400: _("400 leukocytes"),
+        None: _("no end"),
+    }
+    OF_GOAL = _("{n} of {goal}")
+    PROGRESS = _("Leukocytes counted with keys")
+    SOUND = _("Sound")
+    SOUND_TIP = _("A click for each key, and a tone at the goal")
+    HIDE = _("Hide the program's classes while I count")
+    HIDE_TIP = _("The count is one's own only if the classes of the program are not seen")
+    KEY_NAME = _("Count {display}")
+    KEY_TIP = _(
+        "{display}: key {key}. A cell that is chosen on the smear first is compared with the program's class"
+    )
+    UNDO = _("Take back")
+    UNDO_TIP = _("Take back the last key (Backspace)")
+    AGAIN = _("New count")
+    AGAIN_TIP = _("Begin a new count of this slide. The one before stays in the review store")
+    FINISH = _("Finish and compare")
+    FINISH_TIP = _("End the count, keep it with the slide, and set it beside the count of the program")
+    TABLE = _("Your count beside the program's")
+    TABLE_TIP = _(
+        "Percentages of the leukocytes, and the limits within which two counts may differ by chance"
+    )
+    COLUMNS = (_("Class"), _("You"), _("%"), _("Program %"), _("Limits"), "")
+    COLUMN_TIPS = (
+        _("Classes of the differential"),
+        _("Cells that you have counted"),
+        _("Your percentage of the leukocytes"),
+        _("The program's percentage of the leukocytes, with the corrections"),
+        _(
+            "Within these limits a count of so many cells may lie without differing from the program's (Rümke)"
+        ),
+        _("Whether the counts differ by more than chance"),
+    )
+    DIFFERS = _("differs")
+    MATCHED = (
+        _("Of {n} cell chosen on the smear, you and the program agree on {agreed}."),
+        _("Of {n} cells chosen on the smear, you and the program agree on {agreed}."),
+    )
+    NOT_MATCHED = _("No cell was chosen on the smear, so the classes are not compared cell by cell.")
+    REACHED = _("{goal} leukocytes are counted. Press 'Finish and compare'.")
+    FULL = _("{goal} leukocytes are counted already: finish the count, or choose a higher number.")
+    UNDONE = _("Taken back: {display}.")
+    NOTHING = _("There is nothing to take back.")
+    STARTED = _("A new count. Press the key of a class for each cell.")
+    RESUMED = (
+        _("Your open count of this slide goes on: {n} leukocyte so far."),
+        _("Your open count of this slide goes on: {n} leukocytes so far."),
+    )
+    FINISHED = _("The count is kept with the slide. Below it stands beside the program's.")
+    FINISHED_ALONE = _("The count is kept. There is no count of the program to compare with.")
 
 
 class Explain:

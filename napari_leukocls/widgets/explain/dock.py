@@ -133,6 +133,18 @@ class ExplainDock(Dock, Scrolling):
         else:
             self.message.tell(Explain.CHOOSE)
 
+    def _on_front(self, front: bool) -> None:
+        """Explain the chosen cell when the dock comes to the front, and take the heatmap away when it goes."""
+        if front:
+            self._pause.start()
+            return
+        self._job.cancel()
+        self.progress.hide()
+        self.content.hide()
+        layer = self._layer() if self._layer is not None else None
+        if layer is not None:
+            layer.visible = False
+
     def _on_slide(self, slide: SlideModel | None) -> None:
         self._follow(slide, selected=self._on_selected, changed=self._on_changed)
         self.content.hide()
@@ -159,7 +171,8 @@ class ExplainDock(Dock, Scrolling):
 
     def _ask(self) -> None:
         slide = self._slide
-        if slide is None or len(slide.selection) != 1 or self._session.blind:
+        # Behind another tab nothing is computed or drawn.
+        if slide is None or len(slide.selection) != 1 or self._session.blind or not self._front:
             return
         question = Question(
             slide.selection[0],
@@ -173,7 +186,7 @@ class ExplainDock(Dock, Scrolling):
 
     def _on_answer(self, found: Answer) -> None:
         slide = self._slide
-        if slide is None or slide.selection != (found.cell_id,) or self._session.blind:
+        if slide is None or slide.selection != (found.cell_id,) or self._session.blind or not self._front:
             return
         self.content.show()
         scheme = slide.scheme
@@ -229,6 +242,7 @@ class ExplainDock(Dock, Scrolling):
                 # Under the outlines and the ring.
                 self._viewer.layers.move(len(self._viewer.layers) - 1, self._viewer.layers.index(cells))
             return
+        layer.visible = True
         layer.data = found.maps[0]
         layer.scale, layer.translate = placement["scale"], placement["translate"]
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QColor, QDragEnterEvent, QDragLeaveEvent, QDropEvent, QIcon, QPalette
+from qtpy.QtGui import QColor, QDragEnterEvent, QDragLeaveEvent, QDropEvent, QIcon, QPalette, QResizeEvent
 from qtpy.QtWidgets import QGridLayout, QMenu, QPushButton, QSizePolicy, QWidget
 
-from napari_leukocls.scheme import CellClass, Scheme
+from napari_leukocls.scheme import CellClass
 from napari_leukocls.widgets.analyse.results import swatch
 from napari_leukocls.widgets.common.controls import named
 from napari_leukocls.widgets.common.texts import Review
 from napari_leukocls.widgets.review.gallery import CELLS_MIME, dragged_cells
 
-_COLUMNS = 4
+#: Width of a button, characters.
+BUTTON_CHARS = 12
 
 
 class ClassButton(QPushButton):
@@ -77,7 +78,7 @@ class ClassButton(QPushButton):
 
 
 class ClassButtons(QWidget):
-    """The buttons of the classes of a slide, and a menu of all other classes."""
+    """The buttons of classes in as many columns as there is room for, and a menu of all other classes."""
 
     given = Signal(str)
     dropped = Signal(str, object)
@@ -87,44 +88,72 @@ class ClassButtons(QWidget):
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setSpacing(2)
-        self._names: list[str] = []
+        self._shown: tuple[list[CellClass], list[CellClass]] = ([], [])
+        self._columns = 0
+        self._order: list[QPushButton] = []
         self.buttons: dict[str, ClassButton] = {}
 
-    def show_classes(self, names: list[str], scheme: Scheme) -> None:
+    def show_classes(self, entries: list[CellClass], more: list[CellClass]) -> None:
         """Show the buttons of some classes.
 
         Parameters
         ----------
-        names : list of str
-            Names of the classes.
-        scheme : Scheme
-            The class scheme, with names and colours.
+        entries : list of CellClass
+            The classes that have a button.
+        more : list of CellClass
+            The classes of the menu.
         """
-        if names == self._names:
+        if (entries, more) == self._shown:
             return
-        self._names = names
-        while self._grid.count():
-            old = self._grid.takeAt(0).widget()
-            if old is not None:
-                old.deleteLater()
+        self._shown = (entries, more)
+        for old in self._order:
+            self._grid.removeWidget(old)
+            old.deleteLater()
         self.buttons = {}
-        for i, name in enumerate(names):
-            button = ClassButton(scheme[name])
-            button.clicked.connect(self._give(name))
-            button.dropped.connect(self._take(name))
-            self.buttons[name] = button
-            self._grid.addWidget(button, i // _COLUMNS, i % _COLUMNS)
-        more = named(QPushButton(Review.MORE), Review.MORE, Review.MORE_TIP)
-        more.setAutoDefault(False)
-        more.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        menu = QMenu(more)
-        for entry in scheme:
-            if entry.name not in names:
-                menu.addAction(f"{entry.key}  {entry.display}", self._give(entry.name))
-        more.setMenu(menu)
-        i = len(names)
-        span = _COLUMNS - i % _COLUMNS
-        self._grid.addWidget(more, i // _COLUMNS, i % _COLUMNS, 1, span)
+        for entry in entries:
+            button = ClassButton(entry)
+            button.clicked.connect(self._give(entry.name))
+            button.dropped.connect(self._take(entry.name))
+            self.buttons[entry.name] = button
+        self._order = [*self.buttons.values()]
+        if more:
+            self._order.append(self._menu(more))
+        self._columns = 0
+        self._arrange()
+
+    def _menu(self, entries: list[CellClass]) -> QPushButton:
+        made: QPushButton = named(QPushButton(Review.MORE), Review.MORE, Review.MORE_TIP)
+        made.setAutoDefault(False)
+        made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        menu = QMenu(made)
+        for entry in entries:
+            menu.addAction(f"{entry.key}  {entry.display}", self._give(entry.name))
+        made.setMenu(menu)
+        return made
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Use the new width.
+
+        Parameters
+        ----------
+        event : QResizeEvent
+        """
+        super().resizeEvent(event)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        width = self.fontMetrics().averageCharWidth() * BUTTON_CHARS
+        room = max(1, self.width() // width)
+        lines = -(-len(self._order) // max(4, room))
+        # As few lines as there is room for, and those of the same length.
+        columns = -(-len(self._order) // lines) if lines else 1
+        if columns == self._columns:
+            return
+        self._columns = columns
+        for button in self._order:
+            self._grid.removeWidget(button)
+        for i, button in enumerate(self._order):
+            self._grid.addWidget(button, i // columns, i % columns)
 
     def _give(self, name: str) -> Callable[[], None]:
         return lambda *_: self.given.emit(name)

@@ -6,148 +6,30 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, QPoint, Qt, Signal
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QKeyEvent, QKeySequence
-from qtpy.QtWidgets import (
-    QComboBox,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QProgressBar,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.case_model import CaseModel
-from napari_leukocls.widgets.common.controls import (
-    NARROWEST_CHARS,
-    Folded,
-    Message,
-    button,
-    combo,
-    fill,
-    find,
-    form,
-    form_row,
-    label,
-    named,
-)
+from napari_leukocls.widgets.common.controls import Message, Scrolling, button, fill, find
 from napari_leukocls.widgets.common.depth import depth_box
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.texts import Common, Review, plural
+from napari_leukocls.widgets.common.workplace import show_as
+from napari_leukocls.widgets.counter.panel import CounterPanel
 from napari_leukocls.widgets.review.class_buttons import ClassButtons
 from napari_leukocls.widgets.review.gallery import Gallery
+from napari_leukocls.widgets.review.head import ReviewHead, SecondPanel
+from napari_leukocls.widgets.review.kinds import KINDS, Kind
 from napari_leukocls.widgets.review.model import NUCLEATED, ReviewModel
 
-
-class ReviewHead(QWidget):
-    """Name of the reviewer, goal, group and order of the gallery, and progress.
-
-    Parameters
-    ----------
-    reviewer : str
-    depth : QComboBox
-        In which the depth of the classes is chosen.
-    """
-
-    def __init__(self, reviewer: str, depth: QComboBox) -> None:
-        super().__init__()
-        self.reviewer = named(QLineEdit(reviewer), Common.REVIEWER, Common.REVIEWER_TIP)
-        self.reviewer.setPlaceholderText(Common.REVIEWER_HINT)
-        self.goal = combo(Review.GOAL, Review.GOAL_TIP, [(text, n) for n, text in Review.GOALS.items()])
-        self.group = combo(Review.SHOW, Review.SHOW_TIP)
-        self.sort = combo(Review.SORT, Review.SORT_TIP, [(text, key) for key, text in Review.SORTS.items()])
-        self.depth = depth
-        self.bar = named(QProgressBar(), Review.PROGRESS_NAME, Review.PROGRESS_NAME)
-        self.bar.setTextVisible(False)
-        self.progress = label()
-        lines = form()
-        form_row(lines, Common.REVIEWER, self.reviewer)
-        form_row(lines, Review.GOAL, self.goal)
-        form_row(lines, Review.SHOW, self.group)
-        form_row(lines, Review.SORT, self.sort)
-        form_row(lines, Common.DEPTH, self.depth)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(lines)
-        column.addWidget(self.bar)
-        column.addWidget(self.progress)
+#: Milliseconds after the last change of the size of the cells until it is stored.
+KEEP_AFTER_MS = 800
 
 
-class SecondPanel(Folded):
-    """Name of the second reader, the buttons of a blind read, and the signature."""
-
-    begun = Signal()
-    finished = Signal()
-    left = Signal()
-    signing = Signal()
-
-    def __init__(self) -> None:
-        super().__init__(Review.SECOND, Review.SECOND_TIP)
-        self.reader = named(QLineEdit(), Review.READER, Review.READER_TIP)
-        self.reader.setPlaceholderText(Common.REVIEWER_HINT)
-        self.start = button(Review.START, Review.START_TIP, self.begun.emit)
-        self.finish = button(Review.FINISH, Review.FINISH_TIP, self.finished.emit)
-        self.leave = button(Review.LEAVE, Review.LEAVE_TIP, self.left.emit)
-        self.sign = button(Review.SIGN, Review.SIGN_TIP, self.signing.emit)
-        self.signed = label()
-        name = form()
-        form_row(name, Review.READER, self.reader)
-        self.body.addLayout(name)
-        self.body.addWidget(self.start)
-        ends = QHBoxLayout()
-        ends.addWidget(self.finish)
-        ends.addWidget(self.leave)
-        self.body.addLayout(ends)
-        self.body.addWidget(self.sign)
-        self.body.addWidget(self.signed)
-
-
-class SectionLine(QLabel):
-    """Shows the class of the cells at the top of the gallery, and follows its scrolling.
-
-    Parameters
-    ----------
-    gallery : Gallery
-    name_of : callable
-        Returns the class of a cell; "" if the gallery is not sorted by class.
-    """
-
-    def __init__(self, gallery: Gallery, name_of: Callable[[int], str]) -> None:
-        super().__init__()
-        self._gallery = gallery
-        self._name_of = name_of
-        #: Index of the first cell of each class, and the number of its cells.
-        self._sections: dict[str, tuple[int, int]] = {}
-        self.setAccessibleName(Review.SECTION_NAME)
-        gallery.cells.modelReset.connect(self._count)
-        gallery.verticalScrollBar().valueChanged.connect(self._follow)
-        self.hide()
-
-    def _count(self) -> None:
-        self._sections = {}
-        for row, cell in enumerate(self._gallery.cells.ids):
-            name = self._name_of(cell)
-            start, n = self._sections.get(name, (row, 0))
-            self._sections[name] = (start, n + 1)
-        self._sections.pop("", None)
-        self.setVisible(bool(self._sections))
-        self._follow()
-
-    def _follow(self, _value: int = 0) -> None:
-        if not self._sections:
-            return
-        edge = self._gallery.spacing() + self._gallery.pictures.side // 2
-        at = self._gallery.indexAt(QPoint(edge, edge))
-        row = at.row() if at.isValid() else 0
-        name = self._name_of(self._gallery.cells.ids[row])
-        start, n = self._sections[name]
-        self.setText(Review.SECTION.format(display=name, i=row - start + 1, n=n))
-
-
-class ReviewDock(Dock, QWidget):
+class ReviewDock(Dock, Scrolling):
     """The Review dock.
 
     Parameters
@@ -157,7 +39,10 @@ class ReviewDock(Dock, QWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
+        #: The leukocytes of the slide, and the kind of cells that is shown: the leukocytes, or one of `KINDS`.
         self._model: ReviewModel | None = None
+        self._kind: Kind | None = None
+        self._others: dict[str, Kind] = {}
         self._following = False
         self._acting = False
         self._build()
@@ -171,41 +56,64 @@ class ReviewDock(Dock, QWidget):
         self.reviewer, self.goal, self.group, self.sort = head.reviewer, head.goal, head.group, head.sort
         self.bar, self.progress = head.bar, head.progress
         self.gallery = Gallery()
-        self.gallery.cells.tile = lambda cell: self._model.tile(cell) if self._model is not None else None
-        self.section = SectionLine(self.gallery, self._section_of)
+        self.gallery.cells.tile = lambda cell: self._kind.tile(cell) if self._kind is not None else None
+        self.gallery.set_side(preferences.tile_size() or self.gallery.pictures.side)
+        head.size.setValue(self.gallery.pictures.side)
         self.classes = ClassButtons()
+        self.counter = CounterPanel(self._session)
+        self.counter.hide()
         self.message = Message()
         self.confirm = button(Review.CONFIRM, Review.CONFIRM_TIP, self._confirm)
         self.undo = button(Review.UNDO, Review.UNDO_TIP, self._undo)
         self.redo = button(Review.REDO, Review.REDO_TIP, self._redo)
         self.back = button(Review.BACK, Review.BACK_TIP, self._canvas.go_back)
+        self.next = button(Review.NEXT, Review.NEXT_TIP, self._next_class)
         self.second = SecondPanel()
         self.reader, self.signed = self.second.reader, self.second.signed
         self.start, self.finish, self.leave = self.second.start, self.second.finish, self.second.leave
+        self._keep_side = QTimer(self)
+        self._keep_side.setSingleShot(True)
+        self._keep_side.setInterval(KEEP_AFTER_MS)
 
     def _lay_out(self) -> None:
         actions = QGridLayout()
         actions.setSpacing(2)
-        for i, one in enumerate((self.confirm, self.undo, self.redo, self.back)):
+        for i, one in enumerate((self.confirm, self.next, self.undo, self.redo, self.back)):
             actions.addWidget(one, 0, i)
-        column = QVBoxLayout(self)
+        self.page = QWidget()
+        page = QVBoxLayout(self.page)
+        page.setContentsMargins(0, 0, 0, 0)
+        page.setSpacing(4)
+        page.addWidget(self.gallery, 1)
+        page.addWidget(self.classes)
+        page.addLayout(actions)
+        column = self.body
+        column.setSpacing(4)
         column.addWidget(self.head)
-        column.addWidget(self.section)
-        column.addWidget(self.gallery, 1)
-        column.addWidget(self.classes)
-        column.addLayout(actions)
+        column.addWidget(self.page, 1)
+        column.addWidget(self.counter, 1)
         column.addWidget(self.message)
         column.addWidget(self.second)
-        self.setMinimumWidth(self.fontMetrics().averageCharWidth() * NARROWEST_CHARS)
 
     def _connect(self) -> None:
+        head = self.head
         self.reviewer.editingFinished.connect(lambda: self._session.set_reviewer(self.reviewer.text()))
         self.goal.currentIndexChanged.connect(self._on_goal)
         self.group.currentIndexChanged.connect(lambda _: self._show_cells([]))
         self.sort.currentIndexChanged.connect(lambda _: self._show_cells(self.gallery.selected_ids()))
+        head.kind.currentIndexChanged.connect(self._on_kind)
+        head.view_wanted.connect(lambda view: show_as(self, view))
+        head.side_wanted.connect(self.gallery.set_side)
+        head.counter_wanted.connect(self._on_counter)
+        self.counter.said.connect(self.message.tell)
+        self.counter.failed.connect(self.message.warn)
+        self.counter.changed.connect(self._on_counted)
+        self.gallery.resized.connect(self._on_side)
+        self._keep_side.timeout.connect(lambda: preferences.keep_tile_size(self.gallery.pictures.side))
         self.gallery.chosen.connect(self._on_chosen)
         self.gallery.class_key.connect(self._on_key)
         self.gallery.confirm.connect(self._confirm)
+        self.gallery.dropped.connect(self._give)
         self.gallery.doubleClicked.connect(lambda _: self._on_chosen(self.gallery.selected_ids()))
         self.classes.given.connect(self._give)
         self.classes.dropped.connect(self._give)
@@ -215,6 +123,9 @@ class ReviewDock(Dock, QWidget):
         self.second.signing.connect(self._sign)
         self._subscriptions.listen(self._session.case_changed, self._on_case)
         self._subscriptions.listen(self._session.reviewer_changed, self._on_reviewer)
+        self._canvas.offer_keys_to(self, self._take_key)
+
+    # Keys ----------------------------------------------------------------------------------------------
 
     def event(self, event: QEvent) -> bool:
         """Take the keys of undo and redo before napari's own shortcuts.
@@ -235,15 +146,18 @@ class ReviewDock(Dock, QWidget):
         return found
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Handle the keys of undo, redo and back.
+        """Handle the keys of undo, redo, back and the next class.
 
         Parameters
         ----------
         event : QKeyEvent
         """
         slot = self._shortcut(event)
+        if slot is None and self.counting and self.counter.take_key(event):
+            return
         if slot is None:
-            super().keyPressEvent(event)
+            # Not to the area that scrolls: it would take the arrows.
+            event.ignore()
         else:
             slot()
 
@@ -252,11 +166,78 @@ class ReviewDock(Dock, QWidget):
             return self._undo
         if event.matches(QKeySequence.StandardKey.Redo):
             return self._redo
-        control = event.modifiers() == Qt.KeyboardModifier.ControlModifier
-        return self._canvas.go_back if control and event.key() == Qt.Key.Key_B else None
+        if event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier != Qt.KeyboardModifier.ControlModifier:
+            return None
+        keys: dict[int, Callable[[], None]] = {
+            Qt.Key.Key_B: self._canvas.go_back,
+            Qt.Key.Key_Down: self._next_class,
+            Qt.Key.Key_Up: lambda: self._next_class(-1),
+        }
+        return keys.get(event.key())
+
+    def _take_key(self, event: QKeyEvent) -> bool:
+        """Take a key that was pressed over the smear, or in a dock that has no use for it."""
+        if self.counting:
+            return not self._canvas.tool and self.counter.take_key(event)
+        kind, slide = self._kind, self._session.case
+        if kind is None or slide is None or not self._canvas.takes_keys:
+            return False
+        slot = self._shortcut(event)
+        if slot is not None:
+            slot()
+            return True
+        if event.modifiers() not in (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier):
+            return False
+        ids = list(slide.selection)
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            if ids:
+                self._confirm(ids)
+            return bool(ids)
+        name = kind.class_of_key(event.text().lower())
+        if name is None:
+            return False
+        if not ids:
+            self._viewer.status = Review.NOTHING_CHOSEN
+        self._give(name, ids, stay=True)
+        return True
+
+    # Counter -------------------------------------------------------------------------------------------
+
+    @property
+    def counting(self) -> bool:
+        """Whether the counter is shown instead of the gallery."""
+        return bool(self.head.counter_page.isChecked())
+
+    def _on_counter(self, on: bool) -> None:
+        """Show the counter, or the gallery again."""
+        self._session.set_reviewer(self.reviewer.text())
+        self.page.setVisible(not on)
+        self.head.show_lines(not on)
+        self.counter.setVisible(on)
+        if on:
+            self.counter.open()
+            self.counter.setFocus()
+        self._on_counted()
+
+    def _on_counted(self) -> None:
+        """Mark the counted cells on the smear, and hide the program's classes while a person counts."""
+        case = self._session.case
+        self._hide_classes()
+        self._canvas.mark_counted(self.counter.model.marks() if self.counting else {})
+        if self.counting and case is not None:
+            # The next key is for another cell.
+            case.select((), "gallery")
+
+    def _hide_classes(self) -> None:
+        """Hide the program's classes during a blind read, and while a person counts."""
+        reading = self._model is not None and self._model.reading is not None
+        blind = reading or (self.counting and self.counter.hides)
+        self._session.set_blind(blind)
+        self._canvas.blind(blind)
 
     def _on_reviewer(self, name: str) -> None:
         self.reviewer.setText(name)
+        self.head.summarise()
 
     # Following the slide -------------------------------------------------------------------------------
 
@@ -264,10 +245,17 @@ class ReviewDock(Dock, QWidget):
         self._follow(case, changed=self._on_changed, selected=self._on_selected)
         slide = case if case is not None and case.analysed else None
         self._model = None if slide is None else ReviewModel(self._session, slide)
+        self._kind = self._model
+        self._find_kinds(slide)
+        self.head.summarise()
         for part in (self.gallery, self.classes, self.group, self.sort, self.goal, self.second):
             part.setEnabled(slide is not None)
+        if self.counting:
+            self.counter.open()
+            self._on_counted()
         if slide is None:
             self.message.tell(Common.NO_SLIDE)
+            self.gallery.show_sections([], [])
             return
         self.message.tell("")
         was_blocked = self.goal.blockSignals(True)
@@ -275,6 +263,26 @@ class ReviewDock(Dock, QWidget):
         self.goal.blockSignals(was_blocked)
         self.group.setCurrentIndex(0)
         self._on_changed()
+
+    def _find_kinds(self, slide: CaseModel | None) -> None:
+        """Show the kinds of cells that the slide has."""
+        entries = [(Review.LEUKOCYTES, "")]
+        self._others = {}
+        for name, text, make in KINDS if slide is not None else []:
+            made = make(self._session, slide) if slide is not None else None
+            if made is not None:
+                self._others[name] = made
+                entries.append((text, name))
+        was_blocked = self.head.kind.blockSignals(True)
+        fill(self.head.kind, entries)
+        self.head.kind.setCurrentIndex(0)
+        self.head.kind.blockSignals(was_blocked)
+        self.head.show_kinds(entries)
+
+    def _on_kind(self, _index: int) -> None:
+        self._kind = self._others.get(self.head.kind.currentData() or "", self._model)
+        self.group.setCurrentIndex(0)
+        self._refresh([])
 
     def _on_changed(self) -> None:
         """Update all controls after a change of the slide."""
@@ -285,39 +293,40 @@ class ReviewDock(Dock, QWidget):
             self._refresh(self.gallery.selected_ids())
 
     def _refresh(self, selected: list[int]) -> None:
-        model = self._model
-        if model is None:
+        model, kind = self._model, self._kind
+        if model is None or kind is None:
             return
         was_blocked = self.group.blockSignals(True)
-        entries = [(Review.GROUP.format(text=g.text, n=g.count), g.name) for g in model.groups()]
-        fill(self.group, entries)
+        fill(self.group, [(Review.GROUP.format(text=g.text, n=g.count), g.name) for g in kind.groups()])
         self.group.blockSignals(was_blocked)
         self.gallery.pictures.show(model.slide.pictures())
-        self.classes.show_classes(model.classes(), model.slide.scheme)
-        done, total, text = model.progress()
+        self.classes.show_classes(kind.buttons(), kind.more())
+        done, total, text = kind.progress()
         self.bar.setRange(0, max(total, 1))
         self.bar.setValue(done)
         self.progress.setText(text)
         self.signed.setText(model.signature())
+        self.head.summarise()
         reading = model.reading is not None
         self.start.setEnabled(not reading)
         self.finish.setEnabled(reading)
         self.leave.setEnabled(reading)
         self.second.sign.setEnabled(not reading)
-        for one in (self.confirm, self.redo):
+        for one in (self.confirm, self.redo, self.next):
             one.setEnabled(not reading)
-        self._session.set_blind(reading)
-        self._canvas.blind(reading)
+        self._hide_classes()
         self._show_cells(selected)
 
     def _show_cells(self, selected: list[int]) -> None:
-        if self._model is None:
-            return
-        ids = self._model.order(self.group.currentData() or NUCLEATED, self.sort.currentData())
-        self.gallery.show_cells([int(cell) for cell in ids], selected)
+        if self._kind is not None:
+            sections = self._kind.sections(self.group.currentData() or NUCLEATED, self.sort.currentData())
+            self.gallery.show_sections(sections, selected)
 
-    def _section_of(self, cell: int) -> str:
-        return self._model.section(cell, self.group.currentData()) if self._model is not None else ""
+    def _on_side(self, side: int) -> None:
+        was_blocked = self.head.size.blockSignals(True)
+        self.head.size.setValue(side)
+        self.head.size.blockSignals(was_blocked)
+        self._keep_side.start()
 
     def _on_chosen(self, ids: list[int]) -> None:
         if self._model is not None and not self._following:
@@ -325,47 +334,54 @@ class ReviewDock(Dock, QWidget):
 
     def _on_selected(self, ids: tuple[int, ...], origin: str) -> None:
         """Show a cell that was selected on the canvas."""
-        if origin == "gallery" or self._model is None or self._model.reading is not None:
+        if (
+            origin == "gallery"
+            or self._kind is None
+            or self._model is None
+            or self._model.reading is not None
+        ):
             return
         self._following = True
         try:
             if not set(ids) <= set(self.gallery.cells.ids) and ids:
-                cell = self._model.tile(ids[0])
+                cell = self._kind.tile(ids[0])
                 at = find(self.group, cell.class_name) if cell is not None else -1
                 self.group.setCurrentIndex(max(at, 0))
-            self.gallery.select(list(ids))
+            self.gallery.select(ids)
         finally:
             self._following = False
 
     # Saying what cells are -----------------------------------------------------------------------------
 
     def _on_key(self, key: str) -> None:
-        name = self._model.class_of_key(key) if self._model is not None else None
+        name = self._kind.class_of_key(key) if self._kind is not None else None
         if name is not None:
             self._give(name)
 
-    def _give(self, name: str, cells: Any = None) -> None:
-        model = self._model
+    def _give(self, name: str, cells: Any = None, stay: bool = False) -> None:
+        """Give cells a class: by default those that are chosen in the gallery."""
+        kind = self._kind
         ids = self.gallery.selected_ids() if cells is None else list(cells)
-        if model is None or not ids:
+        if kind is None or not ids:
             self.message.tell(Review.NOTHING_CHOSEN)
             return
-        display = model.slide.scheme[name].display
+        display = kind.display(name)
         if len(ids) == 1:
             done = Review.CORRECTED_ONE.format(id=ids[0], display=display)
         else:
             done = Review.CORRECTED.format(n=len(ids), display=display)
-        self._do(lambda: model.correct(ids, name), ids, done)
+        self._do(lambda: kind.correct(ids, name), ids, done, stay)
 
-    def _confirm(self) -> None:
-        model, ids = self._model, self.gallery.selected_ids()
-        if model is None or not ids or model.reading is not None:
+    def _confirm(self, cells: list[int] | None = None) -> None:
+        kind = self._kind
+        ids = self.gallery.selected_ids() if cells is None else cells
+        if kind is None or not ids or (self._model is not None and self._model.reading is not None):
             self.message.tell(Review.NOTHING_CHOSEN)
             return
-        self._do(lambda: model.confirm(ids), ids, plural(Review.CONFIRMED, len(ids)))
+        self._do(lambda: kind.confirm(ids), ids, plural(Review.CONFIRMED, len(ids)), cells is not None)
 
-    def _do(self, action: Callable[[], Any], ids: list[int], done: str) -> None:
-        """Apply an action to cells, show a message, and select the next cell."""
+    def _do(self, action: Callable[[], Any], ids: list[int], done: str, stay: bool = False) -> None:
+        """Apply an action to cells, show a message, and select the next cell; or stay with these, on the smear."""
         self._session.set_reviewer(self.reviewer.text())
         following = self.gallery.next_after(ids)
         self._acting = True
@@ -377,7 +393,22 @@ class ReviewDock(Dock, QWidget):
         finally:
             self._acting = False
         self.message.tell(done)
+        if stay:
+            self._refresh(ids)
+            return
         self._refresh([] if following is None else [following])
+        self.gallery.setFocus()
+
+    def _next_class(self, step: int = 1) -> None:
+        """Go on to the next class of the pass over all classes."""
+        left = self.gallery.heading.section
+        found = self.gallery.go_to_section(step)
+        if found is None:
+            self.message.tell(Review.LAST_CLASS)
+            return
+        if step > 0 and left is not None and left is not found:
+            text = Review.NEXT_CLASS.format(left=left.title, title=found.title, figures=found.figures)
+            self.message.tell(text)
         self.gallery.setFocus()
 
     def _undo(self) -> None:
@@ -387,14 +418,17 @@ class ReviewDock(Dock, QWidget):
         self._step("redo", Review.REDONE, Review.NOTHING_TO_REDO)
 
     def _step(self, name: str, done: str, nothing: str) -> None:
-        if self._model is None:
+        if self._kind is None:
             return
         self._session.set_reviewer(self.reviewer.text())
+        self._acting = True
         try:
-            cells = getattr(self._model, name)()
+            cells = getattr(self._kind, name)()
         except LeukoclsError as error:
             self.message.warn(str(error))
             return
+        finally:
+            self._acting = False
         self.message.tell(done if cells else nothing)
         self._refresh(cells or self.gallery.selected_ids())
 
@@ -402,6 +436,7 @@ class ReviewDock(Dock, QWidget):
 
     def _on_goal(self, _index: int) -> None:
         model = self._model
+        self.head.summarise()
         if model is not None:
             self._try(lambda: model.set_goal(self.goal.currentData()))
 

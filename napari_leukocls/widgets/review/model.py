@@ -1,9 +1,8 @@
-"""What the Review dock does, without Qt: groups, order, corrections, goal, second read and signature."""
+"""The leukocytes of the Review dock, without Qt: sections, corrections, goal, second read and signature."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +13,11 @@ from napari_leukocls.measurement.fine import FINE
 from napari_leukocls.scheme import whole_class
 from napari_leukocls.widgets.common.case_model import NUMBERS
 from napari_leukocls.widgets.common.texts import Review, plural
+from napari_leukocls.widgets.review.kinds import Group, Section, Tile
 
 if TYPE_CHECKING:
     from napari_leukocls.review import Agreement, CaseRead
+    from napari_leukocls.scheme import CellClass
     from napari_leukocls.widgets.common.case_model import CaseModel
     from napari_leukocls.widgets.common.session import Session
     from napari_leukocls.widgets.common.slide_model import CellsModel
@@ -29,26 +30,6 @@ BY_DOUBT, BY_SIZE, BY_PLACE = "doubt", "size", "place"
 #: Classes that a person can assign in addition to those of the model.
 ALWAYS = ("artefact", "not_classed")
 _NOT_REVIEWED = ("red_cell", "platelet")
-
-
-@dataclass(frozen=True)
-class Group:
-    """One group of cells that the gallery can show."""
-
-    name: str
-    text: str
-    count: int
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Caption and frame of a cell in the gallery."""
-
-    class_name: str
-    caption: str
-    colour: str
-    waiting: bool
-    corrected: bool
 
 
 class Tiles:
@@ -92,20 +73,6 @@ class Tiles:
         sure = "" if corrected or not math.isfinite(probability) else f" {100 * probability:.0f}%"
         mark = "✓" if corrected else "?" if waiting else ""
         return Tile(entry.name, f"{entry.short}{mark}{sure}", entry.colour, waiting, corrected)
-
-    def class_of(self, cell_id: int) -> str:
-        """Return the displayed name of the class of a cell.
-
-        Parameters
-        ----------
-        cell_id : int
-            Number of the cell, as in ``cells.csv``.
-
-        Returns
-        -------
-        str
-        """
-        return self._slide.scheme[self._all()[cell_id][0]].display
 
     def _all(self) -> dict[int, tuple[str, float, bool, str]]:
         """Return class, probability, need of review and correction by cell; cached for the gallery."""
@@ -156,12 +123,12 @@ class ReviewModel:
             left = len(self.reading.cells) - len(self._answers)
             own = Group(OWN, Review.READ_OWN, len(self._answers))
             return [Group(NUCLEATED, Review.READ_LEFT, left), own]
-        names = self.slide.shown
-        found = [Group(WAITING, Review.WAITING, len(self._offered()))]
+        found = [
+            Group(NUCLEATED, Review.NUCLEATED, int(self._reviewed().sum())),
+            Group(WAITING, Review.WAITING, len(self._offered())),
+        ]
         if self.agreement is not None:
             found.append(Group(UNLIKE, Review.UNLIKE, len(self.agreement.disagreements)))
-        reviewed = ~np.isin(names.astype(str), _NOT_REVIEWED)
-        found.append(Group(NUCLEATED, Review.NUCLEATED, int(reviewed.sum())))
         for name in self.slide.present():
             found.append(Group(name, self._group_text(name), int(self.slide.in_class(name).sum())))
         return found
@@ -171,8 +138,13 @@ class ReviewModel:
         display = self.slide.scheme[name].display
         return Review.PART.format(display=display) if self.slide.is_part(name) else display
 
-    def order(self, group: str, sort: str) -> np.ndarray:
-        """Return the cells of a group in the order of the gallery.
+    def _reviewed(self) -> np.ndarray:
+        """Whether each cell is one that people review, (N,) bool."""
+        array: np.ndarray = ~np.isin(self.slide.shown.astype(str), _NOT_REVIEWED)
+        return array
+
+    def sections(self, group: str, sort: str) -> list[Section]:
+        """Return the cells of a group under their headings: first those to review, then each class.
 
         Parameters
         ----------
@@ -183,28 +155,74 @@ class ReviewModel:
 
         Returns
         -------
+        list of Section
+        """
+        if self.reading is not None:
+            # One's own classes can be looked at again and mended.
+            own = group == OWN
+            cells = self.slide.numbers(self.reading.cells)
+            ids = tuple(cell for cell in cells if (cell in self._answers) == own)
+            return [Section("", Review.READ_OWN if own else Review.READ_LEFT, str(len(ids)), "", ids)]
+        if group == UNLIKE and self.agreement is not None:
+            ids = self._sorted(self.slide.numbers(self._unlike()), sort)
+            return [Section("", Review.UNLIKE, str(len(ids)), "", ids)]
+        offered = self._offered()
+        if group == WAITING:
+            return self._waiting(offered, sort)
+        keep = self._reviewed() if group == NUCLEATED else self.slide.in_class(group)
+        mine = set(self.slide.cells["cell_id"].to_numpy()[keep].tolist())
+        found = self._waiting([cell for cell in offered if cell in mine], sort)
+        mine.difference_update(*(section.ids for section in found))
+        rows = np.flatnonzero(np.isin(self.slide.cells["cell_id"].to_numpy(), list(mine)))
+        names = self.slide.shown
+        figures = self._figures()
+        for name in self.slide.present():
+            ids = self._order(rows[names[rows] == name], sort)
+            if ids:
+                entry = self.slide.scheme[name]
+                text = figures.get(name, str(len(ids)))
+                found.append(Section(name, self._group_text(name), text, entry.colour, ids))
+        return found
+
+    def _waiting(self, offered: list[int], sort: str) -> list[Section]:
+        """Return the section of the cells to review; none if there is no such cell."""
+        ids = tuple(offered) if sort == BY_DOUBT else self._sorted(offered, sort)
+        return [Section("", Review.WAITING, str(len(ids)), "", ids)] if ids else []
+
+    def _figures(self) -> dict[str, str]:
+        """Return count and share of each class as text."""
+        found = {}
+        for row in self.slide.count_rows():
+            if row.percent is not None:
+                text = Review.FIGURES.format(n=row.count, percent=row.percent)
+            elif row.per_100 is not None:
+                text = Review.FIGURES_PER_100.format(n=row.count, per_100=row.per_100)
+            else:
+                text = str(row.count)
+            found[row.name] = text
+        return found
+
+    def order(self, group: str, sort: str) -> np.ndarray:
+        """Return the cells of a group in the order of the gallery.
+
+        Parameters
+        ----------
+        group, sort : str
+            As for `sections`.
+
+        Returns
+        -------
         numpy.ndarray
             Numbers of the cells, (N,), int.
         """
-        if self.reading is not None:
-            everything = self.slide.numbers(self.reading.cells)
-            # One's own classes can be looked at again and mended.
-            return np.array([cell for cell in everything if (cell in self._answers) == (group == OWN)], int)
-        cells = self.slide.cells
-        if group == WAITING:
-            offered = self._offered()
-            return np.array(offered, int) if sort == BY_DOUBT else self._sorted(offered, sort, False)
-        if group == UNLIKE and self.agreement is not None:
-            return self._sorted(self.slide.numbers(self._unlike()), sort, False)
-        keep = self.slide.in_class(group)
-        if group == NUCLEATED:
-            keep = ~np.isin(self.slide.shown.astype(str), _NOT_REVIEWED)
-        return self._sorted(cells["cell_id"].to_numpy()[keep], sort, group == NUCLEATED)
+        return np.array([cell for section in self.sections(group, sort) for cell in section.ids], int)
 
-    def _sorted(self, ids: Any, sort: str, by_class: bool) -> np.ndarray:
-        cells = self.slide.cells
-        rows = np.flatnonzero(np.isin(cells["cell_id"].to_numpy(), ids))
-        part = cells.iloc[rows]
+    def _sorted(self, ids: list[int], sort: str) -> tuple[int, ...]:
+        return self._order(np.flatnonzero(np.isin(self.slide.cells["cell_id"].to_numpy(), ids)), sort)
+
+    def _order(self, rows: np.ndarray, sort: str) -> tuple[int, ...]:
+        """Return the cells of some rows of the table in an order."""
+        part = self.slide.cells.iloc[rows]
         if sort == BY_SIZE:
             key = -part["area_px"].to_numpy(float)
         elif sort == BY_PLACE:
@@ -215,10 +233,8 @@ class ReviewModel:
         else:
             settled = ~self.slide.waiting[rows]
             key = settled * 10.0 + np.nan_to_num(self.slide.shown_probability[rows])
-        rank = {name: i for i, name in enumerate(self.slide.present())}
-        first = [rank.get(name, 99) for name in self.slide.shown[rows]] if by_class else np.zeros(len(part))
-        array: np.ndarray = part["cell_id"].to_numpy()[np.lexsort([key, first])]
-        return array
+        ordered: list[int] = part["cell_id"].to_numpy()[np.argsort(key, kind="stable")].tolist()
+        return tuple(ordered)
 
     def _offered(self) -> list[int]:
         return self.slide.offered()
@@ -249,23 +265,6 @@ class ReviewModel:
             return Tile(entry.name, f"{entry.short}✓", entry.colour, False, True)
         return self._tiles.of(cell_id, self.reading is not None)
 
-    def section(self, cell_id: int, group: str) -> str:
-        """Return the displayed class of a cell, for a gallery that is sorted by class.
-
-        Parameters
-        ----------
-        cell_id : int
-            Number of the cell, as in ``cells.csv``.
-        group : str
-            The group that the gallery shows.
-
-        Returns
-        -------
-        str
-            "" if the gallery is not sorted by class.
-        """
-        return self._tiles.class_of(cell_id) if self.reading is None and group == NUCLEATED else ""
-
     def classes(self) -> list[str]:
         """Return the classes that have a button."""
         scheme, slide = self.slide.scheme, self.slide
@@ -274,6 +273,28 @@ class ReviewModel:
         return scheme.ordered(
             [*(name for name in (*slide.classes, *finer) if name in scheme), *present, *ALWAYS]
         )
+
+    def buttons(self) -> list[CellClass]:
+        """Return the entries of the classes that have a button."""
+        return [self.slide.scheme[name] for name in self.classes()]
+
+    def more(self) -> list[CellClass]:
+        """Return all other classes of the scheme."""
+        shown = set(self.classes())
+        return [entry for entry in self.slide.scheme if entry.name not in shown]
+
+    def display(self, class_name: str) -> str:
+        """Return the name of a class for people.
+
+        Parameters
+        ----------
+        class_name : str
+
+        Returns
+        -------
+        str
+        """
+        return self.slide.scheme[class_name].display
 
     def class_of_key(self, key: str) -> str | None:
         """Return the class of a key of the keyboard.

@@ -1,0 +1,237 @@
+"""Colours and outlines of the cells of a labels layer, made of whole arrays: napari makes them label by label."""
+
+from __future__ import annotations
+
+import weakref
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from napari.utils.colormaps import DirectLabelColormap
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+#: Width of an outline on the screen, pixels.
+OUTLINE_SCREEN_PX = 2.0
+#: Widest outline relative to a red cell.
+WIDEST_SHARE = 1 / 6
+#: The width is changed when it differs by more than this share: each change draws the whole layer again.
+STEP = 0.3
+
+RGBA = tuple[float, float, float, float]
+
+
+class CellColours(DirectLabelColormap):
+    """A colour for each cell.
+
+    As napari's colour map of the same name, which fills its table of 65,536 colours in a loop of Python at each
+    change of one colour.
+    """
+
+    def _map_precast(self, values: np.ndarray, apply_selection: bool) -> np.ndarray:
+        by_number = self._values_mapping_to_minimum_values_set(apply_selection)[1]
+        table = np.array([by_number[number] for number in range(len(by_number))], np.float32)
+        array: np.ndarray = table[values]
+        return array
+
+
+def cell_colours(table: Mapping[int | None, RGBA]) -> CellColours:
+    """Make the colour map of cells.
+
+    Parameters
+    ----------
+    table : mapping of int or None to tuple of float
+        RGBA, 0 to 1, by label; that of None is for labels that are not in the table.
+
+    Returns
+    -------
+    CellColours
+    """
+    arrays: dict[RGBA, np.ndarray] = {}
+    for colour in table.values():
+        if colour not in arrays:
+            arrays[colour] = np.array(colour, np.float32)
+    other = arrays[table[None]]
+    made = CellColours(color_dict=defaultdict(lambda: other, {None: other, 0: arrays[table[0]]}))
+    # napari checks each colour that the constructor gets, which takes long for thousands of cells.
+    made.color_dict.update({label: arrays[colour] for label, colour in table.items()})
+    made._clear_cache()
+    return made
+
+
+def outline(labels: np.ndarray, width: int) -> np.ndarray:
+    """Keep the pixels of cells that are near the edge of their cell.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray, (H, W), int
+        0 is the background.
+    width : int
+        Pixels; at least 1.
+
+    Returns
+    -------
+    numpy.ndarray, (H, W)
+        Labels of the outlines, of the same type.
+    """
+    edge = np.zeros(labels.shape, bool)
+    for axis in (0, 1):
+        later, earlier = (slice(1, None), slice(None, -1))
+        at = (slice(None),) * axis
+        differs = labels[(*at, later)] != labels[(*at, earlier)]
+        edge[(*at, later)] |= differs
+        edge[(*at, earlier)] |= differs
+    if width > 1:
+        distance = cv2.distanceTransform((~edge).view(np.uint8), cv2.DIST_L2, 3)
+        edge = distance < width
+    return np.where(edge, labels, labels.dtype.type(0))
+
+
+def width_at(pixel_on_screen: float, red_cell_px: float) -> int:
+    """Return the width of outlines that can be seen at a zoom.
+
+    Parameters
+    ----------
+    pixel_on_screen : float
+        Size of a pixel of the image, pixels of the screen.
+    red_cell_px : float
+        Diameter of a red cell, pixels of the image.
+
+    Returns
+    -------
+    int
+        Pixels of the image.
+    """
+    wanted = OUTLINE_SCREEN_PX / max(pixel_on_screen, 1e-6)
+    return max(1, round(min(wanted, WIDEST_SHARE * red_cell_px)))
+
+
+class Outlines:
+    """Draws the outlines of one labels layer, and keeps them while no outline changes.
+
+    napari computes the outlines of the whole image again at each change of a colour, the slower the wider they are.
+    Where a version of napari does not call what is replaced here, its own outlines are drawn.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+    """
+
+    def __init__(self, layer: Labels) -> None:
+        self._layer = weakref.ref(layer)
+        #: The labels, the width and the outlines that were computed last.
+        self._last: tuple[np.ndarray, int, np.ndarray] | None = None
+        #: Width that was set last; another one is the choice of a person.
+        self.width = int(layer.contour)
+        layer._calculate_contour = self._calculate
+
+    def follow(self, pixel_on_screen: float, red_cell_px: float) -> None:
+        """Fit the width to a zoom. A width that a person has chosen stays.
+
+        Parameters
+        ----------
+        pixel_on_screen, red_cell_px : float
+            See `width_at`.
+        """
+        layer = self._layer()
+        if layer is None or not layer.contour or int(layer.contour) != self.width:
+            return
+        wanted = width_at(pixel_on_screen, red_cell_px)
+        if abs(wanted - self.width) > STEP * self.width:
+            self.width = wanted
+            layer.contour = wanted
+
+    def start(self, width: int) -> None:
+        """Draw outlines of a width, or none.
+
+        Parameters
+        ----------
+        width : int
+            Pixels of the image; 0 fills the cells.
+        """
+        layer = self._layer()
+        if layer is not None:
+            self.width = width
+            layer.contour = width
+
+    def _calculate(self, labels: np.ndarray, data_slice: tuple[slice, ...]) -> np.ndarray | None:
+        layer = self._layer()
+        width = 0 if layer is None else int(layer.contour)
+        if width < 1 or labels.ndim != 2:
+            return None
+        spans = [part.indices(n) for part, n in zip(data_slice, labels.shape, strict=True)]
+        if all(start == 0 and stop == n for (start, stop, _), n in zip(spans, labels.shape, strict=True)):
+            return self._whole(labels, width)
+        # A part that was painted: the outlines near it change with it.
+        self._last = None
+        grown = [
+            (max(0, a - width - 1), min(n, b + width + 1))
+            for (a, b, _), n in zip(spans, labels.shape, strict=True)
+        ]
+        (y0, y1), (x0, x1) = grown
+        part = outline(np.asarray(labels[y0:y1, x0:x1]), width)
+        (top, bottom, _), (left, right, _) = spans
+        array: np.ndarray = part[top - y0 : bottom - y0, left - x0 : right - x0]
+        return array
+
+    def _whole(self, labels: np.ndarray, width: int) -> np.ndarray:
+        if self._last is not None:
+            known, its_width, found = self._last
+            if its_width == width and known.dtype == labels.dtype and np.array_equal(known, labels):
+                return found
+        found = outline(np.asarray(labels), width)
+        self._last = (np.array(labels), width, found)
+        return found
+
+
+def unrefreshed(layer: Any) -> AbstractContextManager[Any]:
+    """Return a context in which napari does not draw a layer again after each change.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+
+    Returns
+    -------
+    context manager
+        Does nothing where a version of napari has no such context.
+    """
+    blocked = getattr(layer, "_block_refresh", None)
+    found: AbstractContextManager[Any] = nullcontext() if blocked is None else blocked()
+    return found
+
+
+def colours_alone(layer: Any) -> AbstractContextManager[Any]:
+    """Return a context in which a change of the colours does not cut and send all labels again.
+
+    Labels of 8 and 16 bits are coloured on the graphics card, so that they stay as they are there.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+
+    Returns
+    -------
+    context manager
+    """
+    return nullcontext() if layer.data.dtype.itemsize > 2 else unrefreshed(layer)
+
+
+def outlines_of(layer: Any) -> Outlines:
+    """Return what draws the outlines of a labels layer, and make it if needed.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+
+    Returns
+    -------
+    Outlines
+    """
+    found = layer.__dict__.get("_calculate_contour")
+    made: Outlines | None = getattr(found, "__self__", None)
+    return made if isinstance(made, Outlines) else Outlines(layer)

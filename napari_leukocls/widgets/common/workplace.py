@@ -1,0 +1,141 @@
+"""Places the docks: as tabs with short names, whichever way they are opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtGui import QScreen
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Property of the frames that hold a dock of this plugin.
+MARK = "leukocls_dock"
+#: Views of a dock: narrow beside the smear, wide beside it, or in a window of its own.
+VIEWS = ("narrow", "wide", "window")
+#: Share of napari's window that a wide dock takes.
+WIDE = 0.62
+
+
+class Placing(QObject):
+    """Places a dock once napari has put it into its window: with a short name, as a tab beside the other docks.
+
+    Parameters
+    ----------
+    owner : QWidget
+        The dock.
+    title : str
+        The short name.
+    placed : callable
+        Called with the frame, after the dock was placed.
+    """
+
+    def __init__(self, owner: QWidget, title: str, placed: Callable[[QDockWidget], None]) -> None:
+        super().__init__(owner)
+        self._owner = owner
+        self._title = title
+        self._placed = placed
+        self._after = QTimer(self)
+        self._after.setSingleShot(True)
+        self._after.timeout.connect(self._place)
+        owner.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Place the dock soon after it has got a parent.
+
+        Parameters
+        ----------
+        watched : QObject
+        event : QEvent
+
+        Returns
+        -------
+        bool
+            False: the event goes on.
+        """
+        # PySide6 removes the Python attributes of an object before Qt stops sending it events.
+        after: QTimer | None = getattr(self, "_after", None)
+        if event.type() == QEvent.Type.ParentChange and after is not None:
+            after.start(0)
+        return False
+
+    def _place(self) -> None:
+        frame = frame_of(self._owner)
+        if frame is None or frame.property(MARK):
+            return
+        frame.setProperty(MARK, True)
+        frame.setWindowTitle(self._title)
+        window = frame.parentWidget()
+        if isinstance(window, QMainWindow) and not frame.isFloating():
+            others = [one for one in docks_in(window) if one is not frame and not one.isFloating()]
+            if others:
+                window.tabifyDockWidget(others[0], frame)
+            frame.show()
+            frame.raise_()
+        self._placed(frame)
+
+
+def frame_of(dock: QWidget) -> QDockWidget | None:
+    """Return the frame in which napari has put a dock.
+
+    Parameters
+    ----------
+    dock : QWidget
+
+    Returns
+    -------
+    QDockWidget or None
+        None if it is in none.
+    """
+    parent = dock.parentWidget()
+    while parent is not None and not isinstance(parent, QDockWidget):
+        parent = parent.parentWidget()
+    return parent
+
+
+def docks_in(window: QMainWindow) -> list[QDockWidget]:
+    """Return the frames of the docks of this plugin in a window.
+
+    Parameters
+    ----------
+    window : QMainWindow
+
+    Returns
+    -------
+    list of QDockWidget
+    """
+    return [one for one in window.findChildren(QDockWidget) if one.property(MARK)]
+
+
+def show_as(dock: QWidget, view: str) -> None:
+    """Show a dock narrow or wide beside the smear, or in a window of its own.
+
+    The window is as large as the screen, and on another screen than napari's where there is one.
+
+    Parameters
+    ----------
+    dock : QWidget
+    view : {"narrow", "wide", "window"}
+    """
+    frame = frame_of(dock)
+    if frame is None:
+        return
+    window = frame.parentWidget()
+    if view == "window":
+        frame.setFloating(True)
+        frame.setGeometry(_screen_for(window).availableGeometry().adjusted(0, 30, 0, 0))
+        frame.show()
+        return
+    frame.setFloating(False)
+    if isinstance(window, QMainWindow):
+        width = round(window.width() * WIDE) if view == "wide" else dock.sizeHint().width()
+        window.resizeDocks([frame], [width], Qt.Orientation.Horizontal)
+    frame.raise_()
+
+
+def _screen_for(window: QWidget | None) -> QScreen:
+    """Return a screen other than that of a window, or its own."""
+    own: QScreen = window.screen() if window is not None else QApplication.primaryScreen()
+    return next((one for one in QApplication.screens() if one is not own), own)

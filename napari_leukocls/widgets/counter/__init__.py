@@ -1,0 +1,1 @@
+"""The counter of the Review dock: cells counted with keys, as on a bench counter."""
