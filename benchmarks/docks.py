@@ -180,6 +180,8 @@ def gallery(viewer: Any) -> None:
     from qtpy.QtCore import QEvent, QObject
     from qtpy.QtWidgets import QApplication
 
+    from napari_leukocls.widgets.review.gallery import LARGEST, SMALLEST
+
     class Frames(QObject):
         n = 0
 
@@ -194,6 +196,7 @@ def gallery(viewer: Any) -> None:
     port.installEventFilter(frames)
     began = perf_counter()
     opened.group.setCurrentIndex(1)
+    opened.group.setCurrentIndex(0)
     while not frames.n:
         QApplication.processEvents()
     say(
@@ -202,15 +205,94 @@ def gallery(viewer: Any) -> None:
         "ms",
         "<= 500",
     )
+    bare = one_picture(viewer)
+    say("a picture of the window in which a label changes", 1000 * bare, "ms", "")
     bar = shown.verticalScrollBar()
-    for what, step in (("a few lines a frame", 40), ("a page a frame", port.height())):
-        frames.n, began = 0, perf_counter()
-        while perf_counter() - began < 4:
-            bar.setValue((bar.value() + step) % max(bar.maximum(), 1))
-            seen = frames.n
-            while frames.n == seen:
-                QApplication.processEvents()
-        say(f"gallery in napari's window, scrolling {what}", frames.n / 4, "frames/s", ">= 30")
+    for side in (SMALLEST, 72, 160, LARGEST):
+        shown.set_side(side)
+        live(0.5)
+        for what, step in (("a few lines", 40), ("a page", port.height())):
+            frames.n, began = 0, perf_counter()
+            while perf_counter() - began < 3:
+                bar.setValue((bar.value() + step) % max(bar.maximum(), 1))
+                seen = frames.n
+                while frames.n == seen:
+                    QApplication.processEvents()
+            took = (perf_counter() - began) / max(frames.n, 1)
+            say(f"tiles of {side} px, scrolling {what} a frame", 1 / took, "frames/s", ">= 30")
+            say("    a frame relative to a picture of the window", took / bare, "times", "")
+
+
+def one_picture(viewer: Any, canvas: bool = False) -> float:
+    """Seconds until the window is free after a label, or the canvas, is drawn again: median of 15."""
+    from qtpy.QtWidgets import QLabel
+
+    window = viewer.window._qt_window
+    part = viewer.window._qt_viewer.canvas.native if canvas else window.findChild(QLabel)
+    taken = []
+    for _ in range(15):
+        live(0.1)
+        began = perf_counter()
+        part.update()
+        free()
+        taken.append(perf_counter() - began)
+    return float(np.median(taken))
+
+
+def free() -> None:
+    """Process all events, also those that these cause: then the window is free for the next key."""
+    from qtpy.QtWidgets import QApplication
+
+    for _ in range(3):
+        QApplication.processEvents()
+
+
+def field_of(viewer: Any, shape: tuple[int, int]) -> Any:
+    """The Review dock of a slide over its image, with the Analyse and Explain docks behind it."""
+    from napari_leukocls.config import AnalyzeConfig
+    from napari_leukocls.widgets.common.canvas import canvas_of
+    from napari_leukocls.widgets.common.session import session_of
+    from napari_leukocls.widgets.common.slide_model import SlideModel
+    from tests.results import make_result
+
+    result = make_result(f"{shape[1]} x {shape[0]}", shape, 48, every=6)
+    session = session_of(viewer)
+    session.set_reviewer("A. Reader")
+    image = viewer.add_image(result.image.pixels, name="smear")
+    for name in ("Analyse", "Explain"):
+        dock(viewer, name)
+    opened = dock(viewer, "Review")
+    live(0.5)
+    slide = SlideModel(result, session.store.add_slide(result), AnalyzeConfig())
+    canvas_of(viewer).show(slide, image)
+    session.show(slide)
+    live(1)
+    return opened
+
+
+def keys(viewer: Any) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    for shape in ((960, 1280), (3072, 4096)):
+        viewer.layers.clear()
+        opened = field_of(viewer, shape)
+        gallery = opened.gallery
+        bare = one_picture(viewer, canvas=True)
+        size = f"{shape[1]} x {shape[0]}"
+        say(f"{size}: window free after its canvas is drawn", 1000 * bare, "ms", "")
+        gallery.setCurrentIndex(gallery.cells.index(0))
+        taken = []
+        for i in range(25):
+            live(0.15)
+            began = perf_counter()
+            QTest.keyClick(gallery, Qt.Key.Key_5 if i % 2 else Qt.Key.Key_4)
+            free()
+            taken.append(perf_counter() - began)
+        middle = float(np.median(taken[5:]))
+        say(f"{size}: key until the window is free, median of 20", 1000 * middle, "ms", "<= 100")
+        say("    the best", 1000 * min(taken[5:]), "ms", "<= 100")
+        say("    relative to a picture of the canvas", middle / bare, "times", "")
 
 
 def correcting(viewer: Any) -> None:
@@ -228,7 +310,6 @@ def correcting(viewer: Any) -> None:
         return done
 
     store.correct = timed
-    opened.group.setCurrentIndex(1)
     opened.gallery.setCurrentIndex(opened.gallery.cells.index(0))
     for _ in range(30):
         began = perf_counter()
@@ -283,6 +364,7 @@ def _resident() -> float:
 EACH_DOCK = {"opening": opening, "memory": memory}
 ONCE: dict[str, Callable[..., None]] = {
     "gallery": gallery,
+    "keys": keys,
     "correcting": correcting,
     "cancelling": cancelling,
     "analysing": analysing,

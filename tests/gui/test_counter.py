@@ -42,7 +42,10 @@ def test_cells_are_counted_at_the_microscope_without_a_slide(
         press(review.counter, key)
     panel = review.counter
     assert panel.total.text() == "6 of 100" and panel.bar.value() == 6
-    assert control(review, "Count Neutrophil").count == 3 and control(review, "Count Erythroblast (nRBC)").count == 1
+    assert (
+        control(review, "Count Neutrophil").count == 3
+        and control(review, "Count Erythroblast (nRBC)").count == 1
+    )
     # Each key is heard; Backspace takes the last one back; a click on a key counts, too.
     assert len(sounds) >= 7
     press(review.counter, BACKSPACE)
