@@ -23,10 +23,10 @@ else
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 endif
 
-.PHONY: demo test lint laboratories system env env-test env-dev clean help
+.PHONY: demo test lint docs audit sbom coverage benchmarks laboratories system env env-test env-dev env-docs clean help
 
 help:
-	@sed -n '1,2p' Makefile; echo "also: make lint, make clean"
+	@sed -n '1,2p' Makefile; echo "also: make lint, docs, audit, sbom, coverage, benchmarks, clean"
 
 demo: env
 	$(BIN)/leukocls demo
@@ -40,6 +40,35 @@ lint: env-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/python -m scripts.audit_licences
+
+# The documentation site, in build/site; a warning is an error.
+docs: env-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+# The licences of all packages of the environment.
+audit: env-dev
+	$(BIN)/python -m scripts.audit_licences --all
+
+# The packages of the environment with versions and licences, as CycloneDX; from their metadata, without a network.
+sbom: env-dev
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+	  --output-file build/sbom.json $(BIN)/python$(EXE)
+
+# Half as slow as the tests alone. The floors are in pyproject.toml.
+coverage: env-dev system
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
+	@mkdir -p build
+	$(BIN)/python -m coverage json --quiet -o build/coverage.json
+	$(BIN)/python -m scripts.coverage_floors build/coverage.json --badge build/coverage.svg
+
+# Which there are: python -m benchmarks list. On a machine that does nothing else.
+benchmarks: env-dev
+	$(BIN)/python -m benchmarks run $(BENCHMARKS)
 
 # Routes of training, compared on laboratories that were left out of it: hours on one core. START must not have learnt
 # the classes of any of them.
@@ -65,6 +94,7 @@ system:
 env: $(VENV)/.installed-$(KEY)
 env-test: $(VENV)/.installed-test-$(KEY)
 env-dev: $(VENV)/.installed-dev-$(KEY)
+env-docs: $(VENV)/.installed-docs-$(KEY)
 
 $(BIN)/python$(EXE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -88,6 +118,10 @@ $(VENV)/.installed-test-$(KEY): | $(BIN)/python$(EXE)
 $(VENV)/.installed-dev-$(KEY): | $(BIN)/python$(EXE)
 	$(INSTALL) --editable '.[gui,test,dev]'
 	@rm -f $(VENV)/.installed-dev-*; touch $@ $(VENV)/.installed-test-$(KEY) $(VENV)/.installed-$(KEY)
+
+$(VENV)/.installed-docs-$(KEY): | $(BIN)/python$(EXE)
+	$(INSTALL) --editable '.[docs]'
+	@rm -f $(VENV)/.installed-docs-*; touch $@ $(VENV)/.installed-$(KEY)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,206 @@
+"""The pages: their commands are commands, their links lead somewhere, their Python compiles."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from napari_leukocls import __version__
+from napari_leukocls.cli import cli
+from scripts.documentation import docks, model_cards, validation
+from scripts.documentation.links import ROOT, anchors, is_external, links
+
+PAGES = sorted(
+    [
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("*.md"),
+        *ROOT.glob("*/README.md"),
+        *(ROOT / ".github").glob("*.md"),
+    ]
+)
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+#: Pages that are made while the site is built, as they are named from docs/.
+MADE = {
+    "docs/validation.md",
+    "docs/reference/command-line.md",
+    *(f"docs/{name}" for name in model_cards.pages()),
+}
+FENCE = re.compile(
+    r"^(?P<indent> *)(?P<mark>`{3,})(?P<kind>\w*)[^\n]*\n(?P<body>.*?)^ *(?P=mark) *$", re.M | re.S
+)
+#: Words in capitals stand for what the reader puts in; dots for more of the same; brackets for what may be left out.
+SHELL = ("", "bash", "sh", "console")
+
+
+@cache
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def blocks(name: str, *kinds: str) -> Iterator[str]:
+    """The code blocks of a page that are of one of these kinds."""
+    for found in FENCE.finditer(text_of(ROOT / name)):
+        if found["kind"] in kinds:
+            yield re.sub(rf"^{found['indent']}", "", found["body"], flags=re.M)
+
+
+def command_lines(name: str) -> Iterator[list[str]]:
+    """The words of each call of `leukocls` in the shell blocks of a page, and of those in its sentences."""
+    spans = re.findall(
+        r"(?<!`)`((?:python -m napari_)?leukocls [^`]+)`(?!`)", FENCE.sub("", text_of(ROOT / name))
+    )
+    lines = [line for block in blocks(name, *SHELL) for line in block.replace("\\\n", " ").splitlines()]
+    for line in [*lines, *(" ".join(span.split()) for span in spans)]:
+        line = re.sub(r"^(\$ |(?:\w+=\S+ +)*|.*? && )", "", line.strip())
+        line = re.sub(r"^python -m napari_leukocls", "leukocls", line)
+        if line.startswith("leukocls "):
+            words = shlex.split(
+                re.sub(r"[\[\]]", " ", line).replace("...", " ").split("  #")[0].split(" | ")[0],
+                comments=True,
+            )
+            yield words[1:]
+
+
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that words name, and the words after it."""
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        if words[0].isupper():
+            break
+        assert words[0] in command.commands or "|" in words[0], f"no command {words[0]}"
+        command, words = command.commands[words[0].split("|")[0]], words[1:]
+    return command, words
+
+
+def unknown_options(words: list[str]) -> list[str]:
+    """The options among the words that the command does not have."""
+    command, rest = command_of(words)
+    params = command.get_params(click.Context(command))
+    known = {name for param in params for name in (*param.opts, *param.secondary_opts)}
+    if command is cli:
+        known.add("--version")
+    named = [word.split("=")[0] for word in rest if re.match(r"--?[a-z]", word)]
+    return [word for word in named if word not in known]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_command_and_option_exists(name: str) -> None:
+    wrong = {" ".join(words): unknown for words in command_lines(name) if (unknown := unknown_options(words))}
+    assert not wrong
+
+
+def test_commands_are_found_in_the_pages() -> None:
+    assert sum(1 for name in NAMES for _ in command_lines(name)) > 60
+
+
+@pytest.mark.parametrize(
+    "words", [["--version"], ["models", "list"], ["models", "info", "default"], ["train", "--preset", "list"]]
+)
+def test_quick_commands_of_the_pages_run(words: list[str]) -> None:
+    assert words == ["--version"] or any(words == line for name in NAMES for line in command_lines(name))
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_link_leads_to_a_file_and_a_heading(name: str) -> None:
+    broken = []
+    for link in links(text_of(ROOT / name)):
+        target = link["target"]
+        if is_external(target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = Path(os.path.normpath((ROOT / name).parent / path)) if path else ROOT / name
+        if str(found.relative_to(ROOT)) in MADE:
+            continue
+        if not found.exists() or (anchor and found.suffix == ".md" and anchor not in anchors(text_of(found))):
+            broken.append(target)
+    assert not broken
+
+
+def test_anchors_in_made_pages_are_right() -> None:
+    made = {"docs/validation.md": validation.page()}
+    for name in NAMES:
+        for link in links(text_of(ROOT / name)):
+            path, _, anchor = link["target"].partition("#")
+            where = os.path.relpath(os.path.normpath((ROOT / name).parent / path), ROOT)
+            assert not anchor or where not in made or anchor in anchors(made[where]), (name, link["target"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_python_of_the_pages_compiles(name: str) -> None:
+    for block in blocks(name, "python", "py"):
+        ast.parse(block)
+
+
+def public_names(module: str) -> set[str]:
+    """The names that a module of the package defines, imports or lists, and its submodules; nothing is imported."""
+    base = ROOT.joinpath(*module.split("."))
+    path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    names = {one.stem for one in base.glob("*")} if base.is_dir() else set()
+    for node in ast.parse(text_of(path)).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            names |= {one.asname or one.name for one in node.names}
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+            if "__all__" in names and isinstance(node.value, (ast.List, ast.Tuple)):
+                names |= {item.value for item in node.value.elts if isinstance(item, ast.Constant)}
+    return names
+
+
+def test_python_of_the_pages_imports_what_is_there() -> None:
+    """Names that a page imports from this package are names of this package."""
+    missing = []
+    for name in NAMES:
+        for block in blocks(name, "python", "py"):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("napari_leukocls"):
+                    names = public_names(str(node.module))
+                    missing += [
+                        f"{name}: {node.module}.{one.name}" for one in node.names if one.name not in names
+                    ]
+    assert not missing
+
+
+def test_every_page_is_in_the_navigation_or_is_added_to_it() -> None:
+    settings = yaml.load(text_of(ROOT / "mkdocs.yml"), Loader=yaml.BaseLoader)
+    sections = [section for section in settings["nav"] for section in section]
+    assert {"The docks", "Models", "Work"} <= set(sections)
+    assert set(docks.sections()) <= set(docks.dock_names()) and len(docks.sections()) >= 5
+
+
+def test_the_site_calls_nothing_from_the_network() -> None:
+    settings = yaml.load(text_of(ROOT / "mkdocs.yml"), Loader=yaml.BaseLoader)
+    assert settings["theme"]["font"] == "false"
+    assert "offline" in settings["plugins"]
+    assert settings["extra"]["polyfills"] == ["javascripts/iframe-worker.js"]
+    assert not re.search(r"https?://", text_of(ROOT / "mkdocs.yml"))
+
+
+def test_kept_figures_are_complete() -> None:
+    for one in validation.kept():
+        assert set(validation.FIELDS) <= set(one), one.get("title")
+        assert all(len(row) == len(one["columns"]) for row in one["rows"]), one["title"]
+        assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", one["date"])
+
+
+def test_the_citation_names_this_version_and_has_what_the_format_asks_for() -> None:
+    citation = yaml.safe_load(text_of(ROOT / "CITATION.cff"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0" and citation["type"] == "software" and citation["authors"]
+    assert citation["license"] == "BSD-3-Clause"
+    assert str(citation["version"]) == __version__.split(".dev")[0]
+    assert str(citation["version"]) in text_of(ROOT / "docs" / "cite.md")
