@@ -19,8 +19,10 @@ from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import read_smear
 from napari_leukocls.measurement.fine import as_counted
+from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
+from napari_leukocls.results.pictures import CellPicture, first_page_cells
 from napari_leukocls.results.report import render_joint_report
 from napari_leukocls.results.summary import summary_row
 from napari_leukocls.results.writer import slide_folder, write_cells, write_files, write_result
@@ -36,6 +38,15 @@ if TYPE_CHECKING:
 
 #: Folder of the fields' own results within the slide's.
 FIELDS = "fields"
+#: Classes whose cells are on the first page of a slide's report if a rule flags them: rare ones, of which each counts.
+_LOOKED_AT = (
+    "blast",
+    "immature_granulocyte",
+    "variant_lymphocyte",
+    "plasma_cell",
+    "erythroblast",
+    "basophil",
+)
 
 
 def write_joint_slide(
@@ -83,6 +94,7 @@ def write_joint_slide(
     started = time.perf_counter()
     fields = expand_inputs(paths)
     known: list[SlideResult] = []
+    pictures: list[CellPicture] = []
     met, doubles = Fields(), list(notes)
     with slide_folder(out_dir, slide.slide_id) as folder:
         for number, field in enumerate(fields):
@@ -100,11 +112,30 @@ def write_joint_slide(
                 )
             result = _write_field(image, scanned, folder / FIELDS, engine, progress, cancel, scales)
             known.append(_known(result))
+            pictures += _pictures(result)
         joined = _joined(slide, known, engine, time.perf_counter() - started, doubles)
-        write_cells(folder, [joined.cells])
-        report = render_joint_report(joined, default_scheme(), [_report_row(field) for field in known])
-        write_files(joined, folder, report, extra=[finish])
+        _write_joined(folder, joined, known, pictures, finish)
     return list(joined.warnings)
+
+
+def _pictures(result: FieldResult) -> list[CellPicture]:
+    """Cells of a field that the first page of the slide's report may show."""
+    return first_page_cells(as_counted(result), default_scheme(), _LOOKED_AT, result.slide_id)
+
+
+def _write_joined(
+    folder: Path,
+    joined: SlideResult,
+    fields: Sequence[SlideResult],
+    pictures: Sequence[CellPicture],
+    finish: ExtraWriter,
+) -> None:
+    """Write the files of all fields together."""
+    judged = judge(joined)
+    write_cells(folder, [judged.result.cells])
+    rows = [_report_row(field) for field in fields]
+    report = render_joint_report(judged, default_scheme(), rows, pictures)
+    write_files(judged.result, folder, report, extra=[finish])
 
 
 def _write_field(
@@ -169,9 +200,8 @@ def write_fields(
             signature=results[0].signature,
             counts=joined.counts if counts is None else counts.assign(slide_id=name),
         )
-        write_cells(folder, [joined.cells])
-        report = render_joint_report(joined, default_scheme(), [_report_row(result) for result in results])
-        write_files(joined, folder, report, extra=[partial(write_exports, formats=formats)])
+        pictures = [one for result in results for one in _pictures(result)]
+        _write_joined(folder, joined, results, pictures, partial(write_exports, formats=formats))
     return Path(out_dir) / name
 
 

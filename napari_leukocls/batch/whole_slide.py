@@ -42,6 +42,7 @@ from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import count_warnings, settled, unsigned
 from napari_leukocls.measurement.findings import with_findings
 from napari_leukocls.measurement.fine import FINE_CLASS, FINE_PROBABILITY, count_cells, shown_classes
+from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.measurement.quality_grades import grade_quality
 from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.measurement.stain_reference import read_reference
@@ -128,9 +129,11 @@ def write_whole_slide(
         (folder / "regions.csv").write_bytes(table_bytes(_regions(job, result, sharp)))
         outlined = _with_outlines(job, result, folder)
         heatmaps = report_heatmaps(outlined, engine, engine.config.heatmaps)
-        report = render_report(outlined, scheme, overlay, heatmaps)
+        judged = judge(outlined, scheme=scheme)
+        report = render_report(judged, scheme, overlay, heatmaps)
+        result = replace(result, counts=judged.result.counts, findings=judged.result.findings)
         if engine.config.formats:
-            result = replace(outlined, cells=read_cells(folder))
+            result = replace(judged.result, cells=read_cells(folder))
         write_files(result, folder, report, overlay, [] if finish is None else [finish])
     return list(result.warnings)
 
@@ -307,6 +310,7 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
         "levels": [[level.height, level.width] for level in slide.levels],
         "percent_of_slide": shares,
     }
+    run[AREA] = float(_sides_um2(job)[job.states == MONOLAYER].sum() / 1e6)
     unique, state = tuple(dict.fromkeys(warnings)), unsigned(cells)
     um_per_px = job.scale.um_per_px
     result = SlideResult(job.slide_id, slide.source, um_per_px, cells, counts, run, unique, signature=state)
@@ -318,6 +322,13 @@ def _monolayer_mm2(job: SlideJob) -> float:
     """The area of the parts that were analysed, mm²."""
     sides = np.diff(job.survey.rows)[:, None] * np.diff(job.survey.columns)[None, :]
     return float(sides[job.states == MONOLAYER].sum()) * job.scale.um_per_px**2 / 1e6
+
+
+def _sides_um2(job: SlideJob) -> np.ndarray:
+    """Area of each part, um²."""
+    view = job.survey
+    array: np.ndarray = np.diff(view.rows)[:, None] * np.diff(view.columns)[None, :] * job.scale.um_per_px**2
+    return array
 
 
 def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFrame:
@@ -338,7 +349,7 @@ def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFr
         "sharpness": sharp.ravel(),
     }
     names, finer = cells["class"].astype(str).to_numpy(), shown_classes(cells).astype(str)
-    sides = np.diff(view.rows)[:, None] * np.diff(view.columns)[None, :] * job.scale.um_per_px**2 / 1e6
+    sides = _sides_um2(job) / 1e6
     inside = result.counts.loc[result.counts["in_differential"], "class"]
     leukocytes = np.bincount(part[np.isin(names, list(inside))], minlength=shape[0] * shape[1])
     data["wbc_per_mm2"] = leukocytes / sides.ravel()

@@ -27,7 +27,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "percent": percent, "limits": limits, "p": p_value}
+    environment.filters |= {
+        "figure": figure,
+        "percent": percent,
+        "limits": limits,
+        "p": p_value,
+        "capitalize_first": capitalize_first,
+    }
     return environment
 
 
@@ -54,6 +60,20 @@ def render(template: str, pictures: Mapping[str, bytes], **values: Any) -> str:
     }
     page = _environment().get_template(f"{template}.html.j2")
     return page.render(pictures=inside, notice=NOTICE, version=__version__, **values)
+
+
+def capitalize_first(text: str) -> str:
+    """Begin a sentence with a capital letter, and leave the rest as it is.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
+    return text[:1].upper() + text[1:]
 
 
 def _is_number(value: Any) -> bool:

@@ -36,12 +36,15 @@ class Judgement(Generic[Result]):
         Of the rules and the reference ranges.
     delta : tuple of Finding
         Changes since the last count of the patient.
+    others : tuple of Finding
+        Findings that bring a rule of their own, which no rule of the laboratory judges.
     """
 
     result: Result
     white: WhiteCells | None
     flags: tuple[Flag, ...]
     delta: tuple[Finding, ...]
+    others: tuple[Finding, ...] = ()
 
 
 def judge(result: Result, rules: RuleSet | None = None, scheme: Scheme | None = None) -> Judgement[Result]:
@@ -76,7 +79,9 @@ def judge(result: Result, rules: RuleSet | None = None, scheme: Scheme | None = 
     changes = () if earlier is None else delta_findings(result.counts, earlier, scheme)
     findings = (*(flag.finding for flag in raised), *found, *changes)
     judged = replace(result, counts=with_absolute(result.counts, white), findings=findings)
-    return Judgement(judged, white, raised, changes)
+    referred = {rule.finding for rule in rules.rules}
+    others = tuple(one for one in measured(found) if one.rule and one.name not in referred)
+    return Judgement(judged, white, raised, changes, others)
 
 
 def with_earlier(result: Result, earlier: EarlierCount | None) -> Result:

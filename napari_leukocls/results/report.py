@@ -1,46 +1,60 @@
-"""The report of a slide: one HTML file that holds its pictures and needs nothing else."""
+"""The report of a slide: one HTML file that holds its pictures and needs nothing else; its first page says it all."""
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from napari_leukocls.io.html import render
+from napari_leukocls.measurement.absolute import counted_leukocytes
 from napari_leukocls.measurement.differential import count_unsettled
-from napari_leukocls.measurement.fine import (
-    PART_OF,
-    left_shift,
-    of_differential,
-    shown_classes,
-    shown_probability,
+from napari_leukocls.measurement.findings import limits_text, short_number
+from napari_leukocls.measurement.fine import PART_OF, left_shift, of_differential
+from napari_leukocls.measurement.flags import CERTAIN, FLAG, NOT_EXCLUDED, NOT_JUDGED, PERHAPS, Flag
+from napari_leukocls.measurement.judgement import Judgement
+from napari_leukocls.measurement.samples import sample_of
+from napari_leukocls.results.pictures import (
+    CellPicture,
+    choose_flagged,
+    choose_typical,
+    embedded,
+    first_page_cells,
+    gallery,
+    limits_bar,
+    reduced,
 )
-from napari_leukocls.results.overlay import jpeg
-from napari_leukocls.scheme import Scheme
-from napari_leukocls.types import FieldResult, Scale, SlideResult
+from napari_leukocls.scheme import Scheme, whole_class
+from napari_leukocls.types import FieldResult, Finding, Scale, SlideResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_CROPS = 60
-
-_CROP_PX = 96
-
-_PICTURE_WIDTH = 1400
+#: Warnings on the first page; the others follow with the details.
+MAX_WARNINGS = 3
+#: Parts of the first page, by the beginning of the names of their findings.
+_PARTS = (
+    ("Leukocytes", ("wbc_", "leukocyte_")),
+    ("Red cells", ("red_cell_",)),
+    ("Platelets", ("platelet_",)),
+    ("Quality", ("quality_",)),
+)
 
 
 def render_report(
-    result: FieldResult, scheme: Scheme, overlay: Image.Image, heatmaps: dict[str, Any] | None = None
+    judged: Judgement[FieldResult],
+    scheme: Scheme,
+    overlay: Image.Image,
+    heatmaps: dict[str, Any] | None = None,
 ) -> str:
     """Render the report of a field or of a whole slide.
 
     Parameters
     ----------
-    result : FieldResult
+    judged : Judgement
+        As `napari_leukocls.measurement.judgement.judge` gives it.
     scheme : Scheme
     overlay : PIL.Image.Image
         As `napari_leukocls.results.overlay.draw_overlay` gives it.
@@ -52,63 +66,166 @@ def render_report(
     str
         The page ``report.html``.
     """
+    result = judged.result
+    cells = first_page_cells(result, scheme, flagged_classes(judged))
     return render(
         "report",
         {},
-        **_of_the_count(result, scheme),
+        **_of_the_count(judged, scheme, cells),
         fields=[],
-        picture=_embedded(_reduced(overlay)),
-        crops=_gallery(result, scheme),
+        picture=embedded(reduced(overlay)),
+        crops=gallery(result, scheme),
         heatmaps=_heatmaps(heatmaps, scheme),
         scale=_scale_text(result),
     )
 
 
-def render_joint_report(result: SlideResult, scheme: Scheme, fields: Sequence[Mapping[str, Any]]) -> str:
+def render_joint_report(
+    judged: Judgement[Any],
+    scheme: Scheme,
+    fields: Sequence[Mapping[str, Any]],
+    cells: Sequence[CellPicture] = (),
+) -> str:
     """Render the report of a slide of several fields: the joint count, and links to the fields' reports.
 
     Parameters
     ----------
-    result : SlideResult
+    judged : Judgement
         Of all fields together.
     scheme : Scheme
     fields : sequence of mapping
         ``name``, ``link``, ``n_wbc``, ``n_review``, ``n_rbc`` and ``um_per_px`` of each.
+    cells : sequence of CellPicture
+        `napari_leukocls.results.pictures.first_page_cells` of each field.
 
     Returns
     -------
     str
         The page ``report.html``.
     """
-    return render("report", {}, **_of_the_count(result, scheme), fields=fields, heatmaps=None)
+    return render("report", {}, **_of_the_count(judged, scheme, cells), fields=fields, heatmaps=None)
 
 
-def _of_the_count(result: SlideResult, scheme: Scheme) -> dict[str, Any]:
+def flagged_classes(judged: Judgement[Any]) -> tuple[str, ...]:
+    """The classes that a rule has flagged, for certain or perhaps.
+
+    Parameters
+    ----------
+    judged : Judgement
+
+    Returns
+    -------
+    tuple of str
+        A class that most cells have, such as neutrophils in a range, is not among them.
+    """
+    names = [
+        flag.of_class
+        for flag in judged.flags
+        if flag.of_class and flag.weight <= PERHAPS and not flag.finding.name.startswith(f"{FLAG}range_")
+    ]
+    return tuple(dict.fromkeys(names))
+
+
+def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPicture]) -> dict[str, Any]:
     """What the reports of a field and of several have in common."""
+    result: SlideResult = judged.result
     counts = result.counts
-    inside = counts["in_differential"].astype(bool)
     above = of_differential(counts)
     shift = left_shift(counts)
+    flagged = flagged_classes(judged)
+    warnings = list(dict.fromkeys(result.warnings))
     return {
         "slide_id": result.slide_id,
         "source": result.source,
-        "warnings": list(dict.fromkeys(result.warnings)),
-        "counted": _count_rows(counts[above], scheme),
-        "beside": _count_rows(counts[~above], scheme),
+        "sample": sample_of(result),
+        "signature": result.signature,
+        "warnings": warnings,
+        "first_warnings": warnings[:MAX_WARNINGS],
+        **_boxes(judged),
+        "counted": _count_rows(counts[above], scheme, judged),
+        "beside": _count_rows(counts[~above], scheme, judged),
+        "absolute": "absolute" in counts,
+        "usual": any(flag.finding.name.startswith(f"{FLAG}range_") for flag in judged.flags),
         "left_shift": "" if shift is None else shift.text,
-        "n_wbc": int(counts.loc[inside, "count"].sum()),
+        "n_wbc": counted_leukocytes(counts),
         "n_review": count_unsettled(result.cells),
         "limits": counts.attrs.get("limits", ""),
+        "parts": _parts(judged, scheme),
+        "typical": choose_typical(cells, scheme),
+        "flagged_cells": choose_flagged(cells, flagged, scheme),
+        "findings": [_finding_row(one) for one in result.findings],
         "run": _flat(result.run),
         "number": _number,
     }
 
 
-def _number(value: float | None, digits: int = 1) -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+# the first page
 
 
-def _count_rows(counts: pd.DataFrame, scheme: Scheme) -> list[dict[str, Any]]:
+def _boxes(judged: Judgement[Any]) -> dict[str, Any]:
+    """What is abnormal, what is uncertain, and what this count cannot say."""
+    flags = [
+        *judged.flags,
+        *(_as_flag(one) for one in judged.others),
+        *(_as_flag(one) for one in judged.delta),
+    ]
+
+    def lines(weight: int) -> list[dict[str, str]]:
+        return [_line(flag) for flag in flags if flag.weight == weight]
+
+    return {
+        "abnormal": lines(CERTAIN),
+        "uncertain": lines(PERHAPS),
+        "not_excluded": lines(NOT_EXCLUDED),
+        "not_judged": [flag.finding.text.rstrip(".") for flag in flags if flag.weight == NOT_JUDGED],
+    }
+
+
+def _as_flag(finding: Finding) -> Flag:
+    """A finding that brings its own rule, as a flag."""
+    weight = {"certain": CERTAIN, "possible": PERHAPS}.get(finding.state, NOT_JUDGED + 1)
+    if finding.state == "possible" and not math.isfinite(finding.value):
+        weight = NOT_JUDGED
+    return Flag(finding, weight, finding.text.split(":")[0])
+
+
+def _line(flag: Flag) -> dict[str, str]:
+    """A flag in two parts: what it is, and its figure."""
+    text = flag.finding.text.rstrip(".")
+    start = f"{flag.display}: "
+    rest = text.removeprefix(start) if text.startswith(start) else text
+    title = flag.display if rest != text else ""
+    return {"title": title, "text": rest, "advice": flag.advice}
+
+
+def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
+    """Red cells, platelets and the rest: figures with their limits."""
+    result: SlideResult = judged.result
+    counts = dict(zip(result.counts["class"], result.counts["count"], strict=True))
+    counted = {"Red cells": "red_cell", "Platelets": "platelet"}
+    parts = []
+    for title, starts in _PARTS:
+        lines = [one for one in result.findings if one.name.startswith(starts)]
+        rows = [{"text": one.text, "state": one.state if one.rule else ""} for one in lines]
+        if title in counted:
+            n = int(counts.get(counted[title], 0))
+            noun = scheme[counted[title]].display.lower()
+            rows.insert(0, {"text": f"{n} {noun}{'' if n == 1 else 's'} in view.", "state": ""})
+        if rows:
+            parts.append({"title": title, "rows": rows})
+    return parts
+
+
+def _count_rows(counts: pd.DataFrame, scheme: Scheme, judged: Judgement[Any]) -> list[dict[str, Any]]:
+    usual = {
+        flag.of_class: flag.finding.rule.split("usual ", 1)[1].split(" (")[0]
+        for flag in judged.flags
+        if flag.finding.name.startswith(f"{FLAG}range_percent") and flag.of_class
+    }
+    weights: dict[str, int] = {}
+    for flag in judged.flags:
+        if flag.of_class:
+            weights[flag.of_class] = min(flag.weight, weights.get(flag.of_class, NOT_JUDGED))
     return [
         {
             "display": scheme[row["class"]].display,
@@ -118,32 +235,39 @@ def _count_rows(counts: pd.DataFrame, scheme: Scheme) -> list[dict[str, Any]]:
             "low": float(row["ci95_low"]),
             "high": float(row["ci95_high"]),
             "per_100": float(row["per_100_wbc"]),
+            "absolute": _absolute(row),
+            "usual": usual.get(row["class"], ""),
+            "weight": weights.get(whole_class(str(row["class"])), NOT_JUDGED),
             "known": math.isfinite(row["percent"]),
+            "bar": limits_bar(row["percent"], row["ci95_low"], row["ci95_high"], scheme[row["class"]].colour),
             "part": bool(row.get(PART_OF)),
         }
         for row in counts.to_dict("records")
     ]
 
 
-def _gallery(result: FieldResult, scheme: Scheme) -> list[dict[str, Any]]:
-    """Crops of the nucleated cells and of those that need review, least certain first."""
-    cells = result.cells.assign(shown=shown_classes(result.cells), sure=shown_probability(result.cells))
-    names = cells["class"].astype(str)
-    nucleated = names.map(lambda name: name in scheme and scheme[name].kind in ("leukocyte", "nucleated"))
-    open_review = cells["needs_review"].astype(bool)
-    shown = cells[nucleated.astype(bool) | open_review].sort_values(["probability", "cell_id"], kind="stable")
-    return [
-        {
-            "id": int(row["cell_id"]),
-            "picture": _embedded(_crop(result.image.pixels, row)),
-            "display": scheme[row["shown"]].display if row["shown"] in scheme else row["shown"],
-            "colour": scheme[row["shown"]].colour if row["shown"] in scheme else "#808080",
-            "probability": float(row["sure"]),
-            "reason": row["review_reason"],
-            "corrected": row["corrected_class"],
-        }
-        for row in shown.head(MAX_CROPS).to_dict("records")
-    ]
+def _absolute(row: Mapping[Any, Any]) -> str:
+    value = float(row.get("absolute", math.nan))
+    if not math.isfinite(value):
+        return ""
+    return f"{value:.2f} ({float(row['absolute_low']):.2f} – {float(row['absolute_high']):.2f})"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+# the details
+
+
+def _finding_row(finding: Finding) -> dict[str, str]:
+    return {
+        "text": finding.text,
+        "figure": limits_text(finding) or "–",
+        "rule": finding.rule,
+        "state": finding.state if finding.rule else "",
+        "value": short_number(finding.value),
+    }
 
 
 def _heatmaps(heatmaps: dict[str, Any] | None, scheme: Scheme) -> dict[str, Any] | None:
@@ -153,35 +277,12 @@ def _heatmaps(heatmaps: dict[str, Any] | None, scheme: Scheme) -> dict[str, Any]
     cells = [
         {
             **cell,
-            "picture": _embedded(Image.fromarray(cell["picture"])),
+            "picture": embedded(Image.fromarray(cell["picture"])),
             "display": scheme[cell["class"]].display if cell["class"] in scheme else cell["class"],
         }
         for cell in heatmaps["cells"]
     ]
     return {**heatmaps, "cells": cells}
-
-
-def _crop(pixels: np.ndarray, row: dict[str, Any]) -> Image.Image:
-    """A square around a cell with a quarter of its size as margin; what lies outside the image is white."""
-    y0, x0, y1, x1 = (int(row[f"bbox_{side}"]) for side in ("y0", "x0", "y1", "x1"))
-    half = max(4, math.ceil(0.625 * max(y1 - y0, x1 - x0)))
-    top, left = (y0 + y1) // 2 - half, (x0 + x1) // 2 - half
-    inner = pixels[max(top, 0) : top + 2 * half, max(left, 0) : left + 2 * half]
-    square = np.full((2 * half, 2 * half, 3), 255, np.uint8)
-    down, right = max(-top, 0), max(-left, 0)
-    square[down : down + inner.shape[0], right : right + inner.shape[1]] = inner
-    return Image.fromarray(square).resize((_CROP_PX, _CROP_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
-
-
-def _reduced(picture: Image.Image) -> Image.Image:
-    if picture.width <= _PICTURE_WIDTH:
-        return picture
-    size = (_PICTURE_WIDTH, max(1, round(picture.height * _PICTURE_WIDTH / picture.width)))
-    return picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-
-
-def _embedded(picture: Image.Image) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture)).decode("ascii")
 
 
 def _of_what(scale: Scale) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from napari_leukocls.io.serialise import json_text, table_bytes
 from napari_leukocls.measurement.findings import write_findings
 from napari_leukocls.measurement.fine import as_counted
 from napari_leukocls.results.hidden_parts import write_hidden
+from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.results.overlay import draw_overlay, overlay_png
 from napari_leukocls.results.report import render_report
+from napari_leukocls.results.summary import signature_columns
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import FieldResult, SlideResult
 
@@ -60,15 +63,18 @@ def write_result(
     ------
     OutputError
         If the folder cannot be written, or if a folder of that name exists and is not the result of an analysis.
+    ArgumentError
+        If the laboratory's file of rules is wrong.
     """
     scheme = scheme or default_scheme()
-    result = as_counted(result)
+    judged = judge(as_counted(result), scheme=scheme)
+    result = judged.result
     with slide_folder(out_dir, result.slide_id) as folder:
         write_cells(folder, [result.cells.sort_values("cell_id", kind="stable")])
         write_labels(folder, result.labels, result.um_per_px)
         write_hidden(folder, result.segmentation)
         overlay = draw_overlay(result, scheme)
-        report = render_report(result, scheme, overlay, heatmaps)
+        report = render_report(judged, scheme, overlay, heatmaps)
         write_files(result, folder, report, overlay, extra)
         names = sorted(entry.name for entry in folder.iterdir())
     target = Path(out_dir) / result.slide_id
@@ -158,6 +164,7 @@ def write_files(
     Parameters
     ----------
     result : SlideResult
+        As `napari_leukocls.measurement.judgement.judge` completes it.
     folder : Path
         The folder that is being filled.
     report : str
@@ -167,7 +174,8 @@ def write_files(
     extra : sequence of callable
         Each is called with the result and the folder, after all other files are written.
     """
-    (folder / "counts.csv").write_bytes(table_bytes(result.counts))
+    signed = signature_columns(result.signature) if result.signature.is_signed else {}
+    (folder / "counts.csv").write_bytes(table_bytes(result.counts.assign(**signed)))
     write_findings(folder, result.findings, result.slide_id)
     if overlay is not None:
         (folder / "overlay.png").write_bytes(overlay_png(overlay))
@@ -194,6 +202,7 @@ def run_json(result: SlideResult) -> str:
         "source": result.source,
         "warnings": list(result.warnings),
         "limits": result.counts.attrs.get("limits"),
+        "signature": asdict(result.signature),
         **result.run,
     }
     return json_text(run, sort_keys=True)
