@@ -48,6 +48,8 @@ class Flag:
         What to do; "" for nothing.
     of_class : str
         The class that it is about; "" for none.
+    of_the_count : bool
+        Whether it says something of the count, not of the blood.
     """
 
     finding: Finding
@@ -55,6 +57,7 @@ class Flag:
     display: str
     advice: str = ""
     of_class: str = ""
+    of_the_count: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,7 +235,7 @@ def _of_class(rule: Rule | ReferenceRange, slide: _Slide) -> Figure:
     if not slide.tells(rule.of_class):
         parent = slide.scheme[rule.of_class].parent
         finer = "; count the finer classes too" if parent and slide.tells(parent) else ""
-        return Figure(missing=f"the classifier does not tell {rule.of_class.replace('_', ' ')}s apart{finer}")
+        return Figure(missing=f"the classifier does not tell these cells apart{finer}")
     x, waiting = slide.count(names), slide.wait(names)
     if rule.figure == "count":
         return Figure(x, x, x, unit, x, x + waiting, waiting, waiting)
@@ -389,14 +392,12 @@ def _judged(rule: Rule, figure: Figure, slide: _Slide) -> Flag:
         text += f"; {to_decide(figure, rule.sign, rule.limit)}"
     limits = (math.nan, math.nan) if figure.low == figure.high else (figure.low, figure.high)
     finding = Finding(FLAG + rule.name, figure.value, *limits, figure.unit, state, rule.words(), f"{text}.")
-    return Flag(finding, weight, rule.display, rule.advice, rule.of_class)
+    return Flag(finding, weight, rule.display, rule.advice, rule.of_class, rule.about == "count")
 
 
 def _figure_text(rule: Rule, figure: Figure, slide: _Slide) -> str:
     """The figure in words, with what a count of none cannot exclude."""
-    number = limits_text(Finding("x", figure.value, figure.low, figure.high, figure.unit, "certain", "", ""))
-    if figure.low == figure.high:
-        number = number.split(" (")[0]
+    number = _number_text(figure)
     if rule.figure == "count":
         noun = "cell" if figure.value == 1 else "cells"
         number = f"{figure.value:.0f} {noun}"
@@ -408,9 +409,13 @@ def _figure_text(rule: Rule, figure: Figure, slide: _Slide) -> str:
             )
     elif rule.figure == "leukocytes":
         number = f"{figure.value:.0f}"
-    return (
-        f"{number}, limit {rule.sign} {short_number(rule.limit)}" if rule.figure != "leukocytes" else number
-    )
+    return f"{number}, limit {rule.sign} {short_number(rule.limit)}"
+
+
+def _number_text(figure: Figure) -> str:
+    """A figure with its limits, if it has any."""
+    low, high = (math.nan, math.nan) if figure.low == figure.high else (figure.low, figure.high)
+    return limits_text(Finding("x", figure.value, low, high, figure.unit, "certain", "", ""))
 
 
 def to_decide(figure: Figure, sign: str, limit: float) -> str:
@@ -460,7 +465,7 @@ def _joined(rule: Rule, parts: Sequence[Flag]) -> Flag:
         rule=f"{rule.display}: {(' or ' if rule.any_of else ' and ').join(p.finding.rule for p in parts)}",
         text=f"{rule.display}: {'; '.join(said)}.",
     )
-    return Flag(finding, decisive.weight, rule.display, rule.advice, decisive.of_class)
+    return Flag(finding, decisive.weight, rule.display, rule.advice, decisive.of_class, rule.about == "count")
 
 
 # ranges
@@ -486,7 +491,7 @@ def _range_flag(one: ReferenceRange, slide: _Slide) -> Flag:
     order = {"certain": 0, "possible": 1, "absent": 2}
     state, beyond, sign, limit = min(compared, key=lambda side: (order[side[0]], not side[1]))
     weight = {"certain": CERTAIN, "absent": ABSENT}.get(state, PERHAPS if beyond else NOT_EXCLUDED)
-    number = limits_text(Finding("x", figure.value, figure.low, figure.high, figure.unit, "certain", "", ""))
+    number = _number_text(figure)
     word = {"absent": "usual", "certain": "low" if sign == "<" else "high"}.get(
         state, "perhaps low" if sign == "<" else "perhaps high"
     )

@@ -70,6 +70,8 @@ class Rule:
         Names of the rules that are joined.
     advice : str
         What to do.
+    about : {"blood", "count"}
+        Whether it finds something in the blood, or says how good the count is.
     shown, enabled : bool
     sex : {"", "female", "male"}
     age_from, age_to : float
@@ -89,6 +91,7 @@ class Rule:
     any_of: tuple[str, ...] = ()
     all_of: tuple[str, ...] = ()
     advice: str = ""
+    about: Literal["blood", "count"] = "blood"
     shown: bool = True
     enabled: bool = True
     sex: Sex = ""

@@ -102,9 +102,11 @@ def first_page_cells(
     """
     cells = _nucleated(result, scheme)
     by_certainty = cells.sort_values(["sure", "cell_id"], ascending=[False, True], kind="stable")
-    typical = by_certainty[~by_certainty["waiting"]].groupby("shown", sort=False).head(PER_CLASS)
-    suspect = cells["waiting"] | cells["class"].astype(str).map(lambda name: _is_part(name, flagged, scheme))
-    doubtful = cells[suspect.astype(bool)].sort_values(["probability", "cell_id"], kind="stable")
+    typical = by_certainty[~by_certainty["waiting"].astype(bool)].groupby("shown", sort=False).head(PER_CLASS)
+    part = np.array([_is_part(str(name), flagged, scheme) for name in cells["class"]], bool)
+    doubtful = cells[cells["waiting"].to_numpy(bool) | part].sort_values(
+        ["probability", "cell_id"], kind="stable"
+    )
     chosen = typical.index.union(doubtful.head(MAX_FLAGGED).index, sort=False)
     return _cut(result, scheme, cells.loc[chosen], field)
 

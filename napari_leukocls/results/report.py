@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from PIL import Image
 from napari_leukocls.io.html import render
 from napari_leukocls.measurement.absolute import counted_leukocytes
 from napari_leukocls.measurement.differential import count_unsettled
-from napari_leukocls.measurement.findings import limits_text, short_number
 from napari_leukocls.measurement.fine import PART_OF, left_shift, of_differential
 from napari_leukocls.measurement.flags import CERTAIN, FLAG, NOT_EXCLUDED, NOT_JUDGED, PERHAPS, Flag
 from napari_leukocls.measurement.judgement import Judgement
@@ -26,14 +26,16 @@ from napari_leukocls.results.pictures import (
     limits_bar,
     reduced,
 )
-from napari_leukocls.scheme import Scheme, whole_class
-from napari_leukocls.types import FieldResult, Finding, Scale, SlideResult
+from napari_leukocls.scheme import Scheme
+from napari_leukocls.types import FieldResult, Finding, Scale, Signature, SlideResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Warnings on the first page; the others follow with the details.
 MAX_WARNINGS = 3
+#: Width of the bars, pixels, beside none, one or two further columns.
+_BAR_WIDTHS = (190, 120, 75)
 #: Parts of the first page, by the beginning of the names of their findings.
 _PARTS = (
     ("Leukocytes", ("wbc_", "leukocyte_")),
@@ -103,7 +105,9 @@ def render_joint_report(
     str
         The page ``report.html``.
     """
-    return render("report", {}, **_of_the_count(judged, scheme, cells), fields=fields, heatmaps=None)
+    return render(
+        "report", {}, **_of_the_count(judged, scheme, cells), fields=fields, picture="", heatmaps=None
+    )
 
 
 def flagged_classes(judged: Judgement[Any]) -> tuple[str, ...]:
@@ -134,18 +138,24 @@ def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPi
     shift = left_shift(counts)
     flagged = flagged_classes(judged)
     warnings = list(dict.fromkeys(result.warnings))
+    absolute = "absolute" in counts
+    usual = any(flag.finding.name.startswith(f"{FLAG}range_percent") for flag in judged.flags)
     return {
         "slide_id": result.slide_id,
         "source": result.source,
         "sample": sample_of(result),
         "signature": result.signature,
+        "state": _state(result.signature),
         "warnings": warnings,
         "first_warnings": warnings[:MAX_WARNINGS],
+        "more_warnings": len(warnings[MAX_WARNINGS:]),
         **_boxes(judged),
         "counted": _count_rows(counts[above], scheme, judged),
         "beside": _count_rows(counts[~above], scheme, judged),
-        "absolute": "absolute" in counts,
-        "usual": any(flag.finding.name.startswith(f"{FLAG}range_") for flag in judged.flags),
+        "absolute": absolute,
+        "usual": usual,
+        # What is left of the line, so that it fits the paper.
+        "bar_width": _BAR_WIDTHS[absolute + usual],
         "left_shift": "" if shift is None else shift.text,
         "n_wbc": counted_leukocytes(counts),
         "n_review": count_unsettled(result.cells),
@@ -170,14 +180,21 @@ def _boxes(judged: Judgement[Any]) -> dict[str, Any]:
         *(_as_flag(one) for one in judged.delta),
     ]
 
-    def lines(weight: int) -> list[dict[str, str]]:
-        return [_line(flag) for flag in flags if flag.weight == weight]
-
+    # That few cells were counted is no finding about the blood, but makes all others uncertain.
+    doubts = [_line(flag) for flag in flags if flag.weight == CERTAIN and flag.of_the_count]
+    reasons: dict[str, list[str]] = {}
+    for flag in flags:
+        if flag.weight == NOT_JUDGED:
+            reasons.setdefault(flag.finding.text.split(": ")[-1].rstrip("."), []).append(flag.display.lower())
     return {
-        "abnormal": lines(CERTAIN),
-        "uncertain": lines(PERHAPS),
-        "not_excluded": lines(NOT_EXCLUDED),
-        "not_judged": [flag.finding.text.rstrip(".") for flag in flags if flag.weight == NOT_JUDGED],
+        "abnormal": [_line(flag) for flag in flags if flag.weight == CERTAIN and not flag.of_the_count],
+        "uncertain": [*doubts, *(_line(flag) for flag in flags if flag.weight == PERHAPS)],
+        "not_excluded": [
+            f"{flag.display} ({flag.finding.text.rstrip('.').split('; ')[-1]})"
+            for flag in flags
+            if flag.weight == NOT_EXCLUDED
+        ],
+        "not_judged": [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()],
     }
 
 
@@ -191,11 +208,18 @@ def _as_flag(finding: Finding) -> Flag:
 
 def _line(flag: Flag) -> dict[str, str]:
     """A flag in two parts: what it is, and its figure."""
-    text = flag.finding.text.rstrip(".")
-    start = f"{flag.display}: "
-    rest = text.removeprefix(start) if text.startswith(start) else text
-    title = flag.display if rest != text else ""
-    return {"title": title, "text": rest, "advice": flag.advice}
+    title, colon, rest = flag.finding.text.rstrip(".").partition(": ")
+    if not colon:
+        title, rest = "", title
+    return {"title": title, "text": rest.replace(">=", "≥").replace("<=", "≤"), "advice": flag.advice}
+
+
+def _state(signature: Signature) -> dict[str, str]:
+    """The state in one large word, and the rest of it."""
+    words = signature.words()
+    title = re.match(r"\w+", words)
+    word = title[0] if title else ""
+    return {"title": word.upper(), "text": words[len(word) :].lstrip(" ,:;")}
 
 
 def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
@@ -237,13 +261,19 @@ def _count_rows(counts: pd.DataFrame, scheme: Scheme, judged: Judgement[Any]) ->
             "per_100": float(row["per_100_wbc"]),
             "absolute": _absolute(row),
             "usual": usual.get(row["class"], ""),
-            "weight": weights.get(whole_class(str(row["class"])), NOT_JUDGED),
+            "css": _row_css(weights.get(str(row["class"]), NOT_JUDGED), bool(row.get(PART_OF))),
             "known": math.isfinite(row["percent"]),
             "bar": limits_bar(row["percent"], row["ci95_low"], row["ci95_high"], scheme[row["class"]].colour),
             "part": bool(row.get(PART_OF)),
         }
         for row in counts.to_dict("records")
     ]
+
+
+def _row_css(weight: int, is_part: bool) -> str:
+    """Classes of a row: how much its flag matters, and whether it is counted in another one."""
+    words = [{CERTAIN: "certain-row", PERHAPS: "possible-row"}.get(weight, ""), "part" if is_part else ""]
+    return " ".join(filter(None, words))
 
 
 def _absolute(row: Mapping[Any, Any]) -> str:
@@ -263,10 +293,8 @@ def _number(value: float | None, digits: int = 1) -> str:
 def _finding_row(finding: Finding) -> dict[str, str]:
     return {
         "text": finding.text,
-        "figure": limits_text(finding) or "–",
         "rule": finding.rule,
         "state": finding.state if finding.rule else "",
-        "value": short_number(finding.value),
     }
 
 

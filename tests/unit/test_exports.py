@@ -199,7 +199,7 @@ def test_a_workbook_runs_nothing(result: FieldResult, tmp_path: Path) -> None:
         sheets = [archive.read(name).decode() for name in archive.namelist() if "worksheets/" in name]
     assert not any("<f>" in sheet or "<f " in sheet for sheet in sheets), "no formula"
     book = CalamineWorkbook.from_path(path)
-    assert book.sheet_names == ["Counts", "Cells", "Run"]
+    assert book.sheet_names == ["Report", "Counts", "Findings", "Cells", "Run"]
     counts = book.get_sheet_by_name("Counts").to_python()
     assert counts[0] == list(result.counts.columns)
     assert [row[2] for row in counts[1:]] == list(result.counts["count"])
@@ -331,7 +331,7 @@ def test_a_missing_library_is_named_with_its_extra(name: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"ArgumentError: --format {name} needs" in done.stderr
-    assert "pip install 'napari-leukocls[exports]'" in done.stderr
+    assert f"pip install 'napari-leukocls[{FORMATS[name].extra}]'" in done.stderr
 
 
 def test_a_slide_of_fields_has_a_count_and_no_outlines(result: FieldResult, tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_slide_of_fields_has_a_count_and_no_outlines(result: FieldResult, tmp_
     joined = SlideResult("joined", result.source, result.um_per_px, cells, result.counts, run)
     written = write_exports(joined, tmp_path, PLAIN)
     assert {path.name for path in written} == {
-        *("cells.h5ad", "slide.xlsx", "report.fhir.json", "report.hl7", "positions.csv")
+        *("cells.h5ad", "slide.xlsx", "report.fhir.json", "report.hl7", "report.pdf", "positions.csv")
     }
     alone = write_exports(result, tmp_path, PLAIN, takes=FieldResult)
     assert {path.name for path in alone} == {"cells.geojson", "coco.json", "labels.ome.tif"}

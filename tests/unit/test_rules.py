@@ -102,7 +102,7 @@ def test_no_blast_is_absent_only_where_the_count_can_have_one() -> None:
     flag = raised(result)["blast"]
     assert (flag.weight, flag.finding.text) == (
         NOT_JUDGED,
-        "Blasts: not judged: the classifier does not tell blasts apart.",
+        "Blasts: not judged: the classifier does not tell these cells apart.",
     )
     assert flag.finding.state == "possible", "it is not excluded"
     signed = replace(result, signature=Signature("signed", "A. Reader"))
@@ -143,7 +143,7 @@ def test_too_few_cells(n: int, waiting: int, weight: int) -> None:
 def test_a_left_shift_needs_the_finer_classes() -> None:
     flag = raised(counted(mixed(100)))["left_shift"]
     assert flag.weight == NOT_JUDGED
-    assert "does not tell band neutrophils apart; count the finer classes too" in flag.finding.text
+    assert "does not tell these cells apart; count the finer classes too" in flag.finding.text
     fine = counted(
         {"segmented_neutrophil": 80, "band_neutrophil": 20},
         finer=FINER,

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.types import FieldResult, SlideResult
 
 
@@ -29,7 +30,9 @@ class Export:
     takes : type
         `FieldResult` if the format needs the image or the outlines of the cells, else `SlideResult`.
     needs : tuple of str
-        Modules of the extra ``exports`` that the format is written with.
+        Modules that need not be installed, which the format is written with.
+    extra : str
+        The extra of this package that installs them.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Export:
     module: str
     takes: type[SlideResult] = SlideResult
     needs: tuple[str, ...] = ()
+    extra: str = "exports"
 
     def __call__(self, result: SlideResult, folder: Path) -> Path:
         """Write the file.
@@ -62,6 +66,8 @@ class Export:
 #: Named and not imported, so that a format's packages are loaded only when it is written.
 _CORRECTED = "napari_leukocls.measurement.corrected"
 _POSITIONS = "napari_leukocls.measurement.comparison"
+#: Printed by Qt, which only the widgets import.
+_PDF = "napari_leukocls.widgets.common.report_pdf"
 
 FORMATS: dict[str, Export] = {
     export.name: export
@@ -76,6 +82,7 @@ FORMATS: dict[str, Export] = {
         ),
         Export("hl7", "report.hl7", "HL7 v2.5.1 ORU^R01", "hl7", SlideResult, ("hl7apy",)),
         Export("corrected", "corrected.csv", "percentages corrected for the classifier's errors", _CORRECTED),
+        Export("pdf", "report.pdf", "the report, to print", _PDF, SlideResult, ("qtpy.QtGui",), "gui"),
         Export("positions", "positions.csv", "percentages by position on the slide", _POSITIONS),
     )
 }
@@ -143,9 +150,10 @@ def write_exports(
     Raises
     ------
     ArgumentError
-        If there is no such format, or its library is not installed.
+        If there is no such format, its library is not installed, or the laboratory's file of rules is wrong.
     """
     chosen = [FORMATS[name] for name in parse_formats(formats)]
+    result = judge(result).result if chosen else result
     return [
         export(result, Path(folder))
         for export in chosen
@@ -168,9 +176,10 @@ def _check_installed(export: Export) -> None:
     for module in export.needs:
         try:
             found = find_spec(module) is not None
-        except ModuleNotFoundError:
+        except ImportError:
+            # Of qtpy without a Qt, too.
             found = False
         if not found:
             raise ArgumentError(
-                f"--format {export.name} needs {module}: pip install 'napari-leukocls[exports]'."
+                f"--format {export.name} needs {module}: pip install 'napari-leukocls[{export.extra}]'."
             )

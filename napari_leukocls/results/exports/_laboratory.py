@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from napari_leukocls.io.html import capitalize_first
+from napari_leukocls.measurement.absolute import ABSOLUTE_COLUMNS, PER_LITRE
 from napari_leukocls.measurement.differential import count_unsettled
+from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.scheme import Scheme, default_scheme
-from napari_leukocls.types import SlideResult
+from napari_leukocls.types import Finding, SlideResult
 
 LOINC = "http://loinc.org"
 
@@ -34,6 +37,18 @@ NOTICE = "For research and for training. Not for diagnosis."
 
 #: Share of leukocytes, cells beside 100 leukocytes, cells.
 PERCENT, PER_100, CELLS = "%", "/100{WBCs}", "{cells}"
+#: Cells per volume of blood, by any method.
+_ABSOLUTE_LOINC = {
+    "neutrophil": "26499-4",
+    "segmented_neutrophil": "30451-9",
+    "band_neutrophil": "26507-4",
+    "lymphocyte": "26474-7",
+    "monocyte": "26484-6",
+    "eosinophil": "26449-9",
+    "basophil": "26444-0",
+    "blast": "30376-8",
+}
+_FINDING_LOINC = {"wbc_given": "26464-8"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,10 @@ class Coded:
         95 % limits, in the same unit.
     count : int or None
         Cells that it was worked out from.
+    interpretation : {"", "A", "N", "IND"}
+        Abnormal, normal, or undecided, as HL7 writes it.
+    text : str
+        What it says, in words; a value that is nan has nothing else.
     """
 
     code: str
@@ -63,13 +82,16 @@ class Coded:
     low: float | None = None
     high: float | None = None
     count: int | None = None
+    interpretation: str = ""
+    text: str = ""
 
 
 def coded(result: SlideResult, scheme: Scheme | None = None) -> Iterator[Coded]:
     """List the results of a slide: the number of cells counted, then class by class.
 
-    Classes in the differential are percentages with limits. Classes beside it are given per 100 leukocytes. Others
-    (platelets, red cells, artefacts) are left out: their number in a field is not a result of the patient.
+    Classes in the differential are percentages with limits, and 10^9/L where that is known. Classes beside it are given
+    per 100 leukocytes. Others (platelets, red cells, artefacts) are left out: their number in a field is not a result
+    of the patient. Findings and flags follow.
 
     Parameters
     ----------
@@ -99,6 +121,28 @@ def coded(result: SlideResult, scheme: Scheme | None = None) -> Iterator[Coded]:
         yield Coded(
             entry.name, entry.display, entry.loinc, _rounded(value) or 0.0, unit, *limits, int(row["count"])
         )
+        absolute = [_rounded(float(row.get(name, math.nan)), 3) for name in ABSOLUTE_COLUMNS]
+        if absolute[0] is not None:
+            code, display = f"{entry.name}-absolute", f"{entry.display}, absolute"
+            loinc = _ABSOLUTE_LOINC.get(entry.name, "")
+            yield Coded(code, display, loinc, absolute[0], PER_LITRE, *absolute[1:], int(row["count"]))
+    yield from map(_of_finding, result.findings)
+
+
+def _of_finding(finding: Finding) -> Coded:
+    """A finding as a result; its state is the interpretation."""
+    states = {"certain": "A", "absent": "N", "possible": "IND"}
+    return Coded(
+        finding.name,
+        finding.text.split(":")[0].rstrip("."),
+        _FINDING_LOINC.get(finding.name, ""),
+        finding.value,
+        finding.unit,
+        _rounded(finding.low, 3),
+        _rounded(finding.high, 3),
+        interpretation=states[finding.state] if finding.rule else "",
+        text=finding.text,
+    )
 
 
 def report_id(result: SlideResult) -> str:
@@ -170,6 +214,55 @@ def _hash(result: SlideResult, kind: str) -> str:
     return str(entry.get("sha256") or "") if isinstance(entry, dict) else ""
 
 
-def _rounded(value: float) -> float | None:
-    """Two decimals: the limits say how little more would mean."""
-    return round(float(value), 2) if math.isfinite(value) else None
+def _rounded(value: float, digits: int = 2) -> float | None:
+    """Few decimals: the limits say how little more would mean."""
+    return round(float(value), digits) if math.isfinite(value) else None
+
+
+def sample_name(result: SlideResult) -> str:
+    """Name the specimen: the identifier of the sample, or else the slide.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    str
+    """
+    return clean(sample_of(result).identifier or result.slide_id) or "slide"
+
+
+def state_lines(result: SlideResult) -> list[str]:
+    """Describe who signed the count, or that nobody has, and the goal.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    list of str
+    """
+    signature = result.signature
+    goal = [] if signature.goal is None else [f"Goal: {signature.goal} leukocytes."]
+    return [clean(capitalize_first(signature.words())) + ".", *goal]
+
+
+def released_at(result: SlideResult) -> datetime:
+    """When the count was signed, or else now.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    datetime
+        UTC, to the second.
+    """
+    try:
+        signed = datetime.fromisoformat(result.signature.signed_at)
+    except ValueError:
+        return issued_at()
+    return (signed if signed.tzinfo else signed.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)

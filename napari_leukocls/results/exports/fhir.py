@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+import math
 import uuid
 from pathlib import Path
 from typing import Any
 
 from fhir.resources.R4B.bundle import Bundle
 
+from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.results.exports._laboratory import (
     LOINC,
     NOTICE,
@@ -20,7 +22,10 @@ from napari_leukocls.results.exports._laboratory import (
     coded,
     issued_at,
     method,
+    released_at,
     report_id,
+    sample_name,
+    state_lines,
 )
 from napari_leukocls.types import SlideResult
 
@@ -34,8 +39,8 @@ _CATEGORY = {
     ]
 }
 
-#: Whoever takes it into a record knows from this that no laboratory has released it.
-STATUS = "preliminary"
+_INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
+_MEANINGS = {"A": "Abnormal", "N": "Normal", "IND": "Indeterminate"}
 _NAMES = uuid.UUID("6f0d3a9c-3d53-5c57-9d2a-7e0f3e4a1b11")
 
 
@@ -55,6 +60,21 @@ def write(result: SlideResult, path: Path) -> None:
     path.write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
+def status_of(result: SlideResult) -> str:
+    """Tell whether a person has signed the count; whoever takes it into a record knows from this if it may change.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    str
+        ``final`` or ``preliminary``.
+    """
+    return "final" if result.signature.is_signed else "preliminary"
+
+
 def _bundle(result: SlideResult) -> dict[str, Any]:
     name = report_id(result)
     specimen, device = _url(name, "specimen"), _url(name, "device")
@@ -65,7 +85,7 @@ def _bundle(result: SlideResult) -> dict[str, Any]:
         *((url, _observation(result, one, specimen, device)) for url, one in zip(urls, results, strict=True)),
         (
             specimen,
-            {"resourceType": "Specimen", "identifier": [{"system": OWN, "value": _slide(result)}]},
+            {"resourceType": "Specimen", "identifier": [{"system": OWN, "value": sample_name(result)}]},
         ),
         (
             device,
@@ -90,19 +110,24 @@ def _report(
     result: SlideResult, results: list[Coded], urls: list[str], specimen: str, name: str
 ) -> dict[str, Any]:
     limits = clean(str(result.counts.attrs.get("limits", "")))
+    state = " ".join(state_lines(result))
     rows = "".join(
-        f"<tr><td>{html.escape(one.display)}</td><td>{one.value:g} {html.escape(one.unit)}</td></tr>"
-        for one in results
+        f"<tr><td>{html.escape(one.display)}</td><td>{html.escape(_shown(one))}</td></tr>" for one in results
     )
     narrative = (
         f'<div xmlns="http://www.w3.org/1999/xhtml"><p>{NOTICE}</p><p>{html.escape(_slide(result))}</p>'
-        f"<table>{rows}</table><p>{html.escape(limits)}</p></div>"
+        f"<p>{html.escape(state)}</p><table>{rows}</table><p>{html.escape(limits)}</p></div>"
     )
+    signature, patient = result.signature, clean(sample_of(result).patient)
+    who = {"resultsInterpreter": [{"display": clean(signature.signed_by)}]} if signature.is_signed else {}
     return {
+        **who,
+        **({"subject": {"identifier": {"value": patient}}} if patient else {}),
+        "conclusion": state,
         "resourceType": "DiagnosticReport",
         "identifier": [{"system": OWN, "value": name}],
         "text": {"status": "generated", "div": narrative},
-        "status": STATUS,
+        "status": status_of(result),
         "category": [
             {
                 "coding": [
@@ -115,7 +140,7 @@ def _report(
             }
         ],
         "code": _code(*PANEL),
-        "issued": issued_at().isoformat(),
+        "issued": released_at(result).isoformat(),
         "specimen": [{"reference": specimen}],
         "result": [{"reference": url} for url in urls],
     }
@@ -124,15 +149,18 @@ def _report(
 def _observation(result: SlideResult, one: Coded, specimen: str, device: str) -> dict[str, Any]:
     observation: dict[str, Any] = {
         "resourceType": "Observation",
-        "status": STATUS,
+        "status": status_of(result),
         "category": [_CATEGORY],
-        "code": _code(one.code, one.display, one.loinc),
-        "valueQuantity": _quantity(one.value, one.unit),
+        "code": _code(one.code, clean(one.display), one.loinc),
+        **_value(one),
         "specimen": {"reference": specimen},
         "device": {"reference": device},
         "method": {"text": method(result)},
-        "note": [{"text": NOTICE}],
+        "note": [*([{"text": clean(one.text)}] if one.text else []), {"text": NOTICE}],
     }
+    if one.interpretation:
+        meaning = {"code": one.interpretation, "display": _MEANINGS[one.interpretation]}
+        observation["interpretation"] = [{"coding": [{"system": _INTERPRETATION, **meaning}]}]
     parts = [
         ("count", "Cells counted", one.count, "{cells}"),
         ("ci95-low", "Lower 95 % confidence limit", one.low, one.unit),
@@ -143,9 +171,19 @@ def _observation(result: SlideResult, one: Coded, specimen: str, device: str) ->
         for code, display, value, unit in parts
         if value is not None
     ]
-    if one.unit != "{cells}":
+    if one.unit != "{cells}" and components:
         observation["component"] = components
     return observation
+
+
+def _value(one: Coded) -> dict[str, Any]:
+    if math.isfinite(one.value):
+        return {"valueQuantity": _quantity(one.value, one.unit)}
+    return {"valueString": clean(one.text) or "not measured"}
+
+
+def _shown(one: Coded) -> str:
+    return clean(one.text) if one.text else f"{one.value:g} {one.unit}"
 
 
 def _code(code: str, display: str, loinc: str = "") -> dict[str, Any]:
@@ -154,7 +192,8 @@ def _code(code: str, display: str, loinc: str = "") -> dict[str, Any]:
 
 
 def _quantity(value: float, unit: str) -> dict[str, Any]:
-    return {"value": value, "unit": unit, "system": UCUM, "code": unit}
+    # UCUM writes a number without a unit as 1.
+    return {"value": float(f"{value:.6g}"), "unit": unit or "1", "system": UCUM, "code": unit or "1"}
 
 
 def _slide(result: SlideResult) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from hl7apy.core import Message
 
+from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.results.exports._laboratory import (
     NOTICE,
     OWN_SHORT,
@@ -16,14 +18,30 @@ from napari_leukocls.results.exports._laboratory import (
     coded,
     issued_at,
     method,
+    released_at,
     report_id,
+    sample_name,
+    state_lines,
 )
 from napari_leukocls.types import SlideResult
 
 #: What the separators of the message are written as within a text.
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
-#: P: preliminary; no laboratory has released it.
-STATUS = "P"
+
+
+def status_of(result: SlideResult) -> str:
+    """Tell whether a person has signed the count.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    str
+        ``F``, final, or ``P``, preliminary.
+    """
+    return "F" if result.signature.is_signed else "P"
 
 
 def write(result: SlideResult, path: Path) -> None:
@@ -67,29 +85,40 @@ def _message(result: SlideResult) -> Any:
     head.msh_11, head.msh_12, head.msh_18 = "T", "2.5.1", "UNICODE UTF-8"
     group = message.add_group("ORU_R01_PATIENT_RESULT")
     patient = group.add_group("ORU_R01_PATIENT").add_segment("PID")
-    patient.pid_3, patient.pid_5 = '""', '""'
+    patient.pid_3, patient.pid_5 = escaped(sample_of(result).patient) or '""', '""'
     order = group.add_group("ORU_R01_ORDER_OBSERVATION")
     request = order.add_segment("OBR")
-    request.obr_1, request.obr_3 = "1", escaped(result.slide_id) or "slide"
+    request.obr_1, request.obr_3 = "1", escaped(sample_name(result))
     request.obr_4 = f"{PANEL[0]}^{PANEL[1]}^{OWN_SHORT}"
-    request.obr_7 = request.obr_22 = stamp
-    request.obr_25 = STATUS
-    for number, text in enumerate((NOTICE, method(result), *result.warnings), start=1):
+    status = status_of(result)
+    request.obr_7, request.obr_22 = stamp, released_at(result).strftime("%Y%m%d%H%M%S+0000")
+    request.obr_25 = status
+    said = (NOTICE, *state_lines(result), method(result), *result.warnings)
+    for number, text in enumerate(said, start=1):
         note = order.add_segment("NTE")
         note.nte_1, note.nte_3 = str(number), escaped(text)
     for number, one in enumerate(coded(result), start=1):
-        _observation(order.add_group("ORU_R01_OBSERVATION"), number, one, stamp)
+        _observation(order.add_group("ORU_R01_OBSERVATION"), number, one, stamp, status)
     return message
 
 
-def _observation(group: Any, number: int, one: Coded, stamp: str) -> None:
+def _observation(group: Any, number: int, one: Coded, stamp: str, status: str) -> None:
     line = group.add_segment("OBX")
     own = f"{one.code}^{escaped(one.display)}^{OWN_SHORT}"
     code = f"{one.loinc}^{escaped(one.display)}^LN^{own}" if one.loinc else own
-    line.obx_1, line.obx_2, line.obx_3 = str(number), "NM", code
-    line.obx_5, line.obx_6 = f"{one.value:g}", f"{one.unit}^{one.unit}^UCUM"
-    line.obx_11, line.obx_14 = STATUS, stamp
+    known = math.isfinite(one.value)
+    line.obx_1, line.obx_2, line.obx_3 = str(number), "NM" if known else "ST", code
+    line.obx_5 = f"{one.value:g}" if known else escaped(one.text) or "not measured"
+    if known and one.unit:
+        line.obx_6 = f"{one.unit}^{one.unit}^UCUM"
+    if one.interpretation in ("A", "N"):
+        # Table 0078 of version 2.5.1 has no word for undecided: the note says it.
+        line.obx_8 = one.interpretation
+    line.obx_11, line.obx_14 = status, stamp
+    notes = [escaped(one.text)] if one.text and known else []
     if one.low is not None and one.high is not None:
+        cells = "" if one.count is None else f"{one.count} cells; "
+        notes.append(escaped(f"{cells}95 % limits {one.low:g} to {one.high:g} {one.unit}".strip()))
+    for place, text in enumerate(notes, start=1):
         note = group.add_segment("NTE")
-        note.nte_1 = "1"
-        note.nte_3 = escaped(f"{one.count} cells; 95 % limits {one.low:g} to {one.high:g} {one.unit}")
+        note.nte_1, note.nte_3 = str(place), text

@@ -14,6 +14,10 @@ from openpyxl.cell import WriteOnlyCell
 from openpyxl.styles import Font
 
 from napari_leukocls.io.serialise import to_plain
+from napari_leukocls.measurement.absolute import counted_leukocytes
+from napari_leukocls.measurement.differential import count_unsettled
+from napari_leukocls.measurement.findings import findings_table
+from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.types import SlideResult
 
 if TYPE_CHECKING:
@@ -29,7 +33,9 @@ _UNSEEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def write(result: SlideResult, path: Path) -> None:
-    """Write sheets ``Counts``, ``Cells`` (several where a slide has more rows than a sheet) and ``Run``.
+    """Write sheets ``Report``, ``Counts``, ``Findings``, ``Cells`` and ``Run``.
+
+    Cells have several sheets where a slide has more rows than a sheet.
 
     Parameters
     ----------
@@ -38,7 +44,10 @@ def write(result: SlideResult, path: Path) -> None:
         Within a folder that is being filled.
     """
     book = Workbook(write_only=True)
+    _sheet(book, "Report", ("what", "value"), _report_rows(result))
     _sheet(book, "Counts", result.counts.columns, _rows(result.counts))
+    findings = findings_table(result.findings, result.slide_id)
+    _sheet(book, "Findings", findings.columns, _rows(findings))
     step = MOST_ROWS - 1
     for number, start in enumerate(range(0, max(len(result.cells), 1), step), start=1):
         part = result.cells.iloc[start : start + step]
@@ -53,6 +62,30 @@ def write(result: SlideResult, path: Path) -> None:
 def _rows(table: pd.DataFrame) -> Iterable[Iterable[Any]]:
     value: Iterable[Iterable[Any]] = table.itertuples(index=False, name=None)
     return value
+
+
+def _report_rows(result: SlideResult) -> list[tuple[str, Any]]:
+    """What the first page of the report says: state and signature, then flags, the certain ones first."""
+    signature, sample = result.signature, sample_of(result)
+    flags = [one for one in result.findings if one.rule and one.state != "absent"]
+    flags.sort(key=lambda one: (one.state != "certain", not math.isfinite(one.value)))
+    return [
+        ("notice", NOTICE),
+        ("slide_id", result.slide_id),
+        ("sample", sample.identifier),
+        ("patient", sample.patient),
+        ("state", signature.state),
+        ("state in words", signature.words()),
+        ("signed_by", signature.signed_by),
+        ("signed_at", signature.signed_at),
+        ("goal", signature.goal),
+        ("second_reader", signature.second_reader),
+        ("kappa", signature.kappa),
+        ("leukocytes counted", counted_leukocytes(result.counts)),
+        ("cells to review", count_unsettled(result.cells)),
+        *((f"{one.state}", one.text) for one in flags),
+        *(("figure", one.text) for one in result.findings if not one.rule),
+    ]
 
 
 def _run_rows(result: SlideResult) -> list[tuple[str, Any]]:

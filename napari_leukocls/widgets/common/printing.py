@@ -27,8 +27,10 @@ _HEIGHT = QTextFormat.Property.ImageHeight.value
 _application: QGuiApplication | None = None
 
 
-def print_html(html: str, path: Path, title: str = "") -> Path:
-    """Print a page as PDF, A4. It works without a screen, too, and outside the main thread.
+def print_html(
+    html: str, path: Path, title: str = "", paper_name: str = "A4", margin_mm: float = MARGIN_MM
+) -> Path:
+    """Print a page as PDF. It works without a screen, too, and outside the main thread.
 
     Qt knows a part of HTML and CSS: text, lists, tables and pictures are printed, and drawings in SVG are left out.
     Pictures that are wider than the paper are made smaller.
@@ -41,6 +43,8 @@ def print_html(html: str, path: Path, title: str = "") -> Path:
         Of the PDF; it is written whole or not at all.
     title : str
         Title of the document.
+    paper_name : {"A4", "Letter"}
+    margin_mm : float
 
     Returns
     -------
@@ -57,8 +61,8 @@ def print_html(html: str, path: Path, title: str = "") -> Path:
     writer = QPdfWriter(buffer)
     writer.setTitle(title or path.stem)
     writer.setResolution(_DPI)
-    writer.setPageSize(QPageSize(QPageSize.PageSizeId.A4))
-    writer.setPageMargins(QMarginsF(*[MARGIN_MM] * 4), QPageLayout.Unit.Millimeter)
+    writer.setPageSize(QPageSize(QPageSize.PageSizeId[paper_name]))
+    writer.setPageMargins(QMarginsF(*[margin_mm] * 4), QPageLayout.Unit.Millimeter)
     document = QTextDocument()
     paper = QSizeF(writer.width(), writer.height())
     document.setPageSize(paper)
