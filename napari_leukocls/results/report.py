@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -15,6 +16,7 @@ from napari_leukocls.measurement.differential import count_unsettled
 from napari_leukocls.measurement.fine import PART_OF, left_shift, of_differential
 from napari_leukocls.measurement.flags import CERTAIN, FLAG, NOT_EXCLUDED, NOT_JUDGED, PERHAPS, Flag
 from napari_leukocls.measurement.judgement import Judgement
+from napari_leukocls.measurement.quality_grades import is_quality_warning
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.results.pictures import (
     CellPicture,
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 MAX_WARNINGS = 3
 #: Width of the bars, pixels, beside none, one or two further columns.
 _BAR_WIDTHS = (190, 120, 75)
+_QUALITY, _GRADE = "quality_", "quality_grade"
+#: Findings with a rule that are shown among the figures, and not among what is abnormal.
+_ONLY_FIGURES = (_QUALITY, "leukocyte_")
 #: Parts of the first page, by the beginning of the names of their findings.
 _PARTS = (
     ("Leukocytes", ("wbc_", "leukocyte_")),
@@ -138,6 +143,8 @@ def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPi
     shift = left_shift(counts)
     flagged = flagged_classes(judged)
     warnings = list(dict.fromkeys(result.warnings))
+    # What is said of the quality has a place of its own on the page.
+    others = [one for one in warnings if not is_quality_warning(one)]
     absolute = "absolute" in counts
     usual = any(flag.finding.name.startswith(f"{FLAG}range_percent") for flag in judged.flags)
     return {
@@ -147,8 +154,8 @@ def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPi
         "signature": result.signature,
         "state": _state(result.signature),
         "warnings": warnings,
-        "first_warnings": warnings[:MAX_WARNINGS],
-        "more_warnings": len(warnings[MAX_WARNINGS:]),
+        "first_warnings": others[:MAX_WARNINGS],
+        "more_warnings": len(others[MAX_WARNINGS:]),
         **_boxes(judged),
         "counted": _count_rows(counts[above], scheme, judged),
         "beside": _count_rows(counts[~above], scheme, judged),
@@ -174,11 +181,9 @@ def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPi
 
 def _boxes(judged: Judgement[Any]) -> dict[str, Any]:
     """What is abnormal, what is uncertain, and what this count cannot say."""
-    flags = [
-        *judged.flags,
-        *(_as_flag(one) for one in judged.others),
-        *(_as_flag(one) for one in judged.delta),
-    ]
+    # Of the quality, the worst grade stands for all; its part of the page has each figure.
+    others = [one for one in judged.others if one.name == _GRADE or not one.name.startswith(_ONLY_FIGURES)]
+    flags = [*judged.flags, *(_as_flag(one) for one in (*others, *judged.delta))]
 
     # That few cells were counted is no finding about the blood, but makes all others uncertain.
     doubts = [_line(flag) for flag in flags if flag.weight == CERTAIN and flag.of_the_count]
@@ -203,7 +208,9 @@ def _as_flag(finding: Finding) -> Flag:
     weight = {"certain": CERTAIN, "possible": PERHAPS}.get(finding.state, NOT_JUDGED + 1)
     if finding.state == "possible" and not math.isfinite(finding.value):
         weight = NOT_JUDGED
-    return Flag(finding, weight, finding.text.split(":")[0])
+    title = "Quality" if finding.name == _GRADE else finding.text.split(":")[0]
+    shown = replace(finding, text=f"Quality: {finding.text}") if finding.name == _GRADE else finding
+    return Flag(shown, weight, title, of_the_count=finding.name.startswith(_QUALITY))
 
 
 def _line(flag: Flag) -> dict[str, str]:

@@ -121,11 +121,11 @@ def coded(result: SlideResult, scheme: Scheme | None = None) -> Iterator[Coded]:
         yield Coded(
             entry.name, entry.display, entry.loinc, _rounded(value) or 0.0, unit, *limits, int(row["count"])
         )
-        absolute = [_rounded(float(row.get(name, math.nan)), 3) for name in ABSOLUTE_COLUMNS]
-        if absolute[0] is not None:
+        value, low, high = (_rounded(float(row.get(name, math.nan)), 3) for name in ABSOLUTE_COLUMNS)
+        if value is not None:
             code, display = f"{entry.name}-absolute", f"{entry.display}, absolute"
             loinc = _ABSOLUTE_LOINC.get(entry.name, "")
-            yield Coded(code, display, loinc, absolute[0], PER_LITRE, *absolute[1:], int(row["count"]))
+            yield Coded(code, display, loinc, value, PER_LITRE, low, high, int(row["count"]))
     yield from map(_of_finding, result.findings)
 
 
