@@ -18,8 +18,8 @@ from napari_leukocls.io.labels import LabelStore, write_pyramid
 from napari_leukocls.io.serialise import json_text, table_bytes
 from napari_leukocls.measurement.findings import write_findings
 from napari_leukocls.measurement.fine import as_counted
-from napari_leukocls.results.hidden_parts import write_hidden
 from napari_leukocls.measurement.judgement import judge
+from napari_leukocls.results.hidden_parts import write_hidden
 from napari_leukocls.results.overlay import draw_overlay, overlay_png
 from napari_leukocls.results.report import render_report
 from napari_leukocls.results.summary import signature_columns
