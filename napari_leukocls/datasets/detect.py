@@ -10,6 +10,7 @@ from typing import Any
 from napari_leukocls.datasets import annotation_xml, coco, outlines, yolo
 from napari_leukocls.datasets.folders import read_folders
 from napari_leukocls.datasets.marked import Labels, counted, files_below, is_image, some
+from napari_leukocls.datasets.public import read_public
 from napari_leukocls.datasets.tables import is_table, read_table
 from napari_leukocls.errors import InputError
 from napari_leukocls.scheme import Scheme
@@ -48,7 +49,7 @@ def read_labels(path: Path, scheme: Scheme) -> Labels | Path:
         return _file(path)
     if not path.is_dir():
         raise InputError(f"{path} does not exist: {GIVE}.")
-    found = annotations_in(path)
+    found = annotations_in(path) or read_public(path)
     if found is not None:
         return found
     folders = read_folders(path, scheme)

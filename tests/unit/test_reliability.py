@@ -1,4 +1,4 @@
-"""Calibration class by class, separation of classes and kinds of errors, against published values and other libraries."""
+"""Calibration class by class, separation of classes, kinds of errors: against published values and other libraries."""
 
 from __future__ import annotations
 
