@@ -27,6 +27,7 @@ from napari_leukocls.cli.explain import explain
 from napari_leukocls.cli.models import models
 from napari_leukocls.cli.promote import promote
 from napari_leukocls.cli.quality import quality
+from napari_leukocls.cli.reproduce import reproduce
 from napari_leukocls.cli.train import train
 from napari_leukocls.errors import LeukoclsError
 
@@ -53,6 +54,7 @@ for _command in (
     train,
     adapt,
     explain,
+    reproduce,
     quality,
 ):
     cli.add_command(_command)

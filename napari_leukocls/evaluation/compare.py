@@ -95,6 +95,8 @@ def iter_compare(
     device: str = "auto",
     um_per_px: float | None = None,
     cancel: CancelToken | None = None,
+    batches: tuple[int, ...] | None = None,
+    budget_s: float | None = None,
 ) -> Generator[Progress, None, dict[str, Any]]:
     """Classify the same crops with every model, time and test the models, and write the results.
 
@@ -110,6 +112,8 @@ def iter_compare(
     um_per_px : float, optional
         Pixel size of the crops whose row states none.
     cancel : CancelToken, optional
+    batches, budget_s : optional
+        As `napari_leukocls.evaluation.speed.measure_speed` takes them.
 
     Yields
     ------
@@ -137,7 +141,7 @@ def iter_compare(
     outputs = yield from predict_models(dataset, classifiers, compact(device), um_per_px, token)
     yield Progress("time", 0, 1, "timing the models")
     shared = comparable_crops(dataset, classifiers)
-    speeds = timings(names, classifiers, outputs)
+    speeds = timings(names, classifiers, outputs, batches, budget_s)
     token.check()
     result = _result(names, entries, classifiers, dataset, outputs, shared, speeds)
     result |= {"data": str(data), "device": device}
@@ -239,7 +243,11 @@ def comparable_crops(dataset: Dataset, classifiers: Sequence[Classifier]) -> Sha
 
 
 def timings(
-    names: Sequence[str], classifiers: Sequence[Classifier], outputs: DatasetOutputs
+    names: Sequence[str],
+    classifiers: Sequence[Classifier],
+    outputs: DatasetOutputs,
+    batches: tuple[int, ...] | None = None,
+    budget_s: float | None = None,
 ) -> dict[str, Speed]:
     """Time the models on crops of the data, from pixels to probabilities.
 
@@ -249,6 +257,8 @@ def timings(
     classifiers : sequence of Classifier
     outputs : DatasetOutputs
         Its samples are classified.
+    batches, budget_s : optional
+        As `napari_leukocls.evaluation.speed.measure_speed` takes them.
 
     Returns
     -------
@@ -266,7 +276,9 @@ def timings(
         {
             name: work(classifier, crops)
             for name, classifier, crops in zip(names, classifiers, outputs.samples, strict=True)
-        }
+        },
+        batches,
+        budget_s=budget_s,
     )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from napari_leukocls.evaluation import calibration, curves, figures
 from napari_leukocls.evaluation.calibration import recalibration
 from napari_leukocls.evaluation.embedding import Embedding, embed, sample_rows, silhouette
+from napari_leukocls.evaluation.reliability import sharpness
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text, make_folder
 from napari_leukocls.io.html import render
 from napari_leukocls.io.serialise import to_plain, write_json, write_table
@@ -127,6 +128,9 @@ def details_of(
             "mce": calibration.mce(before, columns),
             "adaptive_ece": calibration.adaptive_ece(before, columns),
             "brier": calibration.brier(before, columns),
+            "brier_mean": calibration.brier(before, columns) / len(classes),
+            "log_loss": calibration.log_loss(before, columns),
+            "sharpness": sharpness(before),
         }
         more["recalibration"] = recalibration(after, columns)
     maps: list[Embedding] = []

@@ -239,3 +239,24 @@ def occlusion(
             drop(np.stack([np.roll(one, tuple(s), (0, 1)) for one, s in zip(top, shifts, strict=True)]))
         )
     return Occlusion(drop(top), np.stack(moved, axis=1))
+
+
+def hidden_regions(crops: np.ndarray, heatmaps: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Black out the region of each map's largest values, and a region of the same shape at a random place.
+
+    Parameters
+    ----------
+    crops : numpy.ndarray, (N, h, w, 3), uint8
+    heatmaps : numpy.ndarray, (N, h, w)
+    seed : int
+
+    Returns
+    -------
+    important, other : numpy.ndarray, (N, h, w, 3), uint8
+    """
+    random = np.random.default_rng(seed)
+    top = _ranks(heatmaps) < round(HIDDEN_SHARE * heatmaps[0].size)
+    shifts = random.integers(0, heatmaps.shape[1:], (len(crops), 2))
+    moved = np.stack([np.roll(one, tuple(shift), (0, 1)) for one, shift in zip(top, shifts, strict=True)])
+    black = np.uint8(0)
+    return np.where(top[..., None], black, crops), np.where(moved[..., None], black, crops)

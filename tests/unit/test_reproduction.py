@@ -1,0 +1,246 @@
+"""Papers as data, and a quick reproduction of each on a handful of crops."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from crops_for_training import save
+
+from napari_leukocls.cli.reproduce import reproduce
+from napari_leukocls.errors import ArgumentError, InputError
+from napari_leukocls.evaluation.metrics import classification_metrics
+from napari_leukocls.progress import drain
+from napari_leukocls.reproduction import crops as crops_of_papers
+from napari_leukocls.reproduction import plan
+from napari_leukocls.reproduction.measured import _of_metrics
+from napari_leukocls.reproduction.papers import NAMES, Paper, paper
+from napari_leukocls.reproduction.plan import Settings
+from napari_leukocls.reproduction.report import beside
+from napari_leukocls.reproduction.run import iter_reproduce
+from napari_leukocls.training.config import TrainConfig, guesses, make_train_config, preset_settings
+
+#: Too small to measure red cells in, which saves a segmentation.
+SIDE = 56
+
+#: Classes and patients of each paper's data.
+DATA = {
+    "s1": ("basophil", "erythroblast", "monocyte", "myeloblast", "seg_neutrophil"),
+    "s2": ("basophil", "eosinophil", "lymphocyte"),
+    "s3": ("all", "hem"),
+    "s4": ("Fusiform", "Epithelioid", "Cobblestone", "Mixed"),
+    "s5": ("Benign", "Early", "Pre", "Pro"),
+}
+#: Networks that are small enough for a test.
+NETWORKS = {
+    "s1": ("s1_efficientnet_b0", "s1_convnext_tiny"),
+    "s2": ("customcnn_vit",),
+    "s3": ("efficientnetv2_b3_se",),
+    "s4": ("shufflenet_v2_x1_0",),
+    "s5": ("no-augmentation",),
+}
+
+
+def make_data(folder: Path, name: str, each: int = 10) -> Path:
+    """Coloured discs; leukaemic and healthy cells with their patients in the names."""
+    random = np.random.default_rng(0)
+    for number, class_name in enumerate(DATA[name]):
+        colour = random.integers(30, 220, 3)
+        for i in range(each):
+            y, x = np.mgrid[:SIDE, :SIDE]
+            image = np.full((SIDE, SIDE, 3), 235.0)
+            centre, radius = random.uniform(22, 34, 2), random.uniform(10, 20)
+            image[np.hypot(y - centre[0], x - centre[1]) < radius] = colour
+            for _ in range(10):
+                spot = random.uniform(0, SIDE, 2)
+                image[np.hypot(y - spot[0], x - spot[1]) < random.uniform(2, 6)] = random.uniform(60, 220, 3)
+            pixels = np.clip(image + random.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+            patient = f"{'H' if class_name == 'hem' else ''}{i // 2 + 10 * number}"
+            file = f"UID_{patient}_{i}_1_{class_name}.bmp" if name == "s3" else f"{i}.png"
+            save(
+                folder / "fold_0" / class_name / file if name == "s3" else folder / class_name / file, pixels
+            )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer crops and calls than a quick reproduction has."""
+    from napari_leukocls.reproduction import run
+
+    monkeypatch.setattr(plan, "QUICK_CROPS", 10)
+    monkeypatch.setattr(crops_of_papers, "QUICK_CROPS", 10)
+    monkeypatch.setattr(run, "QUICK_BATCHES", (1, 2))
+    monkeypatch.setattr(run, "QUICK_BUDGET_S", 0.5)
+
+
+def asked(tmp_path: Path, name: str, **more: Any) -> Settings:
+    data = make_data(tmp_path / "data", name)
+    options: dict[str, Any] = {"networks": NETWORKS[name], "own_process": False, "device": "cpu"}
+    return Settings(name, str(data), str(tmp_path / "out"), quick=True, **{**options, **more})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quick_reproduction_writes_tables_and_figures(name: str, tmp_path: Path) -> None:
+    settings = asked(tmp_path, name)
+    summary = drain(iter_reproduce(settings))
+    out = tmp_path / "out"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "These numbers are no result" in page and paper(name).title.replace("&", "&amp;") in page
+    accuracy = [
+        row for row in summary["rows"] if row["metric"] == "accuracy" and not row["data"] == "external"
+    ]
+    assert all(row["ours"] is not None for row in accuracy)
+    ours = pd.read_csv(out / "tables" / "ours.csv")
+    assert set(ours["network"]) == set(summary["networks"]) and ours["accuracy"].notna().any()
+    first = summary["networks"][0]
+    for file in ("history", "misclassified"):
+        assert file == "misclassified" or (out / "figures" / f"{file}_{first}.png").is_file()
+    assert (out / "figures" / "roc_of_all.svg").is_file() and (out / "figures" / "maps_of_all.png").is_file()
+    with open(out / "crops.csv", newline="") as file_:
+        parts = {row["file"]: row["split"] for row in csv.DictReader(file_)}
+    predicted = pd.read_csv(out / "evaluations" / first / "predictions.csv")
+    assert set(predicted["file"]) == {file for file, part in parts.items() if part == "test"}
+    if name == "s3":
+        again = drain(iter_reproduce(settings))
+        assert again["rows"] == summary["rows"], "what is done is not done again"
+
+
+def test_another_reproduction_is_not_mixed_in(tmp_path: Path) -> None:
+    settings = asked(tmp_path, "s1")
+    drain(_first(iter_reproduce(settings)))
+    with pytest.raises(InputError, match="other settings \\(trainings\\)"):
+        drain(iter_reproduce(asked(tmp_path, "s1", minutes=1.0)))
+    with pytest.raises(ArgumentError, match="no network of this paper"):
+        drain(iter_reproduce(asked(tmp_path, "s1", networks=("resnet18",))))
+
+
+def _first(steps: Any) -> Any:
+    """The first step alone."""
+    yield next(steps)
+    steps.close()
+
+
+def test_a_paper_by_patient_needs_patients(tmp_path: Path) -> None:
+    data = tmp_path / "plain"
+    random = np.random.default_rng(0)
+    for name in ("all", "hem"):
+        for i in range(8):
+            save(data / name / f"{i}.png", random.integers(0, 255, (70, 70, 3), dtype=np.uint8))
+    settings = Settings("s3", str(data), str(tmp_path / "out"), quick=True, own_process=False)
+    with pytest.raises(InputError, match="16 of 16 crops have no patient"):
+        drain(iter_reproduce(settings))
+
+
+def test_data_of_another_kind_is_refused(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data", "s5", each=4)
+    settings = Settings("s4", str(data), str(tmp_path / "out"), quick=True, own_process=False)
+    with pytest.raises(InputError, match="none of the paper's sets of classes"):
+        drain(iter_reproduce(settings))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_has_the_values_of_its_paper(name: str) -> None:
+    """Each value that settings.csv gives with its table or section is the preset's; the others are named as guesses."""
+    of = paper(name)
+    config = make_train_config(of.preset, data="d", out="o")
+    for stated in of.stated:
+        value = getattr(config, stated.setting)
+        plain = list(value) if isinstance(value, tuple) else value
+        assert plain == stated.value, f"{stated.setting} ({stated.where})"
+        assert stated.where
+    known = {stated.setting for stated in of.stated}
+    free = {"hflip", "vflip"} if name == "s2" else set()
+    unexplained = set(preset_settings(of.preset)) - known - set(guesses(of.preset)) - free - _HOUSE
+    assert not unexplained, f"neither stated nor named as a guess: {sorted(unexplained)}"
+    assert set(guesses(of.preset)) <= set(TrainConfig.model_fields)
+    assert not (set(guesses(of.preset)) & known), "stated settings are no guesses"
+
+
+#: Settings that the papers leave to their programs: torch and Keras decay all parameters, the stain is the project's.
+_HOUSE = {"decay_all", "stain", "optimiser"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_numbers_are_of_known_networks_and_metrics(name: str) -> None:
+    of = paper(name)
+    for one in of.published:
+        assert one.network in (*of.networks, *of.ablations) and one.item in of.items and one.where
+        assert not one.data or one.data == "external" or one.data in of.sets
+        assert np.isfinite(one.value)
+
+
+def test_published_numbers_agree_with_themselves() -> None:
+    """Numbers that the papers' own tables can be checked by."""
+    value = {(one.network, one.class_name, one.metric, one.data): one.value for one in paper("s1").published}
+    for network in ("s1_efficientnet_b0", "s1_convnext_tiny"):
+        ms, f1 = (value[network, "", name, ""] for name in ("ms_per_image_batch1", "macro_f1"))
+        assert value[network, "", "f1_per_ms_batch1", ""] == pytest.approx(f1 / ms, abs=2e-4)
+        assert value[network, "", "images_per_s_batch1", ""] == pytest.approx(1000 / ms, rel=2e-3)
+    second = {(one.network, one.metric): one.value for one in paper("s2").published if not one.class_name}
+    for network in paper("s2").networks:
+        per_min = second[network, "accuracy"] / second[network, "training_min"]
+        assert second[network, "accuracy_per_min"] == pytest.approx(per_min, abs=2e-4)
+
+
+def test_our_numbers_stand_beside_the_papers() -> None:
+    of: Paper = paper("s1")
+    ours = {
+        ("s1_convnext_tiny", "", "", "accuracy"): 0.9,
+        ("s1_convnext_tiny", "", "segmented_neutrophil", "f1"): 0.8,
+    }
+    rows = beside(of, ours, ["s1_convnext_tiny"])
+    found = {(row["metric"], row["class"]): row for row in rows if row["data"] == ""}
+    assert found["accuracy", ""]["difference"] == pytest.approx(0.9 - 0.992)
+    assert found["f1", "segmented neutrophil"]["ours"] == 0.8
+    assert found["mcc", ""]["ours"] is None
+    assert not any(row["network"] == "s1_efficientnet_b0" for row in rows)
+    fourth = beside(paper("s4"), {("qlvit", "", "", "accuracy"): 0.9}, ["qlvit"], "hep-2")
+    assert [row["paper"] for row in fourth if row["metric"] == "accuracy"] == [0.9735]
+
+
+def test_every_metric_of_the_papers_can_be_measured() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 3, 200)
+    scores = random.dirichlet(np.ones(3), 200)
+    metrics = classification_metrics(
+        [f"c{i}" for i in truth], scores, ["c0", "c1", "c2"], n_boot=0, temperature=1.2
+    )
+    names = ("ece", "mce", "adaptive_ece", "brier_mean", "log_loss", "sharpness")
+    found = _of_metrics(metrics | {"before_temperature": dict.fromkeys(names, 0.1)})
+    assert all(value is not None for value in found.values())
+    known = {metric for _, metric in found} | {
+        *("ms_per_image_batch1", "images_per_s_batch1", "f1_per_ms_batch1", "parameters", "gmacs", "mib"),
+        *("training_min", "epochs", "val_accuracy", "parameters_frozen", "randomisation_r", "occlusion_drop"),
+        *("occlusion_random_drop", "accuracy_per_min", "share_of_vgg16"),
+    }
+    asked_for = {one.metric for name in NAMES for one in paper(name).published}
+    assert asked_for <= known, sorted(asked_for - known)
+
+
+def test_the_command_trains_in_a_process_of_its_own(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data", "s5")
+    words = [
+        "s5",
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+        "--quick",
+        "--network",
+        "resnet18",
+        "--device",
+        "cpu",
+    ]
+    result = CliRunner().invoke(reproduce, [*words, "--json"], catch_exceptions=False, standalone_mode=False)
+    assert json.loads(result.stdout)["networks"] == ["resnet18"]
+    assert (tmp_path / "out" / "models" / "resnet18" / "resnet18" / "model.json").is_file()
+    with pytest.raises(ArgumentError, match="is not NETWORK:FILE"):
+        CliRunner().invoke(
+            reproduce, [*words, "--weights", "x"], catch_exceptions=False, standalone_mode=False
+        )
