@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_leukocls.config import AnalyzeConfig
     from napari_leukocls.io.inputs import SlideInput
+    from napari_leukocls.measurement.samples import SampleValues
     from napari_leukocls.segmentation.common_scale import CommonScales
 
 
@@ -56,6 +57,10 @@ class Job:
         What the run knows of the slide before it is read; they become warnings.
     scales : CommonScales or None
         Of the images of the same folder or slide.
+    sample : SampleValues or None
+        Counts of the analyser, and what else is known of the sample.
+    rules : str
+        Digest of the laboratory's rules; "" if it has none.
     """
 
     slide: SlideInput
@@ -68,6 +73,8 @@ class Job:
     threads: int | None = None
     notes: tuple[str, ...] = ()
     scales: CommonScales | None = None
+    sample: SampleValues | None = None
+    rules: str = ""
 
     @property
     def fields(self) -> tuple[Path, ...]:

@@ -20,6 +20,7 @@ from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import read_smear
 from napari_leukocls.measurement.fine import as_counted
 from napari_leukocls.measurement.judgement import judge
+from napari_leukocls.measurement.samples import with_sample
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.results.pictures import CellPicture, first_page_cells
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_leukocls.io.inputs import SlideInput
+    from napari_leukocls.measurement.samples import SampleValues
     from napari_leukocls.results.writer import ExtraWriter
     from napari_leukocls.segmentation.common_scale import CommonScales
 
@@ -59,6 +61,7 @@ def write_joint_slide(
     finish: ExtraWriter,
     notes: Sequence[str] = (),
     scales: CommonScales | None = None,
+    sample: SampleValues | None = None,
 ) -> list[str]:
     """Analyse the fields of a slide and write ``out_dir/<slide_id>``, whole or not at all.
 
@@ -80,6 +83,8 @@ def write_joint_slide(
         Further warnings.
     scales : CommonScales, optional
         Of the fields.
+    sample : SampleValues, optional
+        Counts of the analyser.
 
     Returns
     -------
@@ -114,6 +119,7 @@ def write_joint_slide(
             known.append(_known(result))
             pictures += _pictures(result)
         joined = _joined(slide, known, engine, time.perf_counter() - started, doubles)
+        joined = joined if sample is None else with_sample(joined, sample)
         _write_joined(folder, joined, known, pictures, finish)
     return list(joined.warnings)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def _hash_of(path: Path, names: Sequence[str] = (CARD_NAME, WEIGHTS_NAME)) -> st
 
 
 def job_key(job: Job, content: str) -> str:
-    """Hash all that the result depends on: pixels, settings, models, version, and the slide's name.
+    """Hash all that the result depends on: pixels, settings, models, version, sample, rules and the slide's name.
 
     Parameters
     ----------
@@ -130,6 +131,8 @@ def job_key(job: Job, content: str) -> str:
         "settings": job.config.model_dump(mode="json"),
         "models": dict(job.models),
         "version": job.version,
+        "sample": None if job.sample is None else asdict(job.sample),
+        "rules": job.rules,
     }
     return sha256_of(json.dumps(facts, sort_keys=True).encode())
 

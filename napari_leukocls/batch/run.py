@@ -18,6 +18,7 @@ from napari_leukocls.batch.job import Job, SlideDone, SlideOutcome
 from napari_leukocls.batch.microscope import with_run_warning
 from napari_leukocls.batch.pool import in_processes
 from napari_leukocls.batch.resume import model_hashes
+from napari_leukocls.batch.samples import BatchSamples
 from napari_leukocls.batch.scales import as_record, of_earlier_run, scales_for, scales_of_run
 from napari_leukocls.batch.worker import do_job, threads_for
 from napari_leukocls.config import AnalyzeConfig
@@ -25,6 +26,7 @@ from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.io.atomic import make_folder, sweep
 from napari_leukocls.io.inputs import safe_id, slide_name
 from napari_leukocls.io.serialise import write_json
+from napari_leukocls.measurement.rules import rules_digest
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback
 from napari_leukocls.results.summary import write_summary
 from napari_leukocls.threads import cores
@@ -51,6 +53,7 @@ def run_batch(
     resume: bool = False,
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
+    samples: BatchSamples | None = None,
 ) -> list[SlideOutcome]:
     """Analyse slides into a folder: one folder of results each, ``summary.csv`` and ``manifest.json``.
 
@@ -72,6 +75,8 @@ def run_batch(
     progress : callable, optional
     cancel : CancelToken, optional
         Asked between slides, and on this machine between the steps of each.
+    samples : BatchSamples, optional
+        Counts of the analyser, as `napari_leukocls.batch.samples.samples_of_slides` finds them.
 
     Returns
     -------
@@ -96,6 +101,8 @@ def run_batch(
         check_countable(config)
         threads = threads_for(workers) if workers > 1 else None
         token = cancel or CancelToken()
+        rules = rules_digest()
+        samples = samples or BatchSamples()
         notes = _notes(slides, progress, token, config.plane)
         if progress is not None:
             progress(Progress("slides", 0, len(slides), "reading the scale"))
@@ -112,8 +119,10 @@ def run_batch(
                 __version__,
                 resume,
                 threads,
-                notes.get(slide.slide_id, ()),
+                (*notes.get(slide.slide_id, ()), *samples.notes.get(slide.slide_id, ())),
                 scales_for(slide, scales),
+                samples.values.get(slide.slide_id),
+                rules,
             )
             for slide in slides
         ]

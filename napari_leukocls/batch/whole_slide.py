@@ -44,6 +44,7 @@ from napari_leukocls.measurement.findings import with_findings
 from napari_leukocls.measurement.fine import FINE_CLASS, FINE_PROBABILITY, count_cells, shown_classes
 from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.measurement.quality_grades import grade_quality
+from napari_leukocls.measurement.samples import SampleValues, with_sample
 from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.measurement.stain_reference import read_reference
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
@@ -82,6 +83,7 @@ def write_whole_slide(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
     finish: Finish | None = None,
+    sample: SampleValues | None = None,
 ) -> list[str]:
     """Analyse a whole slide and write ``out_dir/<slide_id>``, whole or not at all.
 
@@ -100,6 +102,8 @@ def write_whole_slide(
     finish : callable, optional
         Called with the result and the folder before the folder gets its name. The `cells` have the columns `KEPT`.
         If further formats are asked for, `cells` has all columns and the result is a `FieldResult`.
+    sample : SampleValues, optional
+        Counts of the analyser.
 
     Returns
     -------
@@ -122,6 +126,7 @@ def write_whole_slide(
             job, warnings = _survey(slide, slide_id, engine, labels)
             sharp, tables = _analyse(job, folder, token, progress, warnings)
             result = _result(job, tables, warnings, time.perf_counter() - started)
+            result = result if sample is None else with_sample(result, sample)
             write_labels(folder, labels, result.um_per_px)
             overlay = slide_overlay(job, result, scheme)
         finally:

@@ -20,6 +20,7 @@ from napari_leukocls.errors import ArgumentError, Cancelled, LeukoclsError, Outp
 from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.slides import is_slide
+from napari_leukocls.measurement.samples import with_sample
 from napari_leukocls.progress import CancelToken, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.results.summary import summary_row
@@ -133,19 +134,30 @@ def _write(
 
     if len(job.fields) > 1:
         warnings = write_joint_slide(
-            job.slide, job.fields, job.out_dir, engine, progress, cancel, finish, job.notes, job.scales
+            job.slide,
+            job.fields,
+            job.out_dir,
+            engine,
+            progress,
+            cancel,
+            finish,
+            job.notes,
+            job.scales,
+            job.sample,
         )
         return rows[0], warnings
     if is_slide(job.fields[0]):
         name, source = job.slide.slide_id, job.slide.source
         warnings = write_whole_slide(
-            job.fields[0], name, source, job.out_dir, engine, progress, cancel, finish
+            job.fields[0], name, source, job.out_dir, engine, progress, cancel, finish, job.sample
         )
         return rows[0], [*warnings, *job.notes]
     image = read_image(job.fields[0], job.slide.slide_id, job.config.plane)
     image = replace(image, source=job.slide.source, notes=(*image.notes, *job.notes))
     common = None if job.scales is None else job.scales.of(image.pixels.shape)
     result = drain(iter_analyze(image, engine, cancel, common), progress)
+    if job.sample is not None:
+        result = with_sample(result, job.sample)
     heatmaps = report_heatmaps(result, engine, engine.config.heatmaps)
     write_result(result, job.out_dir, extra=[finish], heatmaps=heatmaps)
     return rows[0], list(result.warnings)

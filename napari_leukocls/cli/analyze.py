@@ -15,7 +15,10 @@ from napari_leukocls.results.exports import ALWAYS, formats_help, parse_formats
 from napari_leukocls.threads import cores
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari_leukocls.batch import SlideOutcome
+    from napari_leukocls.batch.samples import BatchSamples
     from napari_leukocls.io.inputs import SlideInput
 
 #: The report as PDF: printed by Qt, and not one of the exports, which need no Qt.
@@ -80,6 +83,18 @@ PDF = "pdf"
     metavar="N",
     help="Number of heatmaps for each class in the report.",
 )
+@click.option(
+    "--samples",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Counts of the analyser by slide or sample: a table with slide_id and wbc, or messages of HL7.",
+)
+@click.option("--wbc", metavar="N", help="Leukocytes per litre: 7.5 (10^9/L), or with a unit, as '7500 /uL'.")
+@click.option("--rbc", metavar="N", help="Red cells per litre: 4.6 (10^12/L), or with a unit.")
+@click.option("--sample", metavar="ID", help="Identifier of the sample, for the report.")
+@click.option("--patient", metavar="ID", help="The laboratory's number of the patient, not a name.")
+@click.option("--age", metavar="N", help="Age in years, or as '6 m', '8 d', for reference ranges.")
+@click.option("--sex", metavar="F|M", help="Sex, for reference ranges.")
 @click.option("--as-slide", metavar="NAME", help="Take all images as fields of one slide, with this name.")
 @click.option(
     "--resume", is_flag=True, help="Analyse only slides that are not done yet, or have changed since."
@@ -99,6 +114,9 @@ def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: b
     INPUT is an image, a folder of images, or a glob; each image is one slide.
     """
     how = {name: options.pop(name) for name in ("resume", "workers", "scheduler")}
+    sample = {
+        name: options.pop(name) for name in ("samples", "wbc", "rbc", "sample", "patient", "age", "sex")
+    }
     names = [name.strip().lower() for name in options["formats"].split(",")]
     options["formats"] = parse_formats(",".join(name for name in names if name != PDF) or ALWAYS)
     if PDF in names:
@@ -109,7 +127,7 @@ def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: b
     from napari_leukocls.config import make_config
 
     config = make_config(**options)
-    outcomes, slides = run_analysis(inputs, out, config, as_slide, **how)
+    outcomes, slides = run_analysis(inputs, out, config, as_slide, sample=sample, **how)
     failed = report_failures(out, outcomes, slides)
     if PDF in names:
         _print_reports(out, outcomes)
@@ -138,7 +156,12 @@ def _print_reports(out: Path, outcomes: list[SlideOutcome]) -> None:
 
 
 def run_analysis(
-    inputs: tuple[str, ...], out: Path, config: Any, as_slide: str | None = None, **how: Any
+    inputs: tuple[str, ...],
+    out: Path,
+    config: Any,
+    as_slide: str | None = None,
+    sample: Mapping[str, Any] | None = None,
+    **how: Any,
 ) -> tuple[list[SlideOutcome], list[SlideInput]]:
     """Analyse images, with progress on standard error.
 
@@ -151,6 +174,8 @@ def run_analysis(
     config : AnalyzeConfig
     as_slide : str, optional
         Name of one slide that all images are fields of.
+    sample : mapping, optional
+        Values as they were given: ``samples``, ``wbc``, ``rbc``, ``sample``, ``patient``, ``age``, ``sex``.
     **how
         Further arguments of `napari_leukocls.batch.run_batch`.
 
@@ -180,6 +205,7 @@ def run_analysis(
                 f"leukocls: the slide is named {name!r}: {as_slide!r} cannot be the name of a folder.",
                 err=True,
             )
+    how["samples"] = _samples_of(slides, sample or {})
     # Before the models are loaded, so that an error about the folder comes at once.
     make_folder(out)
     from napari_leukocls.batch import run_batch
@@ -189,6 +215,23 @@ def run_analysis(
         return run_batch(slides, out, config, progress=progress, **how), slides
     finally:
         progress.close()
+
+
+def _samples_of(slides: list[SlideInput], given: Mapping[str, Any]) -> BatchSamples:
+    """Find the values of the analyser for each slide; what is not used is printed."""
+    from napari_leukocls.batch.samples import samples_of_slides
+    from napari_leukocls.measurement.sample_files import read_samples
+    from napari_leukocls.measurement.samples import make_sample
+
+    file = None if given.get("samples") is None else read_samples(given["samples"])
+    for line in () if file is None else file.problems:
+        click.echo(f"leukocls: {line}", err=True)
+    texts = {name: given.get(name) or "" for name in ("wbc", "rbc", "age", "sex", "sample", "patient")}
+    typed = None
+    if any(text.strip() for text in texts.values()):
+        identifier = texts.pop("sample")
+        typed = make_sample(**texts, identifier=identifier)
+    return samples_of_slides([slide.slide_id for slide in slides], file, typed)
 
 
 def report_failures(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) -> int:

@@ -80,6 +80,8 @@ class Figure:
         Limits of the figure if its share stays and so many more cells are counted; None if that is not known.
     missing : str
         Why there is no figure; "" if there is one.
+    doubt : str
+        Why the figure is not sure; "" if it is.
     """
 
     value: float = math.nan
@@ -92,6 +94,7 @@ class Figure:
     undecided: int = 0
     at: Callable[[int], tuple[float, float]] | None = None
     missing: str = ""
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,17 @@ def _of_finding(name: str, slide: _Slide) -> Figure:
         return Figure(missing="it was not measured")
     bounded = math.isfinite(found.low) and math.isfinite(found.high)
     low, high = (found.low, found.high) if bounded else (found.value, found.value)
+    if found.rule and found.state == "possible":
+        # It is not sure that there is any: such as outlines that may be clumps.
+        return Figure(
+            found.value,
+            low,
+            high,
+            found.unit,
+            min(0.0, found.value),
+            found.value,
+            doubt=found.text.rstrip("."),
+        )
     return Figure(found.value, low, high, found.unit, found.value, found.value)
 
 
@@ -433,7 +447,7 @@ def to_decide(figure: Figure, sign: str, limit: float) -> str:
     str
         For example ``review 3 cells first, then count 83 more``.
     """
-    steps = []
+    steps = [figure.doubt] if figure.doubt else []
     alone = replace(figure, low=figure.value, high=figure.value)
     if figure.undecided and compare(alone, sign, limit)[0] == "possible":
         steps.append(f"review {figure.undecided} cell{'' if figure.undecided == 1 else 's'}")

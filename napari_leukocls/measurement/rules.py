@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.measurement.absolute import Counting
 from napari_leukocls.measurement.findings import short_number
 from napari_leukocls.measurement.samples import SampleValues, Sex
@@ -448,6 +449,26 @@ def lab_rules_file() -> Path | None:
     return own if own.is_file() else None
 
 
+def rules_digest() -> str:
+    """Hash the file of the laboratory's own rules, by which earlier results are told from those of today's rules.
+
+    Returns
+    -------
+    str
+        SHA-256; "" if there is none.
+
+    Raises
+    ------
+    ArgumentError
+        If the file cannot be read, or an entry in it is wrong.
+    """
+    own = lab_rules_file()
+    if own is None:
+        return ""
+    load_rules(own)
+    return sha256_of(own)
+
+
 def default_rules() -> RuleSet:
     """Load the rules that ship with the laboratory's own, if it has any.
 
@@ -460,7 +481,18 @@ def default_rules() -> RuleSet:
     ArgumentError
         If the laboratory's file cannot be read, or an entry in it is wrong.
     """
-    return load_rules(lab_rules_file())
+    own = lab_rules_file()
+    try:
+        state = None if own is None else own.stat().st_mtime_ns
+    except OSError:
+        state = None  # that it is missing is said by the one that reads it
+    return _loaded(own, state, tuple(default_scheme().names))
+
+
+@lru_cache(maxsize=4)
+def _loaded(own: Path | None, state: int | None, classes: tuple[str, ...]) -> RuleSet:
+    """Load rules once for each state of the laboratory's file, and of its classes."""
+    return load_rules(own)
 
 
 __all__ = [
@@ -472,4 +504,5 @@ __all__ = [
     "default_rules",
     "lab_rules_file",
     "load_rules",
+    "rules_digest",
 ]

@@ -75,6 +75,20 @@ class SampleFile:
                 return found
         return None
 
+    def problems_of(self, *names: str) -> tuple[str, ...]:
+        """Find the lines that are about a slide.
+
+        Parameters
+        ----------
+        *names : str
+
+        Returns
+        -------
+        tuple of str
+        """
+        marks = [mark for name in names for mark in (f"({_key(name)}):", f"{_key(name)!r} stands")]
+        return tuple(line for line in self.problems if any(mark in _key(line) for mark in marks))
+
 
 @dataclass
 class _Collected:

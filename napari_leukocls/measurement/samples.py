@@ -7,11 +7,13 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from napari_leukocls.decimals import parse_decimal
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.types import SlideResult
+
+Result = TypeVar("Result", bound=SlideResult)
 
 #: Key of `SlideResult.run` that holds the values of the sample.
 SAMPLE = "sample"
@@ -157,9 +159,9 @@ def parse_concentration(text: str, what: Literal["WBC", "RBC"] = "WBC", unit: st
     if value <= 0:
         raise ArgumentError(f"a {what} of {value:g} is not possible: leave it empty if it is not known.")
     if per_litre is None and value > _MOST_WITHOUT_UNIT[what]:
+        other = f", or '{value:g} {UNIT_WORDS[what]}'" if value <= _LIMITS[what][1] else ""
         raise ArgumentError(
-            f"{what} {text.strip()} has no unit, and may be cells per microlitre: write '{value:g} /uL', or "
-            f"'{value:g} {UNIT_WORDS[what]}'."
+            f"{what} {text.strip()} has no unit, and may be cells per microlitre: write '{value:g} /uL'{other}."
         )
     if not least <= value <= most:
         low, high = _LIMITS[what]
@@ -240,7 +242,7 @@ def parse_sex(text: str) -> Sex:
     return _SEXES[word]
 
 
-def with_sample(result: Any, sample: SampleValues | None) -> Any:
+def with_sample(result: Result, sample: SampleValues | None) -> Result:
     """Add the values of a sample to a result.
 
     Parameters

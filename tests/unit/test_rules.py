@@ -444,3 +444,14 @@ def test_any_count_is_judged(settled: dict[str, int], waiting: dict[str, int], w
     white = white_cells(result, load_rules().counting, SCHEME)
     assert (white is None) == (wbc is None)
     assert flags(judged.result, load_rules(), SCHEME, white, judged.result.findings)
+
+
+def test_a_finding_that_is_only_possible_makes_no_certain_flag() -> None:
+    suspected = Finding(
+        "platelet_clumps", 2, nan, nan, "{clumps}", "possible", "four together", "2 ragged outlines: look."
+    )
+    flag = raised(replace(counted(mixed(100)), findings=(suspected,)))["platelet_clumps"]
+    assert flag.weight == PERHAPS
+    assert flag.finding.text == "Platelet clumps: 2 clumps, limit >= 1; 2 ragged outlines: look."
+    sure = replace(suspected, state="certain")
+    assert raised(replace(counted(mixed(100)), findings=(sure,)))["platelet_clumps"].weight == CERTAIN

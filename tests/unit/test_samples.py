@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_leukocls.batch.samples import samples_of_slides
 from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.measurement.sample_files import read_samples
 from napari_leukocls.measurement.samples import (
@@ -238,3 +239,28 @@ def test_no_message_ends_the_reading(tmp_path_factory: pytest.TempPathFactory, t
     path = tmp_path_factory.mktemp("hl7") / "x.hl7"
     path.write_bytes(("MSH|^~\\&|" + text).encode())
     assert all("\n" not in problem for problem in read_samples(path).problems)
+
+
+# slides of a batch
+
+
+def test_each_slide_of_a_batch_gets_its_values(tmp_path: Path) -> None:
+    file = read_samples(table(tmp_path, "slide_id,wbc\na,7.5\nb,7500\nA2,3\nA2,4\n"))
+    found = samples_of_slides(["a", "b", "c", "a2"], file)
+    assert found.values["a"].wbc == 7.5
+    assert found.values["b"].wbc is None
+    assert "a" not in found.notes
+    assert "wbc.csv, row 2 (b): WBC 7500 has no unit" in found.notes["b"][0]
+    assert found.notes["c"] == ("the table of samples has no row for c: there are no counts per litre.",)
+    assert "a2" not in found.values
+    assert "with different values: none of them is used" in found.notes["a2"][0]
+
+
+def test_typed_values_are_of_one_slide_and_go_before_the_file(tmp_path: Path) -> None:
+    file = read_samples(table(tmp_path, "sample,wbc,patient\nS-1,7.5,P1\n"))
+    typed = make_sample(wbc="8.1", identifier="S-1")
+    found = samples_of_slides(["field"], file, typed).values["field"]
+    assert (found.wbc, found.patient, found.identifier) == (8.1, "P1", "S-1")
+    assert samples_of_slides(["field"], None, typed).values["field"] == typed
+    with pytest.raises(ArgumentError, match="cannot be those of 2 slides"):
+        samples_of_slides(["a", "b"], file, typed)
