@@ -104,7 +104,8 @@ def test_commands_are_found_in_the_pages() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--version"], ["models", "list"], ["models", "info", "default"], ["train", "--preset", "list"]]
+    "words",
+    [["--version"], ["models", "list"], ["models", "verify", "default"], ["train", "--preset", "list"]],
 )
 def test_quick_commands_of_the_pages_run(words: list[str]) -> None:
     assert words == ["--version"] or any(words == line for name in NAMES for line in command_lines(name))
