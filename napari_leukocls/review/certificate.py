@@ -126,7 +126,7 @@ def certificate_html(record: RoundRecord, scheme: Scheme, earlier: Sequence[Roun
         finished_at=record.finished_at,
         outcome=outcome,
         verdict=verdict(outcome),
-        lines=outcome.words(),
+        lines=outcome.words(scheme),
         classes=class_rows(outcome, scheme),
         counts=count_rows(outcome, scheme),
         differing=[

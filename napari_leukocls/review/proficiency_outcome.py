@@ -12,7 +12,7 @@ from napari_leukocls.measurement.differential import exact_limits
 from napari_leukocls.measurement.fine import CLASSES, FINE, whole_of
 from napari_leukocls.review.records import Agreement
 from napari_leukocls.review.second_read import compare
-from napari_leukocls.scheme import Scheme
+from napari_leukocls.scheme import Scheme, default_scheme
 
 #: With fewer cells of a class, its limits are so wide that they say little about the learner.
 FEW_CELLS = 10
@@ -67,8 +67,19 @@ class Outcome:
         """The classes whose percentage lies outside Ruemke's limits."""
         return [str(name) for name in self.counts.loc[~self.counts["within"], "class"]]
 
-    def words(self) -> list[str]:
-        """Describe the outcome in sentences: agreement, kappa, count, and what limits them."""
+    def words(self, scheme: Scheme | None = None) -> list[str]:
+        """Describe the outcome in sentences: agreement, kappa, count, and what limits them.
+
+        Parameters
+        ----------
+        scheme : Scheme, optional
+            For the names of the classes.
+
+        Returns
+        -------
+        list of str
+        """
+        scheme = scheme or default_scheme()
         mine = self.agreement
         if not self.answered:
             return ["No cell was answered, so that nothing can be said."]
@@ -86,11 +97,18 @@ class Outcome:
             left = self.asked - self.answered
             found.append(f"{left} of {self.asked} cells {'was' if left == 1 else 'were'} left unanswered.")
         few = [
-            str(row["class"]) for row in self.classes.to_dict("records") if 0 < row["reference"] < FEW_CELLS
+            _spoken(str(row["class"]), scheme)
+            for row in self.classes.to_dict("records")
+            if 0 < row["reference"] < FEW_CELLS
         ]
         if few:
             found.append(f"Fewer than {FEW_CELLS} cells to judge by: {', '.join(few)}.")
         return found
+
+
+def _spoken(name: str, scheme: Scheme) -> str:
+    display = scheme[name].display if name in scheme else name
+    return display[:1].lower() + display[1:]
 
 
 def ruemke_limits(count: int, total: int) -> tuple[float, float]:

@@ -97,6 +97,11 @@ def test_from_a_correction_to_the_promoted_model(
     text = page.verdict.text()
     assert any(head in text for head in ("Better.", "As good.", "Cannot tell: too few cells.")), text
     assert "morphology in words, finer classes" in page.lost.text()
+    # The heatmaps of other weights are checked anew on demand, and then nothing is lost.
+    assert "you lose: the checks of the heatmaps" in page.lost.text()
+    click(window, "Check its heatmaps")
+    until(lambda: "you lose" not in page.lost.text() or says(window), 300)
+    assert says(window) == "" and not is_there(window, "Check its heatmaps")
     click(window, "Confusion matrices")
     pump(0.3)
     matrix = page.matrices[0]

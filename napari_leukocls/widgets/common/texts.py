@@ -600,6 +600,10 @@ class Train:
     KEEP = _("Keep, not active")
     KEEP_TIP = _("Add the new model to the list in the Analyse dock. The active model stays the same")
     PROMOTED = _("'{name}' is now the active model.")
+    RECHECK = _("Check its heatmaps")
+    RECHECK_TIP = _(
+        "Check the heatmaps of the new model on the crops of the test, which takes about a minute"
+    )
     HAS_LOST = _("It has no {what}.")
     REFUSED = _("Not promoted: {reason}")
     KEPT = _("'{name}' can now be selected in the Analyse dock.")
@@ -722,9 +726,10 @@ class Proficiency:
     CONFUSION = _("Which classes were mixed up")
     CONFUSION_TIP = _("Rows: the class of the reference. Columns: your class")
     CLASS_TABLE = _("Agreement by class")
-    CLASS_COLUMNS = (_("Class"), _("Reference"), _("You"), _("Both"), _("Found, %"), _("95 % limits"))
+    CLASS_COLUMNS = (_("Class"), _("Ref."), _("You"), _("Both"), _("Found, %"))
+    FOUND = _("{found} ({limits})")
     COUNT_TABLE = _("The count with Rümke's limits")
-    COUNT_COLUMNS = (_("Class"), _("Reference, %"), _("Rümke's limits"), _("You, %"), _("Within"))
+    COUNT_COLUMNS = (_("Class"), _("Ref., %"), _("Rümke"), _("You, %"), _("Within"))
     COUNT_NOTE = _(
         "Rümke's limits say where a percentage may lie by chance if other cells of the slide are counted. Here both "
         "counts are of the same cells, so that agreement and kappa are stricter."

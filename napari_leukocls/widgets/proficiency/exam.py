@@ -28,7 +28,7 @@ from napari_leukocls.widgets.common.texts import Proficiency, plural
 if TYPE_CHECKING:
     from napari_leukocls.review.proficiency import Round
 
-_COLUMNS = 3
+_COLUMNS = 2
 #: Height of the picture, in lines of text.
 _LINES = 20
 
@@ -54,7 +54,7 @@ class ExamPage(QWidget):
         self.place = 0
         self.progress = named(QProgressBar(), Proficiency.TITLE, Proficiency.TITLE)
         self.where = label()
-        self.picture = Picture(Proficiency.PICTURE, _LINES)
+        self.picture = Picture(Proficiency.PICTURE, _LINES, marked=True)
         self.picture.setToolTip(Proficiency.PICTURE_TIP)
         self.answer = label()
         self.classes = QWidget()
@@ -145,12 +145,12 @@ class ExamPage(QWidget):
 
     def _class_button(self, entry: CellClass) -> QPushButton:
         tip = Proficiency.CLASS_TIP.format(display=entry.display, key=entry.key or "–")
-        made = button(f"{entry.key}  {entry.display}", tip, self._give(entry.name), f"Class {entry.display}")
+        made = button(f"{entry.key} {entry.display}", tip, self._give(entry.name), f"Class {entry.display}")
         side = round(self.fontMetrics().height() * 0.8)
         ink = QColor(self.palette().color(QPalette.ColorRole.WindowText))
         made.setIcon(QIcon(swatch(entry.colour, ink, side)))
         made.setIconSize(QSize(side, side))
-        made.setStyleSheet("text-align: left;")
+        made.setStyleSheet("text-align: left; padding: 3px 2px;")
         made.installEventFilter(self)
         made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         return made

@@ -83,20 +83,26 @@ class OutcomePage(QWidget):
             )
         )
         text = html.escape(found.verdict)
-        colour = "#2da44e" if outcome.reached else "#e5484d"
+        colour = "#e5484d"
+        if outcome.reached:
+            # Reached by chance alone, perhaps, where the limits include less.
+            certain = outcome.observed_low >= (outcome.required or 0)
+            colour = "#2da44e" if certain else "#d29922"
         self.verdict.setText(f'<b style="color:{colour}">{text}</b>' if text else "")
         self.verdict.setVisible(bool(text))
-        self.text.setText("\n".join(outcome.words()))
+        self.text.setText("\n".join(outcome.words(self._scheme)))
         fill_table(
             self.classes,
             [
                 [row["display"], str(row["reference"]), str(row["learner"]), str(row["both"])]
-                + [row["found"], row["limits"]]
+                + [Proficiency.FOUND.format(found=row["found"], limits=row["limits"])]
                 for row in found.class_rows
             ],
+            tips=[row["display"] for row in found.class_rows],
         )
         agreement = outcome.agreement
-        self.matrix.show_counts(agreement.table.to_numpy(), list(agreement.table.index), self._scheme)
+        names = self._scheme.ordered(agreement.table.index)
+        self.matrix.show_counts(agreement.table.loc[names, names].to_numpy(), names, self._scheme)
         fill_table(
             self.counts,
             [
@@ -104,6 +110,7 @@ class OutcomePage(QWidget):
                 + [Proficiency.YES if row["within"] else Proficiency.NO]
                 for row in found.count_rows
             ],
+            tips=[row["display"] for row in found.count_rows],
         )
         self._show_differing(found.differing, len(agreement.disagreements))
 

@@ -115,6 +115,7 @@ class StartPage(QWidget):
         super().__init__()
         self._session = session
         self._rounds: list[tuple[int, bool]] = []
+        self._offered: object = None
         self.learner = named(QLineEdit(session.reviewer), Proficiency.LEARNER, Proficiency.LEARNER_TIP)
         self.learner.setPlaceholderText(Proficiency.LEARNER_HINT)
         self.slides = named(QListWidget(), Proficiency.SLIDES, Proficiency.SLIDES_TIP)
@@ -167,8 +168,15 @@ class StartPage(QWidget):
         ----------
         found : Overview
         """
-        ticked = set(self.keys()) if self.slides.count() else {one.key for one in found.references[:1]}
         seen = open_keys(self._session)
+        offered = (found.references, frozenset(seen))
+        if offered != self._offered:
+            self._offered = offered
+            self._show_slides(found, seen)
+        self._show_record(found)
+
+    def _show_slides(self, found: Overview, seen: set[str]) -> None:
+        ticked = set(self.keys()) if self.slides.count() else {one.key for one in found.references[:1]}
         self.slides.clear()
         for one in found.references:
             is_open = one.key in seen
@@ -183,7 +191,6 @@ class StartPage(QWidget):
             on = one.key in ticked and not is_open
             item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
             self.slides.addItem(item)
-        self._show_record(found)
 
     def _show_record(self, found: Overview) -> None:
         name = self.learner.text().strip()

@@ -39,6 +39,7 @@ from napari_leukocls.widgets.train.model import (
     new_folder,
     prepared,
     promoted,
+    rechecked,
     results,
     what_was_kept,
 )
@@ -70,6 +71,7 @@ class TrainDock(Dock, Scrolling):
         self._prepare_job = self._subscriptions.job(Train.START)
         self._results_job = self._subscriptions.job(Train.RESULTS)
         self._promote_job = self._subscriptions.job(Train.PROMOTE)
+        self._recheck_job = self._subscriptions.job(Train.RECHECK)
         self._results: Results | None = None
         self._run: TrainingRun | None = None
         self._timer = QTimer(self)
@@ -115,6 +117,7 @@ class TrainDock(Dock, Scrolling):
         self.message = Message()
         self.progress = ProgressLine(self._check_job)
         self.results_progress = ProgressLine(self._results_job)
+        self.recheck_progress = ProgressLine(self._recheck_job)
         self.results = ResultsPage(self._session)
         for one in (self.bar, self.loss, self.score, self.log_fold):
             one.hide()
@@ -142,6 +145,7 @@ class TrainDock(Dock, Scrolling):
         self.body.addWidget(data)
         self.body.addWidget(model)
         self.body.addWidget(self.results)
+        self.body.addWidget(self.recheck_progress)
         self.body.addStretch(1)
 
     def _connect(self) -> None:
@@ -162,6 +166,9 @@ class TrainDock(Dock, Scrolling):
         self._promote_job.failed.connect(self.message.warn)
         self.results.promote.connect(self._promote)
         self.results.keep.connect(self._keep)
+        self.results.recheck.connect(self._recheck)
+        self._recheck_job.done.connect(self._on_rechecked)
+        self._recheck_job.failed.connect(self.message.warn)
         self._subscriptions.listen(self._session.models_changed, self.settings.refresh_models)
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -435,6 +442,19 @@ class TrainDock(Dock, Scrolling):
         else:
             self.message.warn(Train.REFUSED.format(reason=in_dock_words(why(decision.reason))))
         self._session.models_changed.emit()
+
+    def _recheck(self) -> None:
+        found = self._results
+        if found is not None and self._run is not None and not self._recheck_job.running:
+            device = self._run.config.device
+            self.recheck_progress.begin()
+            self._recheck_job.start(
+                lambda token: rechecked(self._session, found, device, token), {"read": 0.2, "check": 0.8}
+            )
+
+    def _on_rechecked(self, found: Results) -> None:
+        self._results = found
+        self.results.show_lost(found)
 
     def _keep(self) -> None:
         if self._results is None:

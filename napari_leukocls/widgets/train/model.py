@@ -99,6 +99,8 @@ class Results:
         What the current model can do and the new one cannot.
     carried : tuple of str
         What was carried over from the model that it was trained from.
+    unchecked : bool
+        Whether the heatmaps of the current model were checked, and those of the new one were not.
     """
 
     model: Path
@@ -110,6 +112,7 @@ class Results:
     note: str = ""
     lost: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
+    unchecked: bool = False
 
 
 def listed(session: Session) -> Generator[Progress, None, list[tuple[str, str, int]]]:
@@ -532,12 +535,14 @@ def results(
     from napari_leukocls.evaluation.predict import assess
     from napari_leukocls.evaluation.promote import iter_decide
     from napari_leukocls.evaluation.report import write_evaluation
-    from napari_leukocls.explanation.carry_over import carry_over, lost
+    from napari_leukocls.explanation.carry_over import HEATMAPS, carry_over, lost
 
     yield Progress("read", 0, 1)
     carried = tuple(carry_over(model, find_model(config.from_model).path)) if config.from_model else ()
     gone = tuple(lost(model, find_model(active_classifier()).path))
-    plain = Results(model, Path(config.data), None, (), (), lost=gone, carried=carried)
+    plain = Results(
+        model, Path(config.data), None, (), (), lost=gone, carried=carried, unchecked=HEATMAPS in gone
+    )
     try:
         if config.without_labels:
             return replace(plain, note=adapted_note(model))
@@ -595,6 +600,41 @@ def promoted(found: Results, device: str, cancel: CancelToken) -> Generator[Prog
         decision = yield from iter_decide(str(found.model), None, found.data, device, cancel=cancel)
     carry_out(decision, found.model.parent)
     return decision
+
+
+def rechecked(
+    session: Session, found: Results, device: str, cancel: CancelToken
+) -> Generator[Progress, None, Results]:
+    """Check the heatmaps of the new model on the crops that it was not trained on.
+
+    Parameters
+    ----------
+    session : Session
+    found : Results
+    device : str
+    cancel : CancelToken
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Results
+        With what is lost now.
+
+    Raises
+    ------
+    InputError
+        If there are too few crops.
+    """
+    from napari_leukocls.explanation.carry_over import HEATMAPS, lost
+    from napari_leukocls.explanation.recheck import iter_recheck
+
+    with session.networks:
+        yield from iter_recheck(found.model, found.data, device, cancel)
+    gone = tuple(lost(found.model, find_model(active_classifier()).path))
+    return replace(found, lost=gone, unchecked=HEATMAPS in gone)
 
 
 def what_was_kept(last: TrainEvent, training: TrainingRun) -> str:

@@ -97,17 +97,21 @@ class ResultsPage(QWidget):
 
     promote = Signal()
     keep = Signal()
+    recheck = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
         self._results: Results | None = None
+        #: Whether the verdict is better or as good.
+        self._sure = False
         self.verdict = label()
         self.headline = label()
         self.recall = table(Train.RECALL_NAME, Train.RECALL_COLUMNS)
         self.figures = Folded(Train.CONFUSION, Train.CONFUSION)
         self.reliability = Folded(Train.RELIABILITY, Train.RELIABILITY)
         self.lost = label()
+        self.recheck_button = button(Train.RECHECK, Train.RECHECK_TIP, self.recheck.emit)
         self.matrices: list[Matrix] = []
         self._shown: list[Figure] = []
         for which in (Train.NEW, Train.CURRENT):
@@ -121,7 +125,15 @@ class ResultsPage(QWidget):
         self.report = button(Train.REPORT, Train.REPORT_TIP, self._open_report)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for one in (self.verdict, self.lost, self.headline, self.recall, self.figures, self.reliability):
+        for one in (
+            self.verdict,
+            self.lost,
+            self.recheck_button,
+            self.headline,
+            self.recall,
+            self.figures,
+            self.reliability,
+        ):
             column.addWidget(one)
         line = QHBoxLayout()
         for one in (self.promote_button, self.keep_button, self.report):
@@ -147,9 +159,8 @@ class ResultsPage(QWidget):
             colour = _COLOURS["cannot tell" if verdict is None else verdict.kind]
             self.verdict.setText(f'<b style="color:{colour}">{html.escape(head)}</b> {html.escape(text)}')
         self.promote_button.setEnabled(decision is not None and decision.promote)
-        plain = verdict is not None and verdict.kind in ("better", "as good") and not found.lost
-        self.promote_button.setText(Train.PROMOTE if plain else Train.PROMOTE_ANYWAY)
-        self._show_lost(found)
+        self._sure = verdict is not None and verdict.kind in ("better", "as good")
+        self.show_lost(found)
         self.headline.setText("\n".join(map(in_dock_words, decision.notes)) if decision is not None else "")
         self.headline.setVisible(bool(self.headline.text()))
         for one in (self.recall, self.figures, self.reliability, self.report):
@@ -158,13 +169,21 @@ class ResultsPage(QWidget):
             self._show_measured(found)
         self.show()
 
-    def _show_lost(self, found: Results) -> None:
-        """State what the current model can do and the new one cannot, and what was carried over."""
+    def show_lost(self, found: Results) -> None:
+        """State what the current model can do and the new one cannot, and what was carried over.
+
+        Parameters
+        ----------
+        found : Results
+        """
+        plain = self._sure and not found.lost
+        self.promote_button.setText(Train.PROMOTE if plain else Train.PROMOTE_ANYWAY)
         lines = []
         if found.lost:
             lines.append(Train.LOST.format(what=", ".join(found.lost)))
         if found.carried:
             lines.append(Train.CARRIED.format(what=", ".join(found.carried)))
+        self.recheck_button.setVisible(found.unchecked and found.decision is not None)
         self.lost.setText("\n".join(lines))
         self.lost.setVisible(bool(lines))
 
