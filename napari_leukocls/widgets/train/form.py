@@ -282,6 +282,7 @@ class SettingsForm(QWidget):
         self.minutes = named(DecimalBox(), Train.MINUTES, Train.MINUTES_TIP)
         self.minutes.setRange(0, 100_000)
         self.minutes.setDecimals(0)
+        self.minutes.setSuffix(" min")
         self.minutes.setSpecialValueText(Train.NO_LIMIT)
         for box in (self.epochs, self.minutes):
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

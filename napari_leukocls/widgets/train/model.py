@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: One in so many of few crops is kept for the comparison.
 TEST_EVERY = 3
-#: A new class with fewer crops is left out: none could be trained on, chosen by and tested with.
-LEAST_OF_NEW = 3
+#: A new class with fewer crops is left out: they would not do for training, choosing and testing.
+LEAST_OF_NEW = 5
 #: A new class with fewer crops is trained, with a warning.
 FEW_OF_NEW = 10
 
@@ -325,8 +325,7 @@ def too_few(session: Session, data: Path, config: TrainConfig) -> dict[str, int]
     from napari_leukocls.training.data import one_spelling
 
     known = _known(config)
-    crops = one_spelling([crop for crop in list_crops(data, session.scheme) if crop.split != "test"])
-    counts = Counter(crop.class_name for crop in crops)
+    counts = Counter(crop.class_name for crop in one_spelling(list_crops(data, session.scheme)))
     least = LEAST_OF_NEW if known else 2
     return {
         name: n
@@ -410,7 +409,7 @@ def checked(
         made, few = yield from prepared(session, sources, config, Path(folder), cancel)
         found = yield from preview(made, cancel)
     found.left_out = few
-    found.warnings = [in_dock_words(text) for text in found.warnings]
+    found.warnings = [in_dock_words(text[:1].upper() + text[1:]) for text in found.warnings]
     known = _known(config)
     if known:
         total = Counter(

@@ -38,13 +38,12 @@ def split_rows(found: Preview, scheme: Scheme) -> list[list[str]]:
     -------
     list of list of str
     """
-    return [
-        [
-            scheme[name].display if name in scheme else name,
-            *(str(found.counts.get(part, {}).get(name, 0)) for part in ("train", "validation", "test")),
-        ]
-        for name in found.classes
-    ]
+    rows = []
+    for name in found.classes:
+        counts = [found.counts.get(part, {}).get(name, 0) for part in ("train", "validation", "test")]
+        if any(counts):
+            rows.append([scheme[name].display if name in scheme else name, *map(str, counts)])
+    return rows
 
 
 class Figure(QLabel):
