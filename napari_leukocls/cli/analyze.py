@@ -11,7 +11,7 @@ import click
 from napari_leukocls._version import __version__
 from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, count_text, print_json
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.results.exports import ALWAYS, formats_help, parse_formats
+from napari_leukocls.results.exports import formats_help, parse_formats
 from napari_leukocls.threads import cores
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from napari_leukocls.batch import SlideOutcome
     from napari_leukocls.batch.samples import BatchSamples
     from napari_leukocls.io.inputs import SlideInput
-
-#: The report as PDF: printed by Qt, and not one of the exports, which need no Qt.
-PDF = "pdf"
 
 
 @click.command(cls=Command)
@@ -74,7 +71,7 @@ PDF = "pdf"
     default="csv",
     show_default=True,
     metavar="LIST",
-    help=f"{formats_help()[:-1]}, {PDF} (the report, printed).",
+    help=formats_help(),
 )
 @click.option(
     "--heatmaps",
@@ -117,10 +114,7 @@ def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: b
     sample = {
         name: options.pop(name) for name in ("samples", "wbc", "rbc", "sample", "patient", "age", "sex")
     }
-    names = [name.strip().lower() for name in options["formats"].split(",")]
-    options["formats"] = parse_formats(",".join(name for name in names if name != PDF) or ALWAYS)
-    if PDF in names:
-        _check_printing()
+    options["formats"] = parse_formats(options["formats"])
     if how["workers"] > cores() and not how["scheduler"]:
         workers = f"{how['workers']} workers are more than the {count_text(cores(), 'core')} of this process"
         click.echo(f"leukocls: {workers}: {cores()} at a time.", err=True)
@@ -129,30 +123,11 @@ def analyze(inputs: tuple[str, ...], out: Path, as_slide: str | None, as_json: b
     config = make_config(**options)
     outcomes, slides = run_analysis(inputs, out, config, as_slide, sample=sample, **how)
     failed = report_failures(out, outcomes, slides)
-    if PDF in names:
-        _print_reports(out, outcomes)
     if as_json:
         print_json(_summary(out, outcomes, slides))
     else:
         _print_outcomes(out, outcomes, failed)
     return 1 if failed else 0
-
-
-def _check_printing() -> None:
-    """Refuse to print before anything is analysed, where Qt is missing."""
-    try:
-        import napari_leukocls.widgets.common.printing  # noqa: F401
-    except ImportError as error:
-        raise ArgumentError(f"--format {PDF} needs Qt: pip install 'napari-leukocls[gui]'.") from error
-
-
-def _print_reports(out: Path, outcomes: list[SlideOutcome]) -> None:
-    """Print the report of each slide that is done; no screen is needed."""
-    from napari_leukocls.widgets.common.printing import print_report
-
-    for outcome in outcomes:
-        if outcome.status == "done":
-            print_report(out / outcome.slide_id)
 
 
 def run_analysis(

@@ -22,9 +22,9 @@ pytest.importorskip("qtpy")
 SCRIPT = """
 import sys
 from pathlib import Path
-from napari_leukocls.widgets.common.printing import print_html, print_report
+from napari_leukocls.widgets.common.printing import print_html
 folder = Path(sys.argv[1])
-print_report(folder)
+print_html((folder / "report.html").read_text(encoding="utf-8"), folder / "report.pdf", "Report")
 print_html(Path(sys.argv[2]).read_text(encoding="utf-8"), folder / "wide.pdf", "Wide")
 """
 

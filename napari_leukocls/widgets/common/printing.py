@@ -78,31 +78,6 @@ def print_html(
     return path
 
 
-def print_report(folder: Path) -> Path:
-    """Print the report of a slide beside it, as ``report.pdf``.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Of the slide's results, with ``report.html``.
-
-    Returns
-    -------
-    pathlib.Path
-
-    Raises
-    ------
-    OutputError
-        If there is no report, or the file cannot be written.
-    """
-    source = folder / "report.html"
-    try:
-        html = source.read_text(encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{source} cannot be read ({error.strerror}): export the slide again.") from error
-    return print_html(html, source.with_suffix(".pdf"), folder.name)
-
-
 def _have_application() -> None:
     """Qt needs an application for its fonts; a command without a window gets one that needs no screen."""
     global _application
