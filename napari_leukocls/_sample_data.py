@@ -43,6 +43,61 @@ def sample_eosinophilia() -> list[LayerData]:
     return _sample("synthetic_teaching_eosinophilia")
 
 
+def sample_spherocytes() -> list[LayerData]:
+    """Open the synthetic smear with spherocytes.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+    """
+    return _sample("synthetic_teaching_spherocytes")
+
+
+def sample_schistocytes() -> list[LayerData]:
+    """Open the synthetic smear with schistocytes.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+    """
+    return _sample("synthetic_teaching_schistocytes")
+
+
+def sample_targets_and_teardrops() -> list[LayerData]:
+    """Open the synthetic smear with target cells, teardrop cells and pale red cells.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+    """
+    return _sample("synthetic_teaching_targets_and_teardrops")
+
+
+def sample_rouleaux_and_heaps() -> list[LayerData]:
+    """Open the synthetic smear with rouleaux and heaps.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+    """
+    return _sample("synthetic_teaching_rouleaux_and_heaps")
+
+
+def sample_platelet_clumps() -> list[LayerData]:
+    """Open the synthetic smear with clumps of platelets.
+
+    Returns
+    -------
+    list of layer data tuples
+        One image layer.
+    """
+    return _sample("synthetic_teaching_platelet_clumps")
+
+
 def open_neutrophil() -> list[LayerData]:
     """Open a real smear with a neutrophil; it is downloaded on first use.
 

@@ -42,6 +42,10 @@ class AnalyzeConfig(BaseModel):
     depth : str
         ``classes`` counts the classes of the model; ``fine`` also their finer classes (segmented and band neutrophils,
         stages of immature granulocytes), if the model tells them apart.
+    red_cells : bool
+        Whether red cells are measured and sorted by shape (``red_cells.csv``, and findings of red cells).
+    red_cell_model : str
+        Name of the model of the shapes.
     formats : tuple of str
         Exports written in addition to the tables: names of `napari_leukocls.results.exports.FORMATS`.
     """
@@ -60,6 +64,8 @@ class AnalyzeConfig(BaseModel):
     heatmaps: int = Field(default=0, ge=0, le=1000)
     batch_size: int = Field(default=32, ge=1, le=4096)
     depth: Literal["classes", "fine"] = "classes"
+    red_cells: bool = True
+    red_cell_model: str = Field(default="red_cells", min_length=1)
     formats: tuple[str, ...] = ()
 
     @field_validator("plane")

@@ -29,6 +29,9 @@ FORMAT_VERSION = 1
 
 Kind = Literal["leukocyte", "nucleated", "platelet", "red_cell", "other"]
 
+#: Class and kind of red cells; their shapes are classes of this kind whose parent is this class.
+RED_CELL = "red_cell"
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -160,6 +163,15 @@ class Scheme:
         list of str
         """
         return [entry.name for entry in self.classes if entry.parent == name]
+
+    def shapes(self) -> list[str]:
+        """List the shapes of red cells, in the scheme's order.
+
+        Returns
+        -------
+        list of str
+        """
+        return self.finer(RED_CELL)
 
     def resolve(self, text: str) -> str | None:
         """Find the class that a spelling means.

@@ -301,6 +301,9 @@ class SlideResult:
     findings : tuple of Finding
         What was measured beside the counts; the flags that the rules of the laboratory raise are made from the counts
         and from these when a result is written.
+    red_cells : pandas.DataFrame or None
+        One row a red cell, columns as in ``red_cells.csv``; None if red cells were not looked at. Of a whole slide: the
+        cells of a sample of its tiles.
     """
 
     slide_id: str
@@ -312,6 +315,7 @@ class SlideResult:
     warnings: tuple[str, ...] = ()
     signature: Signature = field(default_factory=Signature, kw_only=True)
     findings: tuple[Finding, ...] = field(default=(), kw_only=True)
+    red_cells: pd.DataFrame | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

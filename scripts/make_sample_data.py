@@ -1,4 +1,4 @@
-"""Draw the three teaching smears of ``sample_data/`` with their truth.
+"""Draw the teaching smears of ``sample_data/`` with their truth.
 
 Run from the root of the project: ``python scripts/make_sample_data.py``. The same version of the
 project and of its libraries gives the same files.
@@ -7,6 +7,7 @@ project and of its libraries gives the same files.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -26,6 +27,17 @@ WIDTH, HEIGHT = 2048, 1536
 
 #: EXIF tags: resolution across and down, and its unit (3 is pixels per centimetre).
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
+
+#: Of the smears that show one finding each: smaller, so that the folder stays small.
+SMALL: dict[str, Any] = {"height": 768, "width": 1024, "um_per_px": 0.15}
+#: Their stain and camera.
+PLAIN_STAIN = StainRecipe(
+    nucleus=(0.50, 0.76, 0.19),
+    basophilia=(0.34, 0.33, 0.12),
+    eosin=(0.06, 0.30, 0.20),
+    haemoglobin=(0.10, 0.21, 0.14),
+)
+PLAIN_CAMERA = CameraRecipe(glass=(240, 236, 232), vignette=0.03, defocus_um=0.1, noise=1.2)
 
 SMEARS: dict[str, tuple[int, SmearRecipe]] = {
     "synthetic_teaching_normal": (
@@ -119,6 +131,101 @@ SMEARS: dict[str, tuple[int, SmearRecipe]] = {
             camera=CameraRecipe(
                 glass=(204, 214, 206), gradient_y=-0.05, vignette=0.1, defocus_um=0.18, noise=1.8
             ),
+        ),
+    ),
+    "synthetic_teaching_spherocytes": (
+        41,
+        SmearRecipe(
+            **SMALL,
+            red_cells=RedCellRecipe(
+                count=170,
+                pallor=0.6,
+                overlap=0,
+                clustering=0.05,
+                polychromasia=0.08,
+                poikilocytosis=0.35,
+                shapes={"spherocyte": 1.0},
+            ),
+            leukocytes={"segmented_neutrophil": 1, "lymphocyte": 1, "erythroblast": 3},
+            platelets=8,
+            debris=2,
+            stain=PLAIN_STAIN,
+            camera=PLAIN_CAMERA,
+        ),
+    ),
+    "synthetic_teaching_schistocytes": (
+        43,
+        SmearRecipe(
+            **SMALL,
+            red_cells=RedCellRecipe(
+                count=180,
+                pallor=0.6,
+                overlap=0,
+                clustering=0.05,
+                polychromasia=0.03,
+                poikilocytosis=0.14,
+                shapes={"fragment": 1.0},
+            ),
+            leukocytes={"segmented_neutrophil": 2, "monocyte": 1, "erythroblast": 2},
+            platelets=2,
+            debris=2,
+            stain=PLAIN_STAIN,
+            camera=PLAIN_CAMERA,
+        ),
+    ),
+    "synthetic_teaching_targets_and_teardrops": (
+        47,
+        SmearRecipe(
+            **SMALL,
+            red_cells=RedCellRecipe(
+                count=170,
+                pallor=0.65,
+                anisocytosis=0.1,
+                overlap=0,
+                clustering=0.05,
+                polychromasia=0.02,
+                poikilocytosis=0.5,
+                shapes={"target": 0.5, "teardrop": 0.25, "hypochromic": 0.25},
+            ),
+            leukocytes={"segmented_neutrophil": 2, "lymphocyte": 1},
+            platelets=8,
+            debris=2,
+            stain=PLAIN_STAIN,
+            camera=PLAIN_CAMERA,
+        ),
+    ),
+    "synthetic_teaching_rouleaux_and_heaps": (
+        53,
+        SmearRecipe(
+            **SMALL,
+            red_cells=RedCellRecipe(
+                count=200,
+                pallor=0.5,
+                overlap=0,
+                clustering=0.05,
+                poikilocytosis=0.02,
+                rouleaux=0.35,
+                heaps=0.3,
+            ),
+            leukocytes={"lymphocyte": 2, "segmented_neutrophil": 1},
+            platelets=8,
+            debris=2,
+            stain=PLAIN_STAIN,
+            camera=PLAIN_CAMERA,
+        ),
+    ),
+    "synthetic_teaching_platelet_clumps": (
+        59,
+        SmearRecipe(
+            **SMALL,
+            red_cells=RedCellRecipe(count=160, pallor=0.6, overlap=0, clustering=0.05, poikilocytosis=0.02),
+            leukocytes={"segmented_neutrophil": 2, "lymphocyte": 1},
+            platelets=10,
+            platelet_clumping=0,
+            platelet_clumps=4,
+            debris=2,
+            stain=PLAIN_STAIN,
+            camera=PLAIN_CAMERA,
         ),
     ),
 }

@@ -15,10 +15,11 @@ from napari_leukocls.classification.fine import FineHead, load_fine_head
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.device import resolve_device, use_threads
+from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.fine import FINE
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME, active_classifier, find_model
-from napari_leukocls.scheme import default_scheme
+from napari_leukocls.scheme import RED_CELL, default_scheme
 from napari_leukocls.segmentation.registry import COMPACT, THRESHOLD, compact, foreign_weights, segmenter
 from napari_leukocls.types import Scale
 
@@ -47,6 +48,8 @@ class Engine:
     classifier : Classifier
     fine : FineHead or None
         Tells the finer classes apart, if the configuration asks for them.
+    red_cells : Classifier or None
+        Tells the shapes of red cells apart, if the configuration asks for them.
     """
 
     config: AnalyzeConfig
@@ -55,6 +58,7 @@ class Engine:
     segmenter: Segmenter
     classifier: Classifier
     fine: FineHead | None = None
+    red_cells: Classifier | None = None
 
     @property
     def finer(self) -> tuple[str, ...] | None:
@@ -70,8 +74,8 @@ class _Loaded:
     model: Any
 
 
-#: Models that are kept in memory: two of an analysis (three with cellpose), and room for another classifier.
-KEPT = 4
+#: Models that are kept in memory: three of an analysis (four with cellpose), and room for another classifier.
+KEPT = 5
 
 _loaded: OrderedDict[tuple[str, str, str], _Loaded] = OrderedDict()
 _loading = threading.RLock()
@@ -183,7 +187,23 @@ def load_engine(config: AnalyzeConfig, threads: int | None = None) -> Engine:
         fine=load_fine_head(entry.path, classifier.digest, classifier.classes)
         if config.depth == FINE
         else None,
+        red_cells=_red_cell_classifier(config, device),
     )
+
+
+def _red_cell_classifier(config: AnalyzeConfig, device: str) -> Classifier | None:
+    """The model of the shapes of red cells, if the configuration asks for them."""
+    if not config.red_cells:
+        return None
+    classifier = cached_classifier(find_model(config.red_cell_model).path, device)
+    scheme = default_scheme()
+    others = [name for name in classifier.classes if scheme[name].kind != RED_CELL]
+    if others:
+        raise ArgumentError(
+            f"the model {config.red_cell_model} has the class {others[0]!r}, which is no red cell: choose a model of "
+            "the shapes of red cells."
+        )
+    return classifier
 
 
 def check_countable(config: AnalyzeConfig) -> None:
@@ -251,6 +271,7 @@ def run_record(engine: Engine, scale: Scale, seconds: float, light: Light | None
             else {"name": opinion.card.name, "sha256": opinion.digest},
             **_fine_record(engine),
         },
+        **_red_cell_record(engine),
         "scale": {**asdict(scale), "red_cell_um": 7.5},
         "light": None if light is None else asdict(light),
         "seconds": round(seconds, 3),
@@ -266,6 +287,14 @@ def _fine_record(engine: Engine) -> dict[str, Any]:
     return (
         {} if head is None else {"fine_classes": list(head.classes), "fine_thresholds": dict(head.thresholds)}
     )
+
+
+def _red_cell_record(engine: Engine) -> dict[str, Any]:
+    """The model of the shapes of red cells; nothing if they were not asked for."""
+    model = engine.red_cells
+    if model is None:
+        return {}
+    return {"red_cells": {"name": model.card.name, "sha256": model.digest, "classes": list(model.classes)}}
 
 
 def _versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_leukocls.analysis.engine import Engine, run_record
 from napari_leukocls.analysis.quality_check import check_field
+from napari_leukocls.analysis.red_cells import examine
 from napari_leukocls.analysis.slide_test import SlideTest
 from napari_leukocls.classification.classifier import join_kinds
 from napari_leukocls.classification.crops import cut_crops
@@ -22,6 +23,7 @@ from napari_leukocls.measurement.fine import count_cells
 from napari_leukocls.measurement.heaps import HEAPS, heap_findings, heap_share, heap_warnings
 from napari_leukocls.measurement.nuclei import review_scale
 from napari_leukocls.measurement.platelets import measure_platelets
+from napari_leukocls.measurement.red_cell_findings import with_red_cells
 from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.progress import CancelToken, Progress, Steps, staged
 from napari_leukocls.scheme import default_scheme
@@ -73,7 +75,7 @@ def iter_analyze(
     Yields
     ------
     Progress
-        Stages ``scale``, ``segment``, ``classify``, ``count``.
+        Stages ``scale``, ``segment``, ``classify``, ``red cells``, ``count``.
 
     Returns
     -------
@@ -103,6 +105,8 @@ def iter_analyze(
     ]
     slide = SlideTest(engine.classifier)
     cells = yield from tabulate(even, engine, segmentation, token, warnings.append, slide)
+    work = examine(even.pixels, cells, segmentation, engine, warnings.append)
+    red_cells = yield from staged("red cells", token, work)
     yield Progress("count", 0, 1, "counting")
     quality = check_field(even, segmentation, cells)
     platelets, heaps = measure_platelets(segmentation, cells), heap_share(segmentation)
@@ -115,10 +119,10 @@ def iter_analyze(
     run |= slide.record() | quality.record() | platelets.record()
     run |= {AREA: counted_area(segmentation), HEAPS: heaps}
     unique = tuple(dict.fromkeys(warnings))
-    state = unsigned(cells)
-    result = FieldResult(cells, counts, run, unique, signature=state, image=image, segmentation=segmentation)
+    result = FieldResult(cells, counts, run, unique, image=image, segmentation=segmentation)
+    result = replace(result, signature=unsigned(cells), red_cells=red_cells)
     said = [*quality.findings(), smudge_finding(cells, counts), *platelets.findings(), *heap_findings(heaps)]
-    return with_findings(result, said)
+    return with_red_cells(with_findings(result, said))
 
 
 def tabulate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -21,6 +22,8 @@ from napari_leukocls.measurement.heaps import (
 from napari_leukocls.measurement.platelets import is_platelet_warning, read_figures
 from napari_leukocls.measurement.quality_grades import KEY as QUALITY
 from napari_leukocls.measurement.quality_grades import grade_quality, is_quality_warning, read_measured
+from napari_leukocls.measurement.red_cell_findings import with_red_cells
+from napari_leukocls.measurement.red_cell_table import join_red_cells
 from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.measurement.stain_reference import read_reference
 from napari_leukocls.scheme import default_scheme
@@ -78,13 +81,16 @@ def join_fields(name: str, source: str, fields: Sequence[tuple[str, SlideResult]
             for warning in result.warnings
             if warning not in alone and not _of_the_slide(warning)
         ]
+    red_cells = join_red_cells(
+        None if result.red_cells is None else result.red_cells.assign(field=field, slide_id=name)
+        for field, result in fields
+    )
     joined = SlideResult(
         name, source, um_per_px, cells, counts, run, tuple(warnings), signature=unsigned(cells)
     )
-    return with_findings(
-        joined,
-        [*quality.findings(), smudge_finding(cells, counts), *platelets.findings(), *heap_findings(heaps)],
-    )
+    joined = replace(joined, red_cells=red_cells)
+    said = [*quality.findings(), smudge_finding(cells, counts), *platelets.findings(), *heap_findings(heaps)]
+    return with_red_cells(with_findings(joined, said))
 
 
 def _of_the_slide(warning: str) -> bool:

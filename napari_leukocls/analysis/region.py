@@ -11,6 +11,7 @@ from skimage.measure import points_in_poly
 
 from napari_leukocls.analysis.engine import Engine
 from napari_leukocls.analysis.field import candidates, classify, iter_analyze
+from napari_leukocls.analysis.red_cells import examine_again
 from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.absolute import AREA, counted_area
@@ -18,6 +19,7 @@ from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
 from napari_leukocls.measurement.differential import unsigned
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
 from napari_leukocls.measurement.nuclei import review_scale
+from napari_leukocls.measurement.red_cell_findings import with_red_cells
 from napari_leukocls.progress import CancelToken, Progress, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import EvenPixels
@@ -148,6 +150,7 @@ def _placed(found: FieldResult, image: SmearImage, region: Region) -> FieldResul
     kinds = found.segmentation.kind_probabilities[old_ids[keep] - 1]
     cells = cells[keep].reset_index(drop=True)
     cells["cell_id"] = np.arange(1, len(cells) + 1, dtype=np.int32)
+    red_cells = _red_cells_placed(found.red_cells, lookup, (y0, x0))
     classes = found.run["classifier"]["classes"]
     finer = fine_classes_of(found.run)
     counts = count_cells(cells, default_scheme(), classes, finer, slide_id=image.slide_id)
@@ -168,9 +171,23 @@ def _placed(found: FieldResult, image: SmearImage, region: Region) -> FieldResul
     run = {**found.run, "region": list(region.box), "light": None if light is None else asdict(light)}
     run[AREA] = counted_area(segmentation, region.box, region.polygons)
     state = unsigned(cells)
-    return replace(
+    placed = replace(
         found, image=image, segmentation=segmentation, cells=cells, counts=counts, run=run, signature=state
     )
+    return with_red_cells(replace(placed, red_cells=red_cells))
+
+
+def _red_cells_placed(
+    table: pd.DataFrame | None, lookup: np.ndarray, origin: tuple[int, int]
+) -> pd.DataFrame | None:
+    """Move the red cells of a region; those that `lookup` maps to 0 are outside of it."""
+    if table is None:
+        return None
+    table = table.assign(cell_id=lookup[table["cell_id"]].astype(np.int64))
+    for name, shift in zip(("y", "x"), origin, strict=True):
+        for column in (f"centroid_{name}", f"bbox_{name}0", f"bbox_{name}1"):
+            table[column] = table[column] + shift
+    return table[table["cell_id"] > 0].reset_index(drop=True)
 
 
 def _inside(cells: pd.DataFrame, polygons: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -269,7 +286,8 @@ def remeasure(result: FieldResult, labels: np.ndarray, edit: Edit, engine: Engin
             if cell not in set(edit.cell_ids)
         },
     )
-    return replace(result, segmentation=segmentation, cells=cells, counts=counts, signature=unsigned(cells))
+    after = replace(result, segmentation=segmentation, cells=cells, counts=counts, signature=unsigned(cells))
+    return drain(examine_again(result, after, edit.cell_ids, engine))
 
 
 def _measured(

@@ -216,7 +216,16 @@ def _known(result: FieldResult) -> SlideResult:
     # The test of the stain and the camera is that of all fields together.
     warnings = tuple(one for one in result.warnings if not is_slide_warning(one))
     return SlideResult(
-        result.slide_id, result.source, result.um_per_px, result.cells, result.counts, result.run, warnings
+        *(
+            result.slide_id,
+            result.source,
+            result.um_per_px,
+            result.cells,
+            result.counts,
+            result.run,
+            warnings,
+        ),
+        red_cells=result.red_cells,
     )
 
 

@@ -44,6 +44,8 @@ from napari_leukocls.measurement.findings import with_findings
 from napari_leukocls.measurement.fine import FINE_CLASS, FINE_PROBABILITY, count_cells, shown_classes
 from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.measurement.quality_grades import grade_quality
+from napari_leukocls.measurement.red_cell_findings import with_red_cells
+from napari_leukocls.measurement.red_cell_table import join_red_cells
 from napari_leukocls.measurement.samples import SampleValues, with_sample
 from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.measurement.stain_reference import read_reference
@@ -64,6 +66,9 @@ GUESS_UM = 0.15
 #: Number of fields in which red cells are measured, and their side, pixels.
 RULER_FIELDS = 4
 RULER_SIDE = 1280
+
+#: Tiles of a slide whose red cells are looked at: each holds thousands, and a share needs about a thousand.
+RED_CELL_TILES = 4
 
 #: What of the table of cells stays in memory: enough to count, and to choose the report's pictures.
 KEPT = (
@@ -157,6 +162,7 @@ def _with_outlines(job: SlideJob, result: SlideResult, folder: Path) -> FieldRes
         result.warnings,
         signature=result.signature,
         findings=result.findings,
+        red_cells=result.red_cells,
         image=image,
         segmentation=outlines,
     )
@@ -239,6 +245,8 @@ def _analyse(
     """
     token.check()
     tiles = tiles_of(job.survey, job.states, job.scale.um_per_px)
+    spread = np.linspace(0, len(tiles) - 1, min(RED_CELL_TILES, len(tiles))).round().astype(int)
+    job.sampled = frozenset(tiles[index].core for index in spread)
     sharp = np.full(job.states.shape, np.nan)
     least = MIN_SHARPNESS * _usual_sharpness(job)
     kept: list[pd.DataFrame] = []
@@ -320,7 +328,7 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
     um_per_px = job.scale.um_per_px
     result = SlideResult(job.slide_id, slide.source, um_per_px, cells, counts, run, unique, signature=state)
     found = [*quality.findings(), smudge_finding(cells, counts), *job.platelets.findings()]
-    return with_findings(result, found)
+    return with_red_cells(replace(with_findings(result, found), red_cells=join_red_cells(job.red_cells)))
 
 
 def _monolayer_mm2(job: SlideJob) -> float:

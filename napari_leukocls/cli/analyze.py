@@ -58,6 +58,19 @@ if TYPE_CHECKING:
     "--min-confidence", type=DECIMAL, metavar="F", help="A cell with a lower probability (0-1) needs review."
 )
 @click.option(
+    "--red-cells/--no-red-cells",
+    default=True,
+    show_default=True,
+    help="Whether to measure the red cells and tell their shapes (red_cells.csv, and findings of red cells).",
+)
+@click.option(
+    "--red-cell-model",
+    default="red_cells",
+    show_default=True,
+    metavar="NAME",
+    help="Model of the shapes of red cells.",
+)
+@click.option(
     "--depth",
     type=click.Choice(["classes", "fine"]),
     default="classes",

@@ -85,7 +85,7 @@ def corrected_differential(
         slide_id = str(cells["slide_id"].iloc[0]) if len(cells) else ""
     n_wbc = count[inside].sum()
     plain = count[inside] / n_wbc if n_wbc else np.full(len(order), np.nan)
-    share, low, high = _shares_with_limits(count, table, inside, n_boot, seed)
+    share, low, high = shares_with_limits(count, table, inside, n_boot, seed)
     n_test = table.sum(axis=1)[inside].astype(int)
     columns = (
         *([slide_id] * len(order), order, count[inside].astype(int), 100 * plain),
@@ -101,10 +101,28 @@ def _predictions(cells: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
     return np.array([(predicted == name).sum() for name in classes], dtype=float)
 
 
-def _shares_with_limits(
-    count: np.ndarray, table: np.ndarray, inside: list[int], n_boot: int, seed: int
+def shares_with_limits(
+    count: np.ndarray, table: np.ndarray, inside: list[int], n_boot: int = N_BOOT, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Likeliest shares of the classes of the differential, and their 95 % limits; nan where none was counted."""
+    """Find the likeliest shares of some classes among themselves, and their 95 % limits.
+
+    Parameters
+    ----------
+    count : numpy.ndarray, (C,)
+        Predictions of each class.
+    table : numpy.ndarray, (C, C)
+        Confusion matrix of a test: rows are the truth, columns the prediction.
+    inside : list of int
+        The classes whose shares sum to 1.
+    n_boot : int
+        Resamples of both.
+    seed : int
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Shares, low and high limits, 0-1; nan where none was counted.
+    """
     if not count[inside].sum():
         unknown = np.full(len(inside), np.nan)
         return unknown, unknown, unknown

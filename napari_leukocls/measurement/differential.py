@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.special import betainccinv, betaincinv, gammaincinv
 
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.scheme import Scheme
+from napari_leukocls.scheme import RED_CELL, Scheme
 from napari_leukocls.types import Signature
 
 _NO_CELL = "no cell was found: check that this is a stained smear in focus."
@@ -184,7 +184,8 @@ def differential(
         slide_id = str(cells["slide_id"].iloc[0]) if len(cells) else ""
     corrected = cells["corrected_class"].fillna("").astype(str)
     final = cells["class"].where(corrected == "", corrected)
-    counted = final[settled(cells)].value_counts()
+    # A red cell whose shape a person has given is counted as a red cell.
+    counted = final[settled(cells)].replace(dict.fromkeys(scheme.shapes(), RED_CELL)).value_counts()
     names = scheme.ordered([*classes, *ALWAYS_COUNTED, *map(str, counted.index)])
     count = np.array([int(counted.get(name, 0)) for name in names], dtype=np.int64)
     inside = np.array([scheme[name].counted_in_differential for name in names], dtype=bool)

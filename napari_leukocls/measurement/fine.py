@@ -22,7 +22,7 @@ from napari_leukocls.measurement.differential import (
     exact_limits,
     settled,
 )
-from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, whole_class
+from napari_leukocls.scheme import NOT_TOLD_APART, RED_CELL, Scheme, whole_class
 from napari_leukocls.types import FineShares, SlideResult
 
 Result = TypeVar("Result", bound=SlideResult)
@@ -293,6 +293,7 @@ def count_cells(
     if slide_id is None:
         slide_id = str(cells["slide_id"].iloc[0]) if len(cells) else ""
     final = pd.Series([whole_class(str(name)) for name in _final(cells)], dtype=object)
+    final = final.replace(dict.fromkeys(scheme.shapes(), RED_CELL))
     exact = {str(name): int(n) for name, n in final[settled(cells)].value_counts().items()}
     rows = _tree(scheme, [*classes, *ALWAYS_COUNTED, *finer, *exact], exact)
     names = [name for name, _, _ in rows]

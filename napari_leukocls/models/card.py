@@ -433,6 +433,8 @@ class ModelCard(CardPart):
         Name of that model and SHA-256 of its weights; it has the same classes and crops.
     review_threshold : float
         Cells whose largest probability is below this need review.
+    review_thresholds : dict of str to float or None
+        The same for cells of some predicted classes, instead of `review_threshold`.
     ood : OutOfDistribution
     softening : Softening or None
         None: one temperature for all cells.
@@ -480,6 +482,7 @@ class ModelCard(CardPart):
     second_look: float = Field(default=0.0, ge=0, le=1)
     second_opinion: SecondOpinion | None = None
     review_threshold: float = Field(default=0.5, ge=0, le=1)
+    review_thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] | None = None
     ood: OutOfDistribution = OutOfDistribution()
     softening: Softening | None = None
     familiarity: FamiliarityTest | None = None

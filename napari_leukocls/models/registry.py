@@ -24,6 +24,8 @@ CARD_NAME = "model.json"
 WEIGHTS_NAME = "weights.safetensors"
 
 DEFAULT_CLASSIFIER = "default"
+#: The model of the shapes of red cells.
+RED_CELLS = "red_cells"
 
 Origin = Literal["environment", "user", "bundled"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from napari_leukocls.io.serialise import original_text
 from napari_leukocls.measurement.differential import unsigned
 from napari_leukocls.measurement.findings import measured, read_findings
 from napari_leukocls.measurement.fine import FINE_CLASS, PREDICTED_FINE, count_cells, fine_classes_of
+from napari_leukocls.measurement.red_cell_table import read_red_cells
 from napari_leukocls.results.hidden_parts import read_hidden
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import even_out
@@ -92,6 +94,7 @@ def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldRes
     segmentation = Segmentation(labels, kinds, glass, scale, (), density, light, outlines, heaps)
     warnings = tuple(str(one) for one in run.pop("warnings", []))
     state, findings = unsigned(cells), measured(read_findings(path))
+    red_cells = read_red_cells(path)
     return FieldResult(
         cells,
         counts,
@@ -99,6 +102,7 @@ def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldRes
         warnings,
         signature=state,
         findings=findings,
+        red_cells=red_cells,
         image=image,
         segmentation=segmentation,
     )
@@ -133,7 +137,10 @@ def read_slide(folder: str | Path) -> SlideResult:
         raise _damaged_run(path, error) from error
     warnings = tuple(str(one) for one in run.pop("warnings", []))
     source, state, findings = str(run.get("source", "")), unsigned(cells), measured(read_findings(path))
-    return SlideResult(slide_id, source, um, cells, counts, run, warnings, signature=state, findings=findings)
+    found = SlideResult(
+        slide_id, source, um, cells, counts, run, warnings, signature=state, findings=findings
+    )
+    return replace(found, red_cells=read_red_cells(path))
 
 
 def read_outlines(folder: str | Path) -> tuple[np.ndarray | list[LabelReader], pd.DataFrame]:

@@ -19,6 +19,7 @@ from napari_leukocls.io.serialise import json_text, table_bytes
 from napari_leukocls.measurement.findings import write_findings
 from napari_leukocls.measurement.fine import as_counted
 from napari_leukocls.measurement.judgement import judge
+from napari_leukocls.measurement.red_cell_table import RED_CELL_FILE
 from napari_leukocls.results.hidden_parts import write_hidden
 from napari_leukocls.results.overlay import draw_overlay, overlay_png
 from napari_leukocls.results.report import render_report
@@ -177,6 +178,8 @@ def write_files(
     signed = signature_columns(result.signature) if result.signature.is_signed else {}
     (folder / "counts.csv").write_bytes(table_bytes(result.counts.assign(**signed)))
     write_findings(folder, result.findings, result.slide_id)
+    if result.red_cells is not None:
+        (folder / RED_CELL_FILE).write_bytes(table_bytes(result.red_cells))
     if overlay is not None:
         (folder / "overlay.png").write_bytes(overlay_png(overlay))
     # A file name need not be valid text: what cannot be encoded becomes a question mark.

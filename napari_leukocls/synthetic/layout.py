@@ -185,7 +185,7 @@ def _in_line(rng: np.random.Generator, cells: list[PlacedCell]) -> np.ndarray:
         step = (one.reach + other.reach) * rng.uniform(*ROULEAU_GAP)
         points.append(points[-1] + step * np.array([np.sin(angle), np.cos(angle)]))
         angle += bend
-    return np.array(points) - np.mean(points, axis=0)
+    return np.asarray(np.array(points) - np.mean(points, axis=0))
 
 
 def _in_heap(rng: np.random.Generator, cells: list[PlacedCell], gap: tuple[float, float]) -> np.ndarray:
@@ -199,7 +199,7 @@ def _in_heap(rng: np.random.Generator, cells: list[PlacedCell], gap: tuple[float
         # The try with the most space: a heap spreads over the glass.
         room = np.hypot(*(tries[:, None] - points[None, :i]).transpose(2, 0, 1)).min(axis=1)
         points[i] = tries[int(room.argmax())]
-    return points - points.mean(axis=0)
+    return np.asarray(points - points.mean(axis=0))
 
 
 def _place_group(layout: _Layout, cells: list[PlacedCell], offsets: np.ndarray) -> None:

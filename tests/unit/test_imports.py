@@ -15,6 +15,7 @@ DOCK_MODELS = {"model.py", "session.py", "slide_model.py", "case_model.py", "ana
 BUILDERS = {
     "architectures/ensemble.py",
     "architectures/mobilenet.py",
+    "architectures/red_cell_net.py",
     "architectures/registry.py",
     "architectures/timm_networks.py",
     "architectures/papers/cadbcnn.py",

@@ -99,9 +99,9 @@ def test_a_damaged_card_is_said(content: str, words: str) -> None:
 
 def test_the_bundled_smears_are_images_of_a_known_scale() -> None:
     smears = sample_smears()
-    assert sample_smear() in smears.values() and len(smears) >= 3
+    assert sample_smear() in smears.values() and len(smears) >= 8
     for name, path in smears.items():
         assert "synthetic" in name
         image = read_image(path)
-        assert image.pixels.shape == (1536, 2048, 3)
+        assert image.pixels.shape in {(1536, 2048, 3), (768, 1024, 3)}
         assert image.um_per_px is not None and 0.05 < image.um_per_px < 0.5

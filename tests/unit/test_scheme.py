@@ -16,7 +16,8 @@ from napari_leukocls.scheme import default_scheme, load_scheme
 CONTRACT = (
     "neutrophil segmented_neutrophil band_neutrophil eosinophil basophil lymphocyte variant_lymphocyte "
     "plasma_cell monocyte immature_granulocyte promyelocyte myelocyte metamyelocyte blast erythroblast "
-    "smudge_cell platelet red_cell artefact not_classed"
+    "smudge_cell platelet red_cell normal_red_cell macrocyte microcyte spherocyte target_cell stomatocyte "
+    "ovalocyte teardrop_cell burr_cell schistocyte hypochromic_red_cell elliptocyte artefact not_classed"
 ).split()
 MODEL = (
     "neutrophil eosinophil basophil lymphocyte monocyte immature_granulocyte erythroblast platelet".split()
@@ -41,6 +42,18 @@ SPELLINGS = {
     "smudge_cell": "KSC|smudge|Smudge-Cells|basket cell",
     "platelet": "PLATELET|Platelets|PLT|thrombocyte",
     "red_cell": "rbc|RBCs|red blood cell|Erythrocytes|redCells",
+    "normal_red_cell": "Normal cell|normal RBCs|discocyte",
+    "macrocyte": "Macrocytes|macro",
+    "microcyte": "micro|Microcytes",
+    "spherocyte": "SPHEROCYTE|Spherocytes",
+    "target_cell": "Target|target cells|codocyte",
+    "stomatocyte": "Stomatocytes",
+    "ovalocyte": "Oval cells|Ovalocytes",
+    "teardrop_cell": "Teardrop|tear-drop cells|dacrocytes",
+    "burr_cell": "Burr cells|echinocytes",
+    "schistocyte": "Schistocytes|fragmented red cells",
+    "hypochromic_red_cell": "hypochromia|Hypochromic cells",
+    "elliptocyte": "Elliptocytes",
     "artefact": "ART|artifacts|Debris",
     "not_classed": "unknown|unidentified|not-classed",
 }
@@ -67,7 +80,16 @@ def test_the_classes_of_the_contract_are_all_there() -> None:
     scheme = default_scheme()
     assert list(scheme.names) == CONTRACT
     counted = {entry.name for entry in scheme if entry.counted_in_differential}
-    outside = {"erythroblast", "smudge_cell", "platelet", "red_cell", "artefact", "not_classed"}
+    outside = {
+        "erythroblast",
+        "smudge_cell",
+        "platelet",
+        "red_cell",
+        "artefact",
+        "not_classed",
+        *scheme.shapes(),
+    }
+    assert scheme.shapes() == CONTRACT[18:30]
     assert counted == set(CONTRACT) - outside
     assert {entry.name for entry in scheme if entry.per_100_wbc} == {"erythroblast", "smudge_cell"}
     assert scheme["monocyte"].loinc == "26485-3"

@@ -11,6 +11,7 @@ import numpy as np
 from napari_leukocls.analysis.engine import Engine
 from napari_leukocls.analysis.field import outline, tabulate
 from napari_leukocls.analysis.quality_check import check_field
+from napari_leukocls.analysis.red_cells import examine
 from napari_leukocls.analysis.slide_test import SlideTest
 from napari_leukocls.analysis.whole_slide.survey import BLURRED, GLASS, MONOLAYER, PART_UM, THICK, Survey
 from napari_leukocls.io.labels import LabelStore
@@ -133,6 +134,10 @@ class SlideJob:
         Of each tile so far.
     platelets : PlateletFigures
         Of all tiles so far.
+    sampled : frozenset of tuple of int
+        Cores of the tiles whose red cells are looked at.
+    red_cells : list of pandas.DataFrame
+        Their red cells, as in ``red_cells.csv``.
     """
 
     slide: SlideImage
@@ -146,6 +151,8 @@ class SlideJob:
     n_cells: int = 0
     measured: list[FieldQuality] = field(default_factory=list)
     platelets: PlateletFigures = PlateletFigures()
+    sampled: frozenset[tuple[int, int, int, int]] = frozenset()
+    red_cells: list[pd.DataFrame] = field(default_factory=list)
 
 
 def analyse_tile(
@@ -156,7 +163,7 @@ def analyse_tile(
     Parameters
     ----------
     job : SlideJob
-        Its `n_cells` goes up.
+        Its `n_cells` goes up, and the red cells of a sampled tile are added.
     tile : Tile
     pixels : numpy.ndarray, (h, w, 3), uint8
         Of the tile's window.
@@ -179,6 +186,10 @@ def analyse_tile(
     job.measured += check_field(image, mine, cells).measured
     job.platelets += measure_platelets(mine, cells)
     y0, _, x0, _ = tile.window
+    if tile.core in job.sampled:
+        red_cells = yield from staged("tiles", token, examine(pixels, cells, mine, job.engine, warn))
+        if red_cells is not None:
+            job.red_cells.append(_moved(red_cells, y0, x0, job).drop(columns="touches_border"))
     job.labels.paint(y0, x0, mine.labels, job.n_cells)
     cells = _moved(cells, y0, x0, job)
     job.n_cells += len(cells)

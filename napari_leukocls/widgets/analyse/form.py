@@ -80,6 +80,9 @@ class AnalyseForm(QWidget):
         self.classifier = combo(Analyse.CLASSIFIER, Analyse.CLASSIFIER_TIP)
         devices = [(text, name) for name, text in Analyse.DEVICES.items()]
         self.depth = depth_box(self._session, Subscriptions(self))
+        self.shapes = combo(
+            Analyse.SHAPES, Analyse.SHAPES_TIP, [(text, on) for on, text in Analyse.SHAPES_KINDS.items()]
+        )
         self.device = combo(Analyse.DEVICE, Analyse.DEVICE_TIP, devices)
         self.device.setCurrentIndex(max(0, find(self.device, preferences.device())))
         kinds = [(text, name) for name, text in Analyse.SCALE_KINDS.items()]
@@ -109,6 +112,7 @@ class AnalyseForm(QWidget):
         form_row(lines, Analyse.SEGMENTER, self.segmenter)
         form_row(lines, Analyse.CLASSIFIER, self.classifier)
         form_row(lines, Common.DEPTH, self.depth)
+        form_row(lines, Analyse.SHAPES, self.shapes)
         form_row(lines, Analyse.CONFIDENCE, self.confidence)
         form_row(lines, Analyse.SCALE, self.scale_kind, self.scale_value)
         form_row(lines, Analyse.DEVICE, self.device)
@@ -238,6 +242,7 @@ class AnalyseForm(QWidget):
             "segmenter": self.segmenter.currentData(),
             "classifier": self.classifier.currentData(),
             "device": self.device.currentData(),
+            "red_cells": self.shapes.currentData(),
             "depth": self.depth.currentData() if self._for_batch else self._finest(),
         }
         if self.confidence.value() > 0:

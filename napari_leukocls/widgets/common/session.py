@@ -230,9 +230,10 @@ def session_of(viewer: Any) -> Session:
 
 
 def classifiers() -> list[ModelEntry]:
-    """Return the models that classify cells; the active one is the first."""
+    """Return the models that classify leukocytes; the active one is the first."""
     active = active_classifier()
-    found = [entry for entry in list_models() if "classes" in _card(entry)]
+    shapes = set(default_scheme().shapes())
+    found = [entry for entry in list_models() if set(_card(entry).get("classes", ())) - shapes]
     return sorted(found, key=lambda entry: (entry.name != active, entry.name))
 
 

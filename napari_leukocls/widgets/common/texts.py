@@ -80,6 +80,7 @@ class Stages:
         "scale": _("Measuring the scale"),
         "segment": _("Outlining the cells"),
         "classify": _("Classifying the leukocytes"),
+        "red cells": _("Looking at the red cells"),
         "count": _("Counting"),
         "store": _("Reading earlier corrections"),
         "edit": _("Measuring the changed cells"),
@@ -162,6 +163,12 @@ class Analyse:
     LEUKOCYTES = (_("{n} leukocyte counted"), _("{n} leukocytes counted"))
     TO_REVIEW = _("{n} to review")
     RED_CELLS = (_("{n} red cell"), _("{n} red cells"))
+    SHAPES = _("Red cells")
+    SHAPES_TIP = _(
+        "Measure each red cell and tell its shape, or only count red cells. The findings are in the report, and each "
+        "cell is in red_cells.csv"
+    )
+    SHAPES_KINDS = {True: _("measured, with shapes"), False: _("only counted")}
     PLATELETS = (_("{n} platelet"), _("{n} platelets"))
     SCALE_LINE = _("{um:.3g} µm per pixel, from {source}")
     SCALE_SOURCES = {
