@@ -19,6 +19,9 @@ UNLIKE_TRAINING = "unlike the training data"
 
 NO_CLASSIFICATION = "not classified"
 
+#: Why a cell of `ReviewThresholds.always` needs review.
+ALWAYS_REVIEWED = "class that is always reviewed"
+
 #: Class of a cell that the segmenter holds to be nucleated but that no classifier has seen.
 NOT_CLASSED = "not_classed"
 # Pixels measured at a time: bounds the memory of the coordinate arrays whatever the image's size.
@@ -59,10 +62,14 @@ class ReviewThresholds:
         Below this probability a cell needs review.
     per_class : mapping of str to float
         Another threshold for some predicted classes.
+    always : frozenset of str
+        Predicted classes that a person sees whatever their probability: an erythroblast changes the count of the
+        leukocytes of an analyser, and is easily taken for a lymphocyte.
     """
 
     min_confidence: float = 0.0
     per_class: Mapping[str, float] = field(default_factory=dict)
+    always: frozenset[str] = frozenset({"erythroblast"})
 
 
 def cell_geometry(labels: np.ndarray) -> CellGeometry:
@@ -236,6 +243,7 @@ def review_reasons(
     reason[low] = LOW_CONFIDENCE
     reason[unlike] = UNLIKE_TRAINING
     reason[low & unlike] = f"{LOW_CONFIDENCE}; {UNLIKE_TRAINING}"
+    reason[np.isin(names.astype(str), list(limits.always)) & (reason == "")] = ALWAYS_REVIEWED
     return reason
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import tifffile
+from acting import pump
 
 
 def test_the_bundled_smear_opens_and_is_drawn(plugin: None, make_napari_viewer: Callable[..., Any]) -> None:
@@ -39,3 +41,25 @@ def test_results_open_as_labels_with_the_cells_as_features(
     assert list(layer.features["class"][1:]) == ["neutrophil", "red_cell"]
     # The status bar under the cursor names the cell's class.
     assert "neutrophil" in layer.get_status((5, 5), view_direction=None)["value"]
+
+
+def test_smears_with_and_without_a_pixel_size_are_open_together_without_a_warning(
+    viewer: Any, field: np.ndarray, dock: Callable[[str], Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    from napari_leukocls.widgets.common.layers import pixel_size_um
+
+    dock("Analyse")
+    known = viewer.add_image(field, name="known", scale=(0.16, 0.16), units=("um", "um"))
+    plain = viewer.add_image(field, name="plain")
+    viewer.add_shapes([[[0, 0], [20, 20]]], shape_type="rectangle")
+    pump(0.5)
+    assert not [one for one in recwarn if "nconsistent units" in str(one.message)]
+    assert viewer.layers.extent.units is not None
+    # Neither gets a pixel size that it has not, nor loses its own.
+    assert pixel_size_um(known) == pytest.approx(0.16) and pixel_size_um(plain) is None
+    viewer.layers.remove(plain)
+    viewer.layers.remove(viewer.layers[-1])
+    pump(0.3)
+    assert {str(unit) for unit in known.units} == {"micrometer"} and pixel_size_um(known) == pytest.approx(
+        0.16
+    )

@@ -216,6 +216,8 @@ def test_a_store_from_before_cases_keeps_goals_and_signatures(tmp_path: Path) ->
             "DROP TABLE case_fields",
             "DROP TABLE cases",
             "DROP TABLE lifts",
+            "DROP TABLE bench_presses",
+            "DROP TABLE bench_counts",
             "ALTER TABLE sign_offs DROP COLUMN case_id",
             "ALTER TABLE sign_offs DROP COLUMN covers",
             "ALTER TABLE analyses DROP COLUMN labels_sha256",
@@ -223,7 +225,7 @@ def test_a_store_from_before_cases_keeps_goals_and_signatures(tmp_path: Path) ->
         ):
             connection.execute(statement)
         for name, sql in triggers:
-            if not name.startswith("lifts"):
+            if not name.startswith(("lifts", "bench_presses")):
                 connection.execute(sql)
     with open_store(file) as store:
         case = store.case(store.slides()[0].key)

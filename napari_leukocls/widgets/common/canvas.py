@@ -30,6 +30,7 @@ from napari_leukocls.widgets.common.outlines import colours_alone, outlines_of, 
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Canvas as Texts
+from napari_leukocls.widgets.common.units import harmonise
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -81,7 +82,7 @@ def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]
             size=_WIDER * np.array(spans, float),
             face_color="transparent",
             border_color=RING_COLOUR,
-            border_width=0.05,
+            border_width=0.035,
             metadata={"leukocls_overlay": True},
             **placement_of(cells),
         )
@@ -200,7 +201,15 @@ class Canvas(QObject):
         self._zoomed.timeout.connect(self._follow_zoom)
         camera_of(viewer).events.zoom.connect(lambda _event=None: self._zoomed.start())
         viewer.mouse_drag_callbacks.append(self._on_mouse)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            event.connect(self._on_layers)
+        self._on_layers()
         self.keys: CanvasKeys | None = keys_of(viewer, self._keep_tools_away)
+
+    def _on_layers(self, _event: Any = None) -> None:
+        viewer = self._viewer()
+        if viewer is not None:
+            harmonise(viewer.layers)
 
     @property
     def layer(self) -> Labels | None:

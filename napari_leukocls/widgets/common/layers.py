@@ -24,6 +24,7 @@ from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
 from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX, FieldResult, SmearImage
 from napari_leukocls.widgets.common.outlines import cell_colours
 from napari_leukocls.widgets.common.slide_model import awaiting_review
+from napari_leukocls.widgets.common.units import own_units
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Shapes
@@ -521,7 +522,7 @@ def pixel_size_um(layer: Image) -> float | None:
     float or None
         None if the layer has no unit of length, or a size that is not plausible.
     """
-    unit = str(layer.units[-1]).lower().replace("µ", "u")
+    unit = str(own_units(layer)[-1]).lower().replace("µ", "u")
     if unit not in _UM:
         return None
     steps = np.abs(np.asarray(layer.scale, float)[-2:])

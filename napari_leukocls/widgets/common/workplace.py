@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MARK = "leukocls_dock"
 #: Views of a dock: narrow beside the smear, wide beside it, or in a window of its own.
 VIEWS = ("narrow", "wide", "window")
+#: Height of a screen below which napari's own docks are tabs, too, pixels: 1280 x 800 at 150 % has 533.
+LOW_SCREEN = 700
 #: Share of napari's window that a wide dock takes.
 WIDE = 0.62
 
@@ -74,6 +76,7 @@ class Placing(QObject):
                 window.tabifyDockWidget(others[0], frame)
             frame.show()
             frame.raise_()
+            fit(window)
         self._placed(frame)
 
 
@@ -107,6 +110,24 @@ def docks_in(window: QMainWindow) -> list[QDockWidget]:
     list of QDockWidget
     """
     return [one for one in window.findChildren(QDockWidget) if one.property(MARK)]
+
+
+def fit(window: QMainWindow) -> None:
+    """On a low screen, put napari's layer list in front of its layer controls: below each other they are too high.
+
+    Parameters
+    ----------
+    window : QMainWindow
+        Of napari.
+    """
+    if window.screen().availableGeometry().height() >= LOW_SCREEN:
+        return
+    frames = {one.objectName(): one for one in window.findChildren(QDockWidget)}
+    controls, layers = frames.get("layer controls"), frames.get("layer list")
+    if controls is None or layers is None or controls.isFloating() or layers.isFloating():
+        return
+    if layers not in window.tabifiedDockWidgets(controls):
+        window.tabifyDockWidget(controls, layers)
 
 
 def show_as(dock: QWidget, view: str) -> None:

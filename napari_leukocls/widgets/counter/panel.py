@@ -170,6 +170,8 @@ class Keys(QWidget):
         for one in self.buttons.values():
             self._grid.removeWidget(one)
         for i, one in enumerate(self.buttons.values()):
+            # Else the columns that there are would keep the dock from becoming narrower.
+            one.setMinimumWidth(1)
             self._grid.addWidget(one, i // columns, i % columns)
 
 

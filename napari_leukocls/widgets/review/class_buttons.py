@@ -153,6 +153,8 @@ class ClassButtons(QWidget):
         for button in self._order:
             self._grid.removeWidget(button)
         for i, button in enumerate(self._order):
+            # Else the columns that there are would keep the dock from becoming narrower.
+            button.setMinimumWidth(1)
             self._grid.addWidget(button, i // columns, i % columns)
 
     def _give(self, name: str) -> Callable[[], None]:

@@ -35,6 +35,12 @@ from napari_leukocls.widgets.review.gallery import LARGEST, SMALLEST
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: The page that is shown is underlined, on light and on dark.
+PAGE_STYLE = (
+    "QToolButton { padding: 3px 10px; border: none; border-bottom: 3px solid transparent; }"
+    "QToolButton:checked { border-bottom: 3px solid #2f9e6b; font-weight: bold; }"
+)
+
 
 class ReviewHead(QWidget):
     """Gallery or counter, how large, which cells, and progress; the settings fold away once they are set.
@@ -83,6 +89,7 @@ class ReviewHead(QWidget):
         made.setText(text)
         made.setCheckable(True)
         made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        made.setStyleSheet(PAGE_STYLE)
         return made
 
     def _view_menu(self) -> QToolButton:
@@ -90,6 +97,7 @@ class ReviewHead(QWidget):
         made.setText(Review.VIEW)
         made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        made.setStyleSheet("QToolButton { padding: 3px 18px 3px 8px; }")
         menu = QMenu(made)
         for view in VIEWS:
             menu.addAction(Review.VIEWS[view], self._wants(view))
