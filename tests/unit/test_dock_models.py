@@ -150,7 +150,9 @@ def test_the_gallery_is_ordered_and_grouped(review: ReviewModel, slide: SlideMod
     # Erythroblasts always go to review; once one is confirmed, it is counted per 100 leukocytes.
     assert "erythroblast" not in names
     sure = rows.index[(rows["class"] == "erythroblast") & (rows["probability"] > 0.9)]
-    assert set(sure) <= set(first.ids) and set(rows["review_reason"][sure]) == {"class that is always reviewed"}
+    assert set(sure) <= set(first.ids) and set(rows["review_reason"][sure]) == {
+        "class that is always reviewed"
+    }
     review.confirm([int(sure[0])])
     sections = {one.name: one for one in review.sections(review_model.NUCLEATED, review_model.BY_DOUBT)}
     assert sections["erythroblast"].ids == (int(sure[0]),) and "per 100" in sections["erythroblast"].figures
