@@ -174,6 +174,20 @@ def _damaged(path: Path, why: str) -> InputError:
     return InputError(f"'{path}' cannot be read ({why}); analyse the slide again.")
 
 
+def is_flag(finding: Finding) -> bool:
+    """Whether a finding says that something is there or not; others state a figure, and how it was found.
+
+    Parameters
+    ----------
+    finding : Finding
+
+    Returns
+    -------
+    bool
+    """
+    return bool(finding.rule) and not finding.name.startswith(("wbc_", "platelet_estimate"))
+
+
 def limits_text(finding: Finding) -> str:
     """Write the figure of a finding with its limits.
 
@@ -227,6 +241,7 @@ __all__ = [
     "UNITS",
     "Finding",
     "findings_table",
+    "is_flag",
     "limits_text",
     "measured",
     "read_findings",

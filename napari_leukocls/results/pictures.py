@@ -20,7 +20,7 @@ from napari_leukocls.types import FieldResult
 
 #: Pictures of all cells, and those of the first page: typical ones of a class, typical ones altogether, flagged ones.
 MAX_CROPS = 60
-PER_CLASS, MAX_TYPICAL, MAX_FLAGGED = 2, 16, 8
+PER_CLASS, MAX_TYPICAL, MAX_FLAGGED = 2, 8, 8
 _CROP_PX = 96
 _PICTURE_WIDTH = 1400
 _BAR = (300, 20)
@@ -124,20 +124,21 @@ def choose_typical(cells: Sequence[CellPicture], scheme: Scheme) -> list[CellPic
     list of CellPicture
         In the order of the scheme.
     """
-    settled_ones = [one for one in cells if not one.waiting]
     order = {name: i for i, name in enumerate(scheme.names)}
-    settled_ones.sort(
-        key=lambda one: (order.get(whole_class(one.name), len(order)), one.name, -one.probability)
+    by_class: dict[str, list[CellPicture]] = {}
+    for one in sorted(cells, key=lambda one: -one.probability):
+        if not one.waiting:
+            by_class.setdefault(one.name, []).append(one)
+    # One of each class, then a second one, as far as there is room.
+    ranked = [(rank, one) for known in by_class.values() for rank, one in enumerate(known[:PER_CLASS])]
+    chosen = [one for _, one in sorted(ranked, key=lambda pair: pair[0])[:MAX_TYPICAL]]
+    return sorted(
+        chosen, key=lambda one: (order.get(whole_class(one.name), len(order)), one.name, -one.probability)
     )
-    chosen: list[CellPicture] = []
-    for one in settled_ones:
-        if sum(other.name == one.name for other in chosen) < PER_CLASS:
-            chosen.append(one)
-    return chosen[:MAX_TYPICAL]
 
 
 def choose_flagged(cells: Sequence[CellPicture], flagged: Sequence[str], scheme: Scheme) -> list[CellPicture]:
-    """Choose the cells of flagged classes, then those that wait for review, least certain first.
+    """Choose cells of flagged classes and cells that wait for review, least certain first.
 
     Parameters
     ----------
@@ -150,9 +151,11 @@ def choose_flagged(cells: Sequence[CellPicture], flagged: Sequence[str], scheme:
     -------
     list of CellPicture
     """
-    mine = [one for one in cells if one.waiting or _is_part(one.name, flagged, scheme)]
-    mine.sort(key=lambda one: (not _is_part(one.name, flagged, scheme), one.probability))
-    return mine[:MAX_FLAGGED]
+    least_certain = sorted(cells, key=lambda one: one.probability)
+    mine = [one for one in least_certain if _is_part(one.name, flagged, scheme)]
+    waiting = [one for one in least_certain if one.waiting and one not in mine]
+    room = max(MAX_FLAGGED // 2, MAX_FLAGGED - len(waiting))
+    return [*mine[:room], *waiting][:MAX_FLAGGED]
 
 
 def _is_part(name: str, wanted: Sequence[str], scheme: Scheme) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 from napari_leukocls.io.html import render
 from napari_leukocls.measurement.absolute import counted_leukocytes
 from napari_leukocls.measurement.differential import count_unsettled
+from napari_leukocls.measurement.findings import is_flag
 from napari_leukocls.measurement.fine import PART_OF, left_shift, of_differential
 from napari_leukocls.measurement.flags import CERTAIN, FLAG, NOT_EXCLUDED, NOT_JUDGED, PERHAPS, Flag
 from napari_leukocls.measurement.judgement import Judgement
@@ -40,7 +41,7 @@ MAX_WARNINGS = 3
 _BAR_WIDTHS = (190, 120, 75)
 _QUALITY, _GRADE = "quality_", "quality_grade"
 #: Findings with a rule that are shown among the figures, and not among what is abnormal.
-_ONLY_FIGURES = (_QUALITY, "leukocyte_")
+_ONLY_FIGURES = (_QUALITY, "leukocyte_", "platelet_estimate", "platelet_large", "red_cell_heaps")
 #: Parts of the first page, by the beginning of the names of their findings.
 _PARTS = (
     ("Leukocytes", ("wbc_", "leukocyte_")),
@@ -206,7 +207,7 @@ def _boxes(judged: Judgement[Any]) -> dict[str, Any]:
 def _as_flag(finding: Finding) -> Flag:
     """A finding that brings its own rule, as a flag."""
     weight = {"certain": CERTAIN, "possible": PERHAPS}.get(finding.state, NOT_JUDGED + 1)
-    if finding.state == "possible" and not math.isfinite(finding.value):
+    if finding.state == "possible" and not math.isfinite(finding.value) and finding.name != _GRADE:
         weight = NOT_JUDGED
     title = "Quality" if finding.name == _GRADE else finding.text.split(":")[0]
     shown = replace(finding, text=f"Quality: {finding.text}") if finding.name == _GRADE else finding
@@ -237,7 +238,9 @@ def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
     parts = []
     for title, starts in _PARTS:
         lines = [one for one in result.findings if one.name.startswith(starts)]
-        rows = [{"text": one.text, "state": one.state if one.rule else ""} for one in lines]
+        # What was looked for and is not there stands with the details.
+        lines = [one for one in lines if not is_flag(one) or one.state != "absent" or one.name == _GRADE]
+        rows = [{"text": one.text, "state": _mark(one)} for one in lines]
         if title in counted:
             n = int(counts.get(counted[title], 0))
             noun = scheme[counted[title]].display.lower()
@@ -245,6 +248,11 @@ def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
         if rows:
             parts.append({"title": title, "rows": rows})
     return parts
+
+
+def _mark(finding: Finding) -> str:
+    """The state that a figure is marked with; an estimate states its method as its rule."""
+    return finding.state if is_flag(finding) else ""
 
 
 def _count_rows(counts: pd.DataFrame, scheme: Scheme, judged: Judgement[Any]) -> list[dict[str, Any]]:
@@ -301,7 +309,7 @@ def _finding_row(finding: Finding) -> dict[str, str]:
     return {
         "text": finding.text,
         "rule": finding.rule,
-        "state": finding.state if finding.rule else "",
+        "state": _mark(finding),
     }
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from napari_leukocls.io.html import capitalize_first
 from napari_leukocls.measurement.absolute import ABSOLUTE_COLUMNS, PER_LITRE
 from napari_leukocls.measurement.differential import count_unsettled
+from napari_leukocls.measurement.findings import is_flag
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import Finding, SlideResult
@@ -140,7 +141,7 @@ def _of_finding(finding: Finding) -> Coded:
         finding.unit,
         _rounded(finding.low, 3),
         _rounded(finding.high, 3),
-        interpretation=states[finding.state] if finding.rule else "",
+        interpretation=states[finding.state] if is_flag(finding) else "",
         text=finding.text,
     )
 

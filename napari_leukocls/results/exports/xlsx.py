@@ -16,7 +16,7 @@ from openpyxl.styles import Font
 from napari_leukocls.io.serialise import to_plain
 from napari_leukocls.measurement.absolute import counted_leukocytes
 from napari_leukocls.measurement.differential import count_unsettled
-from napari_leukocls.measurement.findings import findings_table
+from napari_leukocls.measurement.findings import findings_table, is_flag
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.types import SlideResult
 
@@ -67,7 +67,7 @@ def _rows(table: pd.DataFrame) -> Iterable[Iterable[Any]]:
 def _report_rows(result: SlideResult) -> list[tuple[str, Any]]:
     """What the first page of the report says: state and signature, then flags, the certain ones first."""
     signature, sample = result.signature, sample_of(result)
-    flags = [one for one in result.findings if one.rule and one.state != "absent"]
+    flags = [one for one in result.findings if is_flag(one) and one.state != "absent"]
     flags.sort(key=lambda one: (one.state != "certain", not math.isfinite(one.value)))
     return [
         ("notice", NOTICE),
@@ -84,7 +84,7 @@ def _report_rows(result: SlideResult) -> list[tuple[str, Any]]:
         ("leukocytes counted", counted_leukocytes(result.counts)),
         ("cells to review", count_unsettled(result.cells)),
         *((f"{one.state}", one.text) for one in flags),
-        *(("figure", one.text) for one in result.findings if not one.rule),
+        *(("figure", one.text) for one in result.findings if not is_flag(one)),
     ]
 
 
