@@ -99,7 +99,7 @@ def test_every_number_of_a_count_worked_out_by_hand() -> None:
     )
     assert "900 red cells in view." in page
     abnormal, rest = page.split("Abnormal")[1].split("Too few cells to exclude:")
-    assert abnormal.strip().startswith("Erythroblasts : 12 per 100 leukocytes (6.22 to 20.9), limit ≥ 1")
+    assert abnormal.strip().startswith("Erythroblasts : 12 per 100 leukocytes (6 to 21.9), limit ≥ 1")
     assert "Immature granulocytes (count 83 more)" in rest
     assert "Eosinophilia (count" in rest
     assert "Uncertain" not in page
