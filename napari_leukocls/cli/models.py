@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import DECIMAL, Group, count_text, print_json
+from napari_leukocls.cli._base import DECIMAL, Group, ProgressLine, count_text, print_json
 
 #: Entries of a card that are shown first.
 _FIRST = ("name", "task", "architecture", "classes", "intended_use", "known_limits", "licence")
@@ -156,6 +157,77 @@ def export_command(name: str, path: Path, as_json: bool) -> None:
     checked = result.get("largest_difference")
     more = "" if checked is None else f" (checked: probabilities differ by at most {checked:.1g})"
     click.echo(f"{name} is saved as {result['path']}{more}")
+
+
+@models.command("prune")
+@click.argument("name")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), metavar="DATA", help="Labelled crops."
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the new model."
+)
+@click.option("--blocks", type=click.IntRange(min=0), default=0, show_default=True, help="Blocks to remove.")
+@click.option("--heads", type=click.IntRange(min=0), default=0, show_default=True, help="Heads to remove.")
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
+def prune_command(name: str, data: Path, out: Path, blocks: int, heads: int, as_json: bool) -> None:
+    """Remove the attention heads or blocks of least contribution from the hybrid NAME, and compare both on DATA.
+
+    Train the new model on for a few epochs ('leukocls train DATA --from DIR') to regain accuracy.
+    """
+    from napari_leukocls.exchange.compression import iter_prune
+    from napari_leukocls.progress import drain
+
+    result = _with_progress(lambda show: drain(iter_prune(name, data, out, blocks, heads), show))
+    if as_json:
+        print_json(result)
+        return
+    click.echo(f"{'model':<28}{'accuracy':>10}{'macro F1':>10}{'parameters':>14}{'MB':>9}{'ms, one':>10}")
+    for row in result["models"]:
+        click.echo(
+            f"{row['model']:<28}{row['accuracy']:>10.4f}{row['macro_f1']:>10.4f}{row['parameters']:>14,}"
+            f"{row['mb']:>9.1f}{row['ms_per_image_batch1']:>10.2f}"
+        )
+    click.echo(f"the pruned model is {result['model']}")
+
+
+@models.command("quantise")
+@click.argument("name")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), metavar="DATA", help="Labelled crops."
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="ONNX file in eight bits."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
+def quantise_command(name: str, data: Path, out: Path, as_json: bool) -> None:
+    """Save the model NAME in eight bits as ONNX, and compare it with floating point on DATA."""
+    from napari_leukocls.exchange.compression import iter_quantise
+    from napari_leukocls.progress import drain
+
+    result = _with_progress(lambda show: drain(iter_quantise(name, data, out), show))
+    if as_json:
+        print_json(result)
+        return
+    click.echo(
+        f"{'':<12}{'accuracy':>10}{'macro F1':>10}{'agrees':>9}{'MB':>9}{'ms, one':>10}{'ms, batch':>11}"
+    )
+    for row in result["rows"]:
+        click.echo(
+            f"{row['name']:<12}{row['accuracy']:>10.4f}{row['macro_f1']:>10.4f}{row['agreement']:>9.4f}"
+            f"{row['mb']:>9.1f}{row['ms_batch1']:>10.2f}{row['ms_best']:>11.2f}"
+        )
+    if result["warning"]:
+        click.echo(f"leukocls: {result['warning']}", err=True)
+    click.echo(f"{name} in eight bits is {result['path']} (ranges of activations: {result['ranges_of']})")
+
+
+def _with_progress(work: Callable[[ProgressLine], dict[str, Any]]) -> dict[str, Any]:
+    progress = ProgressLine()
+    try:
+        return work(progress)
+    finally:
+        progress.close()
 
 
 def _import_settings(options: dict[str, Any]) -> Any:

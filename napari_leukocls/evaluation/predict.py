@@ -262,6 +262,45 @@ def predict_models(
     )
 
 
+def cut_all(
+    dataset: Dataset,
+    rule: CropRule,
+    segmenter: CompactSegmenter,
+    um_per_px: float | None,
+    token: CancelToken,
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray]]:
+    """Cut all crops of a dataset by one rule, as `predict_models` does batch by batch.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    rule : CropRule
+    segmenter : CompactSegmenter
+    um_per_px : float or None
+        Pixel size of the crops whose row states none.
+    token : CancelToken
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    crops : numpy.ndarray, (N, side_px, side_px, 3), uint8
+    kinds : numpy.ndarray, (N, 3)
+        The segmenter's votes for the kind of each cell.
+    """
+    yield Progress("scale", 0, 1, "reading the scale")
+    scales, _ = _scales(dataset, [rule], segmenter, um_per_px)
+    cells = []
+    for row, crop in enumerate(dataset.crops):
+        token.check()
+        yield Progress("cut", row, len(dataset.crops))
+        scale = scales[row] if scales[row] > 0 or rule.whole_image else rule.um_per_px
+        cells.append(cut_labelled(crop, scale, segmenter, rule))
+    return np.stack([cell.crop for cell in cells]), np.stack([cell.kind for cell in cells])
+
+
 def _scales(
     dataset: Dataset, rules: Sequence[CropRule], segmenter: CompactSegmenter, um_per_px: float | None
 ) -> tuple[list[float], list[str]]:

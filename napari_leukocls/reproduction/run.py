@@ -81,13 +81,13 @@ def iter_reproduce(settings: Settings, cancel: CancelToken | None = None) -> Ste
     data: dict[str, Any] = json.loads((out / "data.json").read_text(encoding="utf-8"))
     for run in made:
         token.check()
-        yield from _trained(run, settings.own_process, token)
+        yield from iter_trained(run, settings.own_process, token)
     device = resolve_device(settings.device)
     for run in made:
-        yield from _evaluated(model_of(run), table, out / "evaluations" / run.name, device, token)
+        yield from iter_evaluated(model_of(run), table, out / "evaluations" / run.name, device, token)
         if settings.external:
             folder = out / "external" / run.name
-            yield from _evaluated(model_of(run), Path(settings.external), folder, device, token)
+            yield from iter_evaluated(model_of(run), Path(settings.external), folder, device, token)
     yield from _compared(made, table, out / "comparison", settings, token)
     lost = []
     for number, run in enumerate(made):
@@ -128,8 +128,25 @@ def _agree(out: Path, asked: Mapping[str, Any]) -> None:
         )
 
 
-def _trained(run: Run, own_process: bool, token: CancelToken) -> Generator[Progress, None, None]:
-    """Train a network unless its model is there; an interrupted training goes on from its checkpoint."""
+def iter_trained(run: Run, own_process: bool, token: CancelToken) -> Generator[Progress, None, None]:
+    """Train a network unless its model is there; an interrupted training goes on from its checkpoint.
+
+    Parameters
+    ----------
+    run : Run
+    own_process : bool
+        Train in a process of its own.
+    token : CancelToken
+
+    Yields
+    ------
+    Progress
+
+    Raises
+    ------
+    LeukoclsError
+        If the training fails.
+    """
     if (model_of(run) / CARD_NAME).is_file():
         return
     events = _in_process(run, token) if own_process else iter_train(run.config, token)
@@ -162,9 +179,26 @@ def _in_process(run: Run, token: CancelToken) -> Generator[TrainEvent, None, Non
         process.kill()
 
 
-def _evaluated(
+def iter_evaluated(
     model: Path, data: Path, folder: Path, device: str, token: CancelToken
 ) -> Generator[Progress, None, None]:
+    """Evaluate a model unless its report is there.
+
+    Parameters
+    ----------
+    model : Path
+        Folder of the model.
+    data : Path
+        Labelled crops.
+    folder : Path
+        For the files of the evaluation.
+    device : str
+    token : CancelToken
+
+    Yields
+    ------
+    Progress
+    """
     if (folder / "report.html").is_file():
         return
     table, metrics, details = yield from assess(str(model), data, device, None, token)

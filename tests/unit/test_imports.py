@@ -28,6 +28,7 @@ BUILDERS = {
 OPTIONAL = {
     "batch/run.py": {"napari_leukocls.batch.cluster", "fcntl"},
     "exchange/bioimage.py": {"bioimageio.core", "bioimageio.spec"},
+    "exchange/compression.py": {"onnxruntime"},
     "exchange/onnx.py": {"onnx", "onnxruntime", "onnxscript"},
     "training/distributed.py": {"accelerate"},
     "widgets/common/preferences.py": {"napari.settings"},
