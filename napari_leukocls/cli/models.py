@@ -125,6 +125,11 @@ def verify(name: str, as_json: bool) -> None:
     metavar="F",
     help="Blank out pixels farther than this from the cell, um; by default none.",
 )
+@click.option(
+    "--whole-image",
+    is_flag=True,
+    help="The network was trained on images that were only resized, of --side-um on the slide.",
+)
 @click.option("--licence", default="", help="Licence of the weights.")
 @click.option("--replace", is_flag=True, help="Replace an installed model of the same name.")
 @click.option("--json", "as_json", is_flag=True, help="Print a machine-readable result.")
@@ -254,6 +259,7 @@ def _import_settings(options: dict[str, Any]) -> Any:
         side_um=options["side_um"],
         margin_um=options["margin_um"],
         licence=options["licence"],
+        whole_image=options["whole_image"],
     )
 
 

@@ -51,6 +51,8 @@ class ImportSettings:
     mean, std : tuple of float or None
         Of pixels scaled to 0-1; by default the architecture's.
     licence : str
+    whole_image : bool
+        The network was trained on images that were only resized; nothing is outlined for it.
     """
 
     architecture: str
@@ -62,6 +64,7 @@ class ImportSettings:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     licence: str = ""
+    whole_image: bool = False
 
 
 def import_model(
@@ -210,8 +213,9 @@ def _convert(file: Path, settings: ImportSettings | None, name: str, folder: Pat
         "crop": {
             "side_um": settings.side_um,
             "side_px": side,
-            "margin_um": settings.margin_um,
-            "white": 235.0,
+            "margin_um": None if settings.whole_image else settings.margin_um,
+            "white": None if settings.whole_image else 235.0,
+            "whole_image": settings.whole_image,
         },
         "training_data": {"sources": [f"unknown: imported from {file.name}"]},
         "licence": settings.licence,

@@ -6,6 +6,7 @@ import gc
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,14 @@ def test_safetensors_are_imported(network: Any, tmp_path: Path) -> None:
 
     save_file(network.state_dict(), tmp_path / "net.safetensors")
     assert import_model(tmp_path / "net.safetensors", None, SETTINGS).name == "net"
+
+
+def test_a_network_of_whole_images_is_imported_as_one(network: Any, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, whole_image=True, side_um=30.0)
+    import_model(save_torch(network.state_dict(), tmp_path / "net.pth"), "whole", settings)
+    rule = find_model("whole").card()["crop"]
+    assert rule["whole_image"] and rule["side_known"] and rule["side_um"] == 30.0
+    assert rule["margin_um"] is None and rule["white"] is None
 
 
 class Evil:

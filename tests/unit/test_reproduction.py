@@ -39,11 +39,11 @@ DATA = {
 }
 #: Networks that are small enough for a test.
 NETWORKS = {
-    "s1": ("s1_efficientnet_b0", "s1_convnext_tiny"),
+    "s1": ("s1_efficientnet_b0",),
     "s2": ("customcnn_vit",),
     "s3": ("efficientnetv2_b3_se",),
     "s4": ("shufflenet_v2_x1_0",),
-    "s5": ("no-augmentation",),
+    "s5": ("resnet18", "resnet34"),
 }
 
 
@@ -187,6 +187,23 @@ def test_published_numbers_agree_with_themselves() -> None:
     for network in paper("s2").networks:
         per_min = second[network, "accuracy"] / second[network, "training_min"]
         assert second[network, "accuracy_per_min"] == pytest.approx(per_min, abs=2e-4)
+
+
+def test_the_trainings_of_a_paper(tmp_path: Path) -> None:
+    settings = Settings(
+        "s5", "d", str(tmp_path), ablations=True, weights={"cadbcnn": ("resnet18=a", "resnet34=b")}
+    )
+    made = {run.name: run.config for run in plan.runs(settings, tmp_path / "crops.csv")}
+    assert list(made)[0] == "cadbcnn" and "cadbcnn-no-augmentation" in made
+    assert not made["cadbcnn-no-augmentation"].augmentation and made["cadbcnn"].augmentation
+    assert made["cadbcnn"].weights == ("resnet18=a", "resnet34=b") and made["resnet34"].weights == ()
+    quick = {
+        run.name: run.config for run in plan.runs(Settings("s4", "d", str(tmp_path), quick=True), tmp_path)
+    }
+    assert {config.epochs for config in quick.values()} == {1} and len(quick) == 8
+    assert quick["vit_base_patch16_224"].arguments == {"img_size": 64}
+    whole = {run.name: run.config for run in plan.runs(Settings("s4", "d", str(tmp_path)), tmp_path)}
+    assert (whole["qlvit"].epochs, whole["resnet50"].epochs, whole["resnet50"].pretrained) == (500, 50, True)
 
 
 def test_our_numbers_stand_beside_the_papers() -> None:
