@@ -214,7 +214,9 @@ def iter_quantise(
 def _others(data: str | Path) -> Steps[Dataset]:
     """Some crops of the parts that are not the test part; none if the data names no parts."""
     crops = [crop for crop in list_crops(data, default_scheme()) if crop.split in ("train", "validation")]
-    rows = np.unique(np.linspace(0, len(crops) - 1, CALIBRATION).astype(int)) if crops else []
+    rows: list[int] = (
+        np.unique(np.linspace(0, len(crops) - 1, CALIBRATION).astype(int)).tolist() if crops else []
+    )
     return (yield from read_dataset([crops[row] for row in rows]))
 
 
