@@ -107,7 +107,7 @@ def explain(viewer: Any, window: Any, out: Path, gallery: Any) -> None:
 def train(viewer: Any, window: Any, out: Path, folder: Path) -> None:
     """An adaptation to crops of the drawn smears, with its verdict."""
     from acting import click, is_there, pick, pump, says, until, write
-    from test_day import labelled_crops
+    from test_training import labelled_crops
 
     dock = window("Train")
     dock.data.add(str(labelled_crops(folder / "crops")))
@@ -140,6 +140,89 @@ def batch(viewer: Any, window: Any, out: Path, folder: Path) -> None:
     until(lambda: "slide_1 cells" in viewer.layers, 100)
     pump(1.0)
     save(viewer.window._qt_window, out / "plugin-batch.png")
+
+
+def proficiency(viewer: Any, window: Any, out: Path) -> None:
+    """A learner's rounds, a cell that is asked, and the result of a round, side by side."""
+    from acting import click, control, is_there, press, pump, until, write
+
+    from napari_leukocls.widgets.common.session import session_of
+
+    dock = window("Proficiency")
+    viewer.window._qt_window.resize(1400, 860)
+    until(lambda: control(dock, "Slides with a reference").count() >= 3, 100)
+    write(dock, "Learner", "B. Learner")
+    earlier_rounds(session_of(viewer).store)
+    dock._look()
+    until(lambda: is_there(dock, "Rounds so far"), 60)
+    pictures = [grabbed(dock)]
+    click(dock, "Start round")
+    until(lambda: is_there(dock, "Cell to classify"), 60)
+    for _ in range(3):
+        press(dock.exam, "1")
+    pictures.append(grabbed(dock))
+    click(dock, "Interrupt")
+    until(lambda: is_there(dock, "Rounds so far"), 60)
+    pump(2.0)
+    control(dock, "Rounds so far").setCurrentCell(1, 0)
+    click(dock, "Open round")
+    until(lambda: is_there(dock, "Save certificate…"), 60)
+    pictures.append(grabbed(dock))
+    whole = dock.widget().grab()
+    whole.save(str(out / "whole.png"))
+    with Image.open(out / "whole.png") as picture:
+        place = dock.outcome.differing.mapTo(dock.widget(), dock.outcome.differing.rect().topLeft())
+        scale = picture.width / max(1, dock.widget().width())
+        top = round(place.y() * scale)
+        picture.convert("RGB").crop((0, top, picture.width, min(picture.height, top + 620))).save(
+            out / "plugin-proficiency-cells.png", optimize=True
+        )
+    (out / "whole.png").unlink()
+    side_by_side(pictures).save(out / "plugin-proficiency.png", optimize=True)
+
+
+def earlier_rounds(store: Any) -> None:
+    """Three finished rounds of a learner who gets better."""
+    import random
+
+    from napari_leukocls.review.proficiency import Proficiency
+    from napari_leukocls.review.proficiency_outcome import coarse
+
+    chance, rounds = random.Random(1), Proficiency(store)
+    keys = [one.key for one in rounds.references() if one.is_teaching][:3]
+    for seed, wrong in enumerate((0.25, 0.15, 0.1)):
+        begun = rounds.begin("B. Learner", keys, n=50, required=0.9, seed=seed)
+        for place, question in enumerate(begun.questions):
+            name = coarse(question.reference, store.scheme)
+            if chance.random() < wrong:
+                name = chance.choice(["monocyte", "lymphocyte", "immature_granulocyte"])
+            begun.answer(place, name)
+        begun.finish()
+
+
+def grabbed(widget: Any) -> Image.Image:
+    """What a widget shows, as a picture."""
+    import io
+
+    from acting import pump
+    from qtpy.QtCore import QBuffer
+
+    pump(0.6)
+    buffer = QBuffer()
+    buffer.open(QBuffer.OpenModeFlag.WriteOnly)
+    widget.grab().save(buffer, "PNG")
+    return Image.open(io.BytesIO(bytes(buffer.data()))).convert("RGB")
+
+
+def side_by_side(pictures: list[Image.Image], gap: int = 16) -> Image.Image:
+    """Pictures of one height in a row."""
+    width = sum(one.width for one in pictures) + gap * (len(pictures) - 1)
+    made = Image.new("RGB", (width, max(one.height for one in pictures)), "white")
+    at = 0
+    for one in pictures:
+        made.paste(one, (at, 0))
+        at += one.width + gap
+    return made
 
 
 def demo(out: Path, folder: Path) -> None:
@@ -182,6 +265,8 @@ def take(parts: list[str], out: Path) -> None:
         if "batch" in parts:
             viewer.layers.clear()
             batch(viewer, window, out, folder)
+        if "proficiency" in parts:
+            proficiency(viewer, window, out)
         if "train" in parts:
             train(viewer, window, out, folder)
         viewer.close()
@@ -194,7 +279,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path)
-    choices = ["demo", "window", "batch", "train"]
+    choices = ["demo", "window", "batch", "proficiency", "train"]
     parser.add_argument("--only", nargs="+", choices=choices, default=choices)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -104,7 +104,10 @@ class Matrix(QTableWidget):
         self.setRowCount(len(kept))
         self.setColumnCount(len(kept))
         self.setHorizontalHeaderLabels(short)
-        self.setVerticalHeaderLabels(full)
+        self.setVerticalHeaderLabels(short)
+        for at, name in enumerate(full):
+            for item in (self.horizontalHeaderItem(at), self.verticalHeaderItem(at)):
+                item.setToolTip(name)
         for row, i in enumerate(kept):
             total = int(counts[i].sum())
             for column, j in enumerate(kept):

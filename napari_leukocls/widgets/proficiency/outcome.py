@@ -16,6 +16,8 @@ from napari_leukocls.widgets.common.texts import Proficiency, plural
 from napari_leukocls.widgets.proficiency.model import Differing, Finished
 
 _LINES = 7
+#: Share of a picture that is cut off at each side where cells are compared.
+_CUT = 0.18
 
 
 class OutcomePage(QWidget):
@@ -146,7 +148,9 @@ def _captioned(text: str, pixels: np.ndarray | None) -> QWidget:
     if pixels is None:
         picture.setText(Proficiency.NO_EXAMPLE)
     else:
-        picture.show_pixels(pixels)
+        # The middle, so that the cell is large beside the others.
+        away = round(min(pixels.shape[:2]) * _CUT)
+        picture.show_pixels(pixels[away : pixels.shape[0] - away, away : pixels.shape[1] - away])
     caption = label(text, small=True)
     caption.setAlignment(Qt.AlignmentFlag.AlignHCenter)
     column.addWidget(picture)
