@@ -43,9 +43,9 @@ lint: env-dev
 	$(BIN)/codespell
 	$(BIN)/python -m scripts.audit_licences
 
-# The documentation site, in build/site; a warning is an error.
+# The documentation site, in build/site; a warning is an error. (With --quiet, mkdocs would count none.)
 docs: env-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html"
 
 # The licences of all packages of the environment.

@@ -20,7 +20,7 @@ Exit status: 0 means that everything was done. 1 means that some inputs failed, 
 arguments or a wrong installation. 130 means that you stopped it.
 """
 #: Options of every command.
-_COMMON = {"debug", "help"}
+_COMMON = {"--debug", "--help"}
 
 
 def commands(command: click.Command = cli, name: str = "leukocls") -> Iterator[tuple[str, click.Command]]:
@@ -43,7 +43,7 @@ def _section(name: str, command: click.Command) -> str:
     rows = [
         (f"`{record[0]}`", _escaped(" ".join(record[1].split())))
         for param in command.get_params(context)
-        if param.name not in _COMMON and (record := param.get_help_record(context))
+        if not _COMMON.intersection(param.opts) and (record := param.get_help_record(context)) and record[1]
     ]
     help_text = inspect.cleandoc(command.help or "").replace("\b\n", "").split("\f")[0]
     options = table(["option", "meaning"], rows) if rows else ""

@@ -6,17 +6,24 @@ links from docs/ to them, are written for a checkout; `relocated` makes them lin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from scripts.documentation import command_line, docks, model_cards, validation
 from scripts.documentation.links import ROOT
 from scripts.documentation.relocation import CHECKOUT_PAGES, relocated
+
+#: What a browser would load from elsewhere when it shows a page; links that a reader clicks are no such thing.
+_LOADED = re.compile(
+    r"""<(?:script|img|iframe|source|video)\b[^>]*\bsrc=["'](?:https?:)?//|<link\b[^>]*\bhref=["'](?:https?:)?//"""
+)
 
 
 def generated_pages() -> dict[str, str]:
@@ -70,3 +77,10 @@ def on_page_markdown(markdown: str, page: Page, **others: Any) -> str:
         return markdown
     site = page.file.src_uri
     return relocated(markdown, str(Path("docs") / site), site)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse a site that needs the network when it is viewed."""
+    for path in sorted(Path(config.site_dir).rglob("*.html")):
+        if found := _LOADED.search(path.read_text(encoding="utf-8")):
+            raise PluginError(f"{path} loads something from the network: {found[0]}")

@@ -100,7 +100,7 @@ def evaluation(card: Mapping[str, Any], heading: str) -> str:
     """The figures of a card, with what the cells were to the model; empty if it has none."""
     sets = {}
     if "test" in card:
-        sets["test"] = card["test"]
+        sets[f"test: {card['test'].get('set', '')}"] = card["test"]
     if "validation" in card:
         sets["validation"] = card["validation"]
     sets |= card.get("laboratories", {})
