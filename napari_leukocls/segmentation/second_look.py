@@ -2,7 +2,8 @@
 
 Where the network is not certain of a cell, its flows are short, so that pixels do not reach a centre; their directions
 are still right. The second look follows the directions alone, only where the first has found no cell, and takes what
-is stained like the red cells of the same picture and has the shape of one.
+is stained like the red cells of the same picture and has the shape of one. At last, a gap between cells that is stained
+like them and not larger than one is the part that is seen of a covered cell.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ LIKELY = 0.5
 FEWEST_PX = 100
 #: Logit below which a pixel is certainly glass.
 SURE_GLASS = -3.0
+#: Of a gap that is a cell: density, area in units of a whole red cell, least share of its convex hull, and width in
+#: pixels of the rims that do not count.
+GAP_DENSE, GAP_AREA, GAP_SOLID, GAP_RIM = 0.7, (0.15, 1.5), 0.75, 7
 RED_CELL, LEUKOCYTE = 1, 2
 #: Length of the flows that the dynamics expect.
 _UNIT = 5.0
@@ -76,6 +80,19 @@ def look_again(
     density = relative_density(labels, votes, cell, stain)
     if density is None:
         return labels
+    result = _along_directions(labels, flow, cell, kind, density, device)
+    return _with_gaps(result, kind, density)
+
+
+def _along_directions(
+    labels: np.ndarray,
+    flow: np.ndarray,
+    cell: np.ndarray,
+    kind: np.ndarray,
+    density: np.ndarray,
+    device: str,
+) -> np.ndarray:
+    """Add the cells to whose middle the directions of the flows lead."""
     stained = ndimage.binary_opening(density > STAINED) | (cell > 0)
     free = (labels == 0) & stained & (cell > THRESHOLD) & (kind.argmax(axis=0) != LEUKOCYTE)
     if free.sum() < LEAST_AREA * _RED_AREA:
@@ -149,6 +166,27 @@ def _with_believable(
         if dense >= DENSE or (likely >= LIKELY and dense >= DENSE_IF_LIKELY):
             number += 1
             result[where][mask & (result[where] == 0)] = number
+    return result
+
+
+def _with_gaps(labels: np.ndarray, kind: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """Add gaps between cells that are stained like red cells and not larger than one."""
+    free = (labels == 0) & (density > GAP_DENSE) & (kind.argmax(axis=0) < LEUKOCYTE)
+    if free.sum() < GAP_AREA[0] * _RED_AREA:
+        return labels
+    padded = cv2.copyMakeBorder(free.astype(np.uint8), *[GAP_RIM] * 4, cv2.BORDER_REPLICATE)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (GAP_RIM, GAP_RIM))
+    wide = cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc)[GAP_RIM:-GAP_RIM, GAP_RIM:-GAP_RIM]
+    count, parts, facts, _ = cv2.connectedComponentsWithStats(wide, connectivity=4)
+    result, number = labels.copy(), int(labels.max(initial=0))
+    for part in range(1, count):
+        x, y, width, height, area = (int(fact) for fact in facts[part])
+        if not GAP_AREA[0] <= area / _RED_AREA <= GAP_AREA[1]:
+            continue
+        mask = parts[y : y + height, x : x + width] == part
+        if _solidity(mask) >= GAP_SOLID:
+            number += 1
+            result[y : y + height, x : x + width][mask] = number
     return result
 
 

@@ -28,7 +28,7 @@ Ellipse = tuple[Sequence[float], Sequence[float], float]
 #: A mask smaller than this, in units of a red cell of the picture, is no two cells.
 LEAST_AREA = 1.12
 #: Depth of a notch, pixels at the network's scale.
-NOTCH_PX = 1.6
+NOTCH_PX = 1.2
 #: How well two ellipses fit (intersection over union), and by how much better than one ellipse.
 LEAST_FIT, GAIN = 0.85, 0.03
 #: A smooth mask longer than this, in units of the red cells' long axis, may be two cells without a notch.
