@@ -44,7 +44,7 @@ CELL_PROBABILITY_THRESHOLD = 0.0
 MIN_AGREEMENT = 0.55
 #: Of what the class map holds to be a platelet: grains and artefacts in red cells are as small, but less
 #: round.
-MIN_PLATELET_AGREEMENT = 0.68
+MIN_PLATELET_AGREEMENT = 0.75
 TILE_OVERLAP = 0.1
 
 #: Euler steps of the dynamics, a pixel each: no cell is wider than 120 px, so that 60 reach its centre.

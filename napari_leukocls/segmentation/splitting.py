@@ -30,9 +30,9 @@ LEAST_AREA = 1.12
 #: Depth of a notch, pixels at the network's scale.
 NOTCH_PX = 1.2
 #: How well two ellipses fit (intersection over union), and by how much better than one ellipse.
-LEAST_FIT, GAIN = 0.85, 0.03
+LEAST_FIT, GAIN = 0.85, 0.02
 #: A smooth mask longer than this, in units of the red cells' long axis, may be two cells without a notch.
-LONG = 1.45
+LONG = 1.35
 #: Axes of a cell, in units of those of the picture's red cells.
 SHORT_AXIS, LONGEST, MOST_OBLONG = (0.55, 1.35), 1.5, 1.75
 #: Share of a red cell that each of the two has for itself.
