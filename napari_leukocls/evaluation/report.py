@@ -22,6 +22,8 @@ from napari_leukocls.io.serialise import to_plain, write_json, write_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Kinds of files of each figure.
+KINDS = ("png", "svg")
 #: Fewest cells for a map.
 MIN_MAP = 20
 #: Key in ``metrics.json``, name and explanation of each metric in the report.
@@ -184,6 +186,7 @@ def write_evaluation(
     predictions_df: pd.DataFrame,
     metrics: dict[str, Any],
     details: Details | None = None,
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, Path]:
     """Write ``predictions.csv``, ``metrics.json``, figures as PNG and SVG, and ``report.html``.
 
@@ -197,6 +200,8 @@ def write_evaluation(
         As `napari_leukocls.evaluation.metrics.classification_metrics` gives it.
     details : Details, optional
         For the reliability diagram before the temperature, and the maps.
+    kinds : sequence of str
+        Of the figures' files.
 
     Returns
     -------
@@ -207,7 +212,7 @@ def write_evaluation(
     paths = {name: folder / name for name in ("predictions.csv", "metrics.json")}
     write_table(predictions_df, paths["predictions.csv"])
     write_json(paths["metrics.json"], metrics)
-    pictures = write_figures(folder, _figures(predictions_df, metrics, details), paths)
+    pictures = write_figures(folder, _figures(predictions_df, metrics, details), paths, kinds)
     shown: dict[str, Any] = defaultdict(lambda: None, to_plain(metrics))
     unknown = sum(row["n"] for row in metrics["unknown_classes"].values())
     page = render(
@@ -218,7 +223,9 @@ def write_evaluation(
     return paths
 
 
-def write_figures(folder: Path, made: dict[str, Figure], paths: dict[str, Path]) -> dict[str, bytes]:
+def write_figures(
+    folder: Path, made: dict[str, Figure], paths: dict[str, Path], kinds: Sequence[str] = KINDS
+) -> dict[str, bytes]:
     """Write figures as PNG and SVG.
 
     Parameters
@@ -228,6 +235,8 @@ def write_figures(folder: Path, made: dict[str, Figure], paths: dict[str, Path])
         Figures by the names of their files.
     paths : dict of str to Path
         The written files are added to it.
+    kinds : sequence of str
+        Of the files; ``png`` must be among them.
 
     Returns
     -------
@@ -236,7 +245,7 @@ def write_figures(folder: Path, made: dict[str, Figure], paths: dict[str, Path])
     """
     pictures = {}
     for name, figure in made.items():
-        for kind in ("png", "svg"):
+        for kind in kinds:
             paths[f"{name}.{kind}"] = folder / f"{name}.{kind}"
             data = figures.rendered(figure, kind)
             atomic_bytes(paths[f"{name}.{kind}"], data)

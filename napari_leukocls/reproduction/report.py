@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from napari_leukocls.evaluation.curves import history_figure, overlaid_roc_figure
-from napari_leukocls.evaluation.report import write_figures
+from napari_leukocls.evaluation.report import KINDS, write_figures
 from napari_leukocls.explanation.samples import across_models_figure, misclassified_figure
 from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.io.html import render
@@ -72,7 +72,7 @@ def write_report(
         if len(table):
             write_table(table, make_folder(out / "tables") / f"{item}.csv")
     write_table(_wide(ours, names), make_folder(out / "tables") / "ours.csv")
-    pictures = _figures(out, names)
+    pictures = _figures(out, names, ("png",) if settings.quick else KINDS)
     summary = {
         "paper": asdict(of) | {"stated": None, "published": None},
         "quick": settings.quick,
@@ -152,7 +152,7 @@ def _wide(ours: Mapping[Key, float], names: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def _figures(out: Path, names: Sequence[str]) -> Pictures:
+def _figures(out: Path, names: Sequence[str], kinds: Sequence[str]) -> Pictures:
     """Draw what is of several networks, and take what the evaluations have drawn."""
     made: dict[str, Any] = {}
     pictures: Pictures = {}
@@ -186,7 +186,7 @@ def _figures(out: Path, names: Sequence[str]) -> Pictures:
         made["maps_of_all"] = across_models_figure(maps)
     if (out / "comparison" / "pareto.png").is_file():
         pictures["pareto"] = (out / "comparison" / "pareto.png").read_bytes()
-    return pictures | write_figures(make_folder(out / "figures"), made, {})
+    return pictures | write_figures(make_folder(out / "figures"), made, {}, kinds)
 
 
 def _scores(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from napari_leukocls.device import resolve_device
 from napari_leukocls.errors import InputError, LeukoclsError, ModelError
 from napari_leukocls.evaluation.compare import iter_compare
 from napari_leukocls.evaluation.predict import assess
-from napari_leukocls.evaluation.report import write_evaluation, write_figures
+from napari_leukocls.evaluation.report import KINDS, write_evaluation, write_figures
 from napari_leukocls.explanation import cam
 from napari_leukocls.explanation.samples import make_samples, occlusion_figure, randomisation_figure
 from napari_leukocls.io.atomic import make_folder
@@ -38,6 +38,8 @@ from napari_leukocls.training.run import iter_train
 EXPLAINED, QUICK_EXPLAINED = 12, 3
 #: Batch sizes that a quick reproduction times, and seconds that this may take.
 QUICK_BATCHES, QUICK_BUDGET_S = (1, 8), 5.0
+#: Kinds of files of a quick reproduction's figures.
+QUICK_KINDS = ("png",)
 #: Seconds between two looks at a training's process.
 PAUSE_S = 0.2
 
@@ -83,11 +85,12 @@ def iter_reproduce(settings: Settings, cancel: CancelToken | None = None) -> Ste
         token.check()
         yield from iter_trained(run, settings.own_process, token)
     device = resolve_device(settings.device)
+    kinds = QUICK_KINDS if settings.quick else KINDS
     for run in made:
-        yield from iter_evaluated(model_of(run), table, out / "evaluations" / run.name, device, token)
+        yield from iter_evaluated(model_of(run), table, out / "evaluations" / run.name, device, token, kinds)
         if settings.external:
             folder = out / "external" / run.name
-            yield from iter_evaluated(model_of(run), Path(settings.external), folder, device, token)
+            yield from iter_evaluated(model_of(run), Path(settings.external), folder, device, token, kinds)
     yield from _compared(made, table, out / "comparison", settings, token)
     lost = []
     for number, run in enumerate(made):
@@ -180,7 +183,12 @@ def _in_process(run: Run, token: CancelToken) -> Generator[TrainEvent, None, Non
 
 
 def iter_evaluated(
-    model: Path, data: Path, folder: Path, device: str, token: CancelToken
+    model: Path,
+    data: Path,
+    folder: Path,
+    device: str,
+    token: CancelToken,
+    kinds: Sequence[str] = KINDS,
 ) -> Generator[Progress, None, None]:
     """Evaluate a model unless its report is there.
 
@@ -194,6 +202,8 @@ def iter_evaluated(
         For the files of the evaluation.
     device : str
     token : CancelToken
+    kinds : sequence of str
+        Of the figures' files.
 
     Yields
     ------
@@ -202,7 +212,7 @@ def iter_evaluated(
     if (folder / "report.html").is_file():
         return
     table, metrics, details = yield from assess(str(model), data, device, None, token)
-    write_evaluation(folder, table, metrics, details)
+    write_evaluation(folder, table, metrics, details, kinds)
 
 
 def _compared(
@@ -235,7 +245,7 @@ def _explained(run: Run, table: Path, folder: Path, device: str, quick: bool) ->
         "randomisation": randomisation_figure(samples, run.name),
         "occlusion": occlusion_figure(samples, run.name),
     }
-    write_figures(folder, figures, {})
+    write_figures(folder, figures, {}, QUICK_KINDS if quick else KINDS)
     names = np.array(samples.classes, dtype=np.str_)
     np.savez_compressed(folder / "maps.npz", crops=samples.crops, maps=samples.maps, classes=names)
     true = [every[row].class_name for row in some]

@@ -102,7 +102,7 @@ def test_a_quick_reproduction_writes_tables_and_figures(name: str, tmp_path: Pat
     first = summary["networks"][0]
     for file in ("history", "misclassified"):
         assert file == "misclassified" or (out / "figures" / f"{file}_{first}.png").is_file()
-    assert (out / "figures" / "roc_of_all.svg").is_file() and (out / "figures" / "maps_of_all.png").is_file()
+    assert (out / "figures" / "roc_of_all.png").is_file() and (out / "figures" / "maps_of_all.png").is_file()
     with open(out / "crops.csv", newline="") as file_:
         parts = {row["file"]: row["split"] for row in csv.DictReader(file_)}
     predicted = pd.read_csv(out / "evaluations" / first / "predictions.csv")
@@ -204,6 +204,19 @@ def test_the_trainings_of_a_paper(tmp_path: Path) -> None:
     assert quick["vit_base_patch16_224"].arguments == {"img_size": 64}
     whole = {run.name: run.config for run in plan.runs(Settings("s4", "d", str(tmp_path)), tmp_path)}
     assert (whole["qlvit"].epochs, whole["resnet50"].epochs, whole["resnet50"].pretrained) == (500, 50, True)
+
+
+def test_the_table_of_real_results_holds_out_what_no_model_has_seen(tmp_path: Path) -> None:
+    from scripts.paper_results import hold_out, make_table
+
+    rows = [f"{name}/{name}_{i}.jpg,{name}" for name in ("basophil", "monocyte") for i in range(200)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,class", *rows]))
+    make_table(tmp_path, tmp_path / "crops.csv", None)
+    table = pd.read_csv(tmp_path / "crops.csv")
+    test = {Path(file).name for file in table.loc[table["split"] == "test", "file"]}
+    assert test == {Path(file).name for file in table["file"] if hold_out(Path(file).name)}
+    shares = table["split"].value_counts(normalize=True)
+    assert 0.12 < shares["test"] < 0.28 and 0.04 < shares["validation"] < 0.13
 
 
 def test_our_numbers_stand_beside_the_papers() -> None:
