@@ -17,9 +17,10 @@ from napari_leukocls.errors import InputError
 _CNMC = re.compile(r"UID_(H?\d+)_\d+_\d+_(all|hem)", re.IGNORECASE)
 #: Columns of C-NMC's table of its preliminary test.
 _CNMC_TABLE = {"patient_id", "new_names", "labels"}
-#: Classes of bone-marrow cells (Matek et al. 2021, Blood 138, 1917-1927) by the codes that name their folders.
+#: Classes of bone-marrow cells (Matek et al. 2021, Blood 138, 1917-1927) by the codes that name their folders. With
+#: these words the scheme does not take two of them for one class, as it would with proerythroblast and erythroblast.
 MARROW = {
-    "ABE": "abnormal eosinophil",
+    "ABE": "dysplastic eosinophil",
     "ART": "artefact",
     "BAS": "basophil",
     "BLA": "blast",
@@ -35,9 +36,9 @@ MARROW = {
     "MYB": "myelocyte",
     "NGB": "band neutrophil",
     "NGS": "segmented neutrophil",
-    "NIF": "not identifiable",
+    "NIF": "unidentifiable",
     "OTH": "other cell",
-    "PEB": "proerythroblast",
+    "PEB": "pronormoblast",
     "PLM": "plasma cell",
     "PMO": "promyelocyte",
 }

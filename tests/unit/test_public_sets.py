@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from napari_leukocls.classification.dataset import list_labelled
-from napari_leukocls.datasets.public import HEP2, read_public
+from napari_leukocls.datasets.public import HEP2, MARROW, read_public
 from napari_leukocls.scheme import default_scheme
 
 
@@ -41,9 +41,15 @@ def test_bone_marrow_codes_are_classes(tmp_path: Path) -> None:
         picture(tmp_path / code / "0001-1000" / f"{code}_00001.jpg")
     listing = list_labelled(tmp_path, default_scheme())
     assert {crop.class_name for crop in listing.crops} == {
-        "eosinophil", "metamyelocyte", "not_classed", "erythroblast"
-    }, "names that the scheme knows"  # fmt: skip
+        "eosinophil", "metamyelocyte", "unidentifiable", "pronormoblast"
+    }  # fmt: skip
     assert not any(crop.patient for crop in listing.crops)
+
+
+def test_no_two_classes_of_bone_marrow_become_one() -> None:
+    scheme = default_scheme()
+    names = [scheme.resolve(name) or name for name in MARROW.values()]
+    assert len(set(names)) == len(MARROW)
 
 
 def test_segmented_twins_of_the_four_stages_are_left_out(tmp_path: Path) -> None:
