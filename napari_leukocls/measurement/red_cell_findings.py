@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.measurement.cells import LOW_CONFIDENCE, UNLIKE_TRAINING
 from napari_leukocls.measurement.corrected import card_matrix, shares_with_limits
 from napari_leukocls.measurement.differential import exact_limits
 from napari_leukocls.measurement.findings import short_number, with_findings
@@ -38,6 +39,11 @@ OF_TRUE_SIZE = ("microcytes", "macrocytes")
 NO_SIZE = (
     "Microcytes and macrocytes cannot be told: the size of a pixel was measured on the red cells themselves. Give the "
     "pixel size to have them graded."
+)
+UNSURE = (
+    "Shapes are not graded: the model is not sure of the shape of {percent:.0f} % of the red cells. Stain, camera or "
+    "film are unlike those that it knows, or the cells lie too close. Give the shapes by hand, or train the model on "
+    "this laboratory."
 )
 #: Findings that no labelled set of this project could test: they are never certain.
 UNTESTED = ("polychromatic", "inclusions")
@@ -151,13 +157,35 @@ def red_cell_findings(
         return tuple(found)
     found.append(_diameter(measured) if true_sizes else _told("red_cell_sizes_not_graded", NO_SIZE))
     found.append(_spread(measured))
-    by_shape = shares.of(measured)
+    unsure = unsure_share(measured)
+    if unsure > limits.most_unsure:
+        found.append(_told("red_cell_shapes_not_graded", UNSURE.format(percent=100 * unsure)))
+    by_shape = {} if unsure > limits.most_unsure else shares.of(measured)
     for grade in grades.grades:
         if grade.of in by_shape:
             found.append(_of_shape(grade, measured, by_shape[grade.of]))
         elif grade.of in MEASURED and (true_sizes or grade.of not in OF_TRUE_SIZE):
             found.append(_of_measurement(grade, measured, limits))
     return tuple(found)
+
+
+def unsure_share(measured: pd.DataFrame) -> float:
+    """Share of the red cells whose shape the model is not sure of and nobody has given.
+
+    Parameters
+    ----------
+    measured : pandas.DataFrame
+        Measured red cells, columns as in ``red_cells.csv``.
+
+    Returns
+    -------
+    float
+        0-1.
+    """
+    if not len(measured):
+        return 0.0
+    doubtful = measured["review_reason"].isin([LOW_CONFIDENCE, UNLIKE_TRAINING]) & measured["needs_review"]
+    return float(doubtful.mean())
 
 
 def why_not_graded(table: pd.DataFrame, measured: pd.DataFrame, limits: RedCellLimits) -> str:
@@ -269,11 +297,18 @@ def _of_measurement(grade: Grade, measured: pd.DataFrame, limits: RedCellLimits)
 
 
 def _of_shape(grade: Grade, measured: pd.DataFrame, share: tuple[float, float, float]) -> Finding:
-    n = int((measured["shape"] == grade.of).sum())
-    return _graded(grade, *share, n, len(measured))
+    called = (measured["shape"] == grade.of).to_numpy()
+    n, waiting = int(called.sum()), int((called & measured["needs_review"].to_numpy(dtype=bool)).sum())
+    settled = 100 * (n - waiting) / len(measured)
+    # Cells that wait for review are in no share, but they may be of the shape: only the upper limit holds them.
+    value = min(share[0], settled)
+    low = min(share[1], 100 * float(exact_limits(np.array([n - waiting]), len(measured))[0, 0]))
+    return _graded(grade, value, low, max(share[2], value), n, len(measured), waiting)
 
 
-def _graded(grade: Grade, value: float, low: float, high: float, n: int, total: int) -> Finding:
+def _graded(
+    grade: Grade, value: float, low: float, high: float, n: int, total: int, waiting: int = 0
+) -> Finding:
     limit = grade.moderate
     state: FindingState = "absent"
     if low >= limit and grade.of not in UNTESTED:
@@ -284,10 +319,13 @@ def _graded(grade: Grade, value: float, low: float, high: float, n: int, total: 
     corrected = "" if grade.of in MEASURED else ", corrected for the known errors of the model"
     text = (
         f"{grade.text} {words}: {short_number(value)} % ({short_number(low)} to {short_number(high)}{corrected}); "
-        f"{n} of {total} red cells {'was' if n == 1 else 'were'} called so."
+        f"{n} of {total} red cells {'was' if n == 1 else 'were'} called so"
     )
+    if waiting:
+        one = waiting == 1
+        text += f"; {waiting} of these {'waits' if one else 'wait'} for review and {'is' if one else 'are'} left out"
     rule = f"{grade.text} >= {short_number(limit)} % (ICSH 2015, 2+)"
-    return Finding(grade.name, float(value), float(low), float(high), "%", state, rule, text)
+    return Finding(grade.name, float(value), float(low), float(high), "%", state, rule, text + ".")
 
 
 def _told(name: str, text: str) -> Finding:

@@ -37,6 +37,8 @@ class RedCellLimits:
     least_cells : int
     least_share : float
         0-1.
+    most_unsure : float
+        0-1.
     blurred_um : float
     microcyte_um, macrocyte_um : float
     anisocyte : float
@@ -47,6 +49,7 @@ class RedCellLimits:
 
     least_cells: int
     least_share: float
+    most_unsure: float
     blurred_um: float
     microcyte_um: float
     macrocyte_um: float

@@ -22,7 +22,7 @@ MEASURES = (
 EDGE, HEAP, COVERED = "edge", "several cells", "touches or lies under others"
 FRAGMENT, UNCLEAR = "too small", "not clear of glass"
 #: A cell that has another one on this share of its outline, within this distance (micrometres), has not its own shape.
-MOST_CONTACT = 0.2
+MOST_CONTACT = 0.1
 CONTACT_UM = 0.4
 #: A label this much wider than the typical red cell of the field, or less solid than this, is more than one cell.
 HEAP_DIAMETER = 1.6

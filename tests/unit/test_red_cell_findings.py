@@ -168,6 +168,31 @@ def test_shapes_that_a_person_gave_are_not_corrected():
     assert one.value == pytest.approx(5.0, abs=0.1)
 
 
+def test_shapes_that_wait_for_review_are_in_no_share_but_within_the_limits():
+    shape = some(1000, 60, "schistocyte", "normal_red_cell")
+    waits = some(1000, 60, 1, 0).astype(bool)
+    why = some(1000, 60, "rare shape", "")
+    one = found(red_cells(shape=shape, needs_review=waits, review_reason=why))["red_cell_schistocytes"]
+    assert (one.value, one.low) == (0, 0)
+    assert one.high > 6
+    assert one.state == "possible"
+    assert "60 of 1000 red cells were called so; 60 of these wait for review" in one.text
+    table = red_cells(shape=shape, review_reason=why, reviewer=some(1000, 60, "ada", ""))
+    seen = found(table)["red_cell_schistocytes"]
+    assert seen.value == pytest.approx(6.0, abs=0.1)
+    assert seen.state == "certain"
+
+
+def test_shapes_are_not_graded_where_the_model_is_unsure_of_many():
+    why = some(1000, 360, "low confidence", "")
+    names = found(red_cells(review_reason=why, needs_review=why != ""))
+    assert "36 % of the red cells" in names["red_cell_shapes_not_graded"].text
+    assert "red_cell_schistocytes" not in names
+    assert "red_cell_anisocytosis" in names
+    few = some(1000, 340, "low confidence", "")
+    assert "red_cell_schistocytes" in found(red_cells(review_reason=few, needs_review=few != ""))
+
+
 def test_polychromasia_and_inclusions_are_never_certain():
     table = red_cells(blueness=some(1000, 300, 0.9, 0.3), inclusions=some(1000, 300, 1, 0))
     assert (

@@ -188,4 +188,4 @@ def test_cells_that_touch_or_lie_under_others_have_not_their_own_shape():
     assert 0.25 < share[under] < 0.6
     assert share[beside] < 0.2
     reasons = field.measure(covered=[named])["left_out"].to_dict()
-    assert reasons == {single: "", under: COVERED, upper: COVERED, beside: "", point: "", named: COVERED}
+    assert reasons == {single: "", under: HEAP, upper: COVERED, beside: "", point: "", named: COVERED}
