@@ -8,7 +8,18 @@ from typing import Any, Protocol
 from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import ReviewError
-from napari_leukocls.review import cases, corrections, counting, second_read, signing, slides
+from napari_leukocls.measurement.delta import EarlierCount
+from napari_leukocls.measurement.samples import SampleValues
+from napari_leukocls.review import (
+    case_samples,
+    cases,
+    corrections,
+    counting,
+    earlier,
+    second_read,
+    signing,
+    slides,
+)
 from napari_leukocls.review.database import Database
 from napari_leukocls.review.records import Agreement, CaseRecord, Correction, Lift, ReviewProgress, SignOff
 from napari_leukocls.review.text import now, person
@@ -94,6 +105,33 @@ class Case:
             if before is not None:
                 what = f"field {field.slide_id} moved to {row.name}"
                 signing.lift(connection, before, self._store.scheme, reviewer, now(), what)
+
+    # the sample
+
+    def sample(self) -> SampleValues | None:
+        """Counts of the analyser, the patient's number, age and sex; None if nobody has given any."""
+        with self._store.database.read() as connection:
+            return case_samples.sample_of_case(connection, self._row(connection))
+
+    def set_sample(self, sample: SampleValues | None, reviewer: str = "") -> None:
+        """Set the counts of the analyser and the rest. A signature is lifted if they were others.
+
+        Parameters
+        ----------
+        sample : SampleValues or None
+            None takes them away.
+        reviewer : str
+            Who sets them; may be "".
+        """
+        who = person(reviewer) if reviewer else ""
+        with self._store._write() as connection:
+            if case_samples.set_sample(connection, self._row(connection), sample, who, now()):
+                self._lift(connection, who, "the counts of the analyser, or the patient, changed")
+
+    def earlier_count(self) -> EarlierCount | None:
+        """The last signed count of the same patient before this one; None if there is none."""
+        with self._store.database.read() as connection:
+            return earlier.earlier_count(connection, self._row(connection), self._store.scheme)
 
     # counting
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 #: The newest migration, which makes these tables.
-HEAD = "0005"
+HEAD = "0006"
 #: Triggers refuse any change or deletion in these tables.
 APPEND_ONLY = (
     "audit",
@@ -71,6 +71,16 @@ case_fields = Table(
     Column("slide", Integer, ForeignKey("slides.id"), primary_key=True, autoincrement=False),
     Column("case_id", Integer, ForeignKey("cases.id"), nullable=False, index=True),
     Column("position", Integer, nullable=False),  # the order in which the fields are counted
+)
+
+case_samples = Table(
+    "case_samples",
+    metadata,
+    Column("case_id", Integer, ForeignKey("cases.id"), primary_key=True, autoincrement=False),
+    Column(
+        "patient", Text, nullable=False, index=True
+    ),  # a number of the laboratory, not a name; may be empty
+    Column("content", Text, nullable=False),  # JSON of napari_leukocls.measurement.samples.SampleValues
 )
 
 analyses = Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import ReviewError
 from napari_leukocls.review import cases, counting, log, second_read
+from napari_leukocls.review.case_samples import sample_of_case
 from napari_leukocls.review.records import Lift, SignOff
 from napari_leukocls.review.schema import analyses, lifts, sign_offs
 from napari_leukocls.review.text import canonical, sha256
@@ -29,6 +31,7 @@ PARTS = {
     "settings": "the settings of the analysis",
     "classes": "the class of a cell",
     "review": "which cells are reviewed",
+    "sample": "the counts of the analyser, or the patient",
 }
 #: Classes of cells that are in no differential: they are told before a count is signed.
 _NO_CELLS = ("artefact", "not_classed")
@@ -54,6 +57,7 @@ def covered(connection: Connection, case: Any, scheme: Scheme) -> dict[str, Any]
     made = [found[number] for number in numbers]
     rows = cases.state(connection, case, scheme)
     places = {number: i for i, number in enumerate(numbers)}
+    sample = sample_of_case(connection, case)
     return {
         "fields": sha256(canonical([slide.key for slide in fields])),
         "name": case.name,
@@ -74,6 +78,7 @@ def covered(connection: Connection, case: Any, scheme: Scheme) -> dict[str, Any]
                 [[places[row.analysis], row.cell_id, counting.is_open(row), row.reviewer] for row in rows]
             )
         ),
+        "sample": None if sample is None else sha256(canonical(asdict(sample))),
     }
 
 

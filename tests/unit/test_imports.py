@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "napari_leukocls"
 #: Front doors: what is behind them is loaded when it is asked for.
 DOORS = {"__init__.py", "__main__.py", "api.py"}
 #: The docks' models: a dock opens before torch is loaded.
-DOCK_MODELS = {"model.py", "session.py", "slide_model.py", "case_model.py", "analysed.py"}
+DOCK_MODELS = {"model.py", "session.py", "slide_model.py", "sample_model.py", "case_model.py", "analysed.py"}
 #: Builders and registries: names are listed without the libraries behind them.
 BUILDERS = {
     "architectures/ensemble.py",

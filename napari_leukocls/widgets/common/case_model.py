@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from psygnal import Signal
 
 from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.measurement.samples import SampleValues, with_sample
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import FieldResult, Scale, Signature, SlideResult
 from napari_leukocls.widgets.common.slide_model import CellsModel, SlideModel
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from napari_leukocls.review import Case
+
+Result = TypeVar("Result", bound=SlideResult)
 
 #: The number of a cell within a case is its number within its field, plus this times the index of the field.
 NUMBERS = 1_000_000
@@ -425,6 +428,51 @@ class CaseModel(CellsModel):
         self.name, self.identifier = name.strip(), identifier.strip()
         self._on_changed()
 
+    @property
+    def sample(self) -> SampleValues:
+        """Counts of the analyser, the patient's number, age and sex; empty before a field is analysed."""
+        found = self.case.sample() if self.key is not None else None
+        return found or SampleValues()
+
+    def set_sample(self, sample: SampleValues, reviewer: str) -> None:
+        """Set the counts of the analyser and the rest. A signature is lifted if they were others.
+
+        Parameters
+        ----------
+        sample : SampleValues
+        reviewer : str
+
+        Raises
+        ------
+        LeukoclsError
+            If no field is analysed yet.
+        """
+        self.case.set_sample(None if sample == SampleValues() else sample, reviewer)
+        self._on_changed()
+
+    def with_sample(self, result: Result) -> Result:
+        """Add the values of the sample and the last count of the patient to a result.
+
+        Parameters
+        ----------
+        result : SlideResult
+
+        Returns
+        -------
+        SlideResult
+            Of the same type.
+        """
+        from napari_leukocls.measurement.judgement import with_earlier
+
+        if self.key is None:
+            return result
+        sample = self.case.sample()
+        if sample is not None and not sample.identifier:
+            sample = replace(sample, identifier=self.identifier)
+        elif sample is None and self.identifier:
+            sample = SampleValues(identifier=self.identifier)
+        return with_earlier(with_sample(result, sample), self.case.earlier_count())
+
     def closed_fields(self) -> int:
         """Count the fields of the case in the review store that are not open here."""
         return len(set(self.case.record.fields) - {slide.key for slide in self.slides})
@@ -491,11 +539,11 @@ class CaseModel(CellsModel):
         """
         signature = self.signature()
         if len(self.slides) == 1:
-            result = self.result
+            result = self.with_sample(self.result)
             assert isinstance(result, FieldResult)
             return [_named(replace(result, signature=signature), name)]
         return [
-            _named(replace(field.slide.result, signature=signature), field.name)
+            _named(self.with_sample(replace(field.slide.result, signature=signature)), field.name)
             for field in self.fields
             if field.slide is not None
         ]

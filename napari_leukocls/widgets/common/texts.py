@@ -759,3 +759,31 @@ class Proficiency:
     SAVED = _("Written to {file}.")
     DONE = _("Back to the rounds")
     DONE_TIP = _("Show the slides and the record over time again")
+
+
+class Sample:
+    """Values of the sample, and flags."""
+
+    TITLE = _("Sample and flags")
+    TITLE_TIP = _("Counts of the analyser and the patient's number; flags by the rules of the laboratory")
+    WBC = _("WBC")
+    WBC_TIP = _("Leukocytes per litre, as the analyser counts them: absolute counts are made from it")
+    WBC_HINT = _("7.5 (10⁹/L), or 7500 /µL")
+    RBC = _("RBC")
+    RBC_TIP = _("Red cells per litre, as the analyser counts them: platelets are estimated from it")
+    RBC_HINT = _("4.6 (10¹²/L)")
+    PATIENT = _("Patient number")
+    PATIENT_TIP = _(
+        "A number of the laboratory, not a name. Earlier counts of the same patient are found by it"
+    )
+    AGE = _("Age")
+    AGE_TIP = _("Years, or 6 m, 3 w, 8 d; for the reference ranges of the laboratory")
+    SEX = _("Sex")
+    SEX_TIP = _("For the reference ranges of the laboratory")
+    NOT_KNOWN = _("not known")
+    FEMALE = _("female")
+    MALE = _("male")
+    NO_CASE = _("Analyse a smear first.")
+    ABNORMAL = _("Abnormal: {text}")
+    UNCERTAIN = _("Uncertain: {text}")
+    NOTHING = _("No rule of the laboratory raises a flag.")

@@ -16,6 +16,7 @@ from napari_leukocls.widgets.common.case_model import CaseModel
 from napari_leukocls.widgets.common.controls import Message, Scrolling, button, fill, find
 from napari_leukocls.widgets.common.depth import depth_box
 from napari_leukocls.widgets.common.lifetime import Dock
+from napari_leukocls.widgets.common.sample_group import SampleGroup
 from napari_leukocls.widgets.common.texts import Common, Review, plural
 from napari_leukocls.widgets.common.workplace import show_as
 from napari_leukocls.widgets.counter.panel import CounterPanel
@@ -68,6 +69,7 @@ class ReviewDock(Dock, Scrolling):
         self.redo = button(Review.REDO, Review.REDO_TIP, self._redo)
         self.back = button(Review.BACK, Review.BACK_TIP, self._canvas.go_back)
         self.next = button(Review.NEXT, Review.NEXT_TIP, self._next_class)
+        self.sample = SampleGroup(lambda: self._session.reviewer)
         self.second = SecondPanel()
         self.reader, self.signed = self.second.reader, self.second.signed
         self.start, self.finish, self.leave = self.second.start, self.second.finish, self.second.leave
@@ -93,6 +95,7 @@ class ReviewDock(Dock, Scrolling):
         column.addWidget(self.page, 1)
         column.addWidget(self.counter, 1)
         column.addWidget(self.message)
+        column.addWidget(self.sample)
         column.addWidget(self.second)
 
     def _connect(self) -> None:
@@ -233,6 +236,8 @@ class ReviewDock(Dock, Scrolling):
         reading = self._model is not None and self._model.reading is not None
         blind = reading or (self.counting and self.counter.hides)
         self._session.set_blind(blind)
+        # Flags tell what the program has counted.
+        self.sample.setVisible(not blind)
         self._canvas.blind(blind)
 
     def _on_reviewer(self, name: str) -> None:
@@ -248,6 +253,7 @@ class ReviewDock(Dock, Scrolling):
         self._kind = self._model
         self._find_kinds(slide)
         self.head.summarise()
+        self.sample.set_case(slide)
         for part in (self.gallery, self.classes, self.group, self.sort, self.goal, self.second):
             part.setEnabled(slide is not None)
         if self.counting:
@@ -291,6 +297,7 @@ class ReviewDock(Dock, Scrolling):
             self._on_case(self._session.case)
         elif not self._acting:
             self._refresh(self.gallery.selected_ids())
+        self.sample.refresh()
 
     def _refresh(self, selected: list[int]) -> None:
         model, kind = self._model, self._kind
