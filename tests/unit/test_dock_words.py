@@ -46,4 +46,5 @@ def test_advice_names_the_control_of_the_dock() -> None:
     assert in_dock_words(text).endswith("add some, or write it at 'leave out' (Advanced).")
     assert in_dock_words("train again with a lower --lr.") == "train again with a lower 'lr' (Advanced)."
     assert "'processor (CPU)' at 'Compute on'" in in_dock_words("use --device cpu or a smaller image")
-    assert in_dock_words("two -- dashes") == "two -- dashes"
+    for text in ("two -- dashes", "'/data/a--b/slide--lr.png' cannot be read: copy it again."):
+        assert in_dock_words(text) == text

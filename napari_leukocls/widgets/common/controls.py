@@ -29,6 +29,7 @@ from qtpy.QtWidgets import (
 from napari_leukocls.progress import Progress
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.texts import Common, Stages
+from napari_leukocls.widgets.common.wording import in_dock_words
 
 #: Width of the narrowest dock, in characters.
 NARROWEST_CHARS = 58
@@ -358,6 +359,7 @@ class Message(QLabel):
         self._show(text, True)
 
     def _show(self, text: str, wrong: bool) -> None:
+        text = in_dock_words(text)
         colour = palette_ink(self, wrong)
         style = f"color: {colour}; font-weight: bold;" if wrong else ""
         if style != self.styleSheet():

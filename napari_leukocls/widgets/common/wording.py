@@ -24,8 +24,10 @@ _PHRASES: tuple[tuple[str, str], ...] = (
     (r"--format ", ""),
     (r"--group-by auto", f"'group by' set to auto ({Train.ADVANCED})"),
 )
+#: Two dashes begin an option at the start of a word only: names of files may hold them, too.
+_START = r"(?<![^\s'\"(`])(?=--)"
 #: What is left: an option of a training, which has a field of the same name.
-_OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
+_OPTION = re.compile(_START + r"--([a-z][a-z0-9-]*)")
 
 
 def in_dock_words(text: str) -> str:
@@ -44,5 +46,6 @@ def in_dock_words(text: str) -> str:
     if "--" not in text:
         return text
     for pattern, words in _PHRASES:
-        text = re.sub(pattern, words.replace("\\", r"\\"), text)
+        start = _START if pattern.startswith("--") else ""
+        text = re.sub(start + pattern, words.replace("\\", r"\\"), text)
     return _OPTION.sub(lambda found: f"'{found[1].replace('-', ' ')}' ({Train.ADVANCED})", text)

@@ -154,7 +154,7 @@ class TrainDock(Dock, Scrolling):
         self.data.changed.connect(self._on_data)
         self.settings.model.currentIndexChanged.connect(lambda _: self._on_data())
         self.settings.preset.currentIndexChanged.connect(lambda _: self._on_data())
-        self._soon.timeout.connect(self._check)
+        self._soon.timeout.connect(lambda: self._check(by_itself=True))
         self._prepare_job.done.connect(self._on_prepared)
         self._prepare_job.failed.connect(self._on_not_prepared)
         self._check_job.done.connect(self._on_preview)
@@ -208,11 +208,12 @@ class TrainDock(Dock, Scrolling):
         else:
             self._soon.stop()
 
-    def _check(self) -> None:
+    def _check(self, by_itself: bool = False) -> None:
         self._soon.stop()
         config, sources = self._settings(), self.data.sources()
         if config is not None:
-            self.message.tell("")
+            if not by_itself:
+                self.message.tell("")
             self.progress.begin()
             self._check_job.start(
                 lambda token: checked(self._session, sources, config, token), {"read": 0.5, "check": 0.5}

@@ -156,6 +156,7 @@ class DataForm(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
+        self._wrong = False
         self.slides = named(QListWidget(), Train.SLIDES, Train.SLIDES_TIP)
         self.paths = named(QListWidget(), Train.PATHS, Train.PATHS_TIP)
         for one in (self.slides, self.paths):
@@ -221,10 +222,14 @@ class DataForm(QWidget):
         try:
             counts = class_counts(self._session, self.sources())
         except LeukoclsError as error:
+            self._wrong = True
             self.problem.emit(in_dock_words(str(error)))
             counts = {}
         else:
-            self.problem.emit("")
+            # Only what was said of the data goes.
+            if self._wrong:
+                self.problem.emit("")
+            self._wrong = False
         scheme = self._session.scheme
         parts = [f"{scheme[name].display if name in scheme else name} {n}" for name, n in counts.items()]
         total = sum(counts.values())
