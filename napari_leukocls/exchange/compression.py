@@ -5,6 +5,7 @@ What either costs in accuracy, and gains in size and speed, is measured on label
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -243,19 +244,25 @@ def _quantise(source: Path, target: Path, crops: np.ndarray, quantization: Any) 
             return next(batches, None)
 
     prepared = source.with_name("prepared.onnx")
-    quantization.shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-    quantization.quantize_static(
-        str(prepared),
-        str(target),
-        Reader(),
-        op_types_to_quantize=list(OPERATIONS),
-        quant_format=quantization.QuantFormat.QDQ,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        per_channel=True,
-        # Processors without VNNI add products of eight bits in sixteen, which overflow with the whole range.
-        reduce_range=True,
-    )
+    before = logging.root.manager.disable
+    # The library warns of each bias that is not stored as one, which is of no concern to whoever quantises.
+    logging.disable(logging.WARNING)
+    try:
+        quantization.shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantization.quantize_static(
+            str(prepared),
+            str(target),
+            Reader(),
+            op_types_to_quantize=list(OPERATIONS),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+            # Processors without VNNI add products of eight bits in sixteen, which overflow with the whole range.
+            reduce_range=True,
+        )
+    finally:
+        logging.disable(before)
 
 
 def _as_input(crops: np.ndarray) -> np.ndarray:
