@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 MAX_WARNINGS = 3
 #: Width of the bars, pixels, beside none, one or two further columns.
 _BAR_WIDTHS = (190, 120, 75)
-_QUALITY, _GRADE = "quality_", "quality_grade"
+_QUALITY, _GRADE, _RED_CELL = "quality_", "quality_grade", "red_cell_"
+#: Rows of one part of the first page; the others stand with the details.
+_MAX_ROWS = 8
 #: Findings with a rule that are shown among the figures, and not among what is abnormal.
 _ONLY_FIGURES = (_QUALITY, "leukocyte_", "platelet_estimate", "platelet_large", "red_cell_heaps")
 #: Parts of the first page, by the beginning of the names of their findings.
@@ -194,7 +196,11 @@ def _boxes(judged: Judgement[Any]) -> dict[str, Any]:
             reasons.setdefault(flag.finding.text.split(": ")[-1].rstrip("."), []).append(flag.display.lower())
     return {
         "abnormal": [_line(flag) for flag in flags if flag.weight == CERTAIN and not flag.of_the_count],
-        "uncertain": [*doubts, *(_line(flag) for flag in flags if flag.weight == PERHAPS)],
+        "uncertain": [
+            *doubts,
+            *(_line(flag) for flag in flags if flag.weight == PERHAPS and not _is_shape(flag)),
+            *_perhaps_shapes(flags),
+        ],
         "not_excluded": [
             f"{flag.display} ({flag.finding.text.rstrip('.').split('; ')[-1]})"
             for flag in flags
@@ -202,6 +208,17 @@ def _boxes(judged: Judgement[Any]) -> dict[str, Any]:
         ],
         "not_judged": [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()],
     }
+
+
+def _is_shape(flag: Flag) -> bool:
+    return flag.finding.name.startswith(_RED_CELL)
+
+
+def _perhaps_shapes(flags: Sequence[Flag]) -> list[dict[str, str]]:
+    """One line for all grades of red cells that are only possible: there may be a dozen."""
+    names = [flag.finding.name for flag in flags if flag.weight == PERHAPS and _is_shape(flag)]
+    words = ", ".join(name.removeprefix(_RED_CELL).replace("_", " ") for name in names)
+    return [{"title": "Red cells", "text": f"perhaps {words}", "advice": ""}] if names else []
 
 
 def _as_flag(finding: Finding) -> Flag:
@@ -240,7 +257,10 @@ def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
         lines = [one for one in result.findings if one.name.startswith(starts)]
         # What was looked for and is not there stands with the details.
         lines = [one for one in lines if not is_flag(one) or one.state != "absent" or one.name == _GRADE]
-        rows = [{"text": one.text, "state": _mark(one)} for one in lines]
+        urgent = sorted(lines, key=lambda one: _ORDER[_mark(one)])[:_MAX_ROWS]
+        rows = [{"text": one.text, "state": _mark(one)} for one in lines if one in urgent]
+        if len(lines) > len(urgent):
+            rows.append({"text": f"{len(lines) - len(urgent)} more with the details.", "state": ""})
         if title in counted:
             n = int(counts.get(counted[title], 0))
             noun = scheme[counted[title]].display.lower()
@@ -248,6 +268,10 @@ def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
         if rows:
             parts.append({"title": title, "rows": rows})
     return parts
+
+
+#: Which rows are left out last.
+_ORDER = {"certain": 0, "possible": 1, "": 2, "absent": 3}
 
 
 def _mark(finding: Finding) -> str:

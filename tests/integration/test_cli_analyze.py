@@ -18,7 +18,18 @@ from napari_leukocls.paths import sample_smear
 from tests.results import model_with_head
 
 ROOT = Path(__file__).resolve().parents[2]
-SLIDE_FILES = {"counts.csv", "cells.csv", "labels.tif", "overlay.png", "report.html", "run.json"}
+SLIDE_FILES = {
+    *(
+        "counts.csv",
+        "cells.csv",
+        "findings.csv",
+        "labels.tif",
+        "outlines.json",
+        "overlay.png",
+        "red_cells.csv",
+    ),
+    *("report.html", "run.json"),
+}
 
 
 def leukocls(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -158,7 +158,8 @@ def test_a_slide_gives_the_files_of_a_field(name: str, tmp_path: Path, smear: np
     assert outcome.status == "done" and outcome.n_cells > 20
     folder = tmp_path / "out" / "slide"
     assert {path.name for path in folder.iterdir()} == {
-        *("cells.csv", "counts.csv", "labels.tif", "overlay.png", "regions.csv", "report.html", "run.json")
+        *("cells.csv", "counts.csv", "findings.csv", "labels.tif", "overlay.png", "red_cells.csv"),
+        *("regions.csv", "report.html", "run.json"),
     }
     cells, labels = pd.read_csv(folder / "cells.csv"), tifffile.imread(folder / "labels.tif")
     assert labels.shape == (500, 600) and list(cells["cell_id"]) == list(range(1, labels.max() + 1))

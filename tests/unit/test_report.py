@@ -148,6 +148,23 @@ def test_what_is_certain_what_is_possible_and_what_is_not_known_are_apart() -> N
     assert "Edges are 0.4 um wide" in text_of(joint_page(result))
 
 
+def test_a_dozen_possible_grades_are_one_line() -> None:
+    shapes = ("teardrop_cells", "ovalocytes", "burr_cells", "target_cells", "spherocytes", "microcytes") * 2
+    grades = [
+        Finding(f"red_cell_{name}_{i}", 2.0, 0.5, 6.0, "%", "possible", "grade", f"Grade {i} of {name}.")
+        for i, name in enumerate(shapes)
+    ]
+    grades.append(
+        Finding("red_cell_macrocytes", 30.0, 22.0, 40.0, "%", "certain", "grade", "Macrocytes: 3+.")
+    )
+    page = first_page(joint_page(with_findings(counted({"neutrophil": 300}), grades)))
+    assert "Red cells : perhaps teardrop cells 0, ovalocytes 1," in page
+    assert "Macrocytes : 3+" in page.split("Abnormal")[1].split("Uncertain")[0]
+    column = page.split("cells in view.")[1]
+    assert "Macrocytes: 3+." in column
+    assert "5 more with the details." in column
+
+
 def test_nothing_abnormal_is_said_so() -> None:
     page = first_page(joint_page(counted({"neutrophil": 300, "lymphocyte": 180, "monocyte": 20})))
     assert "No rule's limit is exceeded for certain." in page
