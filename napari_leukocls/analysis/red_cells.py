@@ -16,7 +16,7 @@ from napari_leukocls.measurement.red_cell_grades import load_grades
 from napari_leukocls.measurement.red_cell_table import build_red_cell_table, with_shape_corrections
 from napari_leukocls.measurement.red_cells import measure_red_cells
 from napari_leukocls.progress import Steps
-from napari_leukocls.scheme import RED_CELL, default_scheme
+from napari_leukocls.scheme import RED_CELL
 from napari_leukocls.segmentation.illumination import EvenPixels
 from napari_leukocls.types import FieldResult, Segmentation
 
@@ -117,7 +117,7 @@ def examine_again(
         table = yield from examine(np.asarray(pixels[window]), fresh, part, engine, lambda _: None)
         assert table is not None
         kept = pd.concat([one for one in (kept, table) if len(one)] or [kept], ignore_index=True)
-    kept = with_shape_corrections(kept.sort_values("cell_id", kind="stable"), after.cells, default_scheme())
+    kept = with_shape_corrections(kept.sort_values("cell_id", kind="stable", ignore_index=True), after.cells)
     return with_red_cells(replace(after, red_cells=kept))
 
 

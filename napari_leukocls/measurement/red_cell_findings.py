@@ -21,7 +21,8 @@ from napari_leukocls.measurement.red_cell_grades import (
     RedCellLimits,
     load_grades,
 )
-from napari_leukocls.measurement.red_cell_table import polychromatic
+from napari_leukocls.measurement.red_cell_table import is_red_cell, polychromatic, with_shape_corrections
+from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import Finding, FindingState, ScaleSource, SlideResult
 
 Result = TypeVar("Result", bound=SlideResult)
@@ -120,9 +121,34 @@ def with_red_cells(result: Result) -> Result:
     scale = result.run.get("scale") or {}
     scales = scale.values() if "fields" in result.run else [scale]
     true_sizes = all(isinstance(one, Mapping) and one.get("source") in TRUE_SCALES for one in scales)
-    found = red_cell_findings(result.red_cells, shares, true_sizes)
+    table = result.red_cells[is_red_cell(result.red_cells, default_scheme())]
+    found = red_cell_findings(table, shares, true_sizes)
     others = [one for one in result.findings if not one.name.startswith(PREFIX)]
     return with_findings(replace(result, findings=tuple(others)), found)
+
+
+def with_given_shapes(result: Result, scheme: Scheme) -> Result:
+    """Fill the shapes that a person has given into the red cells of a result, and make its findings anew.
+
+    Parameters
+    ----------
+    result : SlideResult
+        Of one field, with corrections in its cells.
+    scheme : Scheme
+
+    Returns
+    -------
+    SlideResult
+        Of the same type; unchanged if the shapes are as they were.
+    """
+    before = result.red_cells
+    if before is None or "field" in result.cells:
+        return result
+    after = with_shape_corrections(before, result.cells)
+    changed = ["shape", "reviewer"]
+    if before[changed].reset_index(drop=True).equals(after[changed].reset_index(drop=True)):
+        return result
+    return with_red_cells(replace(result, red_cells=after))
 
 
 def red_cell_findings(
@@ -341,5 +367,6 @@ __all__ = [
     "cells_with",
     "red_cell_findings",
     "why_not_graded",
+    "with_given_shapes",
     "with_red_cells",
 ]

@@ -13,7 +13,7 @@ from napari_leukocls.errors import InputError
 from napari_leukocls.io.serialise import original_text
 from napari_leukocls.measurement.cells import LOW_CONFIDENCE, UNLIKE_TRAINING
 from napari_leukocls.measurement.red_cells import MEASURES
-from napari_leukocls.scheme import Scheme
+from napari_leukocls.scheme import RED_CELL, Scheme
 
 if TYPE_CHECKING:
     from napari_leukocls.measurement.red_cell_grades import RedCellLimits
@@ -111,7 +111,7 @@ def build_red_cell_table(
     return table[list(RED_CELL_COLUMNS)]
 
 
-def with_shape_corrections(table: pd.DataFrame, cells: pd.DataFrame, scheme: Scheme) -> pd.DataFrame:
+def with_shape_corrections(table: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Fill the shapes that a person has given into the table of red cells.
 
     Parameters
@@ -120,27 +120,39 @@ def with_shape_corrections(table: pd.DataFrame, cells: pd.DataFrame, scheme: Sch
         Columns `RED_CELL_COLUMNS`.
     cells : pandas.DataFrame
         Columns as in ``cells.csv``, with corrections.
-    scheme : Scheme
 
     Returns
     -------
     pandas.DataFrame
-        A copy. ``shape`` is the given one, and ``needs_review`` is false, where there is a correction to a shape;
-        cells that a person has given another class (a platelet on a red cell, say) are left out. Where a correction
-        was withdrawn, the predicted shape stands again.
+        A copy. ``shape`` is the given class, and ``needs_review`` is false, where there is a correction; where one was
+        withdrawn, the predicted shape stands again.
     """
     known = cells.set_index("cell_id")[["corrected_class", "reviewer"]]
     mine = known.reindex(table["cell_id"]).fillna("").astype(str)
     given = mine["corrected_class"].to_numpy(dtype=object)
-    shapes = scheme.shapes()
-    is_shape = np.isin(given.astype(str), shapes)
-    table = table.assign(
-        shape=np.where(is_shape, given, table["predicted_shape"].to_numpy(dtype=object)),
-        needs_review=(table["review_reason"].to_numpy(dtype=object) != "") & ~is_shape,
-        reviewer=np.where(is_shape, mine["reviewer"].to_numpy(dtype=object), ""),
+    # "Red cell" says that it is one, and nothing of its shape.
+    told = (given != "") & (given != RED_CELL)
+    return table.assign(
+        shape=np.where(told, given, table["predicted_shape"].to_numpy(dtype=object)),
+        needs_review=(table["review_reason"].to_numpy(dtype=object) != "") & ~told,
+        reviewer=np.where(told, mine["reviewer"].to_numpy(dtype=object), ""),
     )
-    stays = is_shape | np.isin(given.astype(str), ["", "red_cell"])
-    return table[stays].reset_index(drop=True)
+
+
+def is_red_cell(table: pd.DataFrame, scheme: Scheme) -> np.ndarray:
+    """Tell which rows are red cells: all but those that a person has given another class, as a platelet on one.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame, N rows
+        Columns `RED_CELL_COLUMNS`.
+    scheme : Scheme
+
+    Returns
+    -------
+    numpy.ndarray, (N,), bool
+    """
+    return np.asarray(table["shape"].isin(["", RED_CELL, *scheme.shapes()]), dtype=bool)
 
 
 def read_red_cells(folder: str | Path) -> pd.DataFrame | None:
@@ -207,6 +219,7 @@ __all__ = [
     "RED_CELL_FILE",
     "SHAPE_COLUMNS",
     "build_red_cell_table",
+    "is_red_cell",
     "join_red_cells",
     "read_red_cells",
     "with_shape_corrections",

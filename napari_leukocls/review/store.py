@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from napari_leukocls.errors import LeukoclsError, ReviewConflict, ReviewError
 from napari_leukocls.measurement.differential import recounted_warnings
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
+from napari_leukocls.measurement.red_cell_findings import with_given_shapes
 from napari_leukocls.review import cases, corrections, crops, log, schema, second_read, signing, slides
 from napari_leukocls.review.case import Case
 from napari_leukocls.review.corrections import revisions, transfer
@@ -445,7 +446,8 @@ class ReviewStore:
         run = {**result.run, "review": self._review_record(slide, to_goal)}
         warnings = recounted_warnings(result.warnings, cells, counts)
         signature = self.signature(slide)
-        return replace(result, cells=cells, counts=counts, run=run, warnings=warnings, signature=signature)
+        filled = replace(result, cells=cells, counts=counts, run=run, warnings=warnings, signature=signature)
+        return with_given_shapes(filled, self.scheme)
 
     # counting and signing
 

@@ -19,6 +19,7 @@ from napari_leukocls.measurement.red_cell_table import (
     RED_CELL_COLUMNS,
     RED_CELL_FILE,
     build_red_cell_table,
+    is_red_cell,
     join_red_cells,
     polychromatic,
     read_red_cells,
@@ -260,12 +261,12 @@ def corrections(**given: str) -> pd.DataFrame:
 def test_a_persons_shape_takes_the_place_of_the_models_and_can_be_withdrawn():
     table = red_cells(3, review_reason="rare shape", needs_review=True)
     scheme = default_scheme()
-    once = with_shape_corrections(table, corrections(c1="spherocyte", c2="platelet"), scheme)
-    assert once["cell_id"].tolist() == [1, 3]
-    assert once["shape"].tolist() == ["spherocyte", "normal_red_cell"]
-    assert once["reviewer"].tolist() == ["ada", ""]
-    assert once["needs_review"].tolist() == [False, True]
-    back = with_shape_corrections(table, corrections(), scheme)
+    once = with_shape_corrections(table, corrections(c1="spherocyte", c2="platelet"))
+    assert once["shape"].tolist() == ["spherocyte", "platelet", "normal_red_cell"]
+    assert once["reviewer"].tolist() == ["ada", "ada", ""]
+    assert once["needs_review"].tolist() == [False, False, True]
+    assert is_red_cell(once, scheme).tolist() == [True, False, True]
+    back = with_shape_corrections(once, corrections())
     pd.testing.assert_frame_equal(back, table, check_dtype=False)
 
 

@@ -58,10 +58,13 @@ def restored(session: Session, result: FieldResult, key: str, config: AnalyzeCon
     Analysed
     """
     from napari_leukocls.measurement.fine import at_depth
+    from napari_leukocls.measurement.red_cell_findings import with_given_shapes
 
     cells = session.store.apply(key, result.cells)
     corrected = int((cells["corrected_class"].fillna("") != "").sum())
-    shown = at_depth(replace(result, cells=cells), session.depth, session.scheme)
+    shown = at_depth(
+        with_given_shapes(replace(result, cells=cells), session.scheme), session.depth, session.scheme
+    )
     return Analysed(shown, key, config, corrected, result)
 
 

@@ -374,12 +374,13 @@ class SlideModel(CellsModel):
         """
         from napari_leukocls.measurement.differential import recounted_warnings, unsigned
         from napari_leukocls.measurement.fine import count_cells, fine_classes_of
+        from napari_leukocls.measurement.red_cell_findings import with_given_shapes
 
         finer = fine_classes_of(self.result.run)
         counts = count_cells(cells, self.scheme, self.classes, finer, slide_id=self.slide_id)
         warnings = recounted_warnings(self.result.warnings, cells, counts)
         recounted = replace(self.result, cells=cells, counts=counts, warnings=warnings)
-        self.show(replace(recounted, signature=unsigned(cells)))
+        self.show(with_given_shapes(replace(recounted, signature=unsigned(cells)), self.scheme))
 
 
 @lru_cache(maxsize=4096)

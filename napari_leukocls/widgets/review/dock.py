@@ -23,11 +23,15 @@ from napari_leukocls.widgets.counter.panel import CounterPanel
 from napari_leukocls.widgets.review.class_buttons import ClassButtons
 from napari_leukocls.widgets.review.gallery import Gallery
 from napari_leukocls.widgets.review.head import ReviewHead, SecondPanel
-from napari_leukocls.widgets.review.kinds import KINDS, Kind
+from napari_leukocls.widgets.review.kinds import Kind, KindEntry
 from napari_leukocls.widgets.review.model import NUCLEATED, ReviewModel
+from napari_leukocls.widgets.review.red_cells import red_cells_of
 
 #: Milliseconds after the last change of the size of the cells until it is stored.
 KEEP_AFTER_MS = 800
+
+#: Kinds of cells beside the leukocytes, which come first.
+KINDS: list[KindEntry] = [("red_cells", Review.RED_CELLS, red_cells_of)]
 
 
 class ReviewDock(Dock, Scrolling):

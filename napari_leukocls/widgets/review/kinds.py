@@ -4,8 +4,9 @@ How to add a kind, for example red cells by shape:
 
 1. Write a class with the members of `Kind`. `widgets.review.model.ReviewModel`, the kind of the leukocytes, is the
    example. It needs no Qt.
-2. Add it to `KINDS`: a name, the text of the switch, and a function that makes it for a case (a `CaseModel`, whose
-   cells have numbers within the case), or returns None if it has no such cells.
+2. Add it to `KINDS` in ``widgets/review/dock.py``: a name, the text of the switch, and a function that makes it for a
+   case (a `CaseModel`, whose cells have numbers within the case), or returns None if it has no such cells.
+   `widgets.review.red_cells` is an example.
 
 The dock shows a switch as soon as a slide has cells of two kinds. Gallery, keys, buttons, drops, undo and progress then
 work on the kind that is chosen; goal, second read and signature stay with the leukocytes.
@@ -148,5 +149,5 @@ class Kind(Protocol):
         """Return the number of reviewed cells, the number of all, and a line of text."""
 
 
-#: Name, text of the switch, and the function that makes a kind for a slide; the leukocytes come first, by themselves.
-KINDS: list[tuple[str, str, Callable[[Session, CaseModel], Kind | None]]] = []
+#: Name, text of the switch, and the function that makes a kind for a slide.
+KindEntry = tuple[str, str, Callable[["Session", "CaseModel"], Kind | None]]

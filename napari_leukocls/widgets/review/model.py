@@ -140,7 +140,8 @@ class ReviewModel:
 
     def _reviewed(self) -> np.ndarray:
         """Whether each cell is one that people review, (N,) bool."""
-        array: np.ndarray = ~np.isin(self.slide.shown.astype(str), _NOT_REVIEWED)
+        red_cells = self.slide.scheme.shapes()
+        array: np.ndarray = ~np.isin(self.slide.shown.astype(str), [*_NOT_REVIEWED, *red_cells])
         return array
 
     def sections(self, group: str, sort: str) -> list[Section]:
@@ -268,7 +269,8 @@ class ReviewModel:
     def classes(self) -> list[str]:
         """Return the classes that have a button."""
         scheme, slide = self.slide.scheme, self.slide
-        present = [whole_class(name) for name in slide.present() if name not in _NOT_REVIEWED]
+        passed_over = {*_NOT_REVIEWED, *scheme.shapes()}
+        present = [whole_class(name) for name in slide.present() if name not in passed_over]
         finer = slide.finer if slide.depth == FINE else ()
         return scheme.ordered(
             [*(name for name in (*slide.classes, *finer) if name in scheme), *present, *ALWAYS]
@@ -280,7 +282,7 @@ class ReviewModel:
 
     def more(self) -> list[CellClass]:
         """Return all other classes of the scheme."""
-        shown = set(self.classes())
+        shown = {*self.classes(), *self.slide.scheme.shapes()}
         return [entry for entry in self.slide.scheme if entry.name not in shown]
 
     def display(self, class_name: str) -> str:
