@@ -15,6 +15,7 @@ from napari_leukocls.analysis.engine import Engine, as_scanned, load_engine
 from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.config import check_um_per_px, make_config
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.measurement.samples import SampleValues, with_sample
 from napari_leukocls.progress import CancelToken, ProgressCallback, drain
 from napari_leukocls.types import FieldResult, SmearImage
 
@@ -35,6 +36,7 @@ def analyze(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
     engine: Engine | None = None,
+    sample: SampleValues | None = None,
     **settings: Any,
 ) -> FieldResult:
     """Analyse one smear field: find its cells, classify them, and count them.
@@ -58,6 +60,10 @@ def analyze(
     engine : Engine, optional
         Models that were loaded before, by `napari_leukocls.analysis.engine.load_engine`. The engine has its
         own settings, so give no others.
+    sample : SampleValues, optional
+        Counts of the analyser and what else is known of the sample, as
+        `napari_leukocls.measurement.samples.make_sample` reads them. Absolute counts and flags are made from them when
+        the result is written, or by `napari_leukocls.measurement.judgement.judge`.
     **settings
         Fields of `napari_leukocls.config.AnalyzeConfig`.
 
@@ -104,7 +110,8 @@ def analyze(
     ready = load_engine(config) if engine is None else engine
     more = [_smear_of(one, None, config.plane)[0].pixels for one in others]
     work = iter_analyze(smear, as_scanned(ready) if scanned else ready, cancel, others=more)
-    return drain(work, progress)
+    result = drain(work, progress)
+    return result if sample is None else with_sample(result, sample)
 
 
 def _smear_of(

@@ -72,7 +72,15 @@ RED_CELL_TILES = 4
 
 #: What of the table of cells stays in memory: enough to count, and to choose the report's pictures.
 KEPT = (
-    *("cell_id", "class", "probability", "needs_review", "review_reason", "corrected_class"),
+    *(
+        "cell_id",
+        "class",
+        "predicted_class",
+        "probability",
+        "needs_review",
+        "review_reason",
+        "corrected_class",
+    ),
     *("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1"),
     *(FINE_CLASS, FINE_PROBABILITY),  # where the finer classes are told apart
 )

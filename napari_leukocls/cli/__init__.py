@@ -28,6 +28,7 @@ from napari_leukocls.cli.models import models
 from napari_leukocls.cli.promote import promote
 from napari_leukocls.cli.quality import quality
 from napari_leukocls.cli.reproduce import reproduce
+from napari_leukocls.cli.rules import rules
 from napari_leukocls.cli.train import train
 from napari_leukocls.errors import LeukoclsError
 
@@ -56,6 +57,7 @@ for _command in (
     explain,
     reproduce,
     quality,
+    rules,
 ):
     cli.add_command(_command)
 

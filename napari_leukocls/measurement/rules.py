@@ -221,6 +221,24 @@ class ReferenceRange:
         """
         return holds_for(self.sex, self.age_from, self.age_to, sample)
 
+    def title(self) -> str:
+        """Say what the range is of, and for whom.
+
+        Returns
+        -------
+        str
+            For example ``percent neutrophil: 40 to 75 (female, 18 to 65 years)``.
+        """
+        what = self.finding or " ".join(filter(None, (self.figure, self.of_class)))
+        last = f" to {short_number(self.age_to)}" if math.isfinite(self.age_to) else " on"
+        ages = (
+            f"{short_number(self.age_from)}{last} years"
+            if self.age_from or math.isfinite(self.age_to)
+            else ""
+        )
+        whom = ", ".join(filter(None, (self.sex, ages, self.source)))
+        return f"{what}: {self.words()}{f' ({whom})' if whom else ''}"
+
     def words(self) -> str:
         """Write the range.
 

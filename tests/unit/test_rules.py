@@ -455,3 +455,22 @@ def test_a_finding_that_is_only_possible_makes_no_certain_flag() -> None:
     assert flag.finding.text == "Platelet clumps: 2 clumps, limit >= 1; 2 ragged outlines: look."
     sure = replace(suspected, state="certain")
     assert raised(replace(counted(mixed(100)), findings=(sure,)))["platelet_clumps"].weight == CERTAIN
+
+
+def test_the_command_lists_and_checks_rules(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from napari_leukocls.cli import cli
+
+    path = tmp_path / "rules.toml"
+    path.write_text(RANGES, encoding="utf-8")
+    done = CliRunner().invoke(cli, ["rules", str(path)])
+    assert done.exit_code == 0
+    lines = done.output.splitlines()
+    assert f"{'immature_granulocytes':<24} Immature granulocytes >= 2 %" in lines
+    assert f"{'range':<24} percent neutrophil: 40 to 75 (female, 18 on years, made up)" in lines
+    assert f"{'correct_from':<24} 5" in lines
+    path.write_text('[[rules]]\nname = "a"\nany_of = ["a"]\n', encoding="utf-8")
+    done = CliRunner().invoke(cli, ["rules", str(path)])
+    assert isinstance(done.exception, ArgumentError)
+    assert "in a circle (a -> a)" in str(done.exception)
