@@ -60,7 +60,7 @@ def words(window: Any) -> str:
     return "\n".join(one.text() for one in window.findChildren(QLabel) if one.isVisible())
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_from_a_correction_to_the_promoted_model(
     viewer: Any, smear: Any, dock: Opens, tmp_path: Path
 ) -> None:
@@ -124,7 +124,7 @@ def _slides(window: TrainDock) -> str:
     return " ".join(slides.item(i).text() for i in range(slides.count()))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_training_that_is_stopped_says_what_it_has_kept(viewer: Any, dock: Opens, tmp_path: Path) -> None:
     window = dock("Train")
     window.data.add(str(labelled_crops(tmp_path / "crops")))

@@ -10,14 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from napari_leukocls.classification.fine import offered_fine_classes
+from napari_leukocls.errors import InputError
 from napari_leukocls.evaluation.gate import judge_classes, judge_overall, reason
 from napari_leukocls.evaluation.shared_classes import shared_crops
 from napari_leukocls.explanation.carry_over import FINER, HEATMAPS, MORPHOLOGY, abilities, carry_over, lost
+from napari_leukocls.explanation.recheck import LEAST_CROPS, iter_recheck
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.registry import find_model
+from napari_leukocls.progress import drain
+from napari_leukocls.review.teaching import teaching_cells, teaching_picture
+from napari_leukocls.scheme import default_scheme
 from napari_leukocls.training.config import make_train_config
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.widgets.train.model import what_was_kept
@@ -122,3 +128,22 @@ def test_nothing_is_carried_over_to_other_features(copies: tuple[Path, Path]) ->
     shutil.rmtree(new / "weights.safetensors", ignore_errors=True)
     (new / "weights.safetensors").write_bytes(b"broken")
     assert carry_over(new, old) == []
+
+
+def test_the_heatmaps_of_a_new_model_are_checked_on_labelled_crops(
+    copies: tuple[Path, Path], tmp_path: Path
+) -> None:
+    old, new = copies
+    carry_over(new, old)
+    folder = tmp_path / "crops"
+    for cell, name in teaching_cells("synthetic_teaching_normal", default_scheme())[: LEAST_CROPS + 2]:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        picture = teaching_picture("synthetic_teaching_normal", cell)
+        Image.fromarray(picture).save(folder / name / f"{cell}.png")
+    state = drain(iter_recheck(new, folder, "cpu"))
+    assert state in ("trusted", "weak", "failed")
+    assert lost(new, old) == []
+    with pytest.raises(InputError, match="too few to check heatmaps"):
+        for file in sorted(folder.rglob("*.png"))[2:]:
+            file.unlink()
+        drain(iter_recheck(new, folder, "cpu"))
