@@ -33,6 +33,10 @@ RULER_IMAGES = 40
 ONE_CAMERA = 12
 #: Side of the square in the middle of an image in which its cell is searched, micrometres.
 CONTEXT_UM = 40.0
+#: Difference of the sides of whole images, as a share, from which on they are cut to the side that a model knows.
+OTHER_AREA = 0.15
+#: Colour of what lies outside an image.
+OUTSIDE = (235.0, 235.0, 235.0)
 #: How far from the middle of an image its cell may begin, micrometres.
 CENTRAL_REACH_UM = 6.0
 
@@ -195,8 +199,12 @@ def cut_labelled(
     """
     mask = crop.cell_mask()
     pixels = crop.pixels()
-    if rule.whole_image and crop.box is None:
+    if rule.whole_image and crop.box is None and not shows_other_area(crop, pixels, rule):
         return _whole(pixels, mask, rule)
+    if rule.whole_image and mask is None and crop.box is None:
+        middle = ((pixels.shape[0] - 1) / 2, (pixels.shape[1] - 1) / 2)
+        window = cut_window(pixels, middle, um_per_px, rule, OUTSIDE)
+        return CentralCell(window, False, np.zeros(3), np.zeros(window.shape[:2], bool))
     if mask is None:
         return _cut_outlined(pixels, um_per_px, segmenter, rule)
     labels = (mask > 127).astype(np.int32)
@@ -207,6 +215,28 @@ def cut_labelled(
     ids = np.array([1])
     cut = cut_crops(pixels, labels, ids, box, um_per_px, glass, rule, density)[0]
     return CentralCell(cut, found, np.zeros(3), mask_in_crop(labels, 1, box[0].tolist(), um_per_px, rule))
+
+
+def shows_other_area(crop: LabelledCrop, pixels: np.ndarray, rule: CropRule) -> bool:
+    """Tell whether an image shows a larger or smaller part of a slide than a model of whole images knows.
+
+    Parameters
+    ----------
+    crop : LabelledCrop
+    pixels : numpy.ndarray, (H, W, 3), uint8
+        Of the crop.
+    rule : CropRule
+        Of a model that takes whole images.
+
+    Returns
+    -------
+    bool
+        True if both sizes are known and differ by more than `OTHER_AREA`: the image is then cut to the model's.
+    """
+    if not rule.side_known or crop.um_per_px is None:
+        return False
+    side = float(np.sqrt(np.prod(pixels.shape[:2]))) * crop.um_per_px * rule.central_share
+    return abs(side / rule.side_um - 1) > OTHER_AREA
 
 
 def _stain_of(

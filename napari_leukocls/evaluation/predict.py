@@ -306,7 +306,8 @@ def _scales(
 ) -> tuple[list[float], list[str]]:
     """Pixel size of each crop; NaN where nothing shows it, and each model then uses its own scale."""
     if all(rule.whole_image for rule in rules) and all(crop.box is None for crop in dataset.crops):
-        return [float("nan")] * len(dataset.crops), ["the images were taken whole, as the models take them."]
+        stated = [float("nan") if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
+        return stated, ["the images were taken whole, as the models take them."]
     given = [um_per_px if crop.um_per_px is None else crop.um_per_px for crop in dataset.crops]
     return common_scales(
         [crop.file for crop in dataset.crops],

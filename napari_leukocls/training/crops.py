@@ -17,7 +17,7 @@ import numpy as np
 from napari_leukocls.classification.crops import whole_image
 from napari_leukocls.classification.dataset import Dataset
 from napari_leukocls.classification.labelled_crop import LabelledCrop
-from napari_leukocls.classification.single_cell import common_scales, cut_labelled
+from napari_leukocls.classification.single_cell import common_scales, cut_labelled, shows_other_area
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.card import CropRule
 from napari_leukocls.paths import user_data_dir
@@ -278,7 +278,11 @@ def _resized(
         if row % 500 == 0:
             cancel.check()
             yield TrainEvent("progress", {"stage": "cut", "done": row, "total": len(dataset)})
-        pixels[row] = whole_image(crop.pixels(), rule)
+        image = crop.pixels()
+        if rule.whole_image and shows_other_area(crop, image, rule):
+            pixels[row] = cut_labelled(crop, crop.um_per_px or rule.um_per_px, compact(device), rule).crop
+        else:
+            pixels[row] = whole_image(image, rule)
     kinds = np.zeros((len(dataset), 3), np.float32)
     notes: tuple[str, ...] = ("the images are taken whole.",)
     if not rule.whole_image:

@@ -13,6 +13,7 @@ from crops_for_training import SIDE, make_crops, save, settings, train
 
 from napari_leukocls.classification.crops import cut_crops, whole_image
 from napari_leukocls.classification.dataset import list_crops
+from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.classification.single_cell import cut_central, cut_labelled
 from napari_leukocls.errors import InputError
@@ -119,6 +120,21 @@ def test_the_size_on_the_slide_is_measured(tmp_path: Path) -> None:
     rule = read_card(folder).crop
     assert rule.side_known and rule.side_um == pytest.approx(side * smear.um_per_px, rel=0.15)
     assert any("images show about" in event.data.get("message", "") for event in events)
+
+
+def test_images_of_another_size_on_the_slide_are_cut_to_the_models(tmp_path: Path) -> None:
+    rule = CropRule(16.0, 32, None, None, whole_image=True)
+    random = np.random.default_rng(0)
+    image = random.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    save(tmp_path / "a.png", image)
+    same, larger, unknown = (
+        LabelledCrop("a.png", tmp_path / "a.png", "x", um_per_px=size) for size in (0.25, 0.5, None)
+    )
+    whole = whole_image(image, rule)
+    for crop in (same, unknown):
+        np.testing.assert_array_equal(cut_labelled(crop, float("nan"), compact("cpu"), rule).crop, whole)
+    # 64 px of 0.5 um are 32 um: the middle half is what the model knows.
+    np.testing.assert_array_equal(cut_labelled(larger, 0.5, compact("cpu"), rule).crop, image[16:48, 16:48])
 
 
 def test_a_mask_follows_the_whole_image(model: Path) -> None:
