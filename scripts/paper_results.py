@@ -158,7 +158,7 @@ def collect(args: argparse.Namespace, table: Path, runs: list[Any]) -> None:
 def write_page(results: pd.DataFrame) -> None:
     """Put the results into docs/papers.md."""
     lines = [
-        "| model | start | accuracy (95 % limits) | macro F1 | ECE before and after | epochs | minutes | ms, one image |",
+        "| model | start | accuracy (95 % limits) | macro F1 | ECE before, after | epochs | minutes | ms, one image |",
         "|---|---|---|---:|---|---:|---:|---:|",
     ]
     for row in results.to_dict("records"):
