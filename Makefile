@@ -23,10 +23,10 @@ else
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 endif
 
-.PHONY: demo test lint docs audit sbom coverage benchmarks laboratories system env env-test env-dev env-docs clean help
+.PHONY: demo test lint docs notebooks audit sbom coverage benchmarks laboratories system env env-test env-dev env-docs clean help
 
 help:
-	@sed -n '1,2p' Makefile; echo "also: make lint, docs, audit, sbom, coverage, benchmarks, clean"
+	@sed -n '1,2p' Makefile; echo "also: make lint, docs, notebooks, audit, sbom, coverage, benchmarks, clean"
 
 demo: env
 	$(BIN)/leukocls demo
@@ -47,6 +47,10 @@ lint: env-dev
 docs: env-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html"
+
+# The example notebooks, each from its first cell to its last.
+notebooks: env-test
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
 
 # The licences of all packages of the environment.
 audit: env-dev
