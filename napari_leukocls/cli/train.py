@@ -55,7 +55,11 @@ def _option(name: str, field: Any) -> click.Option:
     elif kind is tuple or typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)
         if Ellipsis in inner:
-            settings |= {"multiple": True, "default": (), "metavar": "CLASS"}
+            settings |= {
+                "multiple": True,
+                "default": (),
+                "metavar": "FILE" if name == "weights" else "CLASS",
+            }
         else:
             settings |= {"type": DECIMAL, "nargs": len(inner)}
     elif kind in (int, float, str):

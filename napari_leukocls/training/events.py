@@ -32,8 +32,9 @@ class TrainEvent:
     kind : str
         ``started``: the settings, the device, the classes. ``split``: crops of each class in each part, by
         what they are grouped, and how many were left out. ``warning``, ``log``: ``message``. ``progress``:
-        ``stage``, ``done``, ``total``. ``epoch``: ``epoch`` of ``epochs``, ``loss``, ``lr``, ``val_loss``,
-        ``val_macro_f1``, ``val_accuracy``, ``best``, ``seconds``, ``crops_per_s``, ``busy``; in repeats also
+        ``stage``, ``done``, ``total``. ``epoch``: ``epoch`` of ``epochs``, ``loss`` and ``accuracy`` on the training
+        crops as they were varied, ``lr``, ``val_loss``, ``val_macro_f1``, ``val_accuracy``, ``best``, ``seconds``,
+        ``crops_per_s``, ``busy``; in repeats also
         ``repeat``. ``finished`` and ``stopped``: ``model`` (the folder) and its figures. ``kept``: an
         adaptation made nothing better; ``model`` (the folder of the old one), ``message``, ``adaptation``.
         ``failed``: ``message``.

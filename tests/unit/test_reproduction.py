@@ -211,6 +211,11 @@ def test_the_trainings_of_a_paper(tmp_path: Path) -> None:
     }
     assert {config.epochs for config in quick.values()} == {1} and len(quick) == 8
     assert quick["vit_base_patch16_224"].arguments == {"img_size": 64}
+    third = {
+        run.name: run.config for run in plan.runs(Settings("s3", "d", str(tmp_path), quick=True), tmp_path)
+    }
+    assert list(third) == ["efficientnetv2_b3_se", "efficientnetv2_b3_no_se", "vgg16"]
+    assert {config.group_by for config in third.values()} == {"patient"}
     whole = {run.name: run.config for run in plan.runs(Settings("s4", "d", str(tmp_path)), tmp_path)}
     assert (whole["qlvit"].epochs, whole["resnet50"].epochs, whole["resnet50"].pretrained) == (500, 50, True)
 

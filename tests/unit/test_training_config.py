@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 import pytest
@@ -52,6 +53,22 @@ def test_the_first_paper_as_its_table_has_it():
     assert (config.label_smoothing, config.weight_decay, config.clip, config.patience) == (0.1, 1e-4, 1, 10)
     assert (config.hflip, config.vflip, config.rotation, config.erasing) == (0.5, 0.2, 15, 0.1)
     assert (config.dropout, config.validation_share, config.test_share) == (0.4, 0.15, 0.15)
+
+
+def test_branches_of_weights_are_an_option_that_repeats(monkeypatch, tmp_path):
+    seen = []
+
+    def run(config):
+        seen.append(config)
+        return TrainEvent("kept", {"message": ""})
+
+    monkeypatch.setattr(sys.modules["napari_leukocls.cli.train"], "run_training", run)
+    words = [str(tmp_path), "--arch", "cadbcnn", "--out", "o", "--no-augmentation", "--decay-all"]
+    words += ["--weights", "resnet18=a", "--weights", "resnet34=b"]
+    CliRunner().invoke(train, words, catch_exceptions=False, standalone_mode=False)
+    assert seen[0].weights == ("resnet18=a", "resnet34=b")
+    assert not seen[0].augmentation and seen[0].decay_all
+    assert make_train_config(data="d", out="o", arch="a", weights="one").weights == ("one",)
 
 
 def test_presets_of_papers_know_their_other_networks():
