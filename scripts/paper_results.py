@@ -9,8 +9,8 @@ trained on it; a tenth of the rest is the validation part. PBC names no patients
 The same command goes on where it was stopped (Ctrl-C, a kill, a power cut): there is a checkpoint every five minutes.
 One training runs after the other, each in a process of its own with --threads threads.
 
-The learning rate falls over all epochs: choose --epochs such that they fit into --minutes (one epoch of EfficientNet-B0 at
-224 px takes about an hour on one core; --side 112 takes a quarter of it), or the training stops before it has fallen.
+The learning rate falls over all epochs: choose --epochs such that they fit into --minutes, or the training stops before
+it has fallen. An epoch of PBC at 224 px takes tens of minutes to hours on one core; --side 112 takes a quarter of it.
 """
 
 from __future__ import annotations
