@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +104,7 @@ def prepare(
                 f"{len(crops) - len(kept)} crops of classes that the paper does not use are left out."
             )
         crops = kept
+    notes += _other_classes(of, crops)
     if quick:
         crops = _some(crops)
     first = folder / f"all_{FILE}"
@@ -116,7 +117,20 @@ def prepare(
     divided = [replace(crop, split=part) for crop, part in zip(dataset.crops, parts, strict=True) if part]
     _write(folder / FILE, divided)
     first.unlink()
+    counts = Counter(crop.split for crop in divided)
+    notes.append("crops: " + ", ".join(f"{part} {counts[part]}" for part in PARTS) + ".")
     return folder / FILE, name, notes
+
+
+def _other_classes(of: Paper, crops: Sequence[LabelledCrop]) -> list[str]:
+    """A note if the data has other classes than the paper's: their numbers cannot be compared then."""
+    there = {crop.class_name.casefold() for crop in crops}
+    wanted = set(_names(of.classes)) or there
+    if there == wanted:
+        return []
+    missing, more = sorted(wanted - there), sorted(there - wanted)
+    words = [f"{word} {', '.join(names)}" for word, names in (("without", missing), ("with", more)) if names]
+    return [f"this is not the paper's data ({' and '.join(words)}): its numbers and ours cannot be compared."]
 
 
 def _progress(steps: Generator[TrainEvent, None, T], notes: list[str]) -> Generator[Progress, None, T]:

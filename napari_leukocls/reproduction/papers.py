@@ -79,6 +79,8 @@ class Paper:
         Of `leukocls train`.
     data, external : str
         Its data, in words.
+    classes : tuple of str
+        Of its data, if it has one set.
     networks, ablations : tuple of str
         Architectures; an ablation may also be ``no-augmentation``.
     items : mapping of str to str
@@ -96,6 +98,7 @@ class Paper:
     preset: str
     data: str
     external: str
+    classes: tuple[str, ...]
     networks: tuple[str, ...]
     ablations: tuple[str, ...]
     items: Mapping[str, str]
@@ -145,6 +148,7 @@ def paper(name: str) -> Paper:
     return Paper(
         name=key,
         **{field: facts[field] for field in ("title", "authors", "text", "preset", "data", "external")},
+        classes=tuple(facts.get("classes", ())),
         networks=tuple(facts["networks"]),
         ablations=tuple(facts["ablations"]),
         items=facts["items"],

@@ -111,6 +111,9 @@ def test_a_quick_reproduction_writes_tables_and_figures(name: str, tmp_path: Pat
     first = summary["networks"][0]
     for file in ("history", "misclassified"):
         assert file == "misclassified" or (out / "figures" / f"{file}_{first}.png").is_file()
+    assert any(note.startswith("crops: train ") for note in summary["notes"])
+    other = any("not the paper's data (without" in note for note in summary["notes"])
+    assert other == (name == "s2"), "three of the eight classes are there"
     assert (out / "figures" / "roc_of_all.png").is_file() and (out / "figures" / "maps_of_all.png").is_file()
     with open(out / "crops.csv", newline="") as file_:
         parts = {row["file"]: row["split"] for row in csv.DictReader(file_)}

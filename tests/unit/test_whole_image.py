@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from crops_for_training import SIDE, make_crops, save, settings, train
 
+from napari_leukocls.analysis.engine import load_engine
+from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.classification.crops import cut_crops, whole_image
 from napari_leukocls.classification.dataset import list_crops
 from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.classification.single_cell import cut_central, cut_labelled
+from napari_leukocls.config import make_config
 from napari_leukocls.errors import InputError
 from napari_leukocls.evaluation.predict import assess
 from napari_leukocls.explanation.run import iter_explain
@@ -23,10 +26,11 @@ from napari_leukocls.io.images import read_image
 from napari_leukocls.models.card import CropRule, read_card
 from napari_leukocls.models.provenance import SPLIT_NAME
 from napari_leukocls.paths import bundled_dir
-from napari_leukocls.progress import drain
+from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.training.network import rule_of
+from napari_leukocls.types import SmearImage
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +124,11 @@ def test_the_size_on_the_slide_is_measured(tmp_path: Path) -> None:
     rule = read_card(folder).crop
     assert rule.side_known and rule.side_um == pytest.approx(side * smear.um_per_px, rel=0.15)
     assert any("images show about" in event.data.get("message", "") for event in events)
+    field = SmearImage(smear.pixels[:360, :420], "field", "field", smear.um_per_px)
+    engine = load_engine(make_config(classifier=str(folder), device="cpu"))
+    result = drain(iter_analyze(field, engine, CancelToken()))
+    classes = {"lymphocyte", "neutrophil"}
+    assert set(result.cells["predicted_class"].dropna()) & classes, "a field can be analysed"
 
 
 def test_images_of_another_size_on_the_slide_are_cut_to_the_models(tmp_path: Path) -> None:
