@@ -1,9 +1,10 @@
-"""What napari opens: fields, whole slides, and the results of an analysis. No Qt."""
+"""What napari opens: fields, folders of fields, whole slides, and the results of an analysis. No Qt."""
 
 from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import numpy as np
 import pandas as pd
 from dask.delayed import delayed
 
+from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import is_picture, plane_axes, read_image
 from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.io.slides.base import LazyPixels
-from napari_leukocls.results.reader import CELLS, LABELS, read_outlines
+from napari_leukocls.results.reader import CELLS, FIELDS, LABELS, read_fields, read_outlines
+from napari_leukocls.widgets.common.layers import CASE_KEY, RESULT_KEY, layer_options, result_layers
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -28,7 +31,9 @@ _CHUNK = 1024
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
-    """Choose the reader of a path: of fields, of whole slides, or of results (a folder, ``labels.tif``, ``cells.csv``).
+    """Choose the reader of a path.
+
+    It may be a field, a whole slide, a folder of fields, or results: a folder, ``labels.tif`` or ``cells.csv``.
 
     Parameters
     ----------
@@ -42,11 +47,23 @@ def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | 
     given = _several(path)
     if given and all(_results_folder(one) is not None for one in given):
         return read_results
-    return read_images if given and all(is_picture(one) or is_slide(one) for one in given) else None
+    return read_images if given and all(_pictures(one) for one in given) else None
+
+
+def _pictures(path: str | os.PathLike[str]) -> list[Path]:
+    """The fields that a path stands for: a file, or the files of a folder, which are one slide."""
+    given = Path(path)
+    if is_slide(given) or (not given.is_dir() and is_picture(given)):
+        return [given]
+    if not given.is_dir():
+        return []
+    return [one for one in sorted(given.iterdir()) if one.is_file() and not is_slide(one) and is_picture(one)]
 
 
 def read_images(path: PathOrPaths) -> list[LayerData]:
     """Open fields as the analysis reads them, and whole slides as multiscale images of which only parts are decoded.
+
+    The fields of a folder have its name in their metadata: they are one slide.
 
     Parameters
     ----------
@@ -61,7 +78,14 @@ def read_images(path: PathOrPaths) -> list[LayerData]:
     InputError
         If a file is damaged, no image, or needs a package that is not installed.
     """
-    return [_slide_layer(one) if is_slide(one) else _field_layer(one) for one in _several(path)]
+    found = []
+    for one in _several(path):
+        for file in _pictures(one) or [Path(one)]:
+            data, options, kind = _slide_layer(file) if is_slide(file) else _field_layer(file)
+            if file != Path(one):
+                options["metadata"][CASE_KEY] = Path(one).name
+            found.append((data, options, kind))
+    return found
 
 
 def _field_layer(path: str | os.PathLike[str]) -> LayerData:
@@ -106,10 +130,12 @@ def _lazy(level: LazyPixels | LabelReader) -> Any:
 
 
 def read_results(path: PathOrPaths) -> list[LayerData]:
-    """Read analysed smears as labels layers whose features are the rows of ``cells.csv``.
+    """Read analysed smears: of a folder the images with the cells over them, of a file the cells alone.
 
-    The features have one row for each label value, the background first. A value without a cell (the cell was
-    deleted) has an empty row. The column ``index`` holds the value: napari's status bar looks there.
+    A folder of several fields gives the layers of each. The docks take the images with their results as one slide.
+
+    The features of the cells have one row for each label value, the background first. A value without a cell (the
+    cell was deleted) has an empty row. The column ``index`` holds the value: napari's status bar looks there.
 
     Parameters
     ----------
@@ -124,8 +150,32 @@ def read_results(path: PathOrPaths) -> list[LayerData]:
     InputError
         If a file is missing or damaged, or the table does not fit the labels.
     """
-    folders = dict.fromkeys(folder for one in _several(path) if (folder := _results_folder(one)))
-    return [_labels_layer(folder) for folder in folders]
+    found: list[LayerData] = []
+    for one in dict.fromkeys(Path(given) for given in _several(path)):
+        folder = _results_folder(one)
+        if folder is not None:
+            found += _case_layers(folder) if one.is_dir() else [_labels_layer(folder)]
+    return found
+
+
+def _case_layers(folder: Path) -> list[LayerData]:
+    """The images of a slide with their cells; the cells alone where an image is gone or is a whole slide."""
+    try:
+        results = read_fields(folder)
+    except InputError as error:
+        if not (folder / LABELS).is_file():
+            raise
+        warnings.warn(f"only the cells are shown: {error}", stacklevel=2)
+        return [_labels_layer(folder)]
+    layers: list[LayerData] = []
+    for result in results:
+        options = layer_options(result.image)
+        options["metadata"] |= {CASE_KEY: folder.name, RESULT_KEY: result}
+        placement = layer_scale(result.image.um_per_px)
+        cells = result_layers(result, options["name"], None, **placement)
+        cells[0][1]["contour"] = max(2, round(result.segmentation.scale.red_cell_diameter_px / 25))
+        layers += [(result.image.pixels, options, "image"), *cells]
+    return layers
 
 
 def layer_scale(um_per_px: float | None) -> dict[str, Any]:
@@ -154,6 +204,8 @@ def _results_folder(path: str | os.PathLike[str]) -> Path | None:
     folder = given if given.is_dir() else given.parent
     if not given.is_dir() and given.name not in (LABELS, CELLS):
         return None
+    if given.is_dir() and (folder / CELLS).is_file() and (folder / FIELDS).is_dir():
+        return folder
     return folder if (folder / LABELS).is_file() and (folder / CELLS).is_file() else None
 
 

@@ -72,6 +72,8 @@ def write_counts(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
 def _tables(data: Any, meta: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Cells and counts of a labels layer: of the result that it shows, else of its features and its pixels."""
+    if meta.get("metadata", {}).get("leukocls_blind"):
+        raise InputError("a blind second read is open: finish or interrupt it, then save the layer.")
     result = meta.get("metadata", {}).get("leukocls")
     if isinstance(result, FieldResult):
         result = as_counted(result)

@@ -24,6 +24,7 @@ from napari_leukocls.measurement.samples import with_sample
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.results.pictures import CellPicture, first_page_cells
+from napari_leukocls.results.reader import FIELDS
 from napari_leukocls.results.report import render_joint_report
 from napari_leukocls.results.summary import summary_row
 from napari_leukocls.results.writer import slide_folder, write_cells, write_files, write_result
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from napari_leukocls.results.writer import ExtraWriter
     from napari_leukocls.segmentation.common_scale import CommonScales
 
-#: Folder of the fields' own results within the slide's.
-FIELDS = "fields"
 #: Classes whose cells are on the first page of a slide's report if a rule flags them: rare ones, of which each counts.
 _LOOKED_AT = (
     "blast",

@@ -34,6 +34,8 @@ from napari_leukocls.types import (
 )
 
 LABELS, CELLS, RUN = "labels.tif", "cells.csv", "run.json"
+#: Folder of the fields' own results within the slide's.
+FIELDS = "fields"
 
 _TEXTS = ("slide_id", "class", "review_reason", "predicted_class", "corrected_class", "reviewer")
 _NEEDED = (*_TEXTS, "cell_id", "needs_review", "bbox_y0")
@@ -106,6 +108,32 @@ def read_result(folder: str | Path, image: SmearImage | None = None) -> FieldRes
         image=image,
         segmentation=segmentation,
     )
+
+
+def read_fields(folder: str | Path) -> list[FieldResult]:
+    """Read the results of a slide of one field or of several, with their images.
+
+    Parameters
+    ----------
+    folder : path-like
+
+    Returns
+    -------
+    list of FieldResult
+        In the order in which they were counted.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or if an image is gone or does not fit.
+    """
+    path = Path(folder)
+    if not (path / FIELDS).is_dir():
+        return [read_result(path)]
+    names = read_run(path).get("fields")
+    if not isinstance(names, list) or not names:
+        raise _damaged_run(path, KeyError("fields"))
+    return [read_result(path / FIELDS / str(name)) for name in names]
 
 
 def read_slide(folder: str | Path) -> SlideResult:
@@ -336,4 +364,4 @@ def _glass(pixels: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]
     return float(red), float(green), float(blue)
 
 
-__all__ = ["read_cells", "read_outlines", "read_result", "read_run", "read_slide"]
+__all__ = ["read_cells", "read_fields", "read_outlines", "read_result", "read_run", "read_slide"]

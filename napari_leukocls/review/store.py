@@ -210,6 +210,24 @@ class ReviewStore:
             row = cases.case_of(connection, slides.slide_row(connection, slide))
         return Case(self, row.key)
 
+    def find_case(self, result: FieldResult) -> Case | None:
+        """The case of an earlier analysis of the same pixels.
+
+        Parameters
+        ----------
+        result : FieldResult
+
+        Returns
+        -------
+        Case or None
+            None if the pixels were never added.
+        """
+        query = sa.select(schema.slides).where(schema.slides.c.key == slides.array_key(result.image.pixels))
+        with self.database.read() as connection:
+            slide = connection.execute(query).first()
+            row = None if slide is None else cases.case_of(connection, slide)
+        return None if row is None else Case(self, row.key)
+
     def open_case(self, key: str) -> Case:
         """A case by its own key.
 

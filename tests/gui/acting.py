@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QTimer
+from qtpy.QtCore import QMimeData, QPoint, QPointF, QRect, Qt, QTimer, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QLabel,
     QLineEdit,
+    QMessageBox,
     QScrollArea,
     QTabBar,
     QWidget,
@@ -213,3 +214,28 @@ def answer_file_dialog(path: Any) -> None:
         QTest.keyClick(dialog, Qt.Key.Key_Escape)
 
     QTimer.singleShot(200, answer)
+
+
+def drop_files(viewer: Any, files: list[Any]) -> None:
+    """Let go of files over napari's window."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(file)) for file in files])
+    drop(data, viewer.window._qt_viewer)
+    pump(0.3)
+
+
+def answer_question(yes: bool) -> list[str]:
+    """Answer the question that opens next; the list holds its words once it was asked."""
+    asked: list[str] = []
+
+    def answer() -> None:
+        box = QApplication.activeModalWidget()
+        if not isinstance(box, QMessageBox):
+            QTimer.singleShot(50, answer)
+            return
+        asked.append(box.text())
+        wanted = QMessageBox.StandardButton.Yes if yes else QMessageBox.StandardButton.No
+        QTest.mouseClick(box.button(wanted), Qt.MouseButton.LeftButton)
+
+    QTimer.singleShot(100, answer)
+    return asked

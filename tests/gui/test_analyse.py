@@ -244,7 +244,7 @@ def test_an_export_to_a_full_disk_is_said(
 ) -> None:
     from napari_leukocls.results import writer
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(writer, "write_result", full)

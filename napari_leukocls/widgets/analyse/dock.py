@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import time
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtCore import QTimer
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.analyse.form import AnalyseForm
-from napari_leukocls.widgets.analyse.model import STAGE_WEIGHTS, analysis, slide_warnings, warm_up, written
+from napari_leukocls.widgets.analyse.model import analyses, slide_warnings, stage_weights, warm_up
 from napari_leukocls.widgets.analyse.results import ResultsPanel
-from napari_leukocls.widgets.common.analysed import Analysed
+from napari_leukocls.widgets.common.analysed import Analysed, Place
+from napari_leukocls.widgets.common.case_model import CaseModel, Field
+from napari_leukocls.widgets.common.cases import cases_of
 from napari_leukocls.widgets.common.controls import Message, ProgressLine, Scrolling, button, duration, label
+from napari_leukocls.widgets.common.handover import handover_of
+from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.open_docks import show_dock
-from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import NOT_FOR_DIAGNOSIS, Analyse, Common, plural
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class AnalyseDock(Dock, Scrolling):
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__(napari_viewer)
         self._job = self._subscriptions.job(Analyse.TITLE)
-        self._export_job = self._subscriptions.job(Analyse.EXPORT)
         self._warm_job = self._subscriptions.job(Analyse.TITLE)
-        self._target: weakref.ref[Image] | None = None
+        self._cases, self._handover = cases_of(self._viewer), handover_of(self._viewer)
+        self._targets: list[Field] = []
         self._started = 0.0
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -53,6 +53,7 @@ class AnalyseDock(Dock, Scrolling):
         self._build()
         self._connect()
         self._on_layer(self.form.chosen_layer())
+        self._on_case(self._session.case)
         warm = QTimer(self)
         warm.setSingleShot(True)
         warm.timeout.connect(lambda: self._warm_job.start(warm_up, show_activity=False))
@@ -61,13 +62,12 @@ class AnalyseDock(Dock, Scrolling):
     def _build(self) -> None:
         self.run = button(Analyse.RUN, Analyse.RUN_TIP, self._run, "Run analysis")
         self.run.setDefault(True)
-        again = QShortcut(QKeySequence("Ctrl+Return"), self)
-        again.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-        again.activated.connect(self._run)
+        self.header = CaseHeader(self._viewer)
         self.progress = ProgressLine(self._job)
         self.message = Message()
         self.adapt = button(Analyse.ADAPT, Analyse.ADAPT_TIP, self._adapt)
         self.adapt.hide()
+        self.body.addWidget(self.header)
         self.body.addWidget(self.form)
         self.body.addWidget(self.run)
         self.body.addWidget(self.progress)
@@ -84,72 +84,92 @@ class AnalyseDock(Dock, Scrolling):
         self._job.failed.connect(self._on_failed)
         self._job.stopped.connect(lambda: self.message.tell(Common.STOPPED))
         self._job.ended.connect(lambda: self.run.setEnabled(True))
-        self._export_job.done.connect(
-            lambda folder: self.message.tell(Analyse.EXPORTED.format(folder=folder))
-        )
-        self._export_job.failed.connect(self.message.warn)
+        self._handover.exported.connect(self._on_exported)
+        self._handover.warned.connect(self.message.warn)
         self._canvas.edited.connect(self._on_edited)
         self._canvas.failed.connect(self._on_failed)
         self.results.filtered.connect(self._canvas.filter)
         self.results.filled.connect(self._canvas.fill)
         self.results.export.connect(self._export)
-        self._subscriptions.listen(self._session.slide_changed, self._on_slide)
+        self._subscriptions.listen(self._session.case_changed, self._on_case)
+        self._subscriptions.listen(self._session.blind_changed, self._on_blind)
+        self._subscriptions.listen(self._session.analyse_wanted, self._run)
 
     # Running -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         if self._job.running:
             return
+        self._cases.flush()
+        layer = self.form.chosen_layer()
+        fields = self._to_analyse(layer)
         try:
-            request = self.form.request()
+            requests = [self.form.request(field.layer) for field in fields]
         except LeukoclsError as error:
             self.message.warn(str(error))
             return
-        layer = self.form.chosen_layer()
-        assert layer is not None
-        self._target = weakref.ref(layer)
+        case = self._session.case
+        if case is None or not requests:
+            self.message.warn(Analyse.NO_LAYER)
+            return
+        self._targets = fields
         self._started = time.monotonic()
         self.message.tell("")
         self.run.setEnabled(False)
         self.progress.begin()
-        self._job.start(lambda token: analysis(self._session, request, token), STAGE_WEIGHTS)
+        place = Place(case.key, case.name, case.identifier)
+        weights = stage_weights(len(requests))
+        self._job.start(lambda token: analyses(self._session, requests, place, token), weights)
 
-    def _on_done(self, found: Analysed) -> None:
-        layer = self._target() if self._target is not None else None
-        if layer is None or layer not in self._viewer.layers:
+    def _to_analyse(self, layer: Image | None) -> list[Field]:
+        """The fields that Analyse means: the new ones of the slide, else all; one where a part of it is chosen."""
+        case, chosen = self._session.case, self._cases.field_of(layer)
+        if case is None or chosen is None or not self.form.whole:
+            return [] if chosen is None else [chosen]
+        new = [field for field in case.fields if field.slide is None]
+        return new or [field for field in case.fields if field.layer in self._viewer.layers]
+
+    def _on_done(self, found: list[Analysed]) -> None:
+        both = zip(self._targets, found, strict=True)
+        there = [(field, analysed) for field, analysed in both if self._is_open(field)]
+        if not there:
             self.message.warn(Analyse.LAYER_GONE)
             return
-        slide = self._session.of_layer.get(layer)
-        if slide is None:
-            slide = SlideModel(found.result, found.key, found.config, self._session.scheme)
-            self._session.of_layer[layer] = slide
-        else:
-            slide.key, slide.config = found.key, found.config
-            slide.result = found.result
-        slide.added = found.added
-        self._canvas.show(slide, layer)
+        for field, analysed in there:
+            self._cases.enter(field, analysed)
+        case = self._session.case
+        chosen = self._cases.field_of(self.form.chosen_layer())
+        if case is not None and there[0][0] in case.fields:
+            self._cases.show_field(chosen if chosen in case.fields else there[0][0])
         was_blocked = self.results.as_filled.blockSignals(True)
         self.results.as_filled.setChecked(self._canvas.filled)
         self.results.as_filled.blockSignals(was_blocked)
-        # The canvas shows the result already; the docks follow.
-        slide.changed.emit()
-        self._session.show(slide)
-        self._on_slide(slide)
+        self._on_case(case)
         # The counts are shown before the message "Done".
         self._refresh_now()
         parts = [Analyse.DONE.format(time=duration(time.monotonic() - self._started))]
-        if found.restored:
-            parts.append(plural(Analyse.RESTORED, found.restored))
-        unknown = slide_warnings(found.result.warnings)
+        corrected = sum(analysed.restored for _, analysed in there)
+        if corrected:
+            parts.append(plural(Analyse.RESTORED, corrected))
+        warnings = [line for _, analysed in there for line in slide_warnings(analysed.result.warnings)]
+        unknown = list(dict.fromkeys(warnings))
         self.adapt.setVisible(bool(unknown))
         if unknown:
             self.message.warn(" ".join([*parts, *unknown]))
         else:
             self.message.tell(" ".join(parts))
 
+    def _is_open(self, field: Field) -> bool:
+        """Whether the image of a field was not removed meanwhile: it is shown, or its slide is in the background."""
+        case = next((one for one in self._session.cases if field in one.fields), None)
+        return case is not None and (case is not self._session.case or field.layer in self._viewer.layers)
+
     def _adapt(self) -> None:
         """Show the Train dock where a model is adapted."""
         show_dock(self._viewer, "Train").raise_()
+
+    def _on_exported(self, folder: Path) -> None:
+        self.message.tell(Analyse.EXPORTED.format(folder=folder))
 
     def _on_failed(self, error: str) -> None:
         self.message.warn(error)
@@ -168,19 +188,18 @@ class AnalyseDock(Dock, Scrolling):
             return
         if self.message.text() == Analyse.NO_LAYER:
             self.message.tell("")
-        slide = self._session.of_layer.get(layer)
-        if slide is not None and slide is not self._session.current:
-            self._canvas.show(slide, layer)
-            self._session.show(slide)
-        self._on_slide(slide)
+        self._cases.show_layer(layer)
 
-    def _on_slide(self, slide: SlideModel | None) -> None:
-        if slide is not self._slide:
+    def _on_case(self, case: CaseModel | None) -> None:
+        if case is not self._slide:
             # What was said of one slide does not stand beside the next.
             self.message.tell("")
             self.adapt.hide()
-            self._follow(slide, changed=self._refresh)
+            self._follow(case, changed=self._refresh)
         self._refresh()
+
+    def _on_blind(self, _blind: bool) -> None:
+        self._refresh_now()
 
     def _refresh(self) -> None:
         # Not during the key press of a correction: the counts may follow a moment later.
@@ -189,7 +208,9 @@ class AnalyseDock(Dock, Scrolling):
     def _refresh_now(self) -> None:
         # Behind another tab nothing is drawn, so that a key in the Review dock need not wait for it.
         if self._front:
-            self.results.show_slide(self._slide)
+            case = self._slide
+            shown = case is not None and case.analysed and not self._session.blind
+            self.results.show_slide(case if shown else None)
 
     def _on_front(self, front: bool) -> None:
         if front:
@@ -198,9 +219,4 @@ class AnalyseDock(Dock, Scrolling):
     # Export --------------------------------------------------------------------------------------------
 
     def _export(self) -> None:
-        if self._slide is None:
-            return
-        folder = QFileDialog.getExistingDirectory(self, Analyse.EXPORT_TITLE)
-        if folder:
-            result = self._slide.result
-            self._export_job.start(lambda _: written(result, Path(folder)))
+        self._handover.export(self, ask=True)

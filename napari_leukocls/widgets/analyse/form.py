@@ -22,6 +22,7 @@ from napari_leukocls.widgets.common.layers import (
     box_in_view,
     closed_shapes,
     image_shape,
+    is_smear,
     is_stack,
     other_pixels,
     plane_of,
@@ -155,7 +156,7 @@ class AnalyseForm(QWidget):
         _event : object
         """
         before = self.layer.currentData()
-        images = [layer.name for layer in self._viewer.layers if self._is_smear(layer)]
+        images = [layer.name for layer in self._viewer.layers if is_smear(layer)]
         fill(self.layer, [(name, name) for name in images])
         self.layer.setEnabled(bool(images))
         fill(
@@ -181,14 +182,9 @@ class AnalyseForm(QWidget):
             for one in (self.plane, self._plane_caption):
                 one.setVisible(stack)
 
-    @staticmethod
-    def _is_smear(layer: Any) -> bool:
-        # Layers that a dock added, such as heatmaps, are not smears.
-        return isinstance(layer, Image) and "leukocls_overlay" not in layer.metadata
-
     def _follow_active(self, event: Any) -> None:
         active = event.value
-        if self._is_smear(active):
+        if is_smear(active):
             at = find(self.layer, active.name)
             if at >= 0:
                 self.layer.setCurrentIndex(at)
@@ -259,15 +255,27 @@ class AnalyseForm(QWidget):
             return CLASSES
         return FINE if offered_fine_classes(model.path) else CLASSES
 
-    def request(self) -> Request:
+    @property
+    def whole(self) -> bool:
+        """Whether whole images are analysed, and not a part of one."""
+        return bool(self.region.currentData() == _WHOLE)
+
+    def request(self, layer: Image | None) -> Request:
         """Return what to analyse and how, with a copy of the image.
+
+        Parameters
+        ----------
+        layer : napari.layers.Image or None
+
+        Returns
+        -------
+        Request
 
         Raises
         ------
         LeukoclsError
             Where there is no smear, or it or the region cannot be analysed.
         """
-        layer = self.chosen_layer()
         if layer is None:
             raise InputError(Analyse.NO_LAYER)
         point = self._viewer.dims.point
@@ -275,7 +283,7 @@ class AnalyseForm(QWidget):
         shown = plane == SHOWN_PLANE
         image = smear_of(layer, point) if shown else projection_of(layer, plane)
         config = self.config().model_copy(update={"plane": plane_of(layer, point) if shown else plane})
-        layers = {one.name: one for one in self._viewer.layers if self._is_smear(one) and one is not layer}
+        layers = {one.name: one for one in self._viewer.layers if is_smear(one) and one is not layer}
         others = [other_pixels(layers[name], point) for name in sorted(layers)][:MOST_OTHERS]
         return Request(image, config, self._region(layer), tuple(one for one in others if one is not None))
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.progress import CancelToken, Progress
-from napari_leukocls.types import FieldResult, SmearImage
-from napari_leukocls.widgets.common.analysed import Analysed, restored
+from napari_leukocls.types import SmearImage
+from napari_leukocls.widgets.common.analysed import Analysed, Place, entered, restored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,30 +96,70 @@ def warm_up(cancel: CancelToken) -> Generator[Progress, None, None]:
     yield Progress("load", 1, 1)
 
 
-def analysis(session: Session, request: Request, cancel: CancelToken) -> Generator[Progress, None, Analysed]:
-    """Analyse an image, add the slide to the review store, and apply its earlier corrections.
+def stage_weights(n: int) -> dict[str, float]:
+    """Share of the time that each stage of an analysis of fields takes.
+
+    Parameters
+    ----------
+    n : int
+        Number of fields.
+
+    Returns
+    -------
+    dict of str to float
+        The stages of `analyses`, in order.
+    """
+    return {f"{i}:{stage}": share for i in range(n) for stage, share in STAGE_WEIGHTS.items()}
+
+
+def analyses(
+    session: Session, requests: list[Request], place: Place, cancel: CancelToken
+) -> Generator[Progress, None, list[Analysed]]:
+    """Analyse the fields of a case, add them to the review store, and apply their earlier corrections.
 
     Parameters
     ----------
     session : Session
-    request : Request
-        What to analyse, and the settings.
+    requests : list of Request
+        The fields, and the settings.
+    place : Place
+        The case.
     cancel : CancelToken
         Checked between the steps.
 
     Yields
     ------
     Progress
+        The stage has the index of the field before it, such as ``0:segment``.
 
     Returns
     -------
-    Analysed
+    list of Analysed
 
     Raises
     ------
     LeukoclsError
         If the analysis fails or is cancelled.
     """
+    found = []
+    for i, request in enumerate(requests):
+        steps = _analysis(session, request, place, cancel)
+        message = f"{i + 1} / {len(requests)}" if len(requests) > 1 else ""
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                analysed, place = stop.value
+                break
+            yield Progress(f"{i}:{step.stage}", step.done, step.total, step.message or message)
+        found.append(analysed)
+    return found
+
+
+def _analysis(
+    session: Session, request: Request, place: Place, cancel: CancelToken
+) -> Generator[Progress, None, tuple[Analysed, Place]]:
+    """Analyse one field."""
     from napari_leukocls.analysis.region import iter_analyze_region
 
     yield Progress("load", 0, 1)
@@ -131,8 +170,8 @@ def analysis(session: Session, request: Request, cancel: CancelToken) -> Generat
         result = yield from iter_analyze_region(request.image, request.region, engine, cancel, request.others)
     cancel.check()
     yield Progress("store", 0, 1)
-    key = session.store.add_slide(result)
-    return restored(session, result, key, request.config)
+    key, place = entered(session, result, place)
+    return restored(session, result, key, request.config), place
 
 
 def region_in_box(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> Region:
@@ -181,31 +220,3 @@ def region_in_polygons(polygons: list[np.ndarray], shape: tuple[int, ...]) -> Re
     from napari_leukocls.analysis.region import region_of_polygons
 
     return region_of_polygons(polygons, shape)
-
-
-def written(result: FieldResult, folder: Path) -> Generator[Progress, None, Path]:
-    """Write the files of a slide into a folder.
-
-    Parameters
-    ----------
-    result : FieldResult
-    folder : pathlib.Path
-
-    Yields
-    ------
-    Progress
-
-    Returns
-    -------
-    pathlib.Path
-        Folder of the slide, within `folder`.
-
-    Raises
-    ------
-    OutputError
-        If the files cannot be written.
-    """
-    from napari_leukocls.results.writer import write_result
-
-    yield Progress("write", 0, 1)
-    return write_result(result, folder)["folder"]

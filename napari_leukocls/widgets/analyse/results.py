@@ -9,6 +9,7 @@ from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette, QPen, QPixmap
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QSizePolicy, QTableView, QVBoxLayout, QWidget
 
 from napari_leukocls.io.convert import GREY_NOTE
+from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.controls import (
     Folded,
     as_list,
@@ -20,7 +21,7 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
-from napari_leukocls.widgets.common.slide_model import CountRow, SlideModel
+from napari_leukocls.widgets.common.slide_model import CellsModel, CountRow
 from napari_leukocls.widgets.common.texts import Analyse, plural
 
 
@@ -301,6 +302,7 @@ class ResultsPanel(QWidget):
         self.only_review = named(QCheckBox(Analyse.ONLY_REVIEW), Analyse.ONLY_REVIEW, Analyse.ONLY_REVIEW_TIP)
         self.as_filled = named(QCheckBox(Analyse.FILLED), Analyse.FILLED, Analyse.FILLED_TIP)
         self._lay_out()
+        self.only_review.setChecked(preferences.only_review())
         self.shown.currentIndexChanged.connect(self._on_filter)
         self.only_review.toggled.connect(self._on_filter)
         self.as_filled.toggled.connect(self.filled)
@@ -326,12 +328,12 @@ class ResultsPanel(QWidget):
         column.addWidget(self.chart)
         column.addWidget(button(Analyse.EXPORT, Analyse.EXPORT_TIP, self.export.emit, "Export slide"))
 
-    def show_slide(self, slide: SlideModel | None) -> None:
+    def show_slide(self, slide: CellsModel | None) -> None:
         """Show the counts of a slide.
 
         Parameters
         ----------
-        slide : SlideModel or None
+        slide : CellsModel or None
             None hides the panel.
         """
         self.setVisible(slide is not None)
@@ -369,7 +371,7 @@ class ResultsPanel(QWidget):
             self._on_filter()
 
     @staticmethod
-    def _text_of(slide: SlideModel, name: str) -> str:
+    def _text_of(slide: CellsModel, name: str) -> str:
         display = slide.scheme[name].display
         return Analyse.PART.format(display=display) if slide.is_part(name) else display
 
@@ -387,4 +389,5 @@ class ResultsPanel(QWidget):
             self.warnings.head.setChecked(True)
 
     def _on_filter(self, _value: object = None) -> None:
+        preferences.keep_only_review(self.only_review.isChecked())
         self.filtered.emit(self.shown.currentData(), self.only_review.isChecked())

@@ -24,8 +24,9 @@ from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.progress import Progress
 from napari_leukocls.threads import cores
 from napari_leukocls.widgets.analyse.form import AnalyseForm
-from napari_leukocls.widgets.batch.model import Order, Row, Table, find_slides, opened, rows_of, work
+from napari_leukocls.widgets.batch.model import DONE, Order, Row, Table, find_slides, opened, rows_of, work
 from napari_leukocls.widgets.common.analysed import Analysed
+from napari_leukocls.widgets.common.cases import cases_of
 from napari_leukocls.widgets.common.controls import (
     NARROWEST_CHARS,
     Folded,
@@ -38,9 +39,9 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
+from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.number_boxes import WholeBox
-from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Batch, Common, plural
 
 
@@ -57,6 +58,9 @@ class BatchDock(Dock, QWidget):
         self._job = self._subscriptions.job(Batch.TITLE)
         self._open_job = self._subscriptions.job(Batch.OPEN)
         self._model = Table()
+        self._cases = cases_of(self._viewer)
+        self._opening = ""
+        self._opened: set[str] = set()
         self._build()
         self._lay_out()
         self._connect()
@@ -94,6 +98,7 @@ class BatchDock(Dock, QWidget):
         form_row(lines, Batch.OUT, self.target, self.choose_target)
         form_row(lines, Batch.WORKERS, self.workers)
         column = QVBoxLayout(self)
+        column.addWidget(CaseHeader(self._viewer))
         column.addLayout(lines)
         column.addWidget(self.resume)
         column.addWidget(self.options_fold)
@@ -120,6 +125,8 @@ class BatchDock(Dock, QWidget):
         self._job.ended.connect(lambda: self.start.setEnabled(True))
         self._open_job.done.connect(self._on_opened)
         self._open_job.failed.connect(self.message.warn)
+        self._session.next_of_batch = self.open_next
+        self.destroyed.connect(lambda *_, session=self._session: setattr(session, "next_of_batch", None))
 
     # Folders -------------------------------------------------------------------------------------------
 
@@ -233,24 +240,32 @@ class BatchDock(Dock, QWidget):
         if chosen < 0 or chosen >= len(self._model.rows):
             self.message.tell(Batch.CHOOSE)
             return
-        folder = self._model.out / self._model.rows[chosen].slide_id
+        self._opening = self._model.rows[chosen].slide_id
+        self._opened.add(self._opening)
+        folder = self._model.out / self._opening
         self._open_job.start(lambda token: opened(self._session, folder, token))
 
-    def _on_opened(self, found: Analysed) -> None:
-        image = found.result.image
-        name = image.slide_id
-        layer = self._viewer.layers[name] if name in self._viewer.layers else None
-        if layer is None or self._session.of_layer.get(layer) is None:
-            options: dict[str, Any] = {"name": name, "rgb": True, "metadata": {"source": image.source}}
-            if image.um_per_px is not None:
-                options |= {"scale": (image.um_per_px,) * 2, "units": ("um", "um")}
-            layer = self._viewer.add_image(image.pixels, **options)
-        slide = SlideModel(found.result, found.key, found.config, self._session.scheme)
-        slide.added = found.added
-        self._session.of_layer[layer] = slide
-        self._canvas.show(slide, layer)
-        self._session.show(slide)
+    def _on_opened(self, found: list[Analysed]) -> None:
+        name = self._opening
+        self._cases.open(name, found)
         self.message.tell(Batch.OPENED.format(slide=name))
+
+    def open_next(self) -> bool:
+        """Open the next slide of the table that is done and was not opened yet.
+
+        Returns
+        -------
+        bool
+            False if there is none.
+        """
+        rows = self._model.rows
+        start = self.table.currentRow() + 1
+        for at in range(start, len(rows)):
+            if rows[at].state == DONE and rows[at].slide_id not in self._opened:
+                self.table.setCurrentCell(at, 0)
+                self._open()
+                return True
+        return False
 
     def _show_folder(self) -> None:
         if self._model.out.is_dir() and str(self._model.out) != ".":

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.config import AnalyzeConfig
-from napari_leukocls.errors import ArgumentError, InputError
+from napari_leukocls.errors import InputError
 from napari_leukocls.progress import CancelToken, Progress
-from napari_leukocls.widgets.common.analysed import Analysed, restored
+from napari_leukocls.widgets.common.analysed import Analysed, Place, read_folder
+from napari_leukocls.widgets.common.analysed import opened as fields_opened
 
 if TYPE_CHECKING:
     from napari_leukocls.batch import SlideOutcome
@@ -283,7 +284,7 @@ class Table:
                 row.state = WAITING
 
 
-def opened(session: Session, folder: Path, cancel: CancelToken) -> Generator[Progress, None, Analysed]:
+def opened(session: Session, folder: Path, cancel: CancelToken) -> Generator[Progress, None, list[Analysed]]:
     """Read the results of a slide, and apply the corrections of the review store.
 
     Parameters
@@ -300,25 +301,15 @@ def opened(session: Session, folder: Path, cancel: CancelToken) -> Generator[Pro
 
     Returns
     -------
-    Analysed
+    list of Analysed
+        Of its fields.
 
     Raises
     ------
     LeukoclsError
-        If the results or the image cannot be read.
+        If the results or an image cannot be read.
     """
-    from napari_leukocls.config import make_config
-    from napari_leukocls.results.reader import read_result
-
     yield Progress("read", 0, 1)
-    result = read_result(folder)
-    cancel.check()
-    yield Progress("store", 0, 1)
-    key = session.store.add_slide(result)
-    settings = {k: v for k, v in result.run.get("settings", {}).items() if k in AnalyzeConfig.model_fields}
-    try:
-        config = make_config(**settings)
-    except ArgumentError:
-        # An older run may have a size that is refused now; the result contains its scale.
-        config = make_config(**settings | {"diameter_px": None, "pixel_size_um": None})
-    return restored(session, result, key, config)
+    results = read_folder(folder)
+    found: list[Analysed] = yield from fields_opened(session, results, Place(name=folder.name), cancel)
+    return found

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.config import AnalyzeConfig, make_config
+from napari_leukocls.errors import ArgumentError
 from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.types import FieldResult
+from napari_leukocls.widgets.common import preferences
 
 if TYPE_CHECKING:
     from napari_leukocls.analysis.region import Edit
@@ -40,6 +44,154 @@ class Analysed:
     config: AnalyzeConfig
     restored: int
     added: FieldResult
+
+
+@dataclass(frozen=True)
+class Place:
+    """The case that a new result becomes a field of.
+
+    Attributes
+    ----------
+    key : str or None
+        Of the case in the review store. None: that of an earlier analysis of the same pixels, else a new case.
+    name, identifier : str
+        Of a new case.
+    """
+
+    key: str | None = None
+    name: str = ""
+    identifier: str = ""
+
+
+def entered(session: Session, result: FieldResult, place: Place) -> tuple[str, Place]:
+    """Add a result to the review store, in its case.
+
+    Parameters
+    ----------
+    session : Session
+    result : FieldResult
+    place : Place
+
+    Returns
+    -------
+    str
+        Key of the slide.
+    Place
+        For the next field of the same case.
+    """
+    store = session.store
+    key = place.key
+    if key is None:
+        known = store.find_case(result)
+        if known is None:
+            name = place.name or result.slide_id
+            known = store.new_case(name, place.identifier, preferences.goal())
+        key = known.key
+    slide = store.add_slide(result, case=key, actor=session.reviewer)
+    return slide, replace(place, key=key)
+
+
+def opened(
+    session: Session, results: list[FieldResult], place: Place, cancel: CancelToken
+) -> Generator[Progress, None, list[Analysed]]:
+    """Add the results of the fields of one case to the review store, and apply its corrections.
+
+    Parameters
+    ----------
+    session : Session
+    results : list of FieldResult
+        As they were read from a folder.
+    place : Place
+    cancel : CancelToken
+        Checked between the fields.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    list of Analysed
+    """
+    found = []
+    for number, result in enumerate(results):
+        cancel.check()
+        yield Progress("store", number, len(results))
+        key, place = entered(session, result, place)
+        found.append(restored(session, result, key, _config_of(result)))
+    return found
+
+
+def _config_of(result: FieldResult) -> AnalyzeConfig:
+    """The settings that a result was made with."""
+    settings = {k: v for k, v in result.run.get("settings", {}).items() if k in AnalyzeConfig.model_fields}
+    try:
+        return make_config(**settings)
+    except ArgumentError:
+        # An older run may have a size that is refused now; the result contains its scale.
+        return make_config(**settings | {"diameter_px": None, "pixel_size_um": None})
+
+
+def read_folder(folder: Path) -> list[FieldResult]:
+    """Read the results of a slide: its field, or all of its fields.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+
+    Returns
+    -------
+    list of FieldResult
+
+    Raises
+    ------
+    InputError
+        If the results or an image cannot be read.
+    """
+    from napari_leukocls.results.reader import read_fields
+
+    return read_fields(folder)
+
+
+def written(
+    name: str, results: list[FieldResult], folder: Path, formats: tuple[str, ...] = (), counts: Any = None
+) -> Generator[Progress, None, Path]:
+    """Write the files of a slide into a folder.
+
+    Parameters
+    ----------
+    name : str
+        Of the slide's own folder.
+    results : list of FieldResult
+        Of its fields, as `CaseModel.for_export` gives them.
+    folder : pathlib.Path
+    formats : tuple of str
+        Further formats.
+    counts : pandas.DataFrame, optional
+        The count of several fields, where it is one up to a goal.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    pathlib.Path
+        Folder of the slide, within `folder`.
+
+    Raises
+    ------
+    OutputError
+        If the files cannot be written.
+    """
+    from napari_leukocls.batch.joint_slide import write_fields
+    from napari_leukocls.results.exports import write_exports
+    from napari_leukocls.results.writer import write_result
+
+    yield Progress("write", 0, 1)
+    if len(results) > 1:
+        return write_fields(name, results, folder, formats, counts)
+    return write_result(results[0], folder, extra=[partial(write_exports, formats=formats)])["folder"]
 
 
 def restored(session: Session, result: FieldResult, key: str, config: AnalyzeConfig) -> Analysed:
@@ -126,5 +278,5 @@ def edited(
         engine = session.engine(config)
         result = remeasure(slide.added, labels, edit, engine)
     cancel.check()
-    key = session.store.add_slide(result)
+    key = session.store.add_slide(result, actor=session.reviewer)
     return restored(session, result, key, slide.config)

@@ -18,7 +18,9 @@ from napari_leukocls.widgets.common.analysed import Analysed, edit_of, edited
 from napari_leukocls.widgets.common.canvas_keys import CanvasKeys, Taker, keys_of
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.layers import (
+    METADATA_KEY,
     cells_layer_name,
+    hide_classes,
     label_colormap,
     pixels_of,
     placement_of,
@@ -245,6 +247,8 @@ class Canvas(QObject):
         layer = self._find_layer(viewer, image, slide.result)
         self._layer = weakref.ref(layer)
         self._on_changed()
+        if self._blind:
+            hide_classes(layer)
 
     def _find_layer(self, viewer: Any, image: Image, result: FieldResult) -> Labels:
         name = cells_layer_name(image.name)
@@ -305,7 +309,10 @@ class Canvas(QObject):
                     layer.data = pixels_of(labels)
                     layer.selected_label = int(labels.max(initial=0)) + 1
                 self._shown_labels = labels
-            update_features(layer, slide.result)
+            if self._blind:
+                layer.metadata[METADATA_KEY] = slide.result
+            else:
+                update_features(layer, slide.result)
         finally:
             self._ours = False
         # At once, so that the window is drawn once for a key.
@@ -313,7 +320,7 @@ class Canvas(QObject):
 
     def _recolour(self) -> None:
         layer, slide = self.layer, self._slide
-        if layer is None or slide is None:
+        if layer is None or slide is None or self._blind:
             return
         self._ours = True
         try:
@@ -365,21 +372,48 @@ class Canvas(QObject):
             self.layer.opacity = 0.5 if filled else 0.9
 
     def blind(self, hidden: bool) -> None:
-        """Hide the classes during a blind second read, and show them afterwards.
+        """Hide the classes during a blind second read, in the layers of all fields, and show them afterwards.
 
         Parameters
         ----------
         hidden : bool
             True hides them.
         """
-        if self._blind != hidden:
-            self._blind = hidden
-            if self.layer is not None:
-                self.layer.visible = not hidden
-                # The status bar shows the class of the active layer's cells.
-                viewer = self._viewer()
-                if viewer is not None:
-                    viewer.layers.selection.active = self.image if hidden else self.layer
+        viewer = self._viewer()
+        if self._blind == hidden or viewer is None:
+            return
+        self._blind = hidden
+        self._coloured = ()
+        for layer in list(viewer.layers):
+            result = result_of(layer)
+            if result is None:
+                continue
+            if hidden:
+                hide_classes(layer)
+            else:
+                update_features(layer, result)
+                layer.colormap = label_colormap(
+                    result.cells, self._session.scheme, None, depth_of(result.run)
+                )
+        if self.layer is not None:
+            self.layer.visible = not hidden
+            # The status bar shows the class of the active layer's cells.
+            viewer.layers.selection.active = self.image if hidden else self.layer
+        if not hidden:
+            self._later.start()
+
+    def leave(self) -> None:
+        """Show no slide any more, and take the ring around its selected cells away."""
+        viewer = self._viewer()
+        if self._slide is not None:
+            self._slide.changed.disconnect(self._on_changed)
+            self._slide.selected.disconnect(self._on_selected)
+        self._slide = self._layer = self._image = None
+        self._coloured = ()
+        ring = self._ring() if self._ring is not None else None
+        self._ring = None
+        if viewer is not None and ring is not None and ring in viewer.layers:
+            viewer.layers.remove(ring)
 
     # Edits of outlines ---------------------------------------------------------------------------------
 

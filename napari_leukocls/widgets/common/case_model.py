@@ -13,6 +13,7 @@ from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.measurement.samples import SampleValues, with_sample
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import FieldResult, Scale, Signature, SlideResult
+from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.slide_model import CellsModel, SlideModel
 from napari_leukocls.widgets.common.texts import Case as Texts
 
@@ -36,12 +37,15 @@ class Field:
     name : str
     layer : object
         Its image layer; None if it has none.
+    cells : object
+        The labels layer over it; None if it has none.
     slide : SlideModel or None
         None until it is analysed.
     """
 
     name: str
     layer: Any = None
+    cells: Any = None
     slide: SlideModel | None = None
 
 
@@ -80,6 +84,8 @@ class CaseModel(CellsModel):
         self.identifier = ""
         self.key: str | None = None
         self.fields: list[Field] = []
+        #: Whether the count was signed when its state was last asked for.
+        self.signed = False
         self._store = store
         self._result: SlideResult | None = None
         self._selecting = False
@@ -147,6 +153,23 @@ class CaseModel(CellsModel):
             slide.changed.connect(self._on_changed)
             slide.selected.connect(self._on_selected)
         self._on_changed()
+
+    def add_field(self, name: str, layer: Any) -> Field:
+        """Add an image as the last field.
+
+        Parameters
+        ----------
+        name : str
+        layer : napari.layers.Image
+
+        Returns
+        -------
+        Field
+        """
+        field = Field(name, layer)
+        self.fields.append(field)
+        self.state_changed.emit()
+        return field
 
     def open_key(self, key: str) -> None:
         """Take name and identifier from a case of the review store.
@@ -380,6 +403,7 @@ class CaseModel(CellsModel):
         reviewer : str
         """
         self.case.set_goal(goal, reviewer)
+        preferences.keep_goal(goal)
         self._on_changed()
 
     def sign_off(self, reviewer: str) -> int:
@@ -479,7 +503,9 @@ class CaseModel(CellsModel):
 
     def signature(self) -> Signature:
         """The state of the count: unreviewed, provisional or signed."""
-        return self.case.signature() if self.key is not None else Signature()
+        found = self.case.signature() if self.key is not None else Signature()
+        self.signed = found.is_signed
+        return found
 
     def progress_words(self) -> str:
         """The progress in a few words, such as "82 of 100"."""

@@ -537,7 +537,9 @@ class ProgressLine(QWidget):
 
     def _on_progress(self, step: Progress, share: float, seconds_left: object) -> None:
         self.bar.setValue(round(1000 * share))
-        text = Stages.NAMES.get(step.stage, step.stage)
+        # The stages of several fields have the index of the field before their name.
+        stage = step.stage.rpartition(":")[2]
+        text = Stages.NAMES.get(stage, stage)
         if step.message:
             text += f": {step.message}"
         if isinstance(seconds_left, float):

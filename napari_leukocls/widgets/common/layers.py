@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import npe2
 import numpy as np
 import pandas as pd
+from napari.layers import Image
 from napari.utils.colormaps import label_colormap as napari_colormap
 
 from napari_leukocls.errors import InputError
@@ -27,12 +28,16 @@ from napari_leukocls.widgets.common.slide_model import awaiting_review
 from napari_leukocls.widgets.common.units import own_units
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels, Shapes
+    from napari.layers import Labels, Shapes
 
 LayerData = tuple[Any, dict[str, Any], str]
 
 #: Key of the result in the metadata of a labels layer.
 METADATA_KEY = "leukocls"
+#: Keys in the metadata of an image layer: the name of the slide that it is a field of, and its result.
+CASE_KEY, RESULT_KEY = "leukocls_case", "leukocls_result"
+#: Key that stands in the metadata of a labels layer while a blind read hides its classes.
+BLIND_KEY = "leukocls_blind"
 #: Largest label with a colour of its own; a limit of napari.
 MAX_COLOURED = 65_000
 #: Pixels of the largest image that is copied into memory.
@@ -179,6 +184,20 @@ def label_colormap(
     return cell_colours(colours(cells, scheme, shown, depth))
 
 
+def is_smear(layer: Any) -> bool:
+    """Say whether a layer shows a smear: an image that no dock has added, as heatmaps are.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+
+    Returns
+    -------
+    bool
+    """
+    return isinstance(layer, Image) and "leukocls_overlay" not in layer.metadata
+
+
 def cells_layer_name(image_name: str) -> str:
     """Return the name of the layer that shows the cells of an image layer.
 
@@ -192,6 +211,23 @@ def cells_layer_name(image_name: str) -> str:
     str
     """
     return f"{image_name} cells"
+
+
+def layer_options(image: SmearImage) -> dict[str, Any]:
+    """Return the arguments of napari's ``add_image`` for the image of a result.
+
+    Parameters
+    ----------
+    image : SmearImage
+
+    Returns
+    -------
+    dict of str to object
+    """
+    options: dict[str, Any] = {"name": image.slide_id, "rgb": True, "metadata": {"source": image.source}}
+    if image.um_per_px is not None:
+        options |= {"scale": (image.um_per_px,) * 2, "units": ("um", "um")}
+    return options
 
 
 def result_layers(
@@ -254,6 +290,21 @@ def update_features(layer: Labels, result: FieldResult) -> None:
     """
     layer.features = cell_features(result.cells, _top(result), depth_of(result.run))
     layer.metadata[METADATA_KEY] = result
+    layer.metadata.pop(BLIND_KEY, None)
+
+
+def hide_classes(layer: Labels) -> None:
+    """Take the classes out of a labels layer: out of its colours, its status line and what is saved of it.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        Changed in place; `update_features` and `label_colormap` bring the classes back.
+    """
+    layer.visible = False
+    layer.features = pd.DataFrame({"index": range(len(layer.features))})
+    layer.colormap = cell_colours({None: _UNKNOWN, 0: _TRANSPARENT})
+    layer.metadata[BLIND_KEY] = True
 
 
 def result_of(layer: Any) -> FieldResult | None:

@@ -1,13 +1,21 @@
-"""The settings that napari stores for the plugin, if this version of napari stores any."""
+"""What the docks remember: in napari's settings, else in a file of the user's data folder."""
 
 from __future__ import annotations
 
+import json
 import logging
+from pathlib import Path
 from typing import Any
+
+from napari_leukocls.errors import LeukoclsError
+from napari_leukocls.io.atomic import atomic_write
+from napari_leukocls.paths import user_data_dir
 
 log = logging.getLogger(__name__)
 
 PLUGIN = "napari-leukocls"
+#: Name of the folder of an exported slide, as long as nobody has chosen another.
+DEFAULT_PATTERN = "{slide}"
 
 
 def _settings() -> Any:
@@ -23,10 +31,44 @@ def _settings() -> Any:
         return None
 
 
+def _file() -> Path:
+    return user_data_dir() / "preferences.json"
+
+
+def _of_file() -> dict[str, Any]:
+    try:
+        found = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Nothing was chosen yet, or the file is damaged: the choices are made anew.
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _get(section: str, name: str, default: Any) -> Any:
+    settings = _settings()
+    part = None if settings is None else getattr(settings, section, None)
+    if part is not None and hasattr(part, name):
+        return getattr(part, name)
+    return _of_file().get(f"{section}.{name}", default)
+
+
+def _keep(section: str, name: str, value: Any) -> None:
+    settings = _settings()
+    part = None if settings is None else getattr(settings, section, None)
+    if part is not None and hasattr(part, name):
+        setattr(part, name, value)
+        return
+    try:
+        with atomic_write(_file(), "w") as file:
+            json.dump({**_of_file(), f"{section}.{name}": value}, file, indent=1)
+    except (OSError, LeukoclsError) as error:
+        # The choice holds for this session; work must not stop for it.
+        log.warning("a choice is not remembered: %s", error)
+
+
 def reviewer() -> str:
     """Return the name of the reviewer that was entered last."""
-    settings = _settings()
-    return str(settings.review.reviewer or "") if settings is not None else ""
+    return str(_get("review", "reviewer", "") or "")
 
 
 def keep_reviewer(name: str) -> None:
@@ -36,9 +78,24 @@ def keep_reviewer(name: str) -> None:
     ----------
     name : str
     """
-    settings = _settings()
-    if settings is not None:
-        settings.review.reviewer = name
+    _keep("review", "reviewer", name)
+
+
+def goal() -> int | None:
+    """Return how many leukocytes were to be counted last; None for all."""
+    found = _get("review", "goal", 0)
+    return int(found) if isinstance(found, int | float) and found > 0 else None
+
+
+def keep_goal(goal: int | None) -> None:
+    """Store how many leukocytes are counted, for the next slide.
+
+    Parameters
+    ----------
+    goal : int or None
+        None for all.
+    """
+    _keep("review", "goal", goal or 0)
 
 
 def tile_size() -> int:
@@ -80,8 +137,7 @@ def keep_sound(on: bool) -> None:
 
 def depth() -> str:
     """Return how finely classes were shown last: ``classes`` or ``fine``."""
-    settings = _settings()
-    return str(settings.analyse.depth) if settings is not None else "classes"
+    return str(_get("analyse", "depth", "classes"))
 
 
 def keep_depth(depth: str) -> None:
@@ -91,12 +147,69 @@ def keep_depth(depth: str) -> None:
     ----------
     depth : {"classes", "fine"}
     """
-    settings = _settings()
-    if settings is not None:
-        settings.analyse.depth = depth
+    _keep("analyse", "depth", depth)
 
 
 def device() -> str:
     """Return the device that the user prefers for the networks."""
-    settings = _settings()
-    return str(settings.analyse.device) if settings is not None else "auto"
+    return str(_get("analyse", "device", "auto"))
+
+
+def only_review() -> bool:
+    """Return whether only the cells that need review were coloured last."""
+    return bool(_get("analyse", "only_review", False))
+
+
+def keep_only_review(only: bool) -> None:
+    """Store whether only the cells that need review are coloured.
+
+    Parameters
+    ----------
+    only : bool
+    """
+    _keep("analyse", "only_review", only)
+
+
+def export_folder() -> str:
+    """Return the folder that slides were exported to last; "" if none was chosen."""
+    return str(_get("export", "folder", "") or "")
+
+
+def keep_export_folder(folder: str) -> None:
+    """Store the folder that slides are exported to.
+
+    Parameters
+    ----------
+    folder : str
+    """
+    _keep("export", "folder", folder)
+
+
+def export_pattern() -> str:
+    """Return how the folder of an exported slide is named, such as ``{identifier}_{date}``."""
+    return str(_get("export", "pattern", "") or DEFAULT_PATTERN)
+
+
+def keep_export_pattern(pattern: str) -> None:
+    """Store how the folder of an exported slide is named.
+
+    Parameters
+    ----------
+    pattern : str
+    """
+    _keep("export", "pattern", pattern)
+
+
+def export_formats() -> tuple[str, ...]:
+    """Return the further formats that slides are exported in."""
+    return tuple(word for word in str(_get("export", "formats", "") or "").split(",") if word)
+
+
+def keep_export_formats(formats: tuple[str, ...]) -> None:
+    """Store the further formats that slides are exported in.
+
+    Parameters
+    ----------
+    formats : tuple of str
+    """
+    _keep("export", "formats", ",".join(formats))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -40,22 +41,24 @@ class Session:
     """
 
     case_changed = Signal(object)
+    cases_changed = Signal()
     slide_changed = Signal(object)
     models_changed = Signal()
     reviewer_changed = Signal(str)
     blind_changed = Signal(bool)
     depth_changed = Signal(str)
+    analyse_wanted = Signal()
 
     def __init__(self) -> None:
         self.cases: list[CaseModel] = []
         self.case: CaseModel | None = None
-        #: The slide that was analysed from an image layer.
-        self.of_layer: WeakKeyDictionary[Any, SlideModel] = WeakKeyDictionary()
         self.current: SlideModel | None = None
         self.reviewer = preferences.reviewer()
         self.depth = preferences.depth()
         #: Whether a blind second read is open, which hides the classes.
         self.blind = False
+        #: Opens the next slide of a batch, and returns whether there is one.
+        self.next_of_batch: Callable[[], bool] | None = None
         #: The training that runs or ran last.
         self.training: TrainingRun | None = None
         self.scheme: Scheme = default_scheme()
@@ -86,6 +89,19 @@ class Session:
         if changed:
             self.slide_changed.emit(slide)
 
+    def show_field(self, slide: SlideModel | None) -> None:
+        """Show another field of the case; None for one that is not analysed yet.
+
+        Parameters
+        ----------
+        slide : SlideModel or None
+        """
+        if slide is not None:
+            slide.set_depth(self.depth)
+        if slide is not self.current:
+            self.current = slide
+            self.slide_changed.emit(slide)
+
     def new_case(self, name: str) -> CaseModel:
         """Make a case without fields.
 
@@ -100,7 +116,18 @@ class Session:
         """
         case = CaseModel(name, lambda: self.store, self.scheme)
         self.cases.append(case)
+        self.cases_changed.emit()
         return case
+
+    def drop_case(self, case: CaseModel) -> None:
+        """Close a case.
+
+        Parameters
+        ----------
+        case : CaseModel
+        """
+        self.cases.remove(case)
+        self.cases_changed.emit()
 
     def show_case(self, case: CaseModel | None) -> None:
         """Show a case in all docks.

@@ -70,6 +70,65 @@ class Case:
     TO_ANALYSE = (_("{n} field to analyse"), _("{n} fields to analyse"))
     OF_GOAL = _("{n} of {goal}")
     OF_ALL = _("{n} counted, {waiting} to review")
+    OPENING = _("Opening a slide")
+    BACK = (
+        _("{name} is open again, with {n} correction."),
+        _("{name} is open again, with {n} corrections."),
+    )
+    SLIDE = _("Slide shown")
+    SLIDE_TIP = _("The slides that are open. Choose one to see its fields, its count and its cells")
+    NO_SLIDE = _("no slide")
+    SIGNED_SLIDE = _("{name} ✓")
+    FIELD = _("Field shown")
+    FIELD_TIP = _(
+        "The fields of this slide, which are counted together. Choose the one that the canvas shows"
+    )
+    FIELD_ENTRY = _("{i} of {n}: {name}")
+    STATE = _("State of the slide")
+    GO = _("Sign, export, next")
+    GO_TIP = _(
+        "Sign the count, write the files into the folder for results, and show the next slide. A slide that is not "
+        "analysed yet is analysed (Ctrl+Return)"
+    )
+    DETAILS = _("Slide details")
+    DETAILS_TIP = _("Name and identifier of the slide, its fields, and where its files are written")
+    NAME = _("Slide name")
+    NAME_TIP = _("Name of the slide, as it stands in the report")
+    IDENTIFIER = _("Identifier")
+    IDENTIFIER_TIP = _("Number of the sample, for example of the order. No name and no birthday of a patient")
+    JOINS = _("New images are fields of this slide")
+    JOINS_TIP = _("Images that you open are added to this slide, for example one by one at the microscope")
+    JOIN = _("One slide of all open images")
+    JOIN_TIP = _("Make fields of this slide of all open images that are not analysed yet")
+    FOLDER = _("Folder for results")
+    FOLDER_TIP = _("Folder into which signed slides are written. It is remembered")
+    CHOOSE_FOLDER = _("Choose folder for results")
+    PATTERN = _("Named")
+    PATTERN_TIP = _(
+        "Name of a slide's own folder. It may hold {slide}, {identifier}, {date} and {reviewer}. It is remembered"
+    )
+    FORMATS = _("Further formats")
+    FORMATS_TIP = _("Formats besides the tables, the picture and the report, separated by commas: {names}")
+    MESSAGE = _("Message on the slide")
+    ASK_TITLE = _("Sign {name}?")
+    ASK = _("{doubts}\n\nSign all the same?")
+    NOT_SIGNED = _("Not signed.")
+    WHO = _("Enter your name at 'Reviewer' in the Review dock first: it stands under the signature.")
+    BLIND = _("A blind second read is open: finish or interrupt it first.")
+    HIDDEN = _("The count is hidden during the blind second read.")
+    DONE = _("{name} is signed. Files in {folder}.")
+    NO_NEXT = _("No further slide is open.")
+    NO_ONE = _("Open a smear first: drag it in.")
+    BAD_PATTERN = _(
+        "the name of the folder may hold {{slide}}, {{identifier}}, {{date}} and {{reviewer}}, but not {word}."
+    )
+    ALONE = (
+        _("{n} image is open as a slide of its own."),
+        _(
+            "{n} images are open as slides of their own, one is shown. 'One slide of all open images' in the slide "
+            "details joins them."
+        ),
+    )
 
 
 class Stages:

@@ -25,6 +25,7 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
+from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.layers import placement_of
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.pictures import Picture
@@ -105,6 +106,7 @@ class ExplainDock(Dock, Scrolling):
         inside.addWidget(self.words)
         inside.addWidget(self.checks)
         self.body.addLayout(lines)
+        self.body.addWidget(CaseHeader(self._viewer))
         self.body.addWidget(self.message)
         self.body.addWidget(self.progress)
         self.body.addWidget(self.content)

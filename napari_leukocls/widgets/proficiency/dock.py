@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.common.controls import Message, Scrolling, label
+from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.printing import print_html
 from napari_leukocls.widgets.common.texts import NOT_FOR_DIAGNOSIS, Proficiency
@@ -52,6 +53,7 @@ class ProficiencyDock(Dock, Scrolling):
         self.exam = ExamPage(self._session.scheme)
         self.outcome = OutcomePage(self._session.scheme)
         self.message = Message()
+        self.body.addWidget(CaseHeader(self._viewer))
         self.body.addWidget(self.message)
         for page in (self.start, self.exam, self.outcome):
             self.body.addWidget(page)

@@ -15,6 +15,8 @@ from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.case_model import CaseModel
 from napari_leukocls.widgets.common.controls import Message, Scrolling, button, fill, find
 from napari_leukocls.widgets.common.depth import depth_box
+from napari_leukocls.widgets.common.handover import may_sign
+from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.sample_group import SampleGroup
 from napari_leukocls.widgets.common.texts import Common, Review, plural
@@ -95,6 +97,7 @@ class ReviewDock(Dock, Scrolling):
         page.addLayout(actions)
         column = self.body
         column.setSpacing(4)
+        column.addWidget(CaseHeader(self._viewer))
         column.addWidget(self.head)
         column.addWidget(self.page, 1)
         column.addWidget(self.counter, 1)
@@ -466,7 +469,7 @@ class ReviewDock(Dock, Scrolling):
 
     def _sign(self) -> None:
         self._session.set_reviewer(self.reviewer.text())
-        if self._model is not None:
+        if self._model is not None and may_sign(self, self._model.slide):
             self._try(self._model.sign_off)
 
     def _try(self, action: Callable[[], Any]) -> bool:

@@ -23,6 +23,7 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
+from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock, guard
 from napari_leukocls.widgets.common.tables import fill_table, table
 from napari_leukocls.widgets.common.texts import Common, Train, plural
@@ -141,6 +142,7 @@ class TrainDock(Dock, Scrolling):
         inside = QVBoxLayout(laboratory)
         for one in (label(Train.ADAPT_TEXT), self.adapt):
             inside.addWidget(one)
+        self.body.addWidget(CaseHeader(self._viewer))
         self.body.addWidget(laboratory)
         self.body.addWidget(data)
         self.body.addWidget(model)

@@ -1,0 +1,306 @@
+"""Slides of several fields in the window: one count, one header, one key to hand them over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from acting import (
+    answer_question,
+    click,
+    click_tile,
+    control,
+    drop_files,
+    front,
+    is_there,
+    menu,
+    pick,
+    press,
+    pump,
+    says,
+    until,
+    write,
+)
+from PIL import Image
+from qtpy.QtCore import Qt
+
+from napari_leukocls.io.images import read_image
+from napari_leukocls.paths import sample_smears
+
+CONTROL = Qt.KeyboardModifier.ControlModifier
+#: Actions of a person that a slide may take beside one for each cell that needs review.
+MOST_OVERHEAD = 6
+
+
+def fields_of(folder: Path, smear: str, n: int, height: int = 300, width: int = 400) -> list[Path]:
+    """Parts of a bundled smear as image files, as a microscope's camera leaves them."""
+    image = read_image(sample_smears()[smear])
+    files = []
+    for i in range(n):
+        y, x = divmod(i, 2)
+        part = image.pixels[y * height : (y + 1) * height, x * width : (x + 1) * width]
+        # The density says how large a pixel is, so that the scale need not be measured.
+        dots = 25400 / float(image.um_per_px or 0.16)
+        files.append(folder / f"{smear}_{i + 1}.png")
+        Image.fromarray(part).save(files[-1], dpi=(dots, dots))
+    return files
+
+
+class Person:
+    """Counts what a person does."""
+
+    def __init__(self, viewer: Any) -> None:
+        self.viewer = viewer
+        self.window = viewer.window._qt_window
+        self.canvas = viewer.window._qt_viewer.canvas.native
+        self.actions = 0
+
+    def drop(self, files: list[Path]) -> None:
+        """Drop files on the canvas."""
+        self.actions += 1
+        drop_files(self.viewer, files)
+
+    def next_step(self) -> None:
+        """Press the key that analyses, or signs, exports and goes on; on the canvas."""
+        self.actions += 1
+        self.canvas.setFocus()
+        press(self.canvas, Qt.Key.Key_Return, CONTROL)
+
+    def review(self, gallery: Any, key: str = "4") -> int:
+        """Give every cell that waits a class by its key: the next cell is chosen by itself."""
+        n = gallery.model().rowCount()
+        if n and not gallery.selected_ids():
+            self.actions += 1
+            click_tile(gallery, 0)
+        for _ in range(n):
+            self.actions += 1
+            press(gallery, key)
+        return n
+
+
+@pytest.fixture
+def docks(viewer: Any, tmp_path: Path) -> tuple[Any, Any]:
+    """Analyse and Review, opened by the menu, with a name and a folder for results: chosen once."""
+    menu(viewer.window._qt_window, "Layers", "Classify", "Open the docks")
+    analysis, review = (viewer.window.dock_widgets[f"{name} (Leukocls)"] for name in ("Analyse", "Review"))
+    front(review)
+    write(review, "Reviewer", "A. Reader")
+    click(review, "Slide details")
+    write(review, "Folder for results", str(tmp_path / "out"))
+    click(review, "Slide details")
+    return analysis, review
+
+
+def state(dock: Any) -> str:
+    """The line of the header."""
+    pump(0.2)
+    return says(dock, "State of the slide")
+
+
+def rows(dock: Any) -> dict[str, int]:
+    """The table of counts."""
+    table = control(dock, "Counts of the classes").model()
+    return {table.index(i, 0).data(): int(table.index(i, 1).data()) for i in range(table.rowCount())}
+
+
+@pytest.mark.timeout(600)
+def test_a_slide_of_fields_is_one_count_and_another_takes_its_place(
+    viewer: Any, docks: tuple[Any, Any], tmp_path: Path
+) -> None:
+    analysis, review = docks
+    person = Person(viewer)
+    front(analysis)
+    person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 3))
+    assert [layer.name for layer in viewer.layers] == [f"synthetic_teaching_normal_{i}" for i in (1, 2, 3)]
+    assert state(analysis).startswith("3 fields to analyse")
+    person.next_step()
+    until(lambda: says(analysis).startswith("Done"), 300)
+    # One field is seen, and all of them are counted.
+    seen = [layer.name for layer in viewer.layers if layer.visible]
+    assert len(seen) == 2 and seen[1] == f"{seen[0]} cells"
+    front(review)
+    pick(review, "Show", "All leukocytes")
+    gallery = control(review, "Gallery of cells")
+    fields = {cell // 1_000_000 for cell in gallery.cells.ids}
+    assert fields == {0, 1, 2}
+    # A cell of another field brings its field.
+    last = [cell // 1_000_000 for cell in gallery.cells.ids].index(2)
+    click_tile(gallery, last)
+    pump(0.3)
+    assert "synthetic_teaching_normal_3" in [layer.name for layer in viewer.layers if layer.visible]
+    assert control(review, "Field shown").currentText().startswith("3 of 3")
+    first_state, n = state(review), gallery.model().rowCount()
+    front(analysis)
+    counts = rows(analysis)
+
+    # Another slide: its image, no count, no cells, its name; the last one's layers are gone.
+    person.drop(fields_of(tmp_path, "synthetic_teaching_left_shift", 2))
+    assert [layer.name for layer in viewer.layers] == [
+        "synthetic_teaching_left_shift_1",
+        "synthetic_teaching_left_shift_2",
+    ]
+    assert control(analysis, "Slide shown").currentText() == "synthetic_teaching_left_shift_1"
+    assert not is_there(analysis, "Counts of the classes") and state(analysis).startswith("2 fields")
+    front(review)
+    assert gallery.model().rowCount() == 0 or not gallery.isEnabled()
+
+    # And back: everything is there again.
+    pick(review, "Slide shown", "synthetic_teaching_normal_1")
+    until(lambda: state(review) == first_state, 20)
+    assert {layer.name.split("_")[2] for layer in viewer.layers} >= {"normal"}
+    assert not any("left_shift" in layer.name for layer in viewer.layers)
+    pick(review, "Show", "All leukocytes")
+    assert gallery.model().rowCount() == n
+    front(analysis)
+    assert rows(analysis) == counts
+
+
+@pytest.mark.timeout(900)
+def test_from_opening_to_the_signed_table_takes_few_actions(
+    viewer: Any, docks: tuple[Any, Any], tmp_path: Path
+) -> None:
+    analysis, review = docks
+    person = Person(viewer)
+    gallery = control(review, "Gallery of cells")
+    person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 4, 560, 640))
+    person.next_step()
+    until(lambda: "to review" in state(review) or "counted" in state(review), 600)
+    until(lambda: gallery.isEnabled(), 20)
+    pump(0.5)
+    unsure = person.review(gallery)
+    person.next_step()
+    folder = tmp_path / "out" / "synthetic_teaching_normal_1"
+    until(lambda: (folder / "run.json").is_file(), 120)
+    table = pd.read_csv(folder / "cells.csv")
+    leukocytes = int((~table["class"].isin(["red_cell", "platelet"])).sum())
+    assert leukocytes > 40
+    assert person.actions - unsure <= MOST_OVERHEAD
+    assert "is signed" in says(review, "Message on the slide")
+    assert set(table["reviewer"].dropna()) <= {"A. Reader"}
+
+
+@pytest.mark.timeout(600)
+def test_a_signature_is_lifted_by_a_change_and_asked_for_when_in_doubt(
+    viewer: Any, docks: tuple[Any, Any], tmp_path: Path
+) -> None:
+    analysis, review = docks
+    person = Person(viewer)
+    gallery = control(review, "Gallery of cells")
+    person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 2))
+    person.next_step()
+    until(lambda: "provisional" in state(review), 300)
+    person.review(gallery)
+    # Short of the goal: it asks, and no is no.
+    pick(review, "Count", "100")
+    asked = answer_question(yes=False)
+    person.next_step()
+    until(lambda: asked, 20)
+    assert "of 100 leukocytes are counted" in asked[0]
+    assert "provisional" in state(review) and not (tmp_path / "out").exists()
+    asked = answer_question(yes=True)
+    person.next_step()
+    until(lambda: "signed by A. Reader" in state(review), 60)
+    until(lambda: (tmp_path / "out").exists(), 60)
+    # A change of one class lifts it, and the header tells who changed what.
+    pick(review, "Show", "All leukocytes")
+    click_tile(gallery, 0)
+    press(gallery, "5")
+    assert "signature of A. Reader lifted by A. Reader" in state(review)
+    assert "to monocyte" in state(review)
+
+
+@pytest.mark.timeout(600)
+def test_a_blind_read_is_blind_everywhere_and_takes_back_its_own(
+    viewer: Any, docks: tuple[Any, Any], tmp_path: Path
+) -> None:
+    from napari_leukocls._writer import write_counts
+    from napari_leukocls.errors import InputError
+
+    analysis, review = docks
+    person = Person(viewer)
+    gallery = control(review, "Gallery of cells")
+    person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 2))
+    person.next_step()
+    until(lambda: "provisional" in state(review), 300)
+    pick(review, "Show", "All leukocytes")
+    click_tile(gallery, 0)
+    press(gallery, "5")
+    click(review, "Second read and signature")
+    write(review, "Second reader", "B. Second")
+    click(review, "Start blind read")
+    # Docks, layers, the status bar and files say no class.
+    assert "hidden" in state(review)
+    for layer in viewer.layers:
+        if layer.name.endswith(" cells"):
+            assert "class" not in layer.features
+            colours = {tuple(layer.colormap.map(label)) for label in range(1, int(layer.data.max()) + 1)}
+            assert len(colours) == 1
+            with pytest.raises(InputError, match="blind"):
+                write_counts(str(tmp_path / "c.csv"), layer.data, {"metadata": layer.metadata, "name": "x"})
+    person.next_step()
+    assert "blind second read is open" in says(review, "Message on the slide")
+    front(analysis)
+    assert not is_there(analysis, "Counts of the classes")
+    front(review)
+    # Ctrl+Z takes the second reader's own class back, and nothing of the first reader.
+    left = gallery.model().rowCount()
+    click_tile(gallery, 0)
+    press(gallery, "4")
+    assert gallery.model().rowCount() == left - 1
+    press(gallery, Qt.Key.Key_Z, CONTROL)
+    press(gallery, Qt.Key.Key_Z, CONTROL)
+    assert gallery.model().rowCount() == left
+    # Own classes can be looked at again and mended.
+    click_tile(gallery, 0)
+    press(gallery, "4")
+    pick(review, "Show", "Second read: your own")
+    assert gallery.model().rowCount() == 1
+    click_tile(gallery, 0)
+    press(gallery, "1")
+    pick(review, "Show", "Second read: remaining")
+    while gallery.model().rowCount():
+        click_tile(gallery, 0)
+        press(gallery, "4")
+    click(review, "Finish read")
+    assert "agree on" in says(review)
+    cells = next(layer for layer in viewer.layers if layer.name.endswith(" cells") and layer.visible)
+    assert "class" in cells.features
+    corrected = [
+        name
+        for layer in viewer.layers
+        if layer.name.endswith(" cells")
+        for name in layer.features["corrected"].dropna()
+    ]
+    assert corrected == ["monocyte"], "what the first reader said is still there"
+
+
+@pytest.mark.timeout(600)
+def test_a_dropped_folder_of_results_brings_the_slide_back(
+    viewer: Any, docks: tuple[Any, Any], tmp_path: Path
+) -> None:
+    _, review = docks
+    person = Person(viewer)
+    gallery = control(review, "Gallery of cells")
+    person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 2))
+    person.next_step()
+    until(lambda: "provisional" in state(review), 300)
+    person.review(gallery)
+    person.next_step()
+    folder = tmp_path / "out" / "synthetic_teaching_normal_1"
+    until(lambda: (folder / "run.json").is_file(), 120)
+    signed = state(review)
+    person.drop(fields_of(tmp_path, "synthetic_teaching_left_shift", 1))
+    assert "normal" not in viewer.layers[0].name
+    layers = viewer.open(folder, plugin="napari-leukocls")
+    assert len(layers) == 4
+    until(lambda: state(review) == signed, 60)
+    seen = [layer.name for layer in viewer.layers if layer.visible]
+    assert seen == ["synthetic_teaching_normal_1", "synthetic_teaching_normal_1 cells"]
+    cells = viewer.layers["synthetic_teaching_normal_1 cells"]
+    assert cells.contour > 0 and "class" in cells.features
+    assert np.array_equal(viewer.layers["synthetic_teaching_normal_1"].data.shape[:2], cells.data.shape)
+    pick(review, "Show", "All leukocytes")
+    assert {cell // 1_000_000 for cell in gallery.cells.ids} == {0, 1}
