@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -31,8 +32,30 @@ from napari_leukocls.widgets.common.texts import Case as Texts
 if TYPE_CHECKING:
     from napari.layers import Image
 
+#: Milliseconds after the last image until what was opened becomes a slide.
+ARRIVED_MS = 30
 #: Signed slides that stay open; the one that was signed first is closed before more are kept.
 MOST_SIGNED = 8
+
+
+def is_opening() -> bool:
+    """Say whether napari is in the middle of opening files: it lets the window live between them.
+
+    Returns
+    -------
+    bool
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        code = frame.f_code
+        if (
+            code.co_name == "open"
+            and "napari" in code.co_filename
+            and code.co_filename.endswith("viewer_model.py")
+        ):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 class Cases(QObject):
@@ -99,11 +122,14 @@ class Cases(QObject):
     def _on_inserted(self, event: Any) -> None:
         if not self._moving and is_smear(event.value):
             self._arrived.append(event.value)
-            # Images that are dropped together arrive before the window does anything else.
-            self._soon.start(0)
+            self._soon.start(ARRIVED_MS)
 
     def flush(self) -> None:
         """Make a slide of the images that were just opened, and show it."""
+        if is_opening():
+            # napari draws its window between two of the images that are opened together.
+            self._soon.start(ARRIVED_MS)
+            return
         self._soon.stop()
         viewer = self._viewer()
         arrived, self._arrived = self._arrived, []
