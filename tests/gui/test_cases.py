@@ -56,6 +56,9 @@ class Person:
         self.viewer = viewer
         self.window = viewer.window._qt_window
         self.canvas = viewer.window._qt_viewer.canvas.native
+        # Without a window manager a window is not active by itself, and keys go nowhere.
+        self.window.activateWindow()
+        until(lambda: self.window.isActiveWindow(), 20)
         self.actions = 0
 
     def drop(self, files: list[Path]) -> None:
@@ -117,7 +120,7 @@ def test_a_slide_of_fields_is_one_count_and_another_takes_its_place(
     assert [layer.name for layer in viewer.layers] == [f"synthetic_teaching_normal_{i}" for i in (1, 2)]
     assert state(analysis).startswith("2 fields to analyse")
     person.next_step()
-    until(lambda: says(analysis).startswith("Done"), 300)
+    until(lambda: says(analysis).startswith("Done"), 150)
     # One field is seen, and all of them are counted.
     seen = [layer.name for layer in viewer.layers if layer.visible]
     assert len(seen) == 2 and seen[1] == f"{seen[0]} cells"
@@ -191,7 +194,7 @@ def test_a_signature_is_lifted_by_a_change_and_asked_for_when_in_doubt(
     gallery = control(review, "Gallery of cells")
     person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 2))
     person.next_step()
-    until(lambda: "provisional" in state(review), 300)
+    until(lambda: "provisional" in state(review), 150)
     person.review(gallery)
     # Short of the goal: it asks, and no is no.
     pick(review, "Count", "100")
@@ -224,7 +227,7 @@ def test_a_blind_read_is_blind_everywhere_and_takes_back_its_own(
     gallery = control(review, "Gallery of cells")
     person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 2))
     person.next_step()
-    until(lambda: "provisional" in state(review), 300)
+    until(lambda: "provisional" in state(review), 150)
     pick(review, "Show", "All leukocytes")
     click_tile(gallery, 0)
     press(gallery, "5")
@@ -286,7 +289,7 @@ def test_a_dropped_folder_of_results_brings_the_slide_back(
     gallery = control(review, "Gallery of cells")
     person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 2))
     person.next_step()
-    until(lambda: "provisional" in state(review), 300)
+    until(lambda: "provisional" in state(review), 150)
     person.review(gallery)
     person.next_step()
     folder = tmp_path / "out" / "synthetic_teaching_normal_1"

@@ -196,10 +196,15 @@ class AnalyseDock(Dock, Scrolling):
             self.message.tell("")
             self.adapt.hide()
             self._follow(case, changed=self._refresh)
+            if case is None or not case.analysed:
+                # No count of the last slide stays for a moment.
+                self.results.show_slide(None)
         self._refresh()
 
-    def _on_blind(self, _blind: bool) -> None:
-        self._refresh_now()
+    def _on_blind(self, blind: bool) -> None:
+        if blind:
+            self.results.show_slide(None)
+        self._refresh()
 
     def _refresh(self) -> None:
         # Not during the key press of a correction: the counts may follow a moment later.

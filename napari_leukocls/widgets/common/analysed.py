@@ -153,6 +153,28 @@ def read_folder(folder: Path) -> list[FieldResult]:
     return read_fields(folder)
 
 
+def checked_formats(text: str) -> tuple[str, ...]:
+    """Check the names of further formats.
+
+    Parameters
+    ----------
+    text : str
+        Separated by commas.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ArgumentError
+        If there is no such format, or its library is not installed.
+    """
+    from napari_leukocls.results.exports import parse_formats
+
+    return parse_formats(text)
+
+
 def written(
     name: str, results: list[FieldResult], folder: Path, formats: tuple[str, ...] = (), counts: Any = None
 ) -> Generator[Progress, None, Path]:

@@ -9,8 +9,8 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from napari_leukocls.errors import LeukoclsError
-from napari_leukocls.results.exports import FORMATS, parse_formats
 from napari_leukocls.widgets.common import preferences
+from napari_leukocls.widgets.common.analysed import checked_formats
 from napari_leukocls.widgets.common.case_model import CaseModel
 from napari_leukocls.widgets.common.cases import cases_of
 from napari_leukocls.widgets.common.controls import (
@@ -74,8 +74,8 @@ class CaseHeader(QWidget):
         self.folder = named(QLineEdit(preferences.export_folder()), Case.FOLDER, Case.FOLDER_TIP)
         self.choose = button(Common.BROWSE, Case.FOLDER_TIP, self._choose_folder, Case.CHOOSE_FOLDER)
         self.pattern = named(QLineEdit(preferences.export_pattern()), Case.PATTERN, Case.PATTERN_TIP)
-        tip = Case.FORMATS_TIP.format(names=", ".join(FORMATS))
-        self.formats = named(QLineEdit(", ".join(preferences.export_formats())), Case.FORMATS, tip)
+        formats = ", ".join(preferences.export_formats())
+        self.formats = named(QLineEdit(formats), Case.FORMATS, Case.FORMATS_TIP)
 
     def _lay_out(self) -> None:
         top = QHBoxLayout()
@@ -223,7 +223,7 @@ class CaseHeader(QWidget):
 
     def _on_formats(self) -> None:
         try:
-            preferences.keep_export_formats(parse_formats(self.formats.text()))
+            preferences.keep_export_formats(checked_formats(self.formats.text()))
         except LeukoclsError as error:
             self.message.warn(str(error))
 

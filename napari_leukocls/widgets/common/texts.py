@@ -108,7 +108,9 @@ class Case:
         "Name of a slide's own folder. It may hold {slide}, {identifier}, {date} and {reviewer}. It is remembered"
     )
     FORMATS = _("Further formats")
-    FORMATS_TIP = _("Formats besides the tables, the picture and the report, separated by commas: {names}")
+    FORMATS_TIP = _(
+        "Formats besides the tables, the picture and the report, separated by commas, such as xlsx, fhir, hl7, geojson"
+    )
     MESSAGE = _("Message on the slide")
     ASK_TITLE = _("Sign {name}?")
     ASK = _("{doubts}\n\nSign all the same?")
