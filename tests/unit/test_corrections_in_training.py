@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 
+from napari_leukocls import review
 from napari_leukocls.analysis.region import find_edit
 from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.classification.dataset import list_crops
@@ -130,17 +134,35 @@ def test_parts_and_other_sources_keep_the_outlines(result: FieldResult, tmp_path
     assert len(list_crops(first.parent, default_scheme())) == 3
 
 
+def as_first_version(file: Path, target: Path) -> Path:
+    """Copy what the first version of the store knew into a store that the first migration has made."""
+    engine = sa.create_engine(f"sqlite:///{target}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(review.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    with engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    base = sqlite3.connect(target)
+    base.execute("ATTACH DATABASE ? AS now", (str(file),))
+    tables = [row[0] for row in base.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
+    for table in tables:
+        columns = ", ".join(f'"{row[1]}"' for row in base.execute(f"PRAGMA main.table_info({table})"))
+        if table != "alembic_version":
+            base.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}")
+    base.commit()
+    base.close()
+    return target
+
+
 def test_a_store_of_an_earlier_version_is_trained_on(
     result: FieldResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "old.sqlite3"
     with open_store(file) as store:
         store.correct(store.add_slide(result), CELL, "lymphocyte", "Ada")
-    base = sqlite3.connect(file)
-    base.execute("ALTER TABLE analyses DROP COLUMN red_cell_density")
-    base.execute("UPDATE alembic_version SET version_num = '0001'")
-    base.commit()
-    base.close()
+    file = as_first_version(file, tmp_path / "first.sqlite3")
     with open_store(file) as store:
         assert verify(store).whole
         row = next(iter(store.crop_table()))
