@@ -19,6 +19,7 @@ from napari_leukocls.exchange.onnx import NOT_SOFTENED, example_crops, whole_net
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
+    from napari_leukocls.models.card import CropRule
 
 
 def write_package(classifier: Classifier, path: Path) -> float:
@@ -76,7 +77,7 @@ def _describe(classifier: Classifier, folder: Path) -> tuple[Any, float]:
     side = card.crop.side_px
     inputs = spec.InputTensorDescr(
         id=spec.TensorId("crops"),
-        description=f"RGB crops, 0-255, {card.crop.side_um:g} um a side, the cell in the middle",
+        description=f"RGB crops, 0-255, {_side(card.crop)}, the cell in the middle",
         axes=[
             spec.BatchAxis(),
             spec.ChannelAxis(channel_names=[spec.Identifier(c) for c in ("red", "green", "blue")]),
@@ -141,6 +142,23 @@ def _licence(text: str) -> Any:
     return "BSD-3-Clause"
 
 
+def _side(rule: CropRule) -> str:
+    return f"{rule.side_um:g} um a side" if rule.side_known else "of unknown size on the slide"
+
+
+def _made(rule: CropRule) -> str:
+    """How the crops of a rule are made, in words."""
+    if rule.whole_image:
+        share = (
+            "" if rule.central_share == 1 else f" (the middle {100 * rule.central_share:.0f} % of each side)"
+        )
+        return f"whole images of one cell{share}, resized and otherwise unchanged"
+    return (
+        f"white-balanced by the glass (to {rule.white}), what is farther than {rule.margin_um} um from the cell's\n"
+        "outline painted in that colour (None: nothing is)"
+    )
+
+
 def _readme(classifier: Classifier) -> str:
     card = classifier.card
     data = card.training_data
@@ -153,9 +171,8 @@ def _readme(classifier: Classifier) -> str:
 {card.intended_use}
 
 Architecture: {card.architecture}. Classes, in order: {", ".join(card.classes)}.
-Input: RGB crops of {card.crop.side_px} x {card.crop.side_px} px, {card.crop.side_um:g} um a side, 0-255;
-white-balanced by the glass (to {card.crop.white}), what is farther than {card.crop.margin_um} um from the cell's
-outline painted in that colour (None: nothing is).
+Input: RGB crops of {card.crop.side_px} x {card.crop.side_px} px, {_side(card.crop)}, 0-255;
+{_made(card.crop)}.
 
 Trained on:
 

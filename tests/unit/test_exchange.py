@@ -16,6 +16,7 @@ import pytest
 from napari_leukocls.cli import main
 from napari_leukocls.errors import ArgumentError, ModelError, OutputError
 from napari_leukocls.exchange import ImportSettings, export_model, import_model
+from napari_leukocls.models.card import CropRule
 from napari_leukocls.models.registry import find_model
 
 CLASSES = ("neutrophil", "lymphocyte", "other, odd")
@@ -79,6 +80,15 @@ def test_a_network_of_whole_images_is_imported_as_one(network: Any, tmp_path: Pa
     rule = find_model("whole").card()["crop"]
     assert rule["whole_image"] and rule["side_known"] and rule["side_um"] == 30.0
     assert rule["margin_um"] is None and rule["white"] is None
+
+
+def test_a_package_says_what_its_images_are() -> None:
+    from napari_leukocls.exchange import bioimage
+
+    cells, images = CropRule(), CropRule(30.0, 64, None, None, whole_image=True, central_share=0.8)
+    assert "22.4 um a side" in bioimage._side(cells) and "painted" in bioimage._made(cells)
+    assert "whole images of one cell (the middle 80 %" in bioimage._made(images)
+    assert bioimage._side(replace(images, side_known=False)) == "of unknown size on the slide"
 
 
 class Evil:
