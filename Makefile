@@ -23,7 +23,7 @@ else
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 endif
 
-.PHONY: demo test lint docs notebooks audit sbom coverage benchmarks laboratories system env env-test env-dev env-docs clean help
+.PHONY: demo test lint docs notebooks audit sbom coverage benchmarks laboratories red-cells system env env-test env-dev env-docs clean help
 
 help:
 	@sed -n '1,2p' Makefile; echo "also: make lint, docs, notebooks, audit, sbom, coverage, benchmarks, clean"
@@ -90,6 +90,13 @@ laboratories: env-test
 	done; done
 	$(BIN)/python -m scripts.leave_one_laboratory --pack $(LABORATORIES)/pack --data $(DATA) --start $(START) \
 	  --run $(LABORATORIES)/*\ without\ * --out $(LABORATORIES)/figures.json
+
+# The network for the shapes of red cells, from Chula-RBC-12: about half an hour on one core.
+RED_CELL_PACK ?= build/red_cells.npz
+red-cells: env-test
+	@mkdir -p build
+	$(BIN)/python -m scripts.pack_red_cells --data $(DATA)/chula --out $(RED_CELL_PACK)
+	$(BIN)/python -m scripts.train_red_cells --pack $(RED_CELL_PACK) --out models/red_cells
 
 # Xvfb and OpenGL for the tests that open a window.
 system:
