@@ -152,6 +152,7 @@ def crop_table(
     reviewers: Collection[str] | None,
     signed: bool,
     leave_out: Collection[str],
+    shapes: bool = False,
 ) -> CropTable:
     """Labelled crops of the corrected cells that have a picture.
 
@@ -167,18 +168,23 @@ def crop_table(
         Whether to add the counted cells of signed slides that nobody had to correct.
     leave_out : collection of str
         Classes to leave out.
+    shapes : bool
+        Whether to take the shapes of red cells, and nothing else; else they are left out.
 
     Returns
     -------
     CropTable
     """
+    of_red_cells = set(scheme.shapes())
     rows = _corrected(connection, reviewers)
     if signed:
         rows += _signed(connection, scheme)
     found = [
         _stored(row)
         for row in rows
-        if (keys is None or row["key"] in keys) and row["class_name"] not in leave_out
+        if (keys is None or row["key"] in keys)
+        and row["class_name"] not in leave_out
+        and (row["class_name"] in of_red_cells) == shapes
     ]
     return CropTable(tuple(sorted(found, key=lambda crop: crop.file)))
 

@@ -640,6 +640,7 @@ class ReviewStore:
         reviewers: Collection[str] | None = None,
         signed: bool = False,
         leave_out: Collection[str] = ("not_classed",),
+        shapes: bool = False,
     ) -> crops.CropTable:
         """Labelled crops of the corrections that are in force, for training.
 
@@ -653,13 +654,15 @@ class ReviewStore:
             Whether to add the counted cells of signed slides that nobody had to correct.
         leave_out : collection of str
             Classes to leave out.
+        shapes : bool
+            Whether to take the shapes of red cells, and nothing else; else they are left out.
 
         Returns
         -------
         CropTable
         """
         with self.database.read() as connection:
-            return crops.crop_table(connection, self.scheme, slides, reviewers, signed, leave_out)
+            return crops.crop_table(connection, self.scheme, slides, reviewers, signed, leave_out, shapes)
 
     # shared steps
 

@@ -13,6 +13,7 @@ from scipy.fft import dctn
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
+from napari_leukocls.architectures.red_cell_net import RED_CELL_NET
 from napari_leukocls.classification.dataset import MAX_UNREADABLE, Dataset, list_labelled, read_dataset
 from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.errors import InputError
@@ -64,7 +65,9 @@ def gather(config: TrainConfig, known: Sequence[str] = ()) -> Generator[TrainEve
         for note in listing.notes:
             yield _warning(note)
     if config.corrections:
-        crops = [*crops, *_corrections(config.corrections)]
+        wanted = {*known, *(scheme.resolve(crop.class_name) or "" for crop in crops)}
+        shapes = config.arch == RED_CELL_NET or bool(wanted & set(scheme.shapes()))
+        crops = [*crops, *_corrections(config.corrections, shapes)]
     if config.ready_crops and any(crop.box is not None for crop in crops):
         raise InputError(
             "--ready-crops is for crops at the model's scale, and these are boxes in images of fields: leave it out."
@@ -103,10 +106,10 @@ def has_classes(data: str | Path) -> bool:
         return False
 
 
-def _corrections(address: str) -> list[LabelledCrop]:
-    """Crops that people have corrected, from a review store."""
+def _corrections(address: str, shapes: bool) -> list[LabelledCrop]:
+    """Crops that people have corrected, from a review store: leukocytes, or red cells with their shapes."""
     with open_store(None if address == "default" else address) as store:
-        rows: list[LabelledCrop] = list(store.crop_table())
+        rows: list[LabelledCrop] = list(store.crop_table(shapes=shapes))
     if not rows:
         raise InputError(f"the review store {address!r} holds no correction: correct some cells first.")
     return rows

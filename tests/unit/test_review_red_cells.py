@@ -167,3 +167,15 @@ def test_given_shapes_are_written(slide: SlideModel, kind: RedCells, tmp_path):
     table = read_red_cells(folder)
     assert table is not None
     assert table.set_index("cell_id").loc[first, "shape"] == "burr_cell"
+
+
+def test_given_shapes_are_training_data_of_their_own(session: Session, slide: SlideModel, kind: RedCells):
+    first, second = kind.table()["cell_id"].iloc[[0, 2]]
+    kind.correct([first], "burr_cell")
+    kind.correct([second], "target_cell")
+    leukocyte = int(slide.result.cells.loc[slide.result.cells["class"] == "lymphocyte", "cell_id"].iloc[0])
+    session.store.correct(slide.key, leukocyte, "monocyte", "A. Reader")
+    crops = session.store.crop_table(shapes=True)
+    assert sorted(crop.class_name for crop in crops) == ["burr_cell", "target_cell"]
+    assert all(crop.pixels().ndim == 3 for crop in crops)
+    assert [crop.class_name for crop in session.store.crop_table()] == ["monocyte"]
