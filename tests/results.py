@@ -153,4 +153,4 @@ def counted(
         **changes.pop("run", {}),
     }
     made = SlideResult("S1", "/data/S1.png", 0.1, cells, counts, run)
-    return replace(made, signature=unsigned(cells), **changes)
+    return replace(made, **{"signature": unsigned(cells), **changes})

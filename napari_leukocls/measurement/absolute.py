@@ -188,9 +188,12 @@ def _estimated(result: SlideResult, counting: Counting, scheme: Scheme) -> White
     fields = result.run.get("fields")
     images = len(fields) if isinstance(fields, (list, tuple)) else 1
     n_fields = area / counting.field_area_mm2 if counting.field_area_mm2 else float(images)
-    waiting = result.cells.loc[~settled(result.cells), "class"].astype(str)
-    more = sum(name in scheme and scheme[name].counted_in_differential for name in waiting)
-    sure = counted_leukocytes(result.counts)
+    # All cells of the area, also those after a goal.
+    corrected = result.cells["corrected_class"].fillna("").astype(str)
+    names = result.cells["class"].astype(str).where(corrected == "", corrected)
+    leukocytes = np.array([name in scheme and scheme[name].counted_in_differential for name in names], bool)
+    known = settled(result.cells)
+    sure, more = int((leukocytes & known).sum()), int((leukocytes & ~known).sum())
     low, high = poisson_limits(sure)[0], poisson_limits(sure + more)[1]
     factor = counting.wbc_factor / n_fields
     return WhiteCells((sure + more) * factor, low * factor, high * factor, "estimated")

@@ -172,7 +172,9 @@ def flags(
 def _slide_of(
     result: SlideResult, scheme: Scheme, white: WhiteCells | None, findings: Iterable[Finding]
 ) -> _Slide:
-    waiting = result.cells.loc[~settled(result.cells), "class"].astype(str).map(whole_class).value_counts()
+    # Of a signed count, the cells that wait come after its goal.
+    open_cells = ~settled(result.cells) & (not result.signature.is_signed)
+    waiting = result.cells.loc[open_cells, "class"].astype(str).map(whole_class).value_counts()
     rows = set(result.counts["class"].astype(str).map(whole_class))
     return _Slide(
         result.counts,

@@ -10,10 +10,13 @@ import pandas as pd
 
 from napari_leukocls.measurement.absolute import WhiteCells, wbc_findings, white_cells, with_absolute
 from napari_leukocls.measurement.delta import EarlierCount, delta_findings
+from napari_leukocls.measurement.differential import count_unsettled
 from napari_leukocls.measurement.findings import measured
 from napari_leukocls.measurement.flags import Flag, flags
 from napari_leukocls.measurement.platelet_estimate import platelet_estimates
 from napari_leukocls.measurement.rules import RuleSet, default_rules
+from napari_leukocls.measurement.smudges import FINDING as SMUDGES
+from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import Finding, SlideResult
 
@@ -70,7 +73,7 @@ def judge(result: Result, rules: RuleSet | None = None, scheme: Scheme | None = 
     rules, scheme = rules or default_rules(), scheme or default_scheme()
     white = white_cells(result, rules.counting, scheme)
     found = (
-        *measured(result.findings),
+        *_with_smudges(measured(result.findings), result),
         *wbc_findings(white, result.counts, rules.counting),
         *platelet_estimates(result, rules.counting, scheme),
     )
@@ -82,6 +85,28 @@ def judge(result: Result, rules: RuleSet | None = None, scheme: Scheme | None = 
     referred = {rule.finding for rule in rules.rules}
     others = tuple(one for one in measured(found) if one.rule and one.name not in referred)
     return Judgement(judged, white, raised, changes, others)
+
+
+def _with_smudges(findings: tuple[Finding, ...], result: SlideResult) -> tuple[Finding, ...]:
+    """Count the smudge cells again: a person may have named some since."""
+    return tuple(
+        smudge_finding(result.cells, result.counts) if one.name == SMUDGES else one for one in findings
+    )
+
+
+def cells_to_review(result: SlideResult) -> int:
+    """Count the cells that a person has yet to look at.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    int
+        0 of a signed count: cells after its goal are in no count.
+    """
+    return 0 if result.signature.is_signed else count_unsettled(result.cells)
 
 
 def with_earlier(result: Result, earlier: EarlierCount | None) -> Result:
@@ -131,4 +156,4 @@ def earlier_count(result: SlideResult) -> EarlierCount | None:
     return EarlierCount(counts, str(held.get("when", "")), str(held.get("slide_id", "")))
 
 
-__all__ = ["EARLIER", "Judgement", "earlier_count", "judge", "with_earlier"]
+__all__ = ["EARLIER", "Judgement", "cells_to_review", "earlier_count", "judge", "with_earlier"]

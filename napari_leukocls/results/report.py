@@ -12,11 +12,10 @@ from PIL import Image
 
 from napari_leukocls.io.html import render
 from napari_leukocls.measurement.absolute import counted_leukocytes
-from napari_leukocls.measurement.differential import count_unsettled
 from napari_leukocls.measurement.findings import is_flag
 from napari_leukocls.measurement.fine import PART_OF, left_shift, of_differential
 from napari_leukocls.measurement.flags import CERTAIN, FLAG, NOT_EXCLUDED, NOT_JUDGED, PERHAPS, Flag
-from napari_leukocls.measurement.judgement import Judgement
+from napari_leukocls.measurement.judgement import Judgement, cells_to_review
 from napari_leukocls.measurement.quality_grades import is_quality_warning
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.results.pictures import (
@@ -145,6 +144,9 @@ def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPi
     above = of_differential(counts)
     shift = left_shift(counts)
     flagged = flagged_classes(judged)
+    if result.signature.is_signed:
+        # Cells that wait come after the goal of a signed count.
+        cells = [one for one in cells if not one.waiting]
     warnings = list(dict.fromkeys(result.warnings))
     # What is said of the quality has a place of its own on the page.
     others = [one for one in warnings if not is_quality_warning(one)]
@@ -168,7 +170,7 @@ def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPi
         "bar_width": _BAR_WIDTHS[absolute + usual],
         "left_shift": "" if shift is None else shift.text,
         "n_wbc": counted_leukocytes(counts),
-        "n_review": count_unsettled(result.cells),
+        "n_review": cells_to_review(result),
         "limits": counts.attrs.get("limits", ""),
         "parts": _parts(judged, scheme),
         "typical": choose_typical(cells, scheme),

@@ -182,3 +182,13 @@ def test_finer_classes_count_in_the_class_that_they_are_part_of() -> None:
     rows = fine.set_index("class")["count"]
     for name in ("immature_granulocyte", "neutrophil"):
         assert class_count(fine, [name], SCHEME) == rows[name]
+
+
+def test_a_goal_does_not_thin_out_the_estimate() -> None:
+    """Counted up to 40 of 100 leukocytes, the density is still that of all."""
+    result = counted(HUNDRED, run={"area_mm2": 0.4})
+    part = counted({"neutrophil": 40}).counts
+    counting = Counting(wbc_factor=2, field_area_mm2=0.02)
+    white = white_cells(replace(result, counts=part), counting, SCHEME)
+    assert white is not None
+    assert white.value == pytest.approx(10)

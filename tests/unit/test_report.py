@@ -117,6 +117,23 @@ def test_the_first_page_says_whether_it_is_signed_and_what_is_left_out() -> None
     assert "Goal: 100 leukocytes; 100 counted." in first_page(signed)
 
 
+def test_a_signed_report_has_no_cell_to_review() -> None:
+    result = counted({"neutrophil": 100}, {"lymphocyte": 30}, signature=SIGNED)
+    page = joint_page(result)
+    assert "to review" not in page
+    assert "100 leukocytes counted" in page
+
+
+def test_smudge_cells_that_a_person_has_named_are_counted_again() -> None:
+    made = make_result()
+    before = Finding("leukocyte_smudges", 0.0, 0.0, 5.0, "%", "absent", "smudges", "0 smudge cells.")
+    cells = made.cells.copy()
+    cells.loc[1, ["class", "corrected_class", "reviewer"]] = ["smudge_cell", "smudge_cell", "Ada"]
+    judged = judge(with_findings(replace(made, cells=cells), [before]), load_rules())
+    (found,) = (one for one in judged.result.findings if one.name == "leukocyte_smudges")
+    assert found.value > 0
+
+
 def test_what_is_certain_what_is_possible_and_what_is_not_known_are_apart() -> None:
     result = with_findings(
         counted({"neutrophil": 90, "immature_granulocyte": 8, "basophil": 2}),

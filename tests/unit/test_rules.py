@@ -474,3 +474,12 @@ def test_the_command_lists_and_checks_rules(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["rules", str(path)])
     assert isinstance(done.exception, ArgumentError)
     assert "in a circle (a -> a)" in str(done.exception)
+
+
+def test_cells_after_the_goal_of_a_signed_count_change_nothing() -> None:
+    signed = Signature("signed", "A. Reader", goal=100)
+    result = counted({"neutrophil": 94, "immature_granulocyte": 6}, {"lymphocyte": 300, "blast": 3})
+    found = raised(replace(result, signature=signed))
+    assert found["immature_granulocytes"].weight == CERTAIN
+    assert found["blast"].weight == ABSENT
+    assert raised(result)["blast"].weight == PERHAPS

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 
 from napari_leukocls.io.html import capitalize_first
 from napari_leukocls.measurement.absolute import ABSOLUTE_COLUMNS, PER_LITRE
-from napari_leukocls.measurement.differential import count_unsettled
 from napari_leukocls.measurement.findings import is_flag
+from napari_leukocls.measurement.judgement import cells_to_review
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import Finding, SlideResult
@@ -108,7 +108,7 @@ def coded(result: SlideResult, scheme: Scheme | None = None) -> Iterator[Coded]:
     inside = counts["in_differential"].astype(bool)
     n_wbc = int(counts.loc[inside, "count"].sum())
     yield Coded(*COUNTED, "", float(n_wbc), CELLS, count=n_wbc)
-    n_review = count_unsettled(result.cells)
+    n_review = cells_to_review(result)
     yield Coded(*TO_REVIEW, "", float(n_review), CELLS, count=n_review)
     for row in counts.to_dict("records"):
         entry = scheme[row["class"]]
