@@ -204,6 +204,8 @@ def limits_text(finding: Finding) -> str:
         return ""
     # An annotation of UCUM, such as {cells}, is no unit but a word.
     unit = UNITS.get(finding.unit, finding.unit.strip("{}"))
+    if finding.unit.startswith("{") and finding.value == 1:
+        unit = unit.removesuffix("s")
     text = f"{short_number(finding.value)} {unit}".strip()
     if math.isfinite(finding.low) and math.isfinite(finding.high):
         text += f" ({short_number(finding.low)} to {short_number(finding.high)})"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from napari_leukocls.io.html import render
 from napari_leukocls.measurement.absolute import counted_leukocytes
-from napari_leukocls.measurement.findings import is_flag
+from napari_leukocls.measurement.findings import is_flag, limits_text
 from napari_leukocls.measurement.fine import PART_OF, left_shift, of_differential
 from napari_leukocls.measurement.flags import CERTAIN, FLAG, NOT_EXCLUDED, NOT_JUDGED, PERHAPS, Flag
 from napari_leukocls.measurement.judgement import Judgement, cells_to_review
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 #: Warnings on the first page; the others follow with the details.
 MAX_WARNINGS = 3
+#: Lines of what is abnormal, and of what is uncertain, on the first page.
+MAX_LINES = 7
+#: Side of the cells, pixels, on a page with room and on a full one; and the lines that fill it.
+_PICTURES, _MANY_LINES = (64, 48), 18
 #: Width of the bars, pixels, beside none, one or two further columns.
 _BAR_WIDTHS = (190, 120, 75)
 _QUALITY, _GRADE, _RED_CELL = "quality_", "quality_grade", "red_cell_"
@@ -150,6 +154,8 @@ def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPi
     warnings = list(dict.fromkeys(result.warnings))
     # What is said of the quality has a place of its own on the page.
     others = [one for one in warnings if not is_quality_warning(one)]
+    boxes = _boxes(judged)
+    lines = len(boxes["abnormal"]) + len(boxes["uncertain"]) + int(above.sum())
     absolute = "absolute" in counts
     usual = any(flag.finding.name.startswith(f"{FLAG}range_percent") for flag in judged.flags)
     return {
@@ -160,8 +166,9 @@ def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPi
         "state": _state(result.signature),
         "warnings": warnings,
         "first_warnings": others[:MAX_WARNINGS],
-        "more_warnings": len(others[MAX_WARNINGS:]),
-        **_boxes(judged),
+        **boxes,
+        "more_uncertain": boxes["more_uncertain"] + len(others[MAX_WARNINGS:]),
+        "picture_size": _PICTURES[lines > _MANY_LINES],
         "counted": _count_rows(counts[above], scheme, judged),
         "beside": _count_rows(counts[~above], scheme, judged),
         "absolute": absolute,
@@ -196,13 +203,17 @@ def _boxes(judged: Judgement[Any]) -> dict[str, Any]:
     for flag in flags:
         if flag.weight == NOT_JUDGED:
             reasons.setdefault(flag.finding.text.split(": ")[-1].rstrip("."), []).append(flag.display.lower())
+    abnormal = [_line(flag) for flag in flags if flag.weight == CERTAIN and not flag.of_the_count]
+    uncertain = [
+        *doubts,
+        *_perhaps_shapes(flags),
+        *(_line(flag) for flag in flags if flag.weight == PERHAPS and not _is_shape(flag)),
+    ]
     return {
-        "abnormal": [_line(flag) for flag in flags if flag.weight == CERTAIN and not flag.of_the_count],
-        "uncertain": [
-            *doubts,
-            *(_line(flag) for flag in flags if flag.weight == PERHAPS and not _is_shape(flag)),
-            *_perhaps_shapes(flags),
-        ],
+        "abnormal": abnormal[:MAX_LINES],
+        "more_abnormal": len(abnormal[MAX_LINES:]),
+        "uncertain": uncertain[:MAX_LINES],
+        "more_uncertain": len(uncertain[MAX_LINES:]),
         "not_excluded": [
             f"{flag.display} ({flag.finding.text.rstrip('.').split('; ')[-1]})"
             for flag in flags
@@ -210,6 +221,13 @@ def _boxes(judged: Judgement[Any]) -> dict[str, Any]:
         ],
         "not_judged": [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()],
     }
+
+
+def _short(finding: Finding) -> str:
+    """The first clause of a finding, with its figure; all of it stands with the details."""
+    text = re.split(r"; |\. |\.$", finding.text)[0]
+    has_figure = re.search(r"\d", text) or not math.isfinite(finding.value)
+    return text if has_figure else f"{text}: {limits_text(finding)}"
 
 
 def _is_shape(flag: Flag) -> bool:
@@ -229,7 +247,8 @@ def _as_flag(finding: Finding) -> Flag:
     if finding.state == "possible" and not math.isfinite(finding.value) and finding.name != _GRADE:
         weight = NOT_JUDGED
     title = "Quality" if finding.name == _GRADE else finding.text.split(":")[0]
-    shown = replace(finding, text=f"Quality: {finding.text}") if finding.name == _GRADE else finding
+    text = f"Quality: {finding.text}" if finding.name == _GRADE else _short(finding)
+    shown = replace(finding, text=text)
     return Flag(shown, weight, title, of_the_count=finding.name.startswith(_QUALITY))
 
 
@@ -260,13 +279,13 @@ def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
         # What was looked for and is not there stands with the details.
         lines = [one for one in lines if not is_flag(one) or one.state != "absent" or one.name == _GRADE]
         urgent = sorted(lines, key=lambda one: _ORDER[_mark(one)])[:_MAX_ROWS]
-        rows = [{"text": one.text, "state": _mark(one)} for one in lines if one in urgent]
+        rows = [{"text": _short(one), "state": _mark(one)} for one in lines if one in urgent]
         if len(lines) > len(urgent):
-            rows.append({"text": f"{len(lines) - len(urgent)} more with the details.", "state": ""})
+            rows.append({"text": f"{len(lines) - len(urgent)} more with the details", "state": ""})
         if title in counted:
             n = int(counts.get(counted[title], 0))
             noun = scheme[counted[title]].display.lower()
-            rows.insert(0, {"text": f"{n} {noun}{'' if n == 1 else 's'} in view.", "state": ""})
+            rows.insert(0, {"text": f"{n} {noun}{'' if n == 1 else 's'} in view", "state": ""})
         if rows:
             parts.append({"title": title, "rows": rows})
     return parts

@@ -62,6 +62,7 @@ def test_what_follows_from_the_counts_is_not_kept() -> None:
     [
         (SHAPE, "0.8 % (0.2 to 2.1)"),
         (CLUMPS, "3 clumps"),
+        (Finding("platelet_clumps", 1.0, nan, nan, "{clumps}", "certain", "", ""), "1 clump"),
         (Finding("wbc_corrected", 7.246, 7.1, 7.4, "10*9/L", "certain", "", ""), "7.25 × 10⁹/L (7.1 to 7.4)"),
         (Finding("quality_focus", nan, nan, nan, "", "possible", "x", ""), ""),
         (Finding("platelet_estimate", 1234.5, 987.6, 2000, "10*9/L", "certain", "", ""), "1234 × 10⁹/L (988 to 2000)"),
