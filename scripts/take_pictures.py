@@ -68,7 +68,7 @@ def analyse(viewer: Any, window: Any, out: Path) -> None:
 
 def review(viewer: Any, window: Any, out: Path) -> Any:
     """Some cells settled, one chosen; then read a second time."""
-    from acting import click, click_tile, control, pick, press, pump, write
+    from acting import click, click_tile, control, press, pump, write
     from qtpy.QtCore import Qt
 
     dock = window("Review")
@@ -77,11 +77,11 @@ def review(viewer: Any, window: Any, out: Path) -> Any:
     click_tile(gallery, 0)
     for _ in range(3):
         press(gallery, true_key(viewer, gallery.selected_ids()[0]))
-    pick(dock, "Show", "All leukocytes")
-    gallery = control(dock, "Gallery of cells")
-    click_tile(gallery, 1)
+    click(dock, "Settings of the review")
     pump(0.5)
     save(viewer.window._qt_window, out / "plugin-review.png")
+    large(viewer, dock, gallery, out)
+    counter(viewer, dock, out)
     click(dock, "Second read and signature")
     write(dock, "Second reader", "B. Second")
     click(dock, "Start blind read")
@@ -90,6 +90,46 @@ def review(viewer: Any, window: Any, out: Path) -> Any:
     click(dock, "Interrupt")
     press(gallery, Qt.Key.Key_Home)
     return gallery
+
+
+def large(viewer: Any, dock: Any, gallery: Any, out: Path) -> None:
+    """The gallery large beside the smear, with a whole class chosen."""
+    from acting import click, pump, wheel
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    from napari_leukocls.widgets.common.workplace import show_as
+
+    show_as(dock, "wide")
+    for _ in range(2):
+        wheel(gallery.viewport(), 120, Qt.KeyboardModifier.ControlModifier)
+    click(dock, "Next class")
+    QTest.mouseClick(gallery.heading, Qt.MouseButton.LeftButton)
+    save(viewer.window._qt_window, out / "plugin-review-large.png")
+    for _ in range(2):
+        wheel(gallery.viewport(), -120, Qt.KeyboardModifier.ControlModifier)
+    show_as(dock, "narrow")
+    pump(0.5)
+
+
+def counter(viewer: Any, dock: Any, out: Path) -> None:
+    """Cells of the field counted with keys, some of them after a click, beside the program's count."""
+    from acting import click, press
+
+    from napari_leukocls.widgets.common.session import session_of
+
+    click(dock, "Counter")
+    case = session_of(viewer).case
+    assert case is not None
+    cells = case.cells[case.cells["class"].isin(KEYS) & ~case.cells["needs_review"]]
+    for cell in cells["cell_id"].tolist():
+        case.select((int(cell),), "canvas")
+        press(dock.counter, true_key(viewer, int(cell)))
+    viewer.reset_view()
+    click(dock, "Finish and compare")
+    save(viewer.window._qt_window, out / "plugin-counter.png")
+    click(dock, "New count")
+    click(dock, "Gallery")
 
 
 def explain(viewer: Any, window: Any, out: Path, gallery: Any) -> None:

@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_leukocls.widgets.common.controls import Folded
+
 
 def pump(seconds: float = 0.05) -> None:
     """Let the window live for a moment."""
@@ -39,9 +41,24 @@ def until(true: Callable[[], Any], seconds: float = 60) -> None:
 def control(root: QWidget, name: str) -> Any:
     """The visible control with an accessible name, as a screen reader finds it."""
     found = [one for one in root.findChildren(QWidget) if one.accessibleName() == name and one.isVisible()]
+    if not found and _unfold(root, name):
+        return control(root, name)
     assert found, f"there is no control called {name!r}"
     assert len(found) == 1, f"{len(found)} controls are called {name!r}"
     return found[0]
+
+
+def _unfold(root: QWidget, name: str) -> bool:
+    """Open the line under which a control is folded away, and say whether there is one."""
+    for one in root.findChildren(QWidget):
+        parent = one.parentWidget() if one.accessibleName() == name else None
+        while parent is not None and parent is not root:
+            if isinstance(parent, Folded) and parent.inside.isHidden() and parent.head.isVisible():
+                QTest.mouseClick(parent.head, Qt.MouseButton.LeftButton)
+                pump()
+                return not parent.inside.isHidden()
+            parent = parent.parentWidget()
+    return False
 
 
 def click(root: QWidget, name: str) -> None:

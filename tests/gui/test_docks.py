@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acting import click, click_tile, control, is_there, menu, pick, until, write
+from acting import click, click_tile, control, front, is_there, menu, pick, pump, until, write
 from PIL import Image
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -106,6 +106,14 @@ def test_a_cell_is_explained_when_it_is_chosen(viewer: Any, smear: Any, dock: Op
     click_tile(gallery, 1)
     other = gallery.selected_ids()[0]
     until(lambda: f"Cell {other}:" in explain.classes.text(), 100)
+    # Behind another tab nothing is computed or drawn; in front again, the chosen cell is explained.
+    front(review)
+    assert not viewer.layers["Heatmap"].visible
+    click_tile(gallery, 0)
+    pump(0.6)
+    assert not explain._job.running and not viewer.layers["Heatmap"].visible
+    front(explain)
+    until(lambda: f"Cell {cell}:" in explain.classes.text() and viewer.layers["Heatmap"].visible, 100)
     # A blind reader is told nothing.
     write(review, "Reviewer", "A. Reader")
     click(review, "Second read and signature")

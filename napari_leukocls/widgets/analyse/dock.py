@@ -145,6 +145,8 @@ class AnalyseDock(Dock, Scrolling):
         self.results.as_filled.setChecked(self._canvas.filled)
         self.results.as_filled.blockSignals(was_blocked)
         self._on_case(case)
+        # Set once, the settings make room for the counts.
+        self.form.settings.head.setChecked(False)
         # The counts are shown before the message "Done".
         self._refresh_now()
         parts = [Analyse.DONE.format(time=duration(time.monotonic() - self._started))]

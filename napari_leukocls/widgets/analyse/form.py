@@ -16,7 +16,7 @@ from napari_leukocls.measurement.fine import CLASSES, FINE
 from napari_leukocls.models.registry import active_classifier, find_model
 from napari_leukocls.widgets.analyse.model import Request, region_in_box, region_in_polygons
 from napari_leukocls.widgets.common import preferences
-from napari_leukocls.widgets.common.controls import combo, fill, find, form, form_row, named
+from napari_leukocls.widgets.common.controls import Folded, combo, fill, find, form, form_row, named
 from napari_leukocls.widgets.common.depth import depth_box
 from napari_leukocls.widgets.common.layers import (
     box_in_view,
@@ -110,16 +110,25 @@ class AnalyseForm(QWidget):
             form_row(lines, Analyse.REGION, self.region)
             form_row(lines, Analyse.PLANE, self.plane)
             self._plane_caption = lines.labelForField(self.plane)
-        form_row(lines, Analyse.SEGMENTER, self.segmenter)
-        form_row(lines, Analyse.CLASSIFIER, self.classifier)
-        form_row(lines, Common.DEPTH, self.depth)
-        form_row(lines, Analyse.SHAPES, self.shapes)
-        form_row(lines, Analyse.CONFIDENCE, self.confidence)
-        form_row(lines, Analyse.SCALE, self.scale_kind, self.scale_value)
-        form_row(lines, Analyse.DEVICE, self.device)
+        settings = form()
+        form_row(settings, Analyse.SEGMENTER, self.segmenter)
+        form_row(settings, Analyse.CLASSIFIER, self.classifier)
+        form_row(settings, Common.DEPTH, self.depth)
+        form_row(settings, Analyse.SHAPES, self.shapes)
+        form_row(settings, Analyse.CONFIDENCE, self.confidence)
+        form_row(settings, Analyse.SCALE, self.scale_kind, self.scale_value)
+        form_row(settings, Analyse.DEVICE, self.device)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(lines)
+        self.settings = Folded(Analyse.SETTINGS, Analyse.SETTINGS_TIP)
+        if self._for_batch:
+            # The Batch dock folds them itself.
+            column.addLayout(settings)
+            return
+        self.settings.body.addLayout(settings)
+        self.settings.head.setChecked(True)
+        column.addWidget(self.settings)
 
     def _connect(self) -> None:
         subscriptions = Subscriptions(self)

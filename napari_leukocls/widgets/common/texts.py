@@ -212,6 +212,8 @@ class Analyse:
     REGION_TIP = _("Analyse the whole image, the part that the canvas shows, or the shapes of a Shapes layer")
     REGIONS = {"whole": _("whole image"), "view": _("visible part")}
     REGION_SHAPES = _("shapes: {name}")
+    SETTINGS = _("Settings of the analysis")
+    SETTINGS_TIP = _("Outlines, model, classes, scale and device")
     RUN = _("Analyse")
     RUN_TIP = _("Outline, classify and count the cells (Ctrl+Return)")
     SHOW = _("Show")
