@@ -63,3 +63,19 @@ def test_smears_with_and_without_a_pixel_size_are_open_together_without_a_warnin
     assert {str(unit) for unit in known.units} == {"micrometer"} and pixel_size_um(known) == pytest.approx(
         0.16
     )
+
+
+def test_layers_that_are_replaced_at_once_do_not_end_the_process(
+    viewer: Any, field: np.ndarray, dock: Callable[[str], Any]
+) -> None:
+    dock("Analyse")
+    labels = np.zeros(field.shape[:2], np.uint16)
+    labels[50:90, 50:90] = 1
+    for _ in range(3):
+        # As when a slide is closed and the next one is opened. In napari alone this ends the process.
+        viewer.layers.clear()
+        viewer.add_image(field.copy())
+        pump(0.2)
+        viewer.add_labels(labels)
+        pump(0.2)
+    assert len(viewer.layers) == 2

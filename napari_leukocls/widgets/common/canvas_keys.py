@@ -80,6 +80,39 @@ class CanvasKeys(QObject):
         return bool(getattr(self, "_last", lambda _: False)(event))
 
 
+def parts_of(viewer: Any) -> tuple[QWidget, QWidget] | None:
+    """Return the part of napari's window with the canvas, and the canvas.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+
+    Returns
+    -------
+    tuple of QWidget or None
+        None if the viewer has no window.
+    """
+    window = getattr(viewer, "window", None)
+    # napari has no public name for these parts; the docks work without them.
+    part = getattr(window, "_qt_viewer", None)
+    native = getattr(getattr(part, "canvas", None), "native", None)
+    if not isinstance(part, QWidget) or not isinstance(native, QWidget):
+        return None
+    return part, native
+
+
+def draw_now(viewer: Any) -> None:
+    """Draw the canvas of a viewer at once.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    """
+    parts = parts_of(viewer)
+    if parts is not None and parts[1].isVisible():
+        parts[1].repaint()
+
+
 def keys_of(viewer: Any, last: Taker) -> CanvasKeys | None:
     """Watch the keys of a viewer's canvas.
 
@@ -94,10 +127,5 @@ def keys_of(viewer: Any, last: Taker) -> CanvasKeys | None:
     CanvasKeys or None
         None if the viewer has no window.
     """
-    window = getattr(viewer, "window", None)
-    # napari has no public name for these parts; the docks work without them.
-    part = getattr(window, "_qt_viewer", None)
-    native = getattr(getattr(part, "canvas", None), "native", None)
-    if not isinstance(part, QWidget) or not isinstance(native, QWidget):
-        return None
-    return CanvasKeys(part, native, last)
+    parts = parts_of(viewer)
+    return None if parts is None else CanvasKeys(*parts, last)
