@@ -32,7 +32,7 @@ from napari_leukocls.widgets.common.outlines import colours_alone, outlines_of, 
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.texts import Canvas as Texts
-from napari_leukocls.widgets.common.units import harmonise
+from napari_leukocls.widgets.common.units import before_units_are_read, harmonise
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -209,6 +209,7 @@ class Canvas(QObject):
         viewer.layers.events.inserted.connect(self._on_layers)
         viewer.layers.events.removed.connect(self._on_removed)
         self._on_layers()
+        before_units_are_read(viewer, self._on_layers)
         self.keys: CanvasKeys | None = keys_of(viewer, self._keep_tools_away)
 
     def _on_removed(self, event: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 #: Key of a layer's own units in its metadata, while it is shown in pixels.
@@ -47,3 +49,28 @@ def harmonise(layers: Any) -> None:
             layer.units = ("pixel",) * layer.ndim
         elif not mixed and OWN_UNITS in layer.metadata:
             layer.units = layer.metadata.pop(OWN_UNITS)
+
+
+def before_units_are_read(viewer: Any, action: Callable[[], None]) -> None:
+    """Do something before napari's canvas reads the units of the layers, which it does while a layer is inserted.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+        Nothing is done if it has no window, or a version of napari that reads no units.
+    action : callable
+        A method; its object is not kept alive.
+    """
+    canvas = getattr(getattr(getattr(viewer, "window", None), "_qt_viewer", None), "canvas", None)
+    read = getattr(canvas, "_update_world_units", None)
+    if canvas is None or read is None:
+        return
+    method = weakref.WeakMethod(action)
+
+    def update() -> None:
+        first = method()
+        if first is not None:
+            first()
+        read()
+
+    canvas._update_world_units = update
