@@ -145,9 +145,7 @@ class Dock:
         widget = cast("QWidget", self)
         self._subscriptions = Subscriptions(widget)
         Leaving(widget)
-        Placing(
-            widget, type(self).__name__.removesuffix("Dock"), lambda frame: self._canvas.watch_keys(frame)
-        )
+        Placing(widget, type(self).__name__.removesuffix("Dock"), self._on_placed)
 
     @property
     def _canvas(self) -> Canvas:
