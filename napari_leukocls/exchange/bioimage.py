@@ -6,9 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bioimageio.core as core
 import numpy as np
 import onnx
 import torch
+from bioimageio.spec import save_bioimageio_package
 from bioimageio.spec.model import v0_5 as spec
 from loguru import logger
 from PIL import Image
@@ -39,16 +41,8 @@ def write_package(classifier: Classifier, path: Path) -> float:
     Raises
     ------
     ModelError
-        If a library is missing, or the package does not pass bioimageio.core's test.
+        If a library of the export to ONNX is missing, or the package does not pass bioimageio.core's test.
     """
-    try:
-        import bioimageio.core as core
-        from bioimageio.spec import save_bioimageio_package
-    except ImportError as error:
-        raise ModelError(
-            f"a BioImage.IO package needs {error.name}: install napari-leukocls[bioimageio] (pip or uv)."
-        ) from error
-
     logger.disable("bioimageio")
     with tempfile.TemporaryDirectory(prefix="leukocls-bioimageio-") as scratch:
         description, difference = _describe(classifier, Path(scratch))

@@ -6,17 +6,19 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.classification.loading import load_classifier
-from napari_leukocls.errors import ArgumentError
-from napari_leukocls.exchange.bioimage import write_package
+from napari_leukocls.errors import ArgumentError, ModelError
 from napari_leukocls.exchange.onnx import write_onnx
 from napari_leukocls.io.atomic import make_folder, output_error
 from napari_leukocls.models.registry import find_model
+
+if TYPE_CHECKING:
+    from napari_leukocls.classification.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ def export_model(name: str, path: str | Path) -> dict[str, Any]:
             difference = write_onnx(load_classifier(entry.path, "cpu"), partial)
         return {"path": str(target), "kind": "onnx", "largest_difference": difference}
     if target.name.endswith(".bioimageio.zip"):
+        write_package = _package_writer()
         with _renamed(target) as partial:
             difference = write_package(load_classifier(entry.path, "cpu"), partial)
         return {"path": str(target), "kind": "bioimageio", "largest_difference": difference}
@@ -64,6 +67,17 @@ def export_model(name: str, path: str | Path) -> dict[str, Any]:
                     archive.write(file, f"{entry.name}/{file.name}")
         return {"path": str(target), "kind": "folder"}
     raise ArgumentError(f"'{target.name}' says no kind: name it *.onnx, *.bioimageio.zip or *.zip.")
+
+
+def _package_writer() -> Callable[[Classifier, Path], float]:
+    """The writer of BioImage.IO packages; its libraries need not be installed."""
+    try:
+        from napari_leukocls.exchange.bioimage import write_package
+    except ImportError as error:
+        raise ModelError(
+            f"a BioImage.IO package needs {error.name}: install napari-leukocls[bioimageio] (pip or uv)."
+        ) from error
+    return write_package
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from napari_leukocls.device import resolve_device
@@ -149,10 +148,12 @@ class DistributedBackend(Backend):
     def __init__(self, device: str, config: TrainConfig) -> None:
         try:
             from accelerate import Accelerator
+            from accelerate.utils import broadcast_object_list
         except ImportError as error:
             raise DeviceError(
                 "several processes need accelerate: pip install 'napari-leukocls[distributed]'."
             ) from error
+        self._broadcast = broadcast_object_list
         self._accelerator = Accelerator(cpu=device == "cpu")
         super().__init__(str(self._accelerator.device), config)
         self.rank = self._accelerator.process_index
@@ -199,7 +200,7 @@ class DistributedBackend(Backend):
         -------
         object
         """
-        return broadcast_object_list([value], from_process=0)[0]
+        return self._broadcast([value], from_process=0)[0]
 
     def main_first(self) -> contextlib.AbstractContextManager[Any]:
         """Let the main process go through a block before the others.

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "napari_leukocls"
@@ -27,13 +32,34 @@ BUILDERS = {
 #: Packages that need not be installed, and what one system alone has.
 OPTIONAL = {
     "batch/run.py": {"napari_leukocls.batch.cluster", "fcntl"},
-    "exchange/bioimage.py": {"bioimageio.core", "bioimageio.spec"},
+    "exchange/exporting.py": {"napari_leukocls.exchange.bioimage"},
     "exchange/compression.py": {"onnxruntime"},
     "exchange/onnx.py": {"onnx", "onnxruntime", "onnxscript"},
-    "training/distributed.py": {"accelerate"},
+    "training/distributed.py": {"accelerate", "accelerate.utils"},
     "widgets/common/preferences.py": {"napari.settings"},
     "widgets/counter/sound.py": {"qtpy.QtMultimedia"},
 }
+#: Modules that a plain installation does not import: each needs a package of an extra, and is imported when it is used.
+OF_EXTRAS = {
+    "batch/cluster.py",
+    "exchange/bioimage.py",
+    "io/formats/czi.py",
+    "io/formats/dicom.py",
+    "io/formats/heif.py",
+    "io/formats/lif.py",
+    "io/formats/nd2.py",
+    "io/formats/vsi.py",
+    "io/slides/openslide.py",
+    "io/slides/zarr.py",
+    "results/exports/anndata.py",
+    "results/exports/coco.py",
+    "results/exports/fhir.py",
+    "results/exports/geojson.py",
+    "results/exports/hl7.py",
+    "results/exports/xlsx.py",
+}
+#: napari, which is a dependency, always has them.
+WITH_NAPARI = {"dask", "npe2", "psygnal"}
 
 
 def _late(tree: ast.AST, inside: bool = False) -> list[tuple[int, str]]:
@@ -67,3 +93,54 @@ def test_imports_stand_at_the_top() -> None:
 
 def test_what_may_import_late_is_there() -> None:
     assert all((PACKAGE / name).is_file() for name in (*BUILDERS, *OPTIONAL))
+
+
+def _at_import(node: ast.AST) -> Iterator[str]:
+    """The modules that are imported when a module is; not those within functions, `try`, or for type checking."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (one.name for one in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield child.module or ""
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.Try):
+            yield from _at_import(child)
+
+
+def _distribution(requirement: str) -> str:
+    """The normalised name of a requirement."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\\[<>=! ]", requirement)[0]).lower()
+
+
+def test_a_plain_installation_has_what_modules_import() -> None:
+    """Without extras every command works that does not ask for one."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {_distribution(one) for one in project["dependencies"]} | WITH_NAPARI
+    homes = packages_distributions()
+    wrong = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = file.relative_to(PACKAGE).as_posix()
+        for module in (
+            _at_import(ast.parse(file.read_text(encoding="utf-8"))) if name not in OF_EXTRAS else ()
+        ):
+            top = module.split(".")[0]
+            if top in sys.stdlib_module_names or top == PACKAGE.name or not top:
+                continue
+            if not {_distribution(one) for one in homes.get(top, [top])} & declared:
+                wrong.append(f"{name}: {module}")
+    assert not wrong, "not in the dependencies: " + ", ".join(wrong)
+
+
+def test_modules_of_extras_are_imported_late_alone() -> None:
+    extras = {"napari_leukocls." + name.removesuffix(".py").replace("/", ".") for name in OF_EXTRAS}
+    wrong = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = file.relative_to(PACKAGE).as_posix()
+        if name not in OF_EXTRAS:
+            wrong += [
+                f"{name}: {one}"
+                for one in _at_import(ast.parse(file.read_text(encoding="utf-8")))
+                if one in extras
+            ]
+    assert not wrong, "imported although they may be missing: " + ", ".join(wrong)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Names of conda-forge that differ.
-CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base", "opencv-python-headless": "py-opencv"}
 
 
 def project() -> dict[str, object]:
