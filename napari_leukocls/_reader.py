@@ -172,9 +172,9 @@ def _case_layers(folder: Path) -> list[LayerData]:
         options = layer_options(result.image)
         options["metadata"] |= {CASE_KEY: folder.name, RESULT_KEY: result}
         placement = layer_scale(result.image.um_per_px)
-        cells = result_layers(result, options["name"], None, **placement)
-        cells[0][1]["contour"] = max(2, round(result.segmentation.scale.red_cell_diameter_px / 25))
-        layers += [(result.image.pixels, options, "image"), *cells]
+        # The docks draw outlines; without them the cells are filled, and the image is seen through them.
+        data, cells, kind = result_layers(result, options["name"], None, **placement)[0]
+        layers += [(result.image.pixels, options, "image"), (data, {**cells, "opacity": 0.5}, kind)]
     return layers
 
 

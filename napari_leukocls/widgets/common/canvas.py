@@ -275,6 +275,10 @@ class Canvas(QObject):
             shown = result_of(layer)
             mine = shown is not None and shown.slide_id == result.slide_id
             if isinstance(layer, Labels) and (mine or layer.name == name):
+                if not layer.metadata.get("leukocls_listens") and not self._filled:
+                    # It was opened from a folder of results.
+                    layer.opacity = 0.9
+                    outlines_of(layer).start(self._contour(result))
                 self._listen(layer)
                 self._shown_labels = None
                 return layer
@@ -419,7 +423,7 @@ class Canvas(QObject):
             # The status bar shows the class of the active layer's cells.
             viewer.layers.selection.active = self.image if hidden else self.layer
         if not hidden:
-            self._later.start()
+            self._recolour()
 
     def leave(self) -> None:
         """Show no slide any more, and take the ring around its selected cells away."""

@@ -213,6 +213,9 @@ class Cases(QObject):
         self.canvas.blind(False)
         with self._moved():
             self.canvas.leave()
+            for layer in [one for one in viewer.layers if one.metadata.get("leukocls_overlay")]:
+                # A heatmap belongs to a cell of the last slide.
+                viewer.layers.remove(layer)
             shown = () if case is None else case.fields
             for other in self._session.cases:
                 if other is not case:

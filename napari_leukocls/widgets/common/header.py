@@ -116,6 +116,7 @@ class CaseHeader(QWidget):
         self._subscriptions.listen(self._session.case_changed, self._on_case)
         self._subscriptions.listen(self._session.cases_changed, self._soon)
         self._subscriptions.listen(self._session.slide_changed, self._on_shown)
+        self._subscriptions.listen(self._session.blind_changed, self._on_shown)
         self._handover.told.connect(self.message.tell)
         self._handover.warned.connect(self.message.warn)
         self._handover.exported.connect(self._on_exported)
@@ -142,7 +143,7 @@ class CaseHeader(QWidget):
         self.message.tell("")
         self._refresh()
 
-    def _on_shown(self, _slide: object) -> None:
+    def _on_shown(self, _shown: object) -> None:
         self._soon()
 
     def _soon(self) -> None:
