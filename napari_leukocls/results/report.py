@@ -39,7 +39,9 @@ MAX_WARNINGS = 3
 #: Lines of what is abnormal, and of what is uncertain, on the first page.
 MAX_LINES = 7
 #: Side of the cells, pixels, on a page with room and on a full one; and the lines that fill it.
-_PICTURES, _MANY_LINES = (64, 48), 18
+_PICTURES, _MANY_LINES = (64, 46), 18
+#: Part of a warning that the findings of platelets repeat.
+_CLUMPS = "of platelets: their count is too low"
 #: Width of the bars, pixels, beside none, one or two further columns.
 _BAR_WIDTHS = (190, 120, 75)
 _QUALITY, _GRADE, _RED_CELL = "quality_", "quality_grade", "red_cell_"
@@ -153,7 +155,7 @@ def _of_the_count(judged: Judgement[Any], scheme: Scheme, cells: Sequence[CellPi
         cells = [one for one in cells if not one.waiting]
     warnings = list(dict.fromkeys(result.warnings))
     # What is said of the quality has a place of its own on the page.
-    others = [one for one in warnings if not is_quality_warning(one)]
+    others = [one for one in warnings if not is_quality_warning(one) and _CLUMPS not in one]
     boxes = _boxes(judged)
     lines = len(boxes["abnormal"]) + len(boxes["uncertain"]) + int(above.sum())
     absolute = "absolute" in counts

@@ -12,7 +12,7 @@ from napari_leukocls.types import FieldResult, SlideResult
 from napari_leukocls.widgets.common.printing import print_html
 
 #: Margin of the page, mm: what is printed fits A4 and Letter.
-MARGIN_MM = 12.0
+MARGIN_MM = 10.0
 
 
 def write(result: SlideResult, path: Path) -> None:
