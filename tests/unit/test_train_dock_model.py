@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from napari_leukocls.classification.dataset import list_crops
 from napari_leukocls.classification.fine import offered_fine_classes
 from napari_leukocls.errors import InputError
 from napari_leukocls.evaluation.gate import judge_classes, judge_overall, reason
@@ -21,12 +22,13 @@ from napari_leukocls.explanation.carry_over import FINER, HEATMAPS, MORPHOLOGY, 
 from napari_leukocls.explanation.recheck import LEAST_CROPS, iter_recheck
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.progress import drain
+from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.review.teaching import teaching_cells, teaching_picture
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.training.config import make_train_config
 from napari_leukocls.training.events import TrainEvent
-from napari_leukocls.widgets.train.model import what_was_kept
+from napari_leukocls.widgets.common.session import Session
+from napari_leukocls.widgets.train.model import what_was_kept, with_scales
 from napari_leukocls.widgets.train.pace import EPOCHS, Pace, steps_of
 from napari_leukocls.widgets.train.verdict import verdict_of
 
@@ -147,3 +149,19 @@ def test_the_heatmaps_of_a_new_model_are_checked_on_labelled_crops(
         for file in sorted(folder.rglob("*.png"))[2:]:
             file.unlink()
         drain(iter_recheck(new, folder, "cpu"))
+
+
+def test_the_scale_of_crops_is_measured_once_for_all_comparisons(tmp_path: Path) -> None:
+    crops = []
+    for cell, name in teaching_cells("synthetic_teaching_normal", default_scheme())[:4]:
+        file = tmp_path / f"{cell}.png"
+        Image.fromarray(teaching_picture("synthetic_teaching_normal", cell)).save(file)
+        crops.append(f"{file.name},{name},test")
+    table = tmp_path / "test.csv"
+    table.write_text("\n".join(["file,class,split", *crops]) + "\n", encoding="utf-8")
+    session, token = Session(), CancelToken()
+    drain(with_scales(table, session, "cpu", token))
+    found = list_crops(table, session.scheme)
+    assert [crop.split for crop in found] == ["test"] * 4
+    # The pictures are 40 um wide and have 256 pixels.
+    assert [crop.um_per_px for crop in found] == pytest.approx([40 / 256] * 4, rel=0.15)

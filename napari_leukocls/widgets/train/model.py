@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections import Counter
@@ -509,6 +510,54 @@ def test_part(model: Path, data: str | Path, session: Session) -> Path:
     return write_crop_table([replace(crop, split="test") for crop in crops], model.parent / "test.csv")
 
 
+def with_scales(
+    data: Path, session: Session, device: str, cancel: CancelToken
+) -> Generator[Progress, None, Path]:
+    """Measure the scale of crops once and write it into their table: each comparison would measure it again.
+
+    Parameters
+    ----------
+    data : Path
+        Table of labelled crops.
+    session : Session
+    device : str
+    cancel : CancelToken
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Path
+        The same table; crops whose scale cannot be measured stay without one.
+    """
+    from napari_leukocls.classification.crop_table import write_crop_table
+    from napari_leukocls.classification.dataset import list_crops
+    from napari_leukocls.classification.single_cell import common_scales
+    from napari_leukocls.device import resolve_device
+    from napari_leukocls.segmentation.registry import compact
+
+    crops = list_crops(data, session.scheme)
+    if all(crop.um_per_px is not None for crop in crops):
+        return data
+    cancel.check()
+    yield Progress("scale", 0, 1)
+    scales, _ = common_scales(
+        [crop.file for crop in crops],
+        [crop.size() for crop in crops],
+        lambda row: crops[row].surroundings(),
+        [crop.um_per_px for crop in crops],
+        math.nan,
+        compact(resolve_device(device)),
+    )
+    measured = [
+        replace(crop, um_per_px=scale if scale is not None and math.isfinite(scale) else None)
+        for crop, scale in zip(crops, scales, strict=True)
+    ]
+    return write_crop_table(measured, data)
+
+
 def results(
     session: Session, model: Path, config: TrainConfig, cancel: CancelToken
 ) -> Generator[Progress, None, Results]:
@@ -550,6 +599,7 @@ def results(
         note = adapted_note(model)
         return replace(plain, note=note) if note else replace(plain, problem=str(error))
     with session.networks:
+        data = yield from with_scales(data, session, config.device, cancel)
         metrics, reports = [], []
         for role, name in (("new", str(model)), ("current", active_classifier())):
             table, measured, details = yield from assess(name, data, config.device, None, cancel)
