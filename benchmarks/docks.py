@@ -163,17 +163,15 @@ def cancelling(viewer: Any) -> None:
 
 def full_gallery(viewer: Any) -> Any:
     """The Review dock with a slide of some thousand leukocytes."""
-    from napari_leukocls.config import AnalyzeConfig
     from napari_leukocls.widgets.common.session import session_of
-    from napari_leukocls.widgets.common.slide_model import SlideModel
     from tests.results import make_result
 
     result = make_result("ten thousand", (4240, 4240), 40, every=1)
     session = session_of(viewer)
     session.set_reviewer("A. Reader")
-    viewer.add_image(result.image.pixels, name="smear")
-    session.show(SlideModel(result, session.store.add_slide(result), AnalyzeConfig()))
-    return dock(viewer, "Review")
+    opened = dock(viewer, "Review")
+    show(viewer, result)
+    return opened
 
 
 def gallery(viewer: Any) -> None:
@@ -249,25 +247,30 @@ def free() -> None:
 
 def field_of(viewer: Any, shape: tuple[int, int]) -> Any:
     """The Review dock of a slide over its image, with the Analyse and Explain docks behind it."""
-    from napari_leukocls.config import AnalyzeConfig
-    from napari_leukocls.widgets.common.canvas import canvas_of
     from napari_leukocls.widgets.common.session import session_of
-    from napari_leukocls.widgets.common.slide_model import SlideModel
     from tests.results import make_result
 
     result = make_result(f"{shape[1]} x {shape[0]}", shape, 48, every=6)
     session = session_of(viewer)
     session.set_reviewer("A. Reader")
-    image = viewer.add_image(result.image.pixels, name="smear")
     for name in ("Analyse", "Explain"):
         dock(viewer, name)
     opened = dock(viewer, "Review")
     live(0.5)
-    slide = SlideModel(result, session.store.add_slide(result), AnalyzeConfig())
-    canvas_of(viewer).show(slide, image)
-    session.show(slide)
+    show(viewer, result)
     live(1)
     return opened
+
+
+def show(viewer: Any, result: Any) -> None:
+    """Open a result as a slide."""
+    from napari_leukocls.config import AnalyzeConfig
+    from napari_leukocls.widgets.common.analysed import Analysed
+    from napari_leukocls.widgets.common.cases import cases_of
+    from napari_leukocls.widgets.common.session import session_of
+
+    key = session_of(viewer).store.add_slide(result)
+    cases_of(viewer).open(result.slide_id, [Analysed(result, key, AnalyzeConfig(), 0, result)])
 
 
 def keys(viewer: Any) -> None:
@@ -275,7 +278,6 @@ def keys(viewer: Any) -> None:
     from qtpy.QtTest import QTest
 
     for shape in ((960, 1280), (3072, 4096)):
-        viewer.layers.clear()
         opened = field_of(viewer, shape)
         gallery = opened.gallery
         bare = one_picture(viewer, canvas=True)

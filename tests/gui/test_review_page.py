@@ -12,6 +12,7 @@ from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtTest import QTest
 
 from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.widgets.common.analysed import Analysed
 from napari_leukocls.widgets.common.session import session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from tests.results import make_result
@@ -22,16 +23,15 @@ Opens = Callable[[str], Any]
 @pytest.fixture
 def slide(viewer: Any) -> SlideModel:
     """A slide that was analysed, over its image."""
-    from napari_leukocls.widgets.common.canvas import canvas_of
+    from napari_leukocls.widgets.common.cases import cases_of
 
     result = make_result("field", (480, 640))
     session = session_of(viewer)
     session.set_reviewer("A. Reader")
-    image = viewer.add_image(result.image.pixels, name="field")
-    made = SlideModel(result, session.store.add_slide(result), AnalyzeConfig())
-    canvas_of(viewer).show(made, image)
-    session.show(made)
-    return made
+    key = session.store.add_slide(result)
+    cases_of(viewer).open("field", [Analysed(result, key, AnalyzeConfig(), 0, result)])
+    assert session.current is not None
+    return session.current
 
 
 @pytest.fixture
@@ -52,7 +52,8 @@ def click_cell(
     assert row is not None
     native = viewer.window._qt_viewer.canvas.native
     camera = viewer.scene.camera
-    middle = np.array([row["centroid_y"], row["centroid_x"]]) - np.array(camera.center)[-2:]
+    world = viewer.layers["field"].data_to_world((row["centroid_y"], row["centroid_x"]))
+    middle = np.array(world) - np.array(camera.center)[-2:]
     y, x = (middle * camera.zoom + np.array([native.height(), native.width()]) / 2).round().astype(int)
     QTest.mouseMove(native, QPoint(int(x), int(y)))
     QTest.mouseClick(native, Qt.MouseButton.LeftButton, modifier, QPoint(int(x), int(y)))
