@@ -37,6 +37,10 @@ GOOD_QUALITY = 0.04
 WINDOW = 256
 #: Whole red cells below which the ruler is unsure.
 MIN_RED_CELLS = 6
+#: Fewest cells that border on no other and are measured without the rest.
+FEWEST_ALONE = 2 * MIN_RED_CELLS
+#: Share of a cell's edge that may border on other cells.
+MAX_CONTACT = 0.12
 #: Relative spread of diameters above which the ruler is unsure.
 MAX_SPREAD = 0.25
 
@@ -60,7 +64,7 @@ class Reading:
 NOTHING = Reading(0.0, 1.0, 0, 0.0)
 
 
-def red_cell_diameters(outlines: Outlines) -> np.ndarray:
+def whole_red_cells(outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
     """Measure the whole, single red cells.
 
     Parameters
@@ -69,15 +73,18 @@ def red_cell_diameters(outlines: Outlines) -> np.ndarray:
 
     Returns
     -------
-    numpy.ndarray, (n,)
-        Diameter of the circle of equal area, pixels, of red cells that are not doubtful, do not touch the image's
-        edge, fill their convex neighbourhood as a disc does, and are not twice as long as wide.
+    diameters : numpy.ndarray, (n,)
+        Of the circle of equal area, pixels, of red cells that are not doubtful, do not touch the image's edge, fill
+        their convex neighbourhood as a disc does, and are not twice as long as wide.
+    contact : numpy.ndarray, (n,)
+        Share of the edge of each that borders on other cells.
     """
     labels, votes = outlines.labels, outlines.kind_votes
     assert votes is not None
     doubtful = np.zeros(len(votes), bool) if outlines.doubtful is None else outlines.doubtful
     areas = np.bincount(labels.ravel(), minlength=len(votes) + 1)[1:]
-    diameters = []
+    touching = _contact(labels)
+    diameters, contact = [], []
     for index, where in enumerate(ndimage.find_objects(labels)):
         if where is None or votes[index].argmax() != 1 or doubtful[index]:
             continue
@@ -88,7 +95,29 @@ def red_cell_diameters(outlines: Outlines) -> np.ndarray:
         fill = areas[index] / (height * width)
         if inside and 0.6 <= height / width <= 1.67 and 0.6 <= fill <= 0.9:
             diameters.append(2 * np.sqrt(areas[index] / np.pi))
-    return np.array(diameters)
+            contact.append(touching[index + 1])
+    return np.array(diameters), np.array(contact)
+
+
+def _alone(measured: np.ndarray, contact: np.ndarray) -> np.ndarray:
+    """Leave out cells that border on others, which may cover a part of them, if enough are left."""
+    alone: np.ndarray = measured[contact <= MAX_CONTACT]
+    return alone if len(alone) >= FEWEST_ALONE else measured
+
+
+def _contact(labels: np.ndarray) -> np.ndarray:
+    """Share of the edge of each label that borders on another label, (N + 1,)."""
+    count = int(labels.max(initial=0)) + 1
+    edges, shared = np.zeros(count), np.zeros(count)
+    for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):
+        differ = one != other
+        first, second = one[differ], other[differ]
+        touch = (first > 0) & (second > 0)
+        for side in (first, second):
+            edges += np.bincount(side, minlength=count)
+            shared += np.bincount(side[touch], minlength=count)
+    array: np.ndarray = shared / np.maximum(edges, 1)
+    return array
 
 
 def _reading(diameters: np.ndarray, quality: float) -> Reading:
@@ -265,7 +294,7 @@ class RedCellRuler:
     def _look(self, expected: float) -> Reading:
         side = int(WINDOW * expected / NETWORK_DIAMETER_PX)
         by_image: list[np.ndarray] = []
-        certainties, area = [], 0.0
+        certainties, area, covered = [], 0.0, 0.0
         for pixels in self._images:
             diameters = []
             for window in _windows(pixels.shape[:2], side):
@@ -273,7 +302,10 @@ class RedCellRuler:
                 outlines = drain(self._segmenter.segment(part, expected))
                 if len(self._images) == 1 and part.shape == pixels.shape:
                     self._outlines[expected] = outlines
-                diameters.append(red_cell_diameters(outlines))
+                whole, contact = whole_red_cells(outlines)
+                diameters.append(_alone(whole, contact))
+                # Those that border on others are as good a sign of the right size.
+                covered += float((np.pi / 4 * whole**2).sum())
                 if outlines.kind_votes is not None and len(outlines.kind_votes):
                     sure = slice(None) if outlines.doubtful is None else ~outlines.doubtful
                     certainties.append(outlines.kind_votes[sure].max(axis=1))
@@ -284,9 +316,10 @@ class RedCellRuler:
         if len(measured) < 2:
             return Reading(0.0, 1.0, len(measured), 0.0)
         reading = _reading(measured, 0.0)
-        covered = float((np.pi / 4 * measured**2).sum() / area)
         fit = np.exp(-2.0 * np.log2(reading.diameter_px / expected) ** 2 - 2 * reading.spread)
-        return replace(reading, quality=covered * float(np.concatenate(certainties).mean()) * float(fit))
+        return replace(
+            reading, quality=covered / area * float(np.concatenate(certainties).mean()) * float(fit)
+        )
 
     def settle(self, start: float) -> Reading:
         """Find the diameter that measures itself.
