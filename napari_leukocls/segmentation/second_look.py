@@ -174,9 +174,10 @@ def _with_gaps(labels: np.ndarray, kind: np.ndarray, density: np.ndarray) -> np.
     free = (labels == 0) & (density > GAP_DENSE) & (kind.argmax(axis=0) < LEUKOCYTE)
     if free.sum() < GAP_AREA[0] * _RED_AREA:
         return labels
-    padded = cv2.copyMakeBorder(free.astype(np.uint8), *[GAP_RIM] * 4, cv2.BORDER_REPLICATE)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (GAP_RIM, GAP_RIM))
-    wide = cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc)[GAP_RIM:-GAP_RIM, GAP_RIM:-GAP_RIM]
+    rim = GAP_RIM
+    padded = cv2.copyMakeBorder(free.astype(np.uint8), rim, rim, rim, rim, cv2.BORDER_REPLICATE)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim))
+    wide = cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc)[rim:-rim, rim:-rim]
     count, parts, facts, _ = cv2.connectedComponentsWithStats(wide, connectivity=4)
     result, number = labels.copy(), int(labels.max(initial=0))
     for part in range(1, count):
