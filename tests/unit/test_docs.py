@@ -17,8 +17,9 @@ from click.testing import CliRunner
 
 from napari_leukocls import __version__
 from napari_leukocls.cli import cli
-from scripts.documentation import docks, model_cards, validation
+from scripts.documentation import command_line, docks, model_cards, validation
 from scripts.documentation.links import ROOT, anchors, is_external, links
+from scripts.documentation.relocation import relocated
 
 PAGES = sorted(
     [
@@ -189,6 +190,30 @@ def test_the_site_calls_nothing_from_the_network() -> None:
     assert "offline" in settings["plugins"]
     assert settings["extra"]["polyfills"] == ["javascripts/iframe-worker.js"]
     assert not re.search(r"https?://", text_of(ROOT / "mkdocs.yml"))
+
+
+def test_links_of_the_checkout_become_links_of_the_site() -> None:
+    text = "[a](../CONTRIBUTING.md#house-rules) [b](plugin.md#train) [c](../models/default/model.json) `[d](x.md)`"
+    assert relocated(text, "docs/start.md", "start.md") == (
+        "[a](contributing.md#house-rules) [b](docks/train.md) c `[d](x.md)`"
+    )
+    assert (
+        relocated("![p](images/demo.png)", "docs/plugin.md", "docks/train.md") == "![p](../images/demo.png)"
+    )
+    assert relocated("[s](docs/start.md#scale)", "README.md", "index.md") == "[s](start.md#scale)"
+
+
+def test_each_dock_and_each_model_has_a_page() -> None:
+    pages = docks.pages()
+    assert {f"docks/{name.lower()}.md" for name in docks.sections()} <= set(pages)
+    assert "## Train" not in pages["plugin.md"] and "# The Train dock" in pages["docks/train.md"]
+    assert {"models/default.md", "models/accurate.md", "models/compact.md"} <= set(model_cards.pages())
+
+
+def test_the_page_of_the_command_line_has_every_command() -> None:
+    page = command_line.page()
+    assert all(f"## {name}\n" in page for name, _ in command_line.commands())
+    assert "## leukocls models verify" in page and "`--pixel-size-um F`" in page
 
 
 def test_kept_figures_are_complete() -> None:
