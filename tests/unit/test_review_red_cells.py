@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import pandas as pd
 import pytest
 
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.measurement.red_cell_findings import with_red_cells
-from napari_leukocls.measurement.red_cell_table import RED_CELL_COLUMNS, RED_CELL_FILE, read_red_cells
+from napari_leukocls.measurement.red_cell_table import RED_CELL_FILE, read_red_cells
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.review.model import NUCLEATED, ReviewModel
 from napari_leukocls.widgets.review.red_cells import ALL, UNMEASURED, WAITING, RedCells, red_cells_of
-from tests.results import make_result
-
-SHAPES = ("normal_red_cell", "schistocyte", "spherocyte")
-
-
-def with_shapes(result: FieldResult) -> FieldResult:
-    """A result whose red cells have shapes in turn; every fourth is not measured, and schistocytes wait."""
-    cells = result.cells[result.cells["predicted_class"] == "red_cell"]
-    n = len(cells)
-    turn = np.arange(n) % 4
-    shape = np.array([*SHAPES, ""], dtype=object)[turn]
-    table = pd.DataFrame(dict.fromkeys(RED_CELL_COLUMNS, 1.0), index=range(n))
-    for name in cells.columns.intersection(list(RED_CELL_COLUMNS)):
-        table[name] = cells[name].to_numpy()
-    table = table.assign(
-        measured=turn != 3,
-        left_out=np.where(turn == 3, "edge", ""),
-        shape=shape,
-        predicted_shape=shape,
-        probability=np.where(turn == 3, np.nan, 0.5 + 0.01 * np.arange(n)),
-        needs_review=turn == 1,
-        review_reason=np.where(turn == 1, "rare shape", ""),
-        reviewer="",
-        inclusions=0,
-    )
-    run = {**result.run, "red_cells": {"name": "none", "classes": list(default_scheme().shapes())}}
-    return with_red_cells(replace(result, red_cells=table[list(RED_CELL_COLUMNS)], run=run))
+from tests.results import make_result, with_shapes
 
 
 @pytest.fixture

@@ -581,4 +581,5 @@ def _named(result: FieldResult, name: str) -> FieldResult:
     cells, counts = result.cells.assign(slide_id=name), result.counts.assign(slide_id=name)
     counts.attrs = dict(result.counts.attrs)
     cells.attrs = dict(result.cells.attrs)
-    return replace(result, image=image, cells=cells, counts=counts)
+    red_cells = None if result.red_cells is None else result.red_cells.assign(slide_id=name)
+    return replace(result, image=image, cells=cells, counts=counts, red_cells=red_cells)
