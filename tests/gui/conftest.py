@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from acting import pump
+from acting import click, front, menu, pump, write
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +88,16 @@ def dock(viewer: Any) -> Callable[[str], Any]:
         return opened
 
     return open_dock
+
+
+@pytest.fixture
+def docks(viewer: Any, tmp_path: Path) -> tuple[Any, Any]:
+    """Analyse and Review, opened by the menu, with a name and a folder for results: chosen once."""
+    menu(viewer.window._qt_window, "Layers", "Classify", "Open the docks")
+    analysis, review = (viewer.window.dock_widgets[f"{name} (Leukocls)"] for name in ("Analyse", "Review"))
+    front(review)
+    write(review, "Reviewer", "A. Reader")
+    click(review, "Slide details")
+    write(review, "Folder for results", str(tmp_path / "out"))
+    click(review, "Slide details")
+    return analysis, review

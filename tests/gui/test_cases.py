@@ -16,7 +16,6 @@ from acting import (
     drop_files,
     front,
     is_there,
-    menu,
     pick,
     press,
     pump,
@@ -82,19 +81,6 @@ class Person:
             self.actions += 1
             press(gallery, key)
         return n
-
-
-@pytest.fixture
-def docks(viewer: Any, tmp_path: Path) -> tuple[Any, Any]:
-    """Analyse and Review, opened by the menu, with a name and a folder for results: chosen once."""
-    menu(viewer.window._qt_window, "Layers", "Classify", "Open the docks")
-    analysis, review = (viewer.window.dock_widgets[f"{name} (Leukocls)"] for name in ("Analyse", "Review"))
-    front(review)
-    write(review, "Reviewer", "A. Reader")
-    click(review, "Slide details")
-    write(review, "Folder for results", str(tmp_path / "out"))
-    click(review, "Slide details")
-    return analysis, review
 
 
 def state(dock: Any) -> str:
@@ -271,13 +257,15 @@ def test_a_blind_read_is_blind_everywhere_and_takes_back_its_own(
     assert "agree on" in says(review)
     cells = next(layer for layer in viewer.layers if layer.name.endswith(" cells") and layer.visible)
     assert "class" in cells.features
-    corrected = [
-        name
-        for layer in viewer.layers
-        if layer.name.endswith(" cells")
-        for name in layer.features["corrected"].dropna()
+    from napari_leukocls.widgets.common.session import session_of
+
+    store, case = session_of(viewer).store, session_of(viewer).case
+    history = [
+        (one.action, one.cell_id, one.corrected_class, one.reviewer)
+        for slide in case.slides
+        for one in store.history(slide.key)
     ]
-    assert corrected == ["monocyte"], "what the first reader said is still there"
+    assert [one[2:] for one in history] == [("monocyte", "A. Reader")], "nothing of the first reader changed"
 
 
 @pytest.mark.timeout(600)

@@ -26,6 +26,7 @@ from acting import (
 )
 from PIL import Image
 from qtpy.QtCore import Qt
+from test_cases import MOST_OVERHEAD, Person, fields_of, state
 
 from napari_leukocls.io.images import read_image
 from napari_leukocls.paths import sample_smears
@@ -153,3 +154,59 @@ def test_a_technicians_day(viewer: Any, field: np.ndarray, tmp_path: Path) -> No
     until(lambda: says(analysis).startswith("Written"), 120)
     run = json.loads((out / "smear" / "run.json").read_text(encoding="utf-8"))
     assert run["classifier"]["name"] == "ours"
+
+
+@pytest.mark.timeout(1500)
+def test_three_slides_are_counted_signed_and_handed_over(
+    viewer: Any, docks: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """Three slides of two fields: the first is signed, the second is read twice and signed, the third is left."""
+    analysis, review = docks
+    person = Person(viewer)
+    gallery = control(review, "Gallery of cells")
+    out = tmp_path / "out"
+
+    # The first slide, from opening to the signed table: one key for each cell that waits, and little else.
+    person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 2))
+    person.next_step()
+    until(lambda: "provisional" in state(review), 200)
+    unsure = person.review(gallery)
+    person.next_step()
+    first = out / "synthetic_teaching_normal_1"
+    until(lambda: (first / "run.json").is_file(), 120)
+    assert person.actions - unsure <= MOST_OVERHEAD
+    assert "signed by A. Reader" in state(review)
+
+    # The second slide takes its place; another person reads it blind.
+    person.drop(fields_of(tmp_path, "synthetic_teaching_left_shift", 2))
+    assert not any("normal" in layer.name for layer in viewer.layers)
+    person.next_step()
+    until(lambda: "provisional" in state(review), 200)
+    person.review(gallery)
+    click(review, "Second read and signature")
+    write(review, "Second reader", "B. Second")
+    click(review, "Start blind read")
+    while gallery.model().rowCount():
+        click_tile(gallery, 0)
+        press(gallery, "1" if gallery.model().rowCount() % 3 else "4")
+    click(review, "Finish read")
+    assert "agree on" in says(review)
+    person.next_step()
+    second = out / "synthetic_teaching_left_shift_1"
+    until(lambda: (second / "run.json").is_file(), 120)
+    assert "second read by B. Second" in state(review)
+
+    # The third slide is analysed and left: what is exported of it says so.
+    person.drop(fields_of(tmp_path, "synthetic_teaching_eosinophilia", 2))
+    person.next_step()
+    until(lambda: "provisional" in state(review), 200)
+    assert not (out / "synthetic_teaching_eosinophilia_1").exists()
+
+    # The tables of the two signed slides count all of their fields.
+    for folder in (first, second):
+        table = pd.read_csv(folder / "cells.csv")
+        assert table["field"].nunique() == 2 and len(list((folder / "fields").iterdir())) == 2
+    # The first slide is chosen again: name, count, cells and signature are its own.
+    pick(review, "Slide shown", "synthetic_teaching_normal_1")
+    until(lambda: "signed by A. Reader" in state(review), 20)
+    assert any("normal" in layer.name for layer in viewer.layers)

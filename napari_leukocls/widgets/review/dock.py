@@ -8,7 +8,7 @@ from typing import Any
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QKeyEvent, QKeySequence
-from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QApplication, QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.common import preferences
@@ -187,6 +187,9 @@ class ReviewDock(Dock, Scrolling):
 
     def _take_key(self, event: QKeyEvent) -> bool:
         """Take a key that was pressed over the smear, or in a dock that has no use for it."""
+        if isinstance(QApplication.focusWidget(), QLineEdit):
+            # Return at the end of a name confirms no cell.
+            return False
         if self.counting:
             return not self._canvas.tool and self.counter.take_key(event)
         kind, slide = self._kind, self._session.case
