@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from scipy.spatial import cKDTree
 from napari_leukocls.analysis.engine import Engine, load_engine
 from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.config import make_config
+from napari_leukocls.errors import ArgumentError
 from napari_leukocls.io.images import read_image
 from napari_leukocls.paths import sample_smear
 from napari_leukocls.progress import drain
@@ -90,3 +93,18 @@ def test_clumps_of_platelets(engine: Engine):
     assert truth.loc[truth["kind"] == "platelet", "group"].str.startswith("clump").sum() > 20
     assert findings["platelet_clumps"].value >= 1
     assert np.isfinite(findings["red_cell_size_spread"].value)
+
+
+def test_red_cells_are_left_alone_where_nobody_asks_for_them():
+    engine = load_engine(make_config(device="cpu", red_cells=False))
+    image = read_image(sample_smear("synthetic_teaching_platelet_clumps"))
+    part = replace(image, pixels=np.ascontiguousarray(image.pixels[:300, :300]))
+    result = drain(iter_analyze(part, engine))
+    assert result.red_cells is None
+    assert not [one for one in result.findings if one.name.startswith("red_cell_")]
+    assert "red_cells" not in result.run
+
+
+def test_a_model_of_leukocytes_is_no_model_of_shapes():
+    with pytest.raises(ArgumentError, match="which is no red cell"):
+        load_engine(make_config(device="cpu", red_cell_model="default"))
