@@ -173,11 +173,17 @@ def load_engine(config: AnalyzeConfig, threads: int | None = None) -> Engine:
     ------
     ModelError, DeviceError
         If a model or the device is missing or damaged; in one line, before any image is read.
+    ArgumentError
+        If the classifier tells red cells apart, or the model of their shapes does not.
     """
     device = resolve_device(config.device)
     use_threads(threads)
     entry = find_model(config.classifier or active_classifier())
     classifier = cached_classifier(entry.path, device)
+    if set(classifier.classes) <= set(default_scheme().shapes()):
+        raise ArgumentError(
+            f"the model {entry.name} tells red cells apart: choose a classifier of leukocytes."
+        )
     return Engine(
         config=config,
         device=device,

@@ -108,3 +108,5 @@ def test_red_cells_are_left_alone_where_nobody_asks_for_them():
 def test_a_model_of_leukocytes_is_no_model_of_shapes():
     with pytest.raises(ArgumentError, match="which is no red cell"):
         load_engine(make_config(device="cpu", red_cell_model="default"))
+    with pytest.raises(ArgumentError, match="choose a classifier of leukocytes"):
+        load_engine(make_config(device="cpu", classifier="red_cells"))
