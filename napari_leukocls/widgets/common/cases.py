@@ -16,6 +16,7 @@ from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.analysed import Analysed, Place, opened
 from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
+from napari_leukocls.widgets.common.canvas_keys import draw_now
 from napari_leukocls.widgets.common.case_model import CaseModel, Field
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.layers import (
@@ -220,6 +221,8 @@ class Cases(QObject):
             for other in self._session.cases:
                 if other is not case:
                     self._close(viewer, other)
+            # Software OpenGL ends the process if layers come after others have gone, without a picture in between.
+            draw_now(viewer)
             for field in shown:
                 if field.layer is not None and field.layer not in viewer.layers:
                     viewer.layers.append(field.layer)
