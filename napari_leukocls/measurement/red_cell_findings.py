@@ -336,6 +336,8 @@ def _graded(
     grade: Grade, value: float, low: float, high: float, n: int, total: int, waiting: int = 0
 ) -> Finding:
     limit = grade.moderate
+    # Iterated shares end in tiny numbers that differ from machine to machine.
+    value, low, high = (round(float(share), 4) for share in (value, low, high))
     state: FindingState = "absent"
     if low >= limit and grade.of not in UNTESTED:
         state = "certain"
@@ -351,7 +353,7 @@ def _graded(
         one = waiting == 1
         text += f"; {waiting} of these {'waits' if one else 'wait'} for review and {'is' if one else 'are'} left out"
     rule = f"{grade.text} >= {short_number(limit)} % (ICSH 2015, 2+)"
-    return Finding(grade.name, float(value), float(low), float(high), "%", state, rule, text + ".")
+    return Finding(grade.name, value, low, high, "%", state, rule, text + ".")
 
 
 def _told(name: str, text: str) -> Finding:
