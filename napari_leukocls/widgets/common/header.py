@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QPaintEvent, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from napari_leukocls.errors import LeukoclsError
@@ -52,7 +52,9 @@ class CaseHeader(QWidget):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(LATER_MS)
-        self._later.timeout.connect(self._refresh)
+        self._later.timeout.connect(self._refresh_if_seen)
+        #: Whether something has changed while the dock was behind another.
+        self._stale = False
         self._build()
         self._lay_out()
         self._connect()
@@ -148,6 +150,23 @@ class CaseHeader(QWidget):
 
     def _soon(self) -> None:
         self._later.start()
+
+    def _refresh_if_seen(self) -> None:
+        # Behind another tab the state is not read, so that a key in the Review dock need not wait for it.
+        self._stale = bool(self.visibleRegion().isEmpty())
+        if not self._stale:
+            self._refresh()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Bring the header up to date when the dock comes to the front.
+
+        Parameters
+        ----------
+        event : QPaintEvent
+        """
+        super().paintEvent(event)
+        if self._stale:
+            self._later.start()
 
     def _refresh(self) -> None:
         case = self._case

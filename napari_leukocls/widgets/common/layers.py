@@ -115,7 +115,8 @@ def cell_features(cells: pd.DataFrame, top: int, depth: str = CLASSES) -> pd.Dat
     for name in ("class", "review", "corrected", *(("finer",) if depth == FINE else ())):
         values = features[name].astype(object).where(features[name].notna(), None)
         if name != "review":
-            values = pd.Series([_in_words(value) for value in values], index=values.index, dtype=object)
+            words = {value: _in_words(value) for value in set(values)}
+            values = pd.Series([words[value] for value in values], index=values.index, dtype=object)
         features[name] = values
     return features
 

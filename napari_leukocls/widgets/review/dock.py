@@ -131,6 +131,7 @@ class ReviewDock(Dock, Scrolling):
         self.second.finished.connect(self._finish_reading)
         self.second.left.connect(self._leave_reading)
         self.second.signing.connect(self._sign)
+        self.second.head.toggled.connect(lambda _: self._on_changed())
         self._subscriptions.listen(self._session.case_changed, self._on_case)
         self._subscriptions.listen(self._session.reviewer_changed, self._on_reviewer)
         self._canvas.offer_keys_to(self, self._take_key)
@@ -322,7 +323,8 @@ class ReviewDock(Dock, Scrolling):
         self.bar.setRange(0, max(total, 1))
         self.bar.setValue(done)
         self.progress.setText(text)
-        self.signed.setText(model.signature())
+        if self.second.head.isChecked():
+            self.signed.setText(model.signature())
         self.head.summarise()
         reading = model.reading is not None
         self.start.setEnabled(not reading)
