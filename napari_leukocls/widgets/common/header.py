@@ -63,6 +63,9 @@ class CaseHeader(QWidget):
     def _build(self) -> None:
         self.slide = combo(Case.SLIDE, Case.SLIDE_TIP)
         self.field = combo(Case.FIELD, Case.FIELD_TIP)
+        for box in (self.slide, self.field):
+            # Two lists side by side must not make the dock wider than its window.
+            box.setMinimumContentsLength(6)
         self.state = label()
         self.state.setAccessibleName(Case.STATE)
         self.go = button(Case.GO, Case.GO_TIP, lambda: self._handover.go(self.window()))
@@ -84,7 +87,6 @@ class CaseHeader(QWidget):
         top.setContentsMargins(0, 0, 0, 0)
         top.addWidget(self.slide, 3)
         top.addWidget(self.field, 2)
-        top.addWidget(self.go)
         lines = form()
         form_row(lines, Case.NAME, self.name)
         form_row(lines, Case.IDENTIFIER, self.identifier)
@@ -99,6 +101,7 @@ class CaseHeader(QWidget):
         column.setSpacing(2)
         column.addLayout(top)
         column.addWidget(self.state)
+        column.addWidget(self.go)
         column.addWidget(self.message)
         column.addWidget(self.details)
 
