@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from acting import (
     answer_question,
@@ -145,30 +144,6 @@ def test_a_slide_of_fields_is_one_count_and_another_takes_its_place(
     assert gallery.model().rowCount() == n
     front(analysis)
     assert rows(analysis) == counts
-
-
-@pytest.mark.timeout(900)
-def test_from_opening_to_the_signed_table_takes_few_actions(
-    viewer: Any, docks: tuple[Any, Any], tmp_path: Path
-) -> None:
-    analysis, review = docks
-    person = Person(viewer)
-    gallery = control(review, "Gallery of cells")
-    person.drop(fields_of(tmp_path, "synthetic_teaching_normal", 2, 768, 1024))
-    person.next_step()
-    until(lambda: "to review" in state(review) or "counted" in state(review), 600)
-    until(lambda: gallery.isEnabled(), 20)
-    pump(0.5)
-    unsure = person.review(gallery)
-    person.next_step()
-    folder = tmp_path / "out" / "synthetic_teaching_normal_1"
-    until(lambda: (folder / "run.json").is_file(), 120)
-    table = pd.read_csv(folder / "cells.csv")
-    leukocytes = int((~table["class"].isin(["red_cell", "platelet"])).sum())
-    assert leukocytes > 40
-    assert person.actions - unsure <= MOST_OVERHEAD
-    assert "is signed" in says(review, "Message on the slide")
-    assert set(table["reviewer"].dropna()) <= {"A. Reader"}
 
 
 @pytest.mark.timeout(600)
