@@ -71,10 +71,12 @@ def test_layers_that_are_replaced_at_once_do_not_end_the_process(
     dock("Analyse")
     labels = np.zeros(field.shape[:2], np.uint16)
     labels[50:90, 50:90] = 1
-    for _ in range(3):
+    for _ in range(4):
         # As when a slide is closed and the next one is opened. In napari alone this ends the process.
-        viewer.layers.clear()
-        viewer.add_image(field.copy())
+        image = viewer.add_image(field.copy())
+        pump(0.2)
+        for layer in [one for one in viewer.layers if one is not image]:
+            viewer.layers.remove(layer)
         pump(0.2)
         viewer.add_labels(labels)
         pump(0.2)

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QWidget
 from napari_leukocls.measurement.fine import depth_of, shown_classes
 from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.analysed import Analysed, edit_of, edited
-from napari_leukocls.widgets.common.canvas_keys import CanvasKeys, Taker, draw_now, keys_of
+from napari_leukocls.widgets.common.canvas_keys import CanvasKeys, Taker, keys_of
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.layers import (
     METADATA_KEY,
@@ -203,29 +203,11 @@ class Canvas(QObject):
         self._zoomed.timeout.connect(self._follow_zoom)
         camera_of(viewer).events.zoom.connect(lambda _event=None: self._zoomed.start())
         viewer.mouse_drag_callbacks.append(self._on_mouse)
-        #: Whether a labels layer was removed since the canvas was drawn.
-        self._removed = False
-        viewer.layers.events.inserting.connect(self._before_layer)
-        viewer.layers.events.inserted.connect(self._on_layers)
-        viewer.layers.events.removed.connect(self._on_removed)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            event.connect(self._on_layers)
         self._on_layers()
         before_units_are_read(viewer, self._on_layers)
         self.keys: CanvasKeys | None = keys_of(viewer, self._keep_tools_away)
-
-    def _on_removed(self, event: Any) -> None:
-        self._removed = self._removed or isinstance(event.value, Labels)
-        self._on_layers()
-
-    def _before_layer(self, _event: Any = None) -> None:
-        """Draw the canvas before a layer is added, if a labels layer was removed since the last picture.
-
-        Without a picture in between, the next one ends the process in software OpenGL: seen in napari 0.9.2 alone,
-        with a labels layer, ``layers.clear()``, and a new image.
-        """
-        viewer = self._viewer()
-        if self._removed and viewer is not None:
-            self._removed = False
-            draw_now(viewer)
 
     def _on_layers(self, _event: Any = None) -> None:
         viewer = self._viewer()

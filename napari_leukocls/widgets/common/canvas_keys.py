@@ -101,18 +101,6 @@ def parts_of(viewer: Any) -> tuple[QWidget, QWidget] | None:
     return part, native
 
 
-def draw_now(viewer: Any) -> None:
-    """Draw the canvas of a viewer at once.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-    """
-    parts = parts_of(viewer)
-    if parts is not None and parts[1].isVisible():
-        parts[1].repaint()
-
-
 def keys_of(viewer: Any, last: Taker) -> CanvasKeys | None:
     """Watch the keys of a viewer's canvas.
 

@@ -16,7 +16,6 @@ from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.analysed import Analysed, Place, opened
 from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
-from napari_leukocls.widgets.common.canvas_keys import draw_now
 from napari_leukocls.widgets.common.case_model import CaseModel, Field
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.layers import (
@@ -28,6 +27,7 @@ from napari_leukocls.widgets.common.layers import (
 )
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
+from napari_leukocls.widgets.common.software_gl import keep_programs
 from napari_leukocls.widgets.common.texts import Case as Texts
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ class Cases(QObject):
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
         session.case_changed.connect(self._follow)
+        keep_programs()
         self._begin(viewer)
 
     def _begin(self, viewer: Any) -> None:
@@ -221,8 +222,6 @@ class Cases(QObject):
             for other in self._session.cases:
                 if other is not case:
                     self._close(viewer, other)
-            # Software OpenGL ends the process if layers come after others have gone, without a picture in between.
-            draw_now(viewer)
             for field in shown:
                 if field.layer is not None and field.layer not in viewer.layers:
                     viewer.layers.append(field.layer)
