@@ -67,6 +67,9 @@ class Person:
     def next_step(self) -> None:
         """Press the key that analyses, or signs, exports and goes on; on the canvas."""
         self.actions += 1
+        # Without a window manager no window is active once a question was answered.
+        self.window.activateWindow()
+        until(self.window.isActiveWindow, 10)
         self.canvas.setFocus()
         press(self.canvas, Qt.Key.Key_Return, CONTROL)
 
