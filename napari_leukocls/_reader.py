@@ -160,6 +160,8 @@ def read_results(path: PathOrPaths) -> list[LayerData]:
 
 def _case_layers(folder: Path) -> list[LayerData]:
     """The images of a slide with their cells; the cells alone where an image is gone or is a whole slide."""
+    if (folder / LABELS).is_file() and isinstance(read_outlines(folder)[0], list):
+        return [_labels_layer(folder)]
     try:
         results = read_fields(folder)
     except InputError as error:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import fisher_exact, random_table
+
+# Its part `stats` takes half a second to load, and does so when it is first used.
+import scipy
 
 from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.io.serialise import table_bytes
@@ -172,7 +174,7 @@ def independence_p(table: np.ndarray, seed: int = 0, n_tables: int = N_TABLES) -
     counts = counts[counts.sum(axis=1) > 0][:, counts.sum(axis=0) > 0]
     if min(counts.shape, default=0) < 2:
         return float("nan")
-    drawn = random_table(counts.sum(axis=1), counts.sum(axis=0)).rvs(
+    drawn = scipy.stats.random_table(counts.sum(axis=1), counts.sum(axis=0)).rvs(
         n_tables, random_state=np.random.default_rng(seed)
     )
     expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
@@ -285,7 +287,7 @@ def _inside(counts: pd.DataFrame) -> dict[str, int]:
 
 
 def _fisher(count: int, total: int, other: int, other_total: int) -> float:
-    return float(fisher_exact([[count, total - count], [other, other_total - other]])[1])
+    return float(scipy.stats.fisher_exact([[count, total - count], [other, other_total - other]])[1])
 
 
 def _last(start: int, end: int, differs: Callable[[int], bool]) -> int:

@@ -186,7 +186,11 @@ def test_the_differential_is_corrected_by_the_matrix_that_a_training_wrote(
     cells = pd.DataFrame(
         {
             "slide_id": "s",
-            "predicted_class": ["neutrophil"] * 6 + ["lymphocyte"] * 3 + ["eosinophil"],
+            "predicted_class": (names := ["neutrophil"] * 6 + ["lymphocyte"] * 3 + ["eosinophil"]),
+            "class": names,
+            "corrected_class": "",
+            "needs_review": False,
+            "review_reason": "",
             **{f"prob_{name}": 1 / 3 for name in card.classes},
         }
     )

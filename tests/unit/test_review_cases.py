@@ -213,6 +213,7 @@ def test_a_store_from_before_cases_keeps_goals_and_signatures(tmp_path: Path) ->
             f"UPDATE sign_offs SET state = '{old}'",
             "ALTER TABLE slides ADD COLUMN goal INTEGER",
             "UPDATE slides SET goal = 50",
+            "DROP TABLE case_samples",
             "DROP TABLE case_fields",
             "DROP TABLE cases",
             "DROP TABLE lifts",

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.types import FieldResult, SlideResult
 
 
@@ -152,6 +151,8 @@ def write_exports(
     ArgumentError
         If there is no such format, its library is not installed, or the laboratory's file of rules is wrong.
     """
+    from napari_leukocls.measurement.judgement import judge
+
     chosen = [FORMATS[name] for name in parse_formats(formats)]
     result = judge(result).result if chosen else result
     return [
