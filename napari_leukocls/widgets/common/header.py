@@ -31,7 +31,7 @@ from napari_leukocls.widgets.common.session import session_of
 from napari_leukocls.widgets.common.texts import Case, Common
 
 #: Milliseconds between a change and the new text: not during the key press of a correction.
-LATER_MS = 60
+LATER_MS = 150
 
 
 class CaseHeader(QWidget):
