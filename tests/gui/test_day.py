@@ -84,7 +84,6 @@ def test_a_technicians_day(viewer: Any, field: np.ndarray, tmp_path: Path) -> No
     # From here on: mouse and keys, and what is seen.
     window = viewer.window._qt_window
     menu(window, "Layers", "Classify", "Open the docks")
-    menu(window, "Plugins", "Leukocls", "Train")
     analysis, review, train = (
         viewer.window.dock_widgets[f"{name} (Leukocls)"] for name in ("Analyse", "Review", "Train")
     )

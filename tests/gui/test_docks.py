@@ -135,7 +135,10 @@ def test_a_folder_is_analysed_and_a_slide_opened_for_review(
     click(window, "Start batch")
     until(lambda: " done. Results in" in window.message.text(), 300)
     states = {table.item(i, 0).text(): table.item(i, 1).text() for i in range(table.rowCount())}
-    assert states == {"one": "done", "broken": "failed"}
+    assert states == {"one": "done", "broken": "failed"}, [
+        [table.item(i, c).text() if table.item(i, c) else "" for c in range(table.columnCount())]
+        for i in range(table.rowCount())
+    ]
     assert (tmp_path / "leukocls-results" / "summary.csv").is_file()
     row = next(i for i in range(table.rowCount()) if table.item(i, 0).text() == "one")
     table.setCurrentCell(row, 0)

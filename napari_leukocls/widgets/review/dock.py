@@ -188,7 +188,10 @@ class ReviewDock(Dock, Scrolling):
 
     def _take_key(self, event: QKeyEvent) -> bool:
         """Take a key that was pressed over the smear, or in a dock that has no use for it."""
-        if isinstance(QApplication.focusWidget(), QLineEdit):
+        # A window keeps its own widget with the cursor while a list or another window is the active one.
+        if any(
+            isinstance(one, QLineEdit) for one in (QApplication.focusWidget(), self.window().focusWidget())
+        ):
             # Return at the end of a name confirms no cell.
             return False
         if self.counting:
