@@ -19,7 +19,7 @@ from napari_leukocls.io.images import is_picture, plane_axes, read_image
 from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.io.slides.base import LazyPixels
-from napari_leukocls.results.reader import CELLS, FIELDS, LABELS, read_fields, read_outlines
+from napari_leukocls.results.reader import CELLS, FIELDS, LABELS, read_fields, read_outlines, read_run
 from napari_leukocls.widgets.common.layers import CASE_KEY, RESULT_KEY, layer_options, result_layers
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -160,14 +160,13 @@ def read_results(path: PathOrPaths) -> list[LayerData]:
 
 def _case_layers(folder: Path) -> list[LayerData]:
     """The images of a slide with their cells; the cells alone where an image is gone or is a whole slide."""
-    if (folder / LABELS).is_file() and isinstance(read_outlines(folder)[0], list):
-        return [_labels_layer(folder)]
     try:
         results = read_fields(folder)
     except InputError as error:
         if not (folder / LABELS).is_file():
             raise
-        warnings.warn(f"only the cells are shown: {error}", stacklevel=2)
+        if not _is_of_a_whole_slide(folder):
+            warnings.warn(f"only the cells are shown: {error}", stacklevel=2)
         return [_labels_layer(folder)]
     layers: list[LayerData] = []
     for result in results:
@@ -178,6 +177,13 @@ def _case_layers(folder: Path) -> list[LayerData]:
         data, cells, kind = result_layers(result, options["name"], None, **placement)[0]
         layers += [(result.image.pixels, options, "image"), (data, {**cells, "opacity": 0.5}, kind)]
     return layers
+
+
+def _is_of_a_whole_slide(folder: Path) -> bool:
+    try:
+        return "slide" in read_run(folder)
+    except InputError:
+        return False
 
 
 def layer_scale(um_per_px: float | None) -> dict[str, Any]:

@@ -59,7 +59,7 @@ OF_EXTRAS = {
     "results/exports/xlsx.py",
 }
 #: napari, which is a dependency, always has them.
-WITH_NAPARI = {"dask", "npe2", "psygnal"}
+WITH_NAPARI = {"dask", "npe2", "psygnal", "vispy"}
 
 
 def _late(tree: ast.AST, inside: bool = False) -> list[tuple[int, str]]:
