@@ -242,7 +242,11 @@ def test_closing_napari_while_it_analyses_ends_it(large: np.ndarray, tmp_path: P
 def test_an_export_to_a_full_disk_is_said(
     viewer: Any, smear: Any, dock: Opens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Modules that are imported while a function is replaced would keep the replacement.
+    from napari_leukocls.batch import joint_slide, worker
     from napari_leukocls.results import writer
+
+    assert joint_slide and worker
 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
