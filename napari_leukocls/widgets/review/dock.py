@@ -189,9 +189,9 @@ class ReviewDock(Dock, Scrolling):
     def _take_key(self, event: QKeyEvent) -> bool:
         """Take a key that was pressed over the smear, or in a dock that has no use for it."""
         # A window keeps its own widget with the cursor while a list or another window is the active one.
-        if any(
-            isinstance(one, QLineEdit) for one in (QApplication.focusWidget(), self.window().focusWidget())
-        ):
+        cursor = (QApplication.focusWidget(), self.window().focusWidget())
+        is_return = event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        if is_return and any(isinstance(one, QLineEdit) for one in cursor):
             # Return at the end of a name confirms no cell.
             return False
         if self.counting:
