@@ -240,6 +240,44 @@ def review_thresholds(probabilities: np.ndarray, truth: np.ndarray, classes: lis
     return found
 
 
+#: What the card says that the model cannot do.
+KNOWN_LIMITS = [
+    "One laboratory, one camera, one magnification: no figure of another laboratory exists.",
+    "The shapes were given by people who looked at single cells; ovalocyte and elliptocyte, stomatocyte and "
+    "target cell, hypochromic and normal cells are often mistaken for each other.",
+    "Acanthocytes, bite cells, blister cells, sickle cells and irregularly contracted cells were not learnt.",
+    "Few teardrop cells and microcytes are in the left-out fields: their figures say little.",
+]
+
+
+def _crop_of(cells: Cells) -> dict[str, Any]:
+    """The rule by which crops are cut."""
+    return {
+        "side_um": SIDE_UM,
+        "side_px": SIDE_PX,
+        "margin_um": MARGIN_UM,
+        "white": 235.0,
+        "red_cell": list(cells.rule.red_cell or ()),
+        "red_cell_share": cells.rule.red_cell_share,
+    }
+
+
+def _per_class(truth: np.ndarray, tested: np.ndarray, classes: list[str]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and number of cells of each shape."""
+    precision, recall, f1, n = precision_recall_fscore_support(
+        truth, tested, labels=np.arange(len(classes)), zero_division=0
+    )
+    return {
+        name: {
+            "precision": round(float(precision[i]), 3),
+            "recall": round(float(recall[i]), 3),
+            "f1": round(float(f1[i]), 3),
+            "n": int(n[i]),
+        }
+        for i, name in enumerate(classes)
+    }
+
+
 def card_of(
     cells: Cells, net: nn.Module, hand: dict[str, Any], minutes: float
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -252,20 +290,8 @@ def card_of(
     tested = found["left out"][1].argmax(axis=1)
     every = np.arange(len(cells.classes))
     matrix = confusion_matrix(truth["left out"], tested, labels=every)
-    precision, recall, f1, n = precision_recall_fscore_support(
-        truth["left out"], tested, labels=every, zero_division=0
-    )
     test = figures(truth["left out"], tested, cells.fields[cells.left_out], len(cells.classes))
     log.info("network: %s", test)
-    per_class = {
-        name: {
-            "precision": round(float(precision[i]), 3),
-            "recall": round(float(recall[i]), 3),
-            "f1": round(float(f1[i]), 3),
-            "n": int(n[i]),
-        }
-        for i, name in enumerate(cells.classes)
-    }
     ood_tensors, limit = ood_of(found, truth)
     values = {
         "name": RED_CELLS,
@@ -276,27 +302,14 @@ def card_of(
         "input_size": [SIDE_PX, SIDE_PX],
         "mean": [0.5] * 3,
         "std": [0.5] * 3,
-        "crop": {
-            "side_um": SIDE_UM,
-            "side_px": SIDE_PX,
-            "margin_um": MARGIN_UM,
-            "white": 235.0,
-            "red_cell": list(cells.rule.red_cell or ()),
-            "red_cell_share": cells.rule.red_cell_share,
-        },
+        "crop": _crop_of(cells),
         "temperature": temperature,
         "review_threshold": 0.4,
         "review_thresholds": review_thresholds(probabilities, truth["validation"], cells.classes),
         "ood": {"method": "distance to known cells, and energy", "threshold": limit},
         "licence": "weights: BSD-3-Clause",
         "intended_use": "Shapes of red cells in stained blood smears, for research and training; not for diagnosis.",
-        "known_limits": [
-            "One laboratory, one camera, one magnification: no figure of another laboratory exists.",
-            "The shapes were given by people who looked at single cells; ovalocyte and elliptocyte, stomatocyte and "
-            "target cell, hypochromic and normal cells are often mistaken for each other.",
-            "Acanthocytes, bite cells, blister cells, sickle cells and irregularly contracted cells were not learnt.",
-            "Few teardrop cells and microcytes are in the left-out fields: their figures say little.",
-        ],
+        "known_limits": KNOWN_LIMITS,
         "training_data": {
             "sources": ["Chula-RBC-12 (Chula-PIC-Lab); MIT"],
             "files_sha256": hashlib.sha256(
@@ -328,7 +341,7 @@ def card_of(
             "set": f"Chula-RBC-12, {len(np.unique(cells.fields[cells.left_out]))} fields left out",
             "n": len(tested),
             **test,
-            "per_class": per_class,
+            "per_class": _per_class(truth["left out"], tested, cells.classes),
             "confusion_matrix": matrix.tolist(),
         },
         "compared_with": hand,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -225,10 +226,8 @@ class CounterModel:
         """Begin a new count. The one before stays in the store."""
         if self._count is not None and self._count.tally.presses and self.beside is None:
             # A count that is thrown away is ended, too: nothing is deleted.
-            try:
+            with suppress(ArgumentError):
                 self._count.finish()
-            except ArgumentError:
-                pass
         self._count = None
         self.beside = None
 
