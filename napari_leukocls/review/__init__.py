@@ -13,7 +13,8 @@ Examples
 from __future__ import annotations
 
 from napari_leukocls.errors import ReviewConflict, ReviewError
-from napari_leukocls.review.case import Case, CaseRead
+from napari_leukocls.review.blind_reads import CaseRead, SecondRead
+from napari_leukocls.review.case import Case
 from napari_leukocls.review.crops import CropTable, StoredCrop
 from napari_leukocls.review.records import (
     Agreement,
@@ -24,7 +25,7 @@ from napari_leukocls.review.records import (
     SignOff,
     SlideRecord,
 )
-from napari_leukocls.review.store import ReviewStore, SecondRead, open_store
+from napari_leukocls.review.store import ReviewStore, open_store
 
 __all__ = [
     "Agreement",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -20,27 +19,12 @@ from napari_leukocls.review import (
     signing,
     slides,
 )
-from napari_leukocls.review.database import Database
+from napari_leukocls.review.blind_reads import CaseRead, CellKey
+from napari_leukocls.review.cell_corrections import Step, step
 from napari_leukocls.review.records import Agreement, CaseRecord, Correction, Lift, ReviewProgress, SignOff
+from napari_leukocls.review.station import Station
 from napari_leukocls.review.text import now, person
-from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import Signature
-
-#: A cell of a case: the key of its field and its number there.
-Cell = tuple[str, int]
-
-
-class Store(Protocol):
-    """What a case needs of `ReviewStore`, which makes cases and so cannot be imported here."""
-
-    database: Database
-    scheme: Scheme
-
-    def _write(self) -> AbstractContextManager[Connection]: ...
-
-    def _step(self, step: Any, fields: list[str], reviewer: str) -> Correction | None: ...
-
-    def _read_cell(self, session: int, slide: str, reader: str, cell_id: int, class_name: str) -> None: ...
 
 
 class Case:
@@ -48,12 +32,12 @@ class Case:
 
     Parameters
     ----------
-    store : Store
+    station : Station
     key : str
     """
 
-    def __init__(self, store: Store, key: str) -> None:
-        self._store = store
+    def __init__(self, station: Station, key: str) -> None:
+        self._station = station
         self.key = key
 
     # the case itself
@@ -61,7 +45,7 @@ class Case:
     @property
     def record(self) -> CaseRecord:
         """Name, identifier, goal and fields."""
-        with self._store.database.read() as connection:
+        with self._station.database.read() as connection:
             return cases.record(connection, self._row(connection))
 
     def rename(self, name: str, identifier: str, reviewer: str = "") -> None:
@@ -81,7 +65,7 @@ class Case:
         ArgumentError
             If the name is empty.
         """
-        with self._store._write() as connection:
+        with self._station.writing() as connection:
             row = self._row(connection)
             cases.rename(connection, row, name, identifier, reviewer, now())
             self._lift(connection, reviewer, f"renamed from {row.name} {row.identifier}".rstrip())
@@ -96,7 +80,7 @@ class Case:
         reviewer : str
             Who adds it; may be "".
         """
-        with self._store._write() as connection:
+        with self._station.writing() as connection:
             row, field = self._row(connection), slides.slide_row(connection, slide)
             before = cases.case_of(connection, field)
             if not cases.add_field(connection, row, field, reviewer, now()):
@@ -104,13 +88,13 @@ class Case:
             self._lift(connection, reviewer, f"field {field.slide_id} added")
             if before is not None:
                 what = f"field {field.slide_id} moved to {row.name}"
-                signing.lift(connection, before, self._store.scheme, reviewer, now(), what)
+                signing.lift(connection, before, self._station.scheme, reviewer, now(), what)
 
     # the sample
 
     def sample(self) -> SampleValues | None:
         """Counts of the analyser, the patient's number, age and sex; None if nobody has given any."""
-        with self._store.database.read() as connection:
+        with self._station.database.read() as connection:
             return case_samples.sample_of_case(connection, self._row(connection))
 
     def set_sample(self, sample: SampleValues | None, reviewer: str = "") -> None:
@@ -124,14 +108,14 @@ class Case:
             Who sets them; may be "".
         """
         who = person(reviewer) if reviewer else ""
-        with self._store._write() as connection:
+        with self._station.writing() as connection:
             if case_samples.set_sample(connection, self._row(connection), sample, who, now()):
                 self._lift(connection, who, "the counts of the analyser, or the patient, changed")
 
     def earlier_count(self) -> EarlierCount | None:
         """The last signed count of the same patient before this one; None if there is none."""
-        with self._store.database.read() as connection:
-            return earlier.earlier_count(connection, self._row(connection), self._store.scheme)
+        with self._station.database.read() as connection:
+            return earlier.earlier_count(connection, self._row(connection), self._station.scheme)
 
     # counting
 
@@ -151,29 +135,29 @@ class Case:
             If the goal is out of range.
         """
         who = person(reviewer) if reviewer else ""
-        with self._store._write() as connection:
+        with self._station.writing() as connection:
             row = self._row(connection)
             cases.set_goal(connection, row, goal, who, now())
             self._lift(connection, who, f"the goal was {row.goal or 'all'} and is {goal or 'all'}")
 
     def progress(self) -> ReviewProgress:
         """How far the review of all fields together is."""
-        with self._store.database.read() as connection:
+        with self._station.database.read() as connection:
             row = self._row(connection)
-            return counting.progress(self._state(connection, row), self._store.scheme, row.goal)
+            return counting.progress(self._state(connection, row), self._station.scheme, row.goal)
 
-    def counted(self) -> list[Cell]:
+    def counted(self) -> list[CellKey]:
         """The cells that are counted: up to the goal, field after field, in the order of their ids."""
-        with self._store.database.read() as connection:
+        with self._station.database.read() as connection:
             row, keys = self._row_and_keys(connection)
-            found = counting.counted(self._state(connection, row), self._store.scheme, row.goal)
+            found = counting.counted(self._state(connection, row), self._station.scheme, row.goal)
             return [(keys[cell.analysis], cell.cell_id) for cell in found]
 
-    def offered(self) -> list[Cell]:
+    def offered(self) -> list[CellKey]:
         """The counted cells that need review, least certain first; empty once the goal is reached."""
-        with self._store.database.read() as connection:
+        with self._station.database.read() as connection:
             row, keys = self._row_and_keys(connection)
-            found = counting.offered(self._state(connection, row), self._store.scheme, row.goal)
+            found = counting.offered(self._state(connection, row), self._station.scheme, row.goal)
             return [(keys[cell.analysis], cell.cell_id) for cell in found]
 
     # one's own corrections
@@ -220,8 +204,8 @@ class Case:
 
     def doubts(self) -> list[str]:
         """What a person should know before signing: a count short of its goal, artefacts among the cells."""
-        with self._store.database.read() as connection:
-            return signing.doubts(connection, self._row(connection), self._store.scheme)
+        with self._station.database.read() as connection:
+            return signing.doubts(connection, self._row(connection), self._station.scheme)
 
     def sign_off(self, reviewer: str) -> SignOff:
         """Sign the count as it is now.
@@ -240,23 +224,23 @@ class Case:
             If a counted cell needs review.
         """
         who = person(reviewer)
-        with self._store._write() as connection:
-            return signing.sign_off(connection, self._row(connection), self._store.scheme, who, now())
+        with self._station.writing() as connection:
+            return signing.sign_off(connection, self._row(connection), self._station.scheme, who, now())
 
     def signed(self) -> SignOff | None:
         """The last signature, if nothing that it covers has changed since."""
-        with self._store.database.read() as connection:
-            return signing.signed(connection, self._row(connection), self._store.scheme)
+        with self._station.database.read() as connection:
+            return signing.signed(connection, self._row(connection), self._station.scheme)
 
     def lifted(self) -> Lift | None:
         """Who changed what after the last signature; None if that is valid, or there is none."""
-        with self._store.database.read() as connection:
-            return signing.lifted(connection, self._row(connection), self._store.scheme)
+        with self._station.database.read() as connection:
+            return signing.lifted(connection, self._row(connection), self._station.scheme)
 
     def signature(self) -> Signature:
         """The state of the count, for reports, tables and windows."""
-        with self._store.database.read() as connection:
-            return signing.signature_of(connection, self._row(connection), self._store.scheme)
+        with self._station.database.read() as connection:
+            return signing.signature_of(connection, self._row(connection), self._station.scheme)
 
     # second read
 
@@ -278,9 +262,9 @@ class Case:
         """
         who = person(reader)
         begun: list[tuple[str, int, list[int]]] = []
-        with self._store._write() as connection:
+        with self._station.writing() as connection:
             row = self._row(connection)
-            counted = counting.counted(self._state(connection, row), self._store.scheme, row.goal)
+            counted = counting.counted(self._state(connection, row), self._station.scheme, row.goal)
             for field in cases.fields_of(connection, row):
                 analysis = field.current_analysis
                 ids = [cell.cell_id for cell in counted if cell.analysis == analysis]
@@ -289,7 +273,7 @@ class Case:
                     begun.append((field.key, session, order))
             if not begun:
                 raise ReviewError(f"{row.name} has no cell to read.")
-        return CaseRead(self._store, self.key, who, begun)
+        return CaseRead(self._station, who, begun)
 
     def agreement(self, reader: str | None = None) -> Agreement:
         """How far the last finished second read agrees with the current classes.
@@ -308,8 +292,8 @@ class Case:
         ReviewError
             If no second read of all fields is finished.
         """
-        with self._store.database.read() as connection:
-            return second_read.case_agreement(connection, self._row(connection), reader, self._store.scheme)
+        with self._station.database.read() as connection:
+            return second_read.case_agreement(connection, self._row(connection), reader, self._station.scheme)
 
     # shared steps
 
@@ -321,112 +305,12 @@ class Case:
         return row, cases.keys_of(connection, row)
 
     def _state(self, connection: Connection, row: Any) -> list[Any]:
-        return cases.state(connection, row, self._store.scheme)
+        return cases.state(connection, row, self._station.scheme)
 
     def _lift(self, connection: Connection, actor: str, what: str) -> None:
-        signing.lift(connection, self._row(connection), self._store.scheme, actor, now(), what)
+        signing.lift(connection, self._row(connection), self._station.scheme, actor, now(), what)
 
-    def _step(self, step: Any, reviewer: str) -> Correction | None:
-        with self._store.database.read() as connection:
+    def _step(self, change: Step, reviewer: str) -> Correction | None:
+        with self._station.database.read() as connection:
             keys = list(cases.keys_of(connection, self._row(connection)).values())
-        return self._store._step(step, keys, reviewer)
-
-
-class CaseRead:
-    """A blind second read of the counted cells of a case by one reader.
-
-    It holds the cells and this reader's classes, but not the current classes.
-
-    Parameters
-    ----------
-    store : Store
-    case : str
-        Key.
-    reader : str
-    begun : list of tuple
-        Of each field: its key, the id of the second read, and its cells in the order in which they are shown.
-    """
-
-    def __init__(self, store: Store, case: str, reader: str, begun: list[tuple[str, int, list[int]]]) -> None:
-        self._store = store
-        self.case = case
-        self.reader = reader
-        self._sessions = {slide: session for slide, session, _ in begun}
-        self.cells: tuple[Cell, ...] = tuple((slide, cell) for slide, _, order in begun for cell in order)
-        #: Own answers that can be taken back: the cell, and what this reader had said before.
-        self._done: list[tuple[Cell, str]] = []
-
-    def classify(self, slide: str, cell_id: int, class_name: str) -> None:
-        """Give a cell a class; a later class replaces it.
-
-        Parameters
-        ----------
-        slide : str
-            Key of the field.
-        cell_id : int
-        class_name : str
-
-        Raises
-        ------
-        ReviewError
-            If the cell does not belong to this second read, or it is finished.
-        ArgumentError
-            If the scheme has no such class.
-        """
-        if (slide, cell_id) not in self.cells:
-            raise ReviewError(f"cell {cell_id} does not belong to this second read.")
-        before = self.answers().get((slide, cell_id), "")
-        name = self._store.scheme[class_name].name
-        self._store._read_cell(self._sessions[slide], slide, self.reader, cell_id, name)
-        self._done.append(((slide, cell_id), before))
-
-    def undo(self) -> Cell | None:
-        """Take back this reader's own last class; nothing of another person is touched.
-
-        Returns
-        -------
-        tuple or None
-            The cell; None if there is nothing to take back.
-        """
-        if not self._done:
-            return None
-        (slide, cell_id), before = self._done.pop()
-        self._store._read_cell(self._sessions[slide], slide, self.reader, cell_id, before)
-        return slide, cell_id
-
-    def answers(self) -> dict[Cell, str]:
-        """The classes that this reader has given so far, by cell."""
-        with self._store.database.read() as connection:
-            return {
-                (slide, cell): name
-                for slide, session in self._sessions.items()
-                for cell, name in second_read.answers(connection, session).items()
-            }
-
-    def pending(self) -> list[Cell]:
-        """The cells that this reader has not classified yet, in order."""
-        given = self.answers()
-        return [cell for cell in self.cells if cell not in given]
-
-    def finish(self) -> Agreement:
-        """Finish the second read, and compare it with the current classes.
-
-        Returns
-        -------
-        Agreement
-
-        Raises
-        ------
-        ReviewError
-            If cells are left to classify, or it is finished already.
-        """
-        left = self.pending()
-        if left:
-            n_cells = "1 cell is" if len(left) == 1 else f"{len(left)} cells are"
-            raise ReviewError(f"{n_cells} left to read (next: cell {left[0][1]}); classify all cells first.")
-        with self._store._write() as connection:
-            read = []
-            for slide, session in self._sessions.items():
-                row = second_read.open_session(connection, session)
-                read.append((slide, int(row.analysis), row))
-            return second_read.finish(connection, read, self.reader, now(), self._store.scheme)
+        return step(self._station, change, keys, reviewer)
