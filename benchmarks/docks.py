@@ -178,7 +178,7 @@ def gallery(viewer: Any) -> None:
     from qtpy.QtCore import QEvent, QObject
     from qtpy.QtWidgets import QApplication
 
-    from napari_leukocls.widgets.review.gallery import LARGEST, SMALLEST
+    from napari_leukocls.widgets.review.tile_view import LARGEST, SMALLEST
 
     class Frames(QObject):
         n = 0

@@ -21,7 +21,7 @@ from napari_leukocls.widgets.common.handover import handover_of
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.open_docks import show_dock
-from napari_leukocls.widgets.common.texts import NOT_FOR_DIAGNOSIS, Analyse, Common, plural
+from napari_leukocls.widgets.texts import NOT_FOR_DIAGNOSIS, Analyse, Common, plural
 
 if TYPE_CHECKING:
     from napari.layers import Image

@@ -32,7 +32,7 @@ from napari_leukocls.widgets.common.layers import (
 from napari_leukocls.widgets.common.lifetime import Subscriptions
 from napari_leukocls.widgets.common.number_boxes import DecimalBox
 from napari_leukocls.widgets.common.session import Session, classifiers, segmenters
-from napari_leukocls.widgets.common.texts import Analyse, Common
+from napari_leukocls.widgets.texts import Analyse, Common
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

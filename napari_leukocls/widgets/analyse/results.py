@@ -22,7 +22,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.slide_model import CellsModel, CountRow
-from napari_leukocls.widgets.common.texts import Analyse, plural
+from napari_leukocls.widgets.texts import Analyse, plural
 
 
 def swatch(colour: str, ink: QColor, side: int = 12) -> QPixmap:

@@ -42,7 +42,7 @@ from napari_leukocls.widgets.common.controls import (
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.number_boxes import WholeBox
-from napari_leukocls.widgets.common.texts import Batch, Common, plural
+from napari_leukocls.widgets.texts import Batch, Common, plural
 
 
 class BatchDock(Dock, QWidget):

@@ -31,8 +31,8 @@ from napari_leukocls.widgets.common.layers import (
 from napari_leukocls.widgets.common.outlines import colours_alone, outlines_of, unrefreshed, width_at
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
-from napari_leukocls.widgets.common.texts import Canvas as Texts
 from napari_leukocls.widgets.common.units import before_units_are_read, harmonise
+from napari_leukocls.widgets.texts import Canvas as Texts
 
 if TYPE_CHECKING:
     from napari.layers import Image

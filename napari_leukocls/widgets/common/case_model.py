@@ -15,7 +15,7 @@ from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import FieldResult, Scale, Signature, SlideResult
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.slide_model import CellsModel, SlideModel
-from napari_leukocls.widgets.common.texts import Case as Texts
+from napari_leukocls.widgets.texts import Case as Texts
 
 if TYPE_CHECKING:
     import pandas as pd

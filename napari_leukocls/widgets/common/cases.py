@@ -28,7 +28,7 @@ from napari_leukocls.widgets.common.layers import (
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.software_gl import keep_programs
-from napari_leukocls.widgets.common.texts import Case as Texts
+from napari_leukocls.widgets.texts import Case as Texts
 
 if TYPE_CHECKING:
     from napari.layers import Image

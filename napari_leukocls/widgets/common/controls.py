@@ -28,8 +28,8 @@ from qtpy.QtWidgets import (
 
 from napari_leukocls.progress import Progress
 from napari_leukocls.widgets.common.jobs import Job
-from napari_leukocls.widgets.common.texts import Common, Stages
 from napari_leukocls.widgets.common.wording import in_dock_words
+from napari_leukocls.widgets.texts import Common, Stages
 
 #: Width of the narrowest dock, in characters.
 NARROWEST_CHARS = 58

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_leukocls.widgets.common.controls import combo, find
-from napari_leukocls.widgets.common.texts import Common
+from napari_leukocls.widgets.texts import Common
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QComboBox

@@ -20,8 +20,8 @@ from napari_leukocls.widgets.common.case_model import CaseModel
 from napari_leukocls.widgets.common.cases import Cases, cases_of
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
-from napari_leukocls.widgets.common.texts import Analyse
-from napari_leukocls.widgets.common.texts import Case as Texts
+from napari_leukocls.widgets.texts import Analyse
+from napari_leukocls.widgets.texts import Case as Texts
 
 #: The key of "Sign, export, next".
 KEY = "Ctrl+Return"

@@ -28,7 +28,7 @@ from napari_leukocls.widgets.common.controls import (
 from napari_leukocls.widgets.common.handover import handover_of
 from napari_leukocls.widgets.common.lifetime import Subscriptions
 from napari_leukocls.widgets.common.session import session_of
-from napari_leukocls.widgets.common.texts import Case, Common
+from napari_leukocls.widgets.texts import Case, Common
 
 #: Milliseconds between a change and the new text: not during the key press of a correction.
 LATER_MS = 150

@@ -11,10 +11,11 @@ from qtpy.QtWidgets import QDialog, QDockWidget, QLabel, QMessageBox, QWidget
 
 from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
 from napari_leukocls.widgets.common.jobs import Job
+from napari_leukocls.widgets.common.parent_watch import ParentWatch
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import CellsModel
-from napari_leukocls.widgets.common.texts import Train
 from napari_leukocls.widgets.common.workplace import Placing
+from napari_leukocls.widgets.texts import Train
 
 
 class Subscriptions:
@@ -84,43 +85,11 @@ class Subscriptions:
         self._signals.clear()
 
 
-class Leaving(QObject):
-    """Destroys a dock after napari has taken it out of its window: napari does not do so itself.
+class Leaving(ParentWatch):
+    """Destroys a dock after napari has taken it out of its window: napari does not do so itself."""
 
-    Parameters
-    ----------
-    owner : QWidget
-    """
-
-    def __init__(self, owner: QWidget) -> None:
-        super().__init__(owner)
-        self._owner = owner
-        self._after = QTimer(self)
-        self._after.setSingleShot(True)
-        self._after.timeout.connect(self._destroy)
-        owner.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Destroy the dock soon after it has lost its parent.
-
-        Parameters
-        ----------
-        watched : QObject
-        event : QEvent
-
-        Returns
-        -------
-        bool
-            False: the event goes on.
-        """
-        # PySide6 removes the Python attributes of an object before Qt stops sending it events.
-        after: QTimer | None = getattr(self, "_after", None)
-        if event.type() == QEvent.Type.ParentChange and after is not None:
-            # Not at once: napari is still using it, and a script may put the dock into another window.
-            after.start()
-        return False
-
-    def _destroy(self) -> None:
+    def parent_changed(self) -> None:
+        """Destroy the dock if it has lost its parent."""
         if self._owner.parent() is None:
             self._owner.deleteLater()
 

@@ -9,7 +9,7 @@ from qtpy.QtGui import QValidator
 from qtpy.QtWidgets import QDoubleSpinBox, QSpinBox, QToolTip
 
 from napari_leukocls.decimals import parse_decimal
-from napari_leukocls.widgets.common.texts import Common
+from napari_leukocls.widgets.texts import Common
 
 #: Texts that stay while they are typed: no letters. A sign that is left out at once would make another number.
 _BEGUN = re.compile(r"[\d\We]*", re.IGNORECASE)

@@ -21,7 +21,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.sample_model import as_texts, read_texts, said_of
-from napari_leukocls.widgets.common.texts import Sample
+from napari_leukocls.widgets.texts import Sample
 
 
 class SampleGroup(Folded):

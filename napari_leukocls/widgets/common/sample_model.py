@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from napari_leukocls.measurement.samples import SampleValues, make_sample
 from napari_leukocls.widgets.common.case_model import CaseModel
-from napari_leukocls.widgets.common.texts import Sample
+from napari_leukocls.widgets.texts import Sample
 
 
 def as_texts(sample: SampleValues) -> dict[str, str]:

@@ -15,7 +15,7 @@ from napari_leukocls.models.registry import ModelEntry, active_classifier, list_
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.case_model import CaseModel, Field
-from napari_leukocls.widgets.common.texts import Analyse
+from napari_leukocls.widgets.texts import Analyse
 
 if TYPE_CHECKING:
     from napari_leukocls.analysis.engine import Engine

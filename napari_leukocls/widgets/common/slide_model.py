@@ -12,7 +12,7 @@ from psygnal import Signal
 
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import FieldResult, Scale, SlideResult
-from napari_leukocls.widgets.common.texts import Analyse
+from napari_leukocls.widgets.texts import Analyse
 
 if TYPE_CHECKING:
     import pandas as pd

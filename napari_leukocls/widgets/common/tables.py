@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableW
 
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.widgets.common.controls import as_list, named
-from napari_leukocls.widgets.common.texts import Common
+from napari_leukocls.widgets.texts import Common
 
 #: Colour of a cell of a confusion matrix in which all cells of a class lie.
 _RIGHT, _WRONG = QColor("#2da44e"), QColor("#e5484d")

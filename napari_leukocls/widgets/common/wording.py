@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from napari_leukocls.widgets.common.texts import Analyse, Batch, Train
+from napari_leukocls.widgets.texts import Analyse, Batch, Train
 
 #: Advice of the command line, and what a person does in a dock instead; the first match of several is taken.
 _PHRASES: tuple[tuple[str, str], ...] = (

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QScreen
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
+
+from napari_leukocls.widgets.common.parent_watch import ParentWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +23,7 @@ LOW_SCREEN = 700
 WIDE = 0.62
 
 
-class Placing(QObject):
+class Placing(ParentWatch):
     """Places a dock once napari has put it into its window: with a short name, as a tab beside the other docks.
 
     Parameters
@@ -36,34 +38,11 @@ class Placing(QObject):
 
     def __init__(self, owner: QWidget, title: str, placed: Callable[[QDockWidget], None]) -> None:
         super().__init__(owner)
-        self._owner = owner
         self._title = title
         self._placed = placed
-        self._after = QTimer(self)
-        self._after.setSingleShot(True)
-        self._after.timeout.connect(self._place)
-        owner.installEventFilter(self)
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Place the dock soon after it has got a parent.
-
-        Parameters
-        ----------
-        watched : QObject
-        event : QEvent
-
-        Returns
-        -------
-        bool
-            False: the event goes on.
-        """
-        # PySide6 removes the Python attributes of an object before Qt stops sending it events.
-        after: QTimer | None = getattr(self, "_after", None)
-        if event.type() == QEvent.Type.ParentChange and after is not None:
-            after.start(0)
-        return False
-
-    def _place(self) -> None:
+    def parent_changed(self) -> None:
+        """Place the dock."""
         frame = frame_of(self._owner)
         if frame is None or frame.property(MARK):
             return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.tally import Press
 from napari_leukocls.scheme import CellClass
-from napari_leukocls.widgets.common.texts import Counter, Review
+from napari_leukocls.widgets.texts import Counter, Review
 
 if TYPE_CHECKING:
     from napari_leukocls.review.bench_count import BenchCount, BesideProgram

@@ -34,9 +34,9 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.session import Session
-from napari_leukocls.widgets.common.texts import Counter, Review, plural
 from napari_leukocls.widgets.counter.model import CounterModel, KeyCount
 from napari_leukocls.widgets.counter.sound import Sounds
+from napari_leukocls.widgets.texts import Counter, Review, plural
 
 #: Width of a key, characters.
 KEY_CHARS = 14

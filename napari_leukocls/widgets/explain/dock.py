@@ -30,8 +30,8 @@ from napari_leukocls.widgets.common.layers import placement_of
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.pictures import Picture
 from napari_leukocls.widgets.common.slide_model import SlideModel
-from napari_leukocls.widgets.common.texts import Canvas, Common, Explain
 from napari_leukocls.widgets.explain.model import TOP, Answer, Question, answer, heat_over, methods
+from napari_leukocls.widgets.texts import Canvas, Common, Explain
 
 #: Milliseconds between the selection of a cell and its explanation.
 PAUSE_MS = 150

@@ -14,7 +14,6 @@ from napari_leukocls.widgets.common.controls import Message, Scrolling, label
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.printing import print_html
-from napari_leukocls.widgets.common.texts import NOT_FOR_DIAGNOSIS, Proficiency
 from napari_leukocls.widgets.proficiency.exam import ExamPage
 from napari_leukocls.widgets.proficiency.model import (
     Finished,
@@ -29,6 +28,7 @@ from napari_leukocls.widgets.proficiency.model import (
 )
 from napari_leukocls.widgets.proficiency.outcome import OutcomePage
 from napari_leukocls.widgets.proficiency.start import StartPage
+from napari_leukocls.widgets.texts import NOT_FOR_DIAGNOSIS, Proficiency
 
 if TYPE_CHECKING:
     from napari_leukocls.review.proficiency import Round

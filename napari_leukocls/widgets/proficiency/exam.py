@@ -23,7 +23,7 @@ from napari_leukocls.scheme import CellClass, Scheme
 from napari_leukocls.widgets.analyse.results import swatch
 from napari_leukocls.widgets.common.controls import button, label, named
 from napari_leukocls.widgets.common.pictures import Picture
-from napari_leukocls.widgets.common.texts import Proficiency, plural
+from napari_leukocls.widgets.texts import Proficiency, plural
 
 if TYPE_CHECKING:
     from napari_leukocls.review.proficiency import Round

@@ -12,8 +12,8 @@ from napari_leukocls.scheme import Scheme
 from napari_leukocls.widgets.common.controls import Folded, button, label
 from napari_leukocls.widgets.common.pictures import Picture
 from napari_leukocls.widgets.common.tables import Matrix, fill_table, table
-from napari_leukocls.widgets.common.texts import Proficiency, plural
 from napari_leukocls.widgets.proficiency.model import Differing, Finished
+from napari_leukocls.widgets.texts import Proficiency, plural
 
 _LINES = 7
 #: Share of a picture that is cut off at each side where cells are compared.

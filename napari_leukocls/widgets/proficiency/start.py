@@ -21,8 +21,8 @@ from napari_leukocls.widgets.common.controls import as_list, button, combo, form
 from napari_leukocls.widgets.common.number_boxes import WholeBox
 from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.tables import fill_table
-from napari_leukocls.widgets.common.texts import Common, Proficiency, plural
 from napari_leukocls.widgets.proficiency.model import NUMBERS, Overview, open_keys
+from napari_leukocls.widgets.texts import Common, Proficiency, plural
 
 _KEY = Qt.ItemDataRole.UserRole
 

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QGridLayout, QMenu, QPushButton, QSizePolicy, QWidget
 from napari_leukocls.scheme import CellClass
 from napari_leukocls.widgets.analyse.results import swatch
 from napari_leukocls.widgets.common.controls import named
-from napari_leukocls.widgets.common.texts import Review
-from napari_leukocls.widgets.review.gallery import CELLS_MIME, dragged_cells
+from napari_leukocls.widgets.review.cell_list import CELLS_MIME, dragged_cells
+from napari_leukocls.widgets.texts import Review
 
 #: Width of a button, characters.
 BUTTON_CHARS = 12

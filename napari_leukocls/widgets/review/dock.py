@@ -19,7 +19,6 @@ from napari_leukocls.widgets.common.handover import may_sign
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.sample_group import SampleGroup
-from napari_leukocls.widgets.common.texts import Common, Review, plural
 from napari_leukocls.widgets.common.workplace import show_as
 from napari_leukocls.widgets.counter.panel import CounterPanel
 from napari_leukocls.widgets.review.class_buttons import ClassButtons
@@ -28,6 +27,7 @@ from napari_leukocls.widgets.review.head import ReviewHead, SecondPanel
 from napari_leukocls.widgets.review.kinds import Kind, KindEntry
 from napari_leukocls.widgets.review.model import NUCLEATED, ReviewModel
 from napari_leukocls.widgets.review.red_cells import red_cells_of
+from napari_leukocls.widgets.texts import Common, Review, plural
 
 #: Milliseconds after the last change of the size of the cells until it is stored.
 KEEP_AFTER_MS = 800

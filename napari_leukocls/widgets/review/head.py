@@ -28,9 +28,9 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
-from napari_leukocls.widgets.common.texts import Common, Review
 from napari_leukocls.widgets.common.workplace import VIEWS
-from napari_leukocls.widgets.review.gallery import LARGEST, SMALLEST
+from napari_leukocls.widgets.review.tile_view import LARGEST, SMALLEST
+from napari_leukocls.widgets.texts import Common, Review
 
 if TYPE_CHECKING:
     from collections.abc import Callable

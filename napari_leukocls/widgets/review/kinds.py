@@ -14,6 +14,7 @@ work on the kind that is chosen; goal, second read and signature stay with the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -72,6 +73,29 @@ class Tile(NamedTuple):
     colour: str
     waiting: bool
     corrected: bool
+
+    @classmethod
+    def of_class(
+        cls, entry: CellClass, name: str, probability: float, waiting: bool, corrected: bool
+    ) -> Tile:
+        """Make the tile of a cell whose class is shown: its short name, what was said of it, and how sure it is.
+
+        Parameters
+        ----------
+        entry : CellClass
+        name : str
+            Of the class; "" if it has none.
+        probability : float
+            NaN if it is not known.
+        waiting, corrected : bool
+
+        Returns
+        -------
+        Tile
+        """
+        sure = "" if corrected or not math.isfinite(probability) else f" {100 * probability:.0f}%"
+        mark = "✓" if corrected else "?" if waiting else ""
+        return cls(name, f"{entry.short}{mark}{sure}", entry.colour, waiting, corrected)
 
 
 class Kind(Protocol):

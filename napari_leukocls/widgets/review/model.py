@@ -12,8 +12,9 @@ from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.measurement.fine import FINE
 from napari_leukocls.scheme import whole_class
 from napari_leukocls.widgets.common.case_model import NUMBERS
-from napari_leukocls.widgets.common.texts import Review, plural
+from napari_leukocls.widgets.review.correctable_cells import CorrectableCells
 from napari_leukocls.widgets.review.kinds import Group, Section, Tile
+from napari_leukocls.widgets.texts import Review, plural
 
 if TYPE_CHECKING:
     from napari_leukocls.review import Agreement, CaseRead
@@ -69,10 +70,7 @@ class Tiles:
         name, probability, review, correction = values
         entry = self._slide.scheme[name]
         corrected = bool(correction)
-        waiting = review and not corrected
-        sure = "" if corrected or not math.isfinite(probability) else f" {100 * probability:.0f}%"
-        mark = "✓" if corrected else "?" if waiting else ""
-        return Tile(entry.name, f"{entry.short}{mark}{sure}", entry.colour, waiting, corrected)
+        return Tile.of_class(entry, entry.name, probability, review and not corrected, corrected)
 
     def _all(self) -> dict[int, tuple[str, float, bool, str]]:
         """Return class, probability, need of review and correction by cell; cached for the gallery."""
@@ -86,7 +84,7 @@ class Tiles:
         return self._by_cell
 
 
-class ReviewModel:
+class ReviewModel(CorrectableCells):
     """The review of one slide.
 
     Parameters
@@ -106,13 +104,10 @@ class ReviewModel:
     changed = Signal()
 
     def __init__(self, session: Session, slide: CaseModel) -> None:
-        self.session = session
-        self.slide = slide
+        super().__init__(session, slide)
         self.reading: CaseRead | None = None
         self.agreement: Agreement | None = None
         self._answers: dict[int, str] = {}
-        self._done: list[int] = []
-        self._undone: list[int] = []
         self._tiles = Tiles(slide)
 
     # What is shown -------------------------------------------------------------------------------------
@@ -285,36 +280,6 @@ class ReviewModel:
         shown = {*self.classes(), *self.slide.scheme.shapes()}
         return [entry for entry in self.slide.scheme if entry.name not in shown]
 
-    def display(self, class_name: str) -> str:
-        """Return the name of a class for people.
-
-        Parameters
-        ----------
-        class_name : str
-
-        Returns
-        -------
-        str
-        """
-        return self.slide.scheme[class_name].display
-
-    def class_of_key(self, key: str) -> str | None:
-        """Return the class of a key of the keyboard.
-
-        Parameters
-        ----------
-        key : str
-            A character.
-
-        Returns
-        -------
-        str or None
-            None if no class has this key.
-        """
-        if not key.strip():
-            return None
-        return next((entry.name for entry in self.slide.scheme if entry.key == key), None)
-
     # What people say -----------------------------------------------------------------------------------
 
     def correct(self, cell_ids: list[int], class_name: str) -> None:
@@ -338,17 +303,7 @@ class ReviewModel:
                 self._answers[cell] = class_name
             self.changed.emit()
             return
-        self._named()
-        done = 0
-        try:
-            for cell in cell_ids:
-                self.slide.correct(int(cell), class_name, self.session.reviewer)
-                done += 1
-        finally:
-            if done:
-                self._done.append(done)
-                self._undone.clear()
-                self.refresh()
+        super().correct(cell_ids, class_name)
 
     def confirm(self, cell_ids: list[int]) -> None:
         """Save that the classes shown are correct, as finely as they are shown.
@@ -373,32 +328,15 @@ class ReviewModel:
             self._answers = self._given(self.reading)
             self.changed.emit()
             return [] if cell is None else self.slide.numbers([cell])
-        return self._step(self._done, self._undone, self.slide.undo)
+        return super().undo()
 
     def redo(self) -> list[int]:
         """Redo the last action that was undone, and return its cells."""
-        return [] if self.reading is not None else self._step(self._undone, self._done, self.slide.redo)
-
-    def _step(self, source: list[int], target: list[int], action: Any) -> list[int]:
-        self._named()
-        cells = []
-        for _ in range(source.pop() if source else 1):
-            cell = action(self.session.reviewer)
-            if cell is None:
-                break
-            cells.append(cell)
-        if cells:
-            target.append(len(cells))
-            self.refresh()
-        return cells
-
-    def _named(self) -> None:
-        if not self.session.reviewer:
-            raise ArgumentError(Review.NAME_FIRST)
+        return [] if self.reading is not None else super().redo()
 
     def refresh(self) -> None:
         """Apply the corrections of the review store to the slide."""
-        self.slide.refresh()
+        super().refresh()
         self.changed.emit()
 
     # Counting and signing ------------------------------------------------------------------------------
@@ -446,7 +384,7 @@ class ReviewModel:
         LeukoclsError
             If counted cells need review.
         """
-        self._named()
+        self._need_name()
         n = self.slide.sign_off(self.session.reviewer)
         self.changed.emit()
         return plural(Review.SIGNED, n, who=self.session.reviewer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from napari_leukocls.errors import ArgumentError
 from napari_leukocls.scheme import RED_CELL
 from napari_leukocls.widgets.common.case_model import NUMBERS
-from napari_leukocls.widgets.common.texts import Review, plural
+from napari_leukocls.widgets.review.correctable_cells import CorrectableCells
 from napari_leukocls.widgets.review.kinds import Group, Section, Tile
+from napari_leukocls.widgets.texts import Review, plural
 
 if TYPE_CHECKING:
     from napari_leukocls.scheme import CellClass
@@ -45,7 +44,7 @@ def red_cells_of(session: Session, slide: CaseModel) -> RedCells | None:
     return kind if len(kind.table()) else None
 
 
-class RedCells:
+class RedCells(CorrectableCells):
     """The red cells of one case by shape: a `napari_leukocls.widgets.review.kinds.Kind`.
 
     Parameters
@@ -56,10 +55,7 @@ class RedCells:
     """
 
     def __init__(self, session: Session, slide: CaseModel) -> None:
-        self.session = session
-        self.slide = slide
-        self._done: list[int] = []
-        self._undone: list[int] = []
+        super().__init__(session, slide)
         self._shapes = slide.scheme.shapes()
         self._tables: list[Any] = []
         self._table = pd.DataFrame()
@@ -159,10 +155,7 @@ class RedCells:
         row = table.iloc[self._rows[cell_id]]
         entry = self.slide.scheme[row["shape"] or RED_CELL]
         corrected, waiting = bool(row["reviewer"]), bool(row["needs_review"])
-        probability = float(row["probability"])
-        sure = "" if corrected or not math.isfinite(probability) else f" {100 * probability:.0f}%"
-        mark = "✓" if corrected else "?" if waiting else ""
-        return Tile(row["shape"], f"{entry.short}{mark}{sure}", entry.colour, waiting, corrected)
+        return Tile.of_class(entry, row["shape"], float(row["probability"]), waiting, corrected)
 
     def buttons(self) -> list[CellClass]:
         """Return the shapes, each with its key."""
@@ -174,59 +167,11 @@ class RedCells:
         """Return the classes of what is no red cell."""
         return [self.slide.scheme[name] for name in OTHERS]
 
-    def display(self, class_name: str) -> str:
-        """Return the name of a shape for people.
-
-        Parameters
-        ----------
-        class_name : str
-
-        Returns
-        -------
-        str
-        """
-        return self.slide.scheme[class_name].display
-
-    def class_of_key(self, key: str) -> str | None:
-        """Return the shape of a key of the keyboard.
-
-        Parameters
-        ----------
-        key : str
-            A character.
-
-        Returns
-        -------
-        str or None
-        """
-        return next((entry.name for entry in self.buttons() if key and entry.key == key), None)
+    def classes_with_keys(self) -> list[CellClass]:
+        """Return the shapes, each with its key."""
+        return self.buttons()
 
     # What people say -----------------------------------------------------------------------------------
-
-    def correct(self, cell_ids: list[int], class_name: str) -> None:
-        """Give red cells a shape, or the class of what they are instead. Each is saved before the next.
-
-        Parameters
-        ----------
-        cell_ids : list of int
-        class_name : str
-
-        Raises
-        ------
-        LeukoclsError
-            If a correction cannot be saved. Earlier ones stay saved.
-        """
-        self._named()
-        done = 0
-        try:
-            for cell in cell_ids:
-                self.slide.correct(int(cell), class_name, self.session.reviewer)
-                done += 1
-        finally:
-            if done:
-                self._done.append(done)
-                self._undone.clear()
-                self.slide.refresh()
 
     def confirm(self, cell_ids: list[int]) -> None:
         """Save that the shapes shown are right; cells without a shape stay as they are.
@@ -244,37 +189,9 @@ class RedCells:
             if name:
                 self.correct(cells, name)
 
-    def undo(self) -> list[int]:
-        """Undo one's own last action, and return its cells."""
-        return self._step(self._done, self._undone, self.slide.undo)
-
-    def redo(self) -> list[int]:
-        """Redo the last action that was undone, and return its cells."""
-        return self._step(self._undone, self._done, self.slide.redo)
-
-    def _step(self, source: list[int], target: list[int], action: Any) -> list[int]:
-        self._named()
-        cells = []
-        for _ in range(source.pop() if source else 1):
-            cell = action(self.session.reviewer)
-            if cell is None:
-                break
-            cells.append(cell)
-        if cells:
-            target.append(len(cells))
-            self.slide.refresh()
-        return cells
-
-    def _named(self) -> None:
-        if not self.session.reviewer:
-            raise ArgumentError(Review.NAME_FIRST)
-
     def progress(self) -> tuple[int, int, str]:
         """Return the number of red cells that were looked at, the number of those to look at, and both as text."""
         table = self.table()
         done, waiting = int((table["reviewer"] != "").sum()), int(table["needs_review"].sum())
         total = done + waiting
         return done, total, plural(Review.SHAPES_REVIEWED, total, done=done)
-
-
-__all__ = ["RedCells", "red_cells_of"]

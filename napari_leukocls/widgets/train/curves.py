@@ -7,7 +7,7 @@ from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette, QPen, QPolygonF
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_leukocls.widgets.common.controls import named
-from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.texts import Train
 
 _COLOURS = ("#e69f00", "#56b4e9")
 

@@ -26,9 +26,9 @@ from napari_leukocls.widgets.common.controls import (
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock, guard
 from napari_leukocls.widgets.common.tables import fill_table, table
-from napari_leukocls.widgets.common.texts import Common, Train, plural
 from napari_leukocls.widgets.common.training_run import TrainingRun
 from napari_leukocls.widgets.common.wording import in_dock_words
+from napari_leukocls.widgets.texts import Common, Train, plural
 from napari_leukocls.widgets.train.curves import Curves
 from napari_leukocls.widgets.train.form import DataForm, SettingsForm
 from napari_leukocls.widgets.train.model import (

@@ -30,8 +30,8 @@ from napari_leukocls.widgets.common.controls import Folded, button, combo, fill,
 from napari_leukocls.widgets.common.lifetime import Subscriptions
 from napari_leukocls.widgets.common.number_boxes import DecimalBox, WholeBox
 from napari_leukocls.widgets.common.session import Session, classifiers
-from napari_leukocls.widgets.common.texts import Train, plural
 from napari_leukocls.widgets.common.wording import in_dock_words
+from napari_leukocls.widgets.texts import Train, plural
 from napari_leukocls.widgets.train.model import Sources, class_counts, listed, new_folder
 
 #: Settings with a control of their own, and settings that the dock sets.

@@ -15,8 +15,8 @@ from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.models.registry import active_classifier, find_model
 from napari_leukocls.paths import user_data_dir
 from napari_leukocls.progress import CancelToken, Progress
-from napari_leukocls.widgets.common.texts import Train
 from napari_leukocls.widgets.common.wording import in_dock_words
+from napari_leukocls.widgets.texts import Train
 
 if TYPE_CHECKING:
     from napari_leukocls.evaluation.promote import Promotion

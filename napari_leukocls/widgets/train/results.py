@@ -15,8 +15,8 @@ from napari_leukocls.scheme import Scheme
 from napari_leukocls.widgets.common.controls import Folded, button, label, named
 from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.tables import Matrix, fill_table, table
-from napari_leukocls.widgets.common.texts import Train
 from napari_leukocls.widgets.common.wording import in_dock_words
+from napari_leukocls.widgets.texts import Train
 from napari_leukocls.widgets.train.model import Preview, Results
 from napari_leukocls.widgets.train.verdict import verdict_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from napari_leukocls.widgets.common.texts import Train
+from napari_leukocls.widgets.texts import Train
 
 if TYPE_CHECKING:
     from napari_leukocls.evaluation.promote import Promotion
