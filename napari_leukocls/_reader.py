@@ -20,7 +20,7 @@ from napari_leukocls.io.labels import LabelReader
 from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.io.slides.base import LazyPixels
 from napari_leukocls.results.reader import CELLS, FIELDS, LABELS, read_fields, read_outlines, read_run
-from napari_leukocls.widgets.common.layers import CASE_KEY, RESULT_KEY, layer_options, result_layers
+from napari_leukocls.widgets.common.result_layers import CASE_KEY, RESULT_KEY, layer_options, result_layers
 
 LayerData = tuple[Any, dict[str, Any], str]
 

@@ -9,8 +9,9 @@ import numpy as np
 from acting import click, control, is_there, pick, says, until
 from scipy.ndimage import gaussian_filter
 
-from napari_leukocls.widgets.common.layers import cell_features, projection_of, smear_of
+from napari_leukocls.widgets.common.result_layers import cell_features
 from napari_leukocls.widgets.common.slide_model import SlideModel
+from napari_leukocls.widgets.common.smear_layers import projection_of, smear_of
 from tests.results import make_result
 
 Opens = Callable[[str], Any]

@@ -33,7 +33,7 @@ from napari_leukocls.models.registry import active_classifier, find_model
 from napari_leukocls.paths import sample_smears
 from napari_leukocls.progress import Progress
 from napari_leukocls.widgets.train.dock import TrainDock
-from napari_leukocls.widgets.train.model import Results
+from napari_leukocls.widgets.train.results_model import Results
 
 Opens = Callable[[str], Any]
 CROPS_A_CLASS = 6

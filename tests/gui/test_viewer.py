@@ -46,7 +46,7 @@ def test_results_open_as_labels_with_the_cells_as_features(
 def test_smears_with_and_without_a_pixel_size_are_open_together_without_a_warning(
     viewer: Any, field: np.ndarray, dock: Callable[[str], Any], recwarn: pytest.WarningsRecorder
 ) -> None:
-    from napari_leukocls.widgets.common.layers import pixel_size_um
+    from napari_leukocls.widgets.common.layer_geometry import pixel_size_um
 
     dock("Analyse")
     known = viewer.add_image(field, name="known", scale=(0.16, 0.16), units=("um", "um"))

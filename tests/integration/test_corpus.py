@@ -19,7 +19,8 @@ from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import read_smear
 from napari_leukocls.results.reader import read_result
 from napari_leukocls.types import SmearImage
-from napari_leukocls.widgets.common.layers import image_shape, placement_of, plane_of, smear_of
+from napari_leukocls.widgets.common.layer_geometry import image_shape, placement_of
+from napari_leukocls.widgets.common.smear_layers import plane_of, smear_of
 from tests.corpus import KINDS, OTHER, RGB, STACK, UM, Kind
 
 

@@ -31,7 +31,7 @@ from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.analysed import edited
 from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.slide_model import SlideModel
-from napari_leukocls.widgets.train.model import Sources, gather_data, with_test_part
+from napari_leukocls.widgets.train.data_model import Sources, gather_data, with_test_part
 from tests.results import make_result
 
 CELL = 12

@@ -21,13 +21,13 @@ from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.batch import model as batch_model
 from napari_leukocls.widgets.common import preferences
-from napari_leukocls.widgets.common.layers import cell_features, colours, result_layers
+from napari_leukocls.widgets.common.result_layers import cell_features, colours, result_layers
 from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.review import model as review_model
 from napari_leukocls.widgets.review.model import ReviewModel
+from napari_leukocls.widgets.train import data_model as train_model
 from napari_leukocls.widgets.train import form as train_settings
-from napari_leukocls.widgets.train import model as train_model
 from tests.results import make_result
 
 
@@ -58,7 +58,7 @@ def review(session: Session, slide: SlideModel) -> ReviewModel:
 
 def test_the_models_of_the_docks_need_no_qt() -> None:
     names = (
-        "analyse.model batch.model explain.model review.model train.model "
+        "analyse.model batch.model explain.model review.model train.data_model train.preview_model train.results_model "
         "common.session common.slide_model common.training_run"
     )
     code = "; ".join(f"import napari_leukocls.widgets.{name}" for name in names.split())

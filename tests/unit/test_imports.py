@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "napari_leukocls"
 
 #: Front doors: what is behind them is loaded when it is asked for.
 DOORS = {"__init__.py", "__main__.py", "api.py"}
-#: The docks' models: a dock opens before torch is loaded.
-DOCK_MODELS = {"model.py", "session.py", "slide_model.py", "sample_model.py", "case_model.py", "analysed.py"}
+#: Ends of the names of the docks' models: a dock opens before torch is loaded.
+DOCK_MODELS = ("model.py", "session.py", "analysed.py")
 #: Builders and registries: names are listed without the libraries behind them.
 BUILDERS = {
     "architectures/ensemble.py",
@@ -77,7 +77,7 @@ def _late(tree: ast.AST, inside: bool = False) -> list[tuple[int, str]]:
 
 def _may(file: Path) -> bool:
     name = file.relative_to(PACKAGE).as_posix()
-    docks = name.startswith("widgets/") and file.name in DOCK_MODELS
+    docks = name.startswith("widgets/") and name.endswith(DOCK_MODELS)
     return file.name in DOORS or docks or name in BUILDERS or name.startswith("cli/")
 
 

@@ -28,8 +28,8 @@ from napari_leukocls.scheme import default_scheme
 from napari_leukocls.training.config import make_train_config
 from napari_leukocls.training.events import TrainEvent
 from napari_leukocls.widgets.common.session import Session
-from napari_leukocls.widgets.train.model import what_was_kept, with_scales
 from napari_leukocls.widgets.train.pace import EPOCHS, Pace, steps_of
+from napari_leukocls.widgets.train.results_model import what_was_kept, with_scales
 from napari_leukocls.widgets.train.verdict import verdict_of
 
 CLASSES = ("lymphocyte", "monocyte", "neutrophil")

@@ -18,10 +18,11 @@ from napari_leukocls.widgets.analyse.model import Request, region_in_box, region
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.controls import Folded, combo, fill, find, form, form_row, named
 from napari_leukocls.widgets.common.depth import depth_box
-from napari_leukocls.widgets.common.layers import (
-    box_in_view,
-    closed_shapes,
-    image_shape,
+from napari_leukocls.widgets.common.layer_geometry import box_in_view, closed_shapes, image_shape
+from napari_leukocls.widgets.common.lifetime import Subscriptions
+from napari_leukocls.widgets.common.number_boxes import DecimalBox
+from napari_leukocls.widgets.common.session import Session, classifiers, segmenters
+from napari_leukocls.widgets.common.smear_layers import (
     is_smear,
     is_stack,
     other_pixels,
@@ -29,9 +30,6 @@ from napari_leukocls.widgets.common.layers import (
     projection_of,
     smear_of,
 )
-from napari_leukocls.widgets.common.lifetime import Subscriptions
-from napari_leukocls.widgets.common.number_boxes import DecimalBox
-from napari_leukocls.widgets.common.session import Session, classifiers, segmenters
 from napari_leukocls.widgets.texts import Analyse, Common
 
 if TYPE_CHECKING:

@@ -17,18 +17,18 @@ from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.common.analysed import Analysed, edit_of, edited
 from napari_leukocls.widgets.common.canvas_keys import CanvasKeys, Taker, keys_of
 from napari_leukocls.widgets.common.jobs import Job
-from napari_leukocls.widgets.common.layers import (
+from napari_leukocls.widgets.common.layer_geometry import placement_of
+from napari_leukocls.widgets.common.outlines import colours_alone, outlines_of, unrefreshed, width_at
+from napari_leukocls.widgets.common.result_layers import (
     METADATA_KEY,
     cells_layer_name,
     hide_classes,
     label_colormap,
     pixels_of,
-    placement_of,
     result_layers,
     result_of,
     update_features,
 )
-from napari_leukocls.widgets.common.outlines import colours_alone, outlines_of, unrefreshed, width_at
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.units import before_units_are_read, harmonise

@@ -18,15 +18,10 @@ from napari_leukocls.widgets.common.analysed import Analysed, Place, opened
 from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
 from napari_leukocls.widgets.common.case_model import CaseModel, Field
 from napari_leukocls.widgets.common.jobs import Job
-from napari_leukocls.widgets.common.layers import (
-    CASE_KEY,
-    RESULT_KEY,
-    cells_layer_name,
-    is_smear,
-    layer_options,
-)
+from napari_leukocls.widgets.common.result_layers import CASE_KEY, RESULT_KEY, cells_layer_name, layer_options
 from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
+from napari_leukocls.widgets.common.smear_layers import is_smear
 from napari_leukocls.widgets.common.software_gl import keep_programs
 from napari_leukocls.widgets.texts import Case as Texts
 

@@ -26,7 +26,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.header import CaseHeader
-from napari_leukocls.widgets.common.layers import placement_of
+from napari_leukocls.widgets.common.layer_geometry import placement_of
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.pictures import Picture
 from napari_leukocls.widgets.common.slide_model import SlideModel

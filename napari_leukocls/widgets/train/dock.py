@@ -30,22 +30,19 @@ from napari_leukocls.widgets.common.training_run import TrainingRun
 from napari_leukocls.widgets.common.wording import in_dock_words
 from napari_leukocls.widgets.texts import Common, Train, plural
 from napari_leukocls.widgets.train.curves import Curves
+from napari_leukocls.widgets.train.data_model import adapt_config, iter_prepare, new_folder
 from napari_leukocls.widgets.train.form import DataForm, SettingsForm
-from napari_leukocls.widgets.train.model import (
-    Preview,
+from napari_leukocls.widgets.train.pace import EPOCHS, Pace
+from napari_leukocls.widgets.train.preview_model import Preview, iter_check
+from napari_leukocls.widgets.train.results import ResultsPage, split_rows
+from napari_leukocls.widgets.train.results_model import (
     Results,
-    adapt_config,
-    checked,
+    iter_promote,
+    iter_recheck_heatmaps,
+    iter_results,
     keep,
-    new_folder,
-    prepared,
-    promoted,
-    rechecked,
-    results,
     what_was_kept,
 )
-from napari_leukocls.widgets.train.pace import EPOCHS, Pace
-from napari_leukocls.widgets.train.results import ResultsPage, split_rows
 from napari_leukocls.widgets.train.verdict import why
 
 if TYPE_CHECKING:
@@ -218,7 +215,7 @@ class TrainDock(Dock, Scrolling):
                 self.message.tell("")
             self.progress.begin()
             self._check_job.start(
-                lambda token: checked(self._session, sources, config, token), {"read": 0.5, "check": 0.5}
+                lambda token: iter_check(self._session, sources, config, token), {"read": 0.5, "check": 0.5}
             )
 
     def _on_preview(self, found: Preview) -> None:
@@ -248,7 +245,7 @@ class TrainDock(Dock, Scrolling):
         self.message.tell("")
         self.state.setText(Train.PREPARING)
         self.start.setEnabled(False)
-        self._prepare_job.start(lambda token: prepared(self._session, sources, config, folder, token))
+        self._prepare_job.start(lambda token: iter_prepare(self._session, sources, config, folder, token))
 
     def _on_prepared(self, made: tuple[TrainConfig, dict[str, int]]) -> None:
         self.state.setText("")
@@ -417,7 +414,7 @@ class TrainDock(Dock, Scrolling):
         self.state.setText(Train.TRAINED)
         self.results_progress.begin()
         model = Path(event.data["model"])
-        self._results_job.start(lambda token: results(self._session, model, training.config, token))
+        self._results_job.start(lambda token: iter_results(self._session, model, training.config, token))
 
     # Results -------------------------------------------------------------------------------------------
 
@@ -434,7 +431,7 @@ class TrainDock(Dock, Scrolling):
         found = self._results
         if found is not None and not self._promote_job.running and self._run is not None:
             device = self._run.config.device
-            self._promote_job.start(lambda token: promoted(found, device, token))
+            self._promote_job.start(lambda token: iter_promote(found, device, token))
 
     def _on_promoted(self, decision: Any) -> None:
         if decision.promote:
@@ -452,7 +449,8 @@ class TrainDock(Dock, Scrolling):
             device = self._run.config.device
             self.recheck_progress.begin()
             self._recheck_job.start(
-                lambda token: rechecked(self._session, found, device, token), {"read": 0.2, "check": 0.8}
+                lambda token: iter_recheck_heatmaps(self._session, found, device, token),
+                {"read": 0.2, "check": 0.8},
             )
 
     def _on_rechecked(self, found: Results) -> None:

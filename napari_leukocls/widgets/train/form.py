@@ -32,7 +32,7 @@ from napari_leukocls.widgets.common.number_boxes import DecimalBox, WholeBox
 from napari_leukocls.widgets.common.session import Session, classifiers
 from napari_leukocls.widgets.common.wording import in_dock_words
 from napari_leukocls.widgets.texts import Train, plural
-from napari_leukocls.widgets.train.model import Sources, class_counts, listed, new_folder
+from napari_leukocls.widgets.train.data_model import Sources, class_counts, iter_corrected_slides, new_folder
 
 #: Settings with a control of their own, and settings that the dock sets.
 PLAIN = {"version", "preset", "data", "corrections", "out", "name", "arch", "from_model", "epochs", "minutes"}
@@ -184,7 +184,7 @@ class DataForm(QWidget):
 
     def refresh_slides(self) -> None:
         """Update the slides with corrections. The review store is read in a thread."""
-        self._job.start(lambda _: listed(self._session), show_activity=False)
+        self._job.start(lambda _: iter_corrected_slides(self._session), show_activity=False)
 
     def _show_slides(self, found: list[tuple[str, str, int]]) -> None:
         """Offer slides; what was ticked stays ticked."""

@@ -17,7 +17,8 @@ from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.tables import Matrix, fill_table, table
 from napari_leukocls.widgets.common.wording import in_dock_words
 from napari_leukocls.widgets.texts import Train
-from napari_leukocls.widgets.train.model import Preview, Results
+from napari_leukocls.widgets.train.preview_model import Preview
+from napari_leukocls.widgets.train.results_model import Results
 from napari_leukocls.widgets.train.verdict import verdict_of
 
 #: Colours of the verdicts: only what is better or as good is green.

@@ -1,0 +1,294 @@
+"""From results to labels layers, with the classes as features and colours. No Qt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from napari.utils.colormaps import label_colormap as napari_colormap
+
+from napari_leukocls.measurement.fine import CLASSES, FINE, depth_of, shown_classes
+from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
+from napari_leukocls.types import FieldResult, SmearImage
+from napari_leukocls.widgets.common.outlines import cell_colours
+from napari_leukocls.widgets.common.slide_model import awaiting_review
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+#: Key of the result in the metadata of a labels layer.
+METADATA_KEY = "leukocls"
+#: Keys in the metadata of an image layer: the name of the slide that it is a field of, and its result.
+CASE_KEY, RESULT_KEY = "leukocls_case", "leukocls_result"
+#: Key that stands in the metadata of a labels layer while a blind read hides its classes.
+BLIND_KEY = "leukocls_blind"
+#: Largest label with a colour of its own; a limit of napari.
+MAX_COLOURED = 65_000
+_UNKNOWN = (0.5, 0.5, 0.5, 1.0)
+_TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
+
+
+class ClassName(str):
+    """The name of a class that the status bar shows in words: napari formats what belongs to the cell there."""
+
+    words: str
+
+    def __new__(cls, name: str, scheme: Scheme) -> ClassName:
+        """Make the name of a class.
+
+        Parameters
+        ----------
+        name : str
+        scheme : Scheme
+            With its display name.
+        """
+        made = super().__new__(cls, name)
+        made.words = scheme[name].display if name in scheme else name
+        return made
+
+    def __format__(self, spec: str) -> str:
+        return format(self.words, spec)
+
+
+def _in_words(name: object) -> ClassName | None:
+    return ClassName(str(name), default_scheme()) if isinstance(name, str) and name else None
+
+
+def cell_features(cells: pd.DataFrame, top: int, depth: str = CLASSES) -> pd.DataFrame:
+    """Make the features of a labels layer: row i belongs to label i, and row 0 to the background.
+
+    There are few columns, since the status bar shows all of them for the cell under the cursor. A label without
+    a cell has an empty row.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+    top : int
+        Largest label.
+    depth : {"classes", "fine"}
+        At the latter there is a column ``finer`` with the finest class that is known.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    shown = pd.DataFrame(
+        {
+            "class": cells["class"].astype(object),
+            **({"finer": shown_classes(cells)} if depth == FINE else {}),
+            "probability": cells["probability"].astype(float).round(3),
+            "review": cells["review_reason"].where(awaiting_review(cells), "").map(lambda text: text or None),
+            "corrected": cells["corrected_class"].fillna("").map(lambda text: text or None),
+            "size": [_size(area) for area in cells["area_um2"].astype(float)],
+        }
+    )
+    shown.index = pd.Index(cells["cell_id"].to_numpy(), name="index")
+    features = shown.reindex(range(top + 1)).reset_index()
+    # None and not NaN: the status bar does not show None.
+    features["size"] = features["size"].astype(object).where(features["size"].notna(), None)
+    for name in ("class", "review", "corrected", *(("finer",) if depth == FINE else ())):
+        values = features[name].astype(object).where(features[name].notna(), None)
+        if name != "review":
+            words = {value: _in_words(value) for value in set(values)}
+            values = pd.Series([words[value] for value in values], index=values.index, dtype=object)
+        features[name] = values
+    return features
+
+
+def _size(area_um2: float) -> str | None:
+    """The diameter of the circle with the area of a cell, in words."""
+    return f"{2 * math.sqrt(area_um2 / math.pi):.0f} µm across" if math.isfinite(area_um2) else None
+
+
+def colours(
+    cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None, depth: str = CLASSES
+) -> dict[int | None, tuple[float, float, float, float]]:
+    """Return the colour of each label by the class of its cell.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+    scheme : Scheme
+        The class scheme, with names and colours.
+    shown : collection of int or None
+        Numbers of the cells that are coloured; None for all cells.
+    depth : {"classes", "fine"}
+        How finely the classes are coloured.
+
+    Returns
+    -------
+    dict[int or None, tuple[float, float, float, float]]
+        RGBA, 0 to 1. Cells that are not shown are transparent.
+    """
+    visible = None if shown is None else set(shown)
+    table: dict[int | None, tuple[float, float, float, float]] = {0: _TRANSPARENT, None: _UNKNOWN}
+    by_class = {}
+    for entry in scheme:
+        red, green, blue = (channel / 255 for channel in entry.rgb)
+        by_class[entry.name] = (red, green, blue, 1.0)
+    by_class |= {name + NOT_TOLD_APART: colour for name, colour in by_class.items()}
+    for cell, name in zip(cells["cell_id"].tolist(), shown_classes(cells, depth).tolist(), strict=True):
+        hidden = visible is not None and cell not in visible
+        table[cell] = _TRANSPARENT if hidden else by_class.get(name, _UNKNOWN)
+    return table
+
+
+def label_colormap(
+    cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None, depth: str = CLASSES
+) -> Any:
+    """Make the colour map of a labels layer. If there are too many cells for it, napari's own colours are used.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        Columns as in ``cells.csv``.
+    scheme : Scheme
+        The class scheme, with names and colours.
+    shown : collection of int or None
+        Numbers of the cells that are coloured; None for all cells.
+    depth : {"classes", "fine"}
+        How finely the classes are coloured.
+
+    Returns
+    -------
+    napari.utils.colormaps.Colormap
+    """
+    if len(cells) and int(cells["cell_id"].max()) > MAX_COLOURED:
+        return napari_colormap()
+    return cell_colours(colours(cells, scheme, shown, depth))
+
+
+def cells_layer_name(image_name: str) -> str:
+    """Return the name of the layer that shows the cells of an image layer.
+
+    Parameters
+    ----------
+    image_name : str
+        Name of the image layer.
+
+    Returns
+    -------
+    str
+    """
+    return f"{image_name} cells"
+
+
+def layer_options(image: SmearImage) -> dict[str, Any]:
+    """Return the arguments of napari's ``add_image`` for the image of a result.
+
+    Parameters
+    ----------
+    image : SmearImage
+
+    Returns
+    -------
+    dict of str to object
+    """
+    options: dict[str, Any] = {"name": image.slide_id, "rgb": True, "metadata": {"source": image.source}}
+    if image.um_per_px is not None:
+        options |= {"scale": (image.um_per_px,) * 2, "units": ("um", "um")}
+    return options
+
+
+def result_layers(
+    result: FieldResult, name: str | None = None, scheme: Scheme | None = None, **placement: Any
+) -> list[LayerData]:
+    """Make layers of a result: one labels layer, coloured by class, with the cells as features.
+
+    Parameters
+    ----------
+    result : FieldResult
+    name : str, optional
+        Of the image layer; the slide's id by default.
+    scheme : Scheme, optional
+    **placement
+        ``scale``, ``translate``, ``affine``, ``units``... of the image layer.
+
+    Returns
+    -------
+    list of layer data tuples
+    """
+    scheme = scheme or default_scheme()
+    options = {
+        "name": cells_layer_name(name or result.slide_id),
+        "features": cell_features(result.cells, _top(result), depth_of(result.run)),
+        "colormap": label_colormap(result.cells, scheme, depth=depth_of(result.run)),
+        "opacity": 0.9,
+        "metadata": {METADATA_KEY: result},
+        **placement,
+    }
+    return [(pixels_of(result.labels), options, "labels")]
+
+
+def pixels_of(labels: np.ndarray) -> np.ndarray:
+    """Copy labels for a layer, which a person may edit; the result keeps its own labels for comparison.
+
+    They have 16 bits if possible: napari colours these on the graphics card, and larger ones pixel by pixel.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        (H, W), int.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W), uint16 or int32.
+    """
+    small = int(labels.max(initial=0)) <= MAX_COLOURED
+    return labels.astype(np.uint16 if small else np.int32)
+
+
+def update_features(layer: Labels, result: FieldResult) -> None:
+    """Update the features of a labels layer. Its outlines and colours stay.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        Changed in place.
+    result : FieldResult
+    """
+    layer.features = cell_features(result.cells, _top(result), depth_of(result.run))
+    layer.metadata[METADATA_KEY] = result
+    layer.metadata.pop(BLIND_KEY, None)
+
+
+def hide_classes(layer: Labels) -> None:
+    """Take the classes out of a labels layer: out of its colours, its status line and what is saved of it.
+
+    Parameters
+    ----------
+    layer : napari.layers.Labels
+        Changed in place; `update_features` and `label_colormap` bring the classes back.
+    """
+    layer.visible = False
+    layer.features = pd.DataFrame({"index": range(len(layer.features))})
+    layer.colormap = cell_colours({None: _UNKNOWN, 0: _TRANSPARENT})
+    layer.metadata[BLIND_KEY] = True
+
+
+def result_of(layer: Any) -> FieldResult | None:
+    """Return the result that a layer shows.
+
+    Parameters
+    ----------
+    layer : napari.layers.Layer
+
+    Returns
+    -------
+    FieldResult or None
+        None if it shows no result.
+    """
+    found = getattr(layer, "metadata", {}).get(METADATA_KEY)
+    return found if isinstance(found, FieldResult) else None
+
+
+def _top(result: FieldResult) -> int:
+    return int(result.cells["cell_id"].max()) if len(result.cells) else 0
