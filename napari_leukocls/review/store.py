@@ -18,7 +18,7 @@ from napari_leukocls.review import cases, corrections, crops, log, schema, secon
 from napari_leukocls.review.blind_reads import CaseRead, SecondRead
 from napari_leukocls.review.case import Case
 from napari_leukocls.review.cell_corrections import CellCorrections
-from napari_leukocls.review.corrections import revisions, transfer
+from napari_leukocls.review.corrections import revisions
 from napari_leukocls.review.counting import in_count
 from napari_leukocls.review.database import Database, store_url
 from napari_leukocls.review.records import (
@@ -31,6 +31,7 @@ from napari_leukocls.review.records import (
 from napari_leukocls.review.slides import model_classes
 from napari_leukocls.review.station import Station
 from napari_leukocls.review.text import now, person
+from napari_leukocls.review.transfer import transfer
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import FieldResult, Signature
 

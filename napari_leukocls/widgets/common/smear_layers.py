@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import npe2
 import numpy as np
@@ -20,9 +20,6 @@ from napari_leukocls.io.planes import take_plane
 from napari_leukocls.io.slides import read_smear
 from napari_leukocls.types import SmearImage
 from napari_leukocls.widgets.common.layer_geometry import height_and_width, pixel_size_um
-
-if TYPE_CHECKING:
-    pass
 
 #: Pixels of the largest image that is copied into memory.
 MAX_WINDOW_PIXELS = 100_000_000
