@@ -31,8 +31,12 @@ help:
 demo: env
 	$(BIN)/leukocls demo
 
+# All tests: a few files at a time, each in a process of one thread with a display of its own. Tests that are named:
+# one after the other, which WORKERS=2 changes.
+WORKERS ?= $(if $(strip $(PYTEST_ARGS)),0,logical)
 test: env-test system
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile \
+	  $(PYTEST_ARGS)
 
 # ruff checks the form of docstrings; tests/unit/test_docstrings.py checks that they name every parameter.
 lint: env-dev
@@ -50,7 +54,7 @@ docs: env-docs
 
 # The example notebooks, each from its first cell to its last.
 notebooks: env-test
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
+	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --nbmake --nbmake-timeout=900 notebooks
 
 # The licences of all packages of the environment.
 audit: env-dev

@@ -2,7 +2,7 @@
 
     python -m scripts.paper_results --out RESULTS --minutes 90          # each network trains for 90 minutes at most
     python -m scripts.paper_results --out RESULTS --minutes 90 --only s5_cadbcnn --threads 1
-    python -m scripts.paper_results --out RESULTS --collect             # only measure what is trained
+    python -m scripts.paper_results --out RESULTS --collect --page      # only measure what is trained, for the page
 
 All networks have the same split: the project's hold-out fifth is the test part, as the shipped models were never
 trained on it; a tenth of the rest is the validation part. PBC names no patients: crops of a person may be in two.
@@ -52,6 +52,7 @@ NETWORKS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ),
 )
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "papers.md"
+MEASURED = PAGE.with_name("papers_measured.csv")
 BEGIN, END = "<!-- pbc: begin -->", "<!-- pbc: end -->"
 SHIPPED = ("default", "accurate")
 
@@ -113,39 +114,34 @@ def settings_of(args: argparse.Namespace, table: Path) -> list[Any]:
     return runs
 
 
-def collect(args: argparse.Namespace, table: Path, runs: list[Any]) -> None:
+def trained(out: Path) -> dict[str, Path]:
+    """Folders of the networks that are trained; each of the others is named in one line."""
+    found = {}
+    for name, *_ in NETWORKS:
+        folder = out / "models" / name / name
+        if (folder / "model.json").is_file():
+            found[name] = folder
+        else:
+            print(f"{name} is left out: it is not trained.", file=sys.stderr)
+    return found
+
+
+def collect(args: argparse.Namespace, table: Path) -> None:
     from napari_leukocls.device import resolve_device
     from napari_leukocls.evaluation.compare import iter_compare
     from napari_leukocls.models.registry import find_model
     from napari_leukocls.progress import CancelToken, drain
-    from napari_leukocls.reproduction.run import iter_evaluated, model_of
+    from napari_leukocls.reproduction.run import iter_evaluated
 
-    models = {run.name: model_of(run) for run in runs if (model_of(run) / "model.json").is_file()}
-    models |= {name: find_model(name).path for name in SHIPPED}
+    models = trained(args.out) | {name: find_model(name).path for name in SHIPPED}
     device = resolve_device(args.device)
     rows = []
     for name, folder in models.items():
-        drain(iter_evaluated(folder, table, args.out / "evaluations" / name, device, CancelToken()))
+        drain(iter_evaluated(folder, table, args.out / "evaluations" / name, device, CancelToken()), say)
         metrics = json.loads((args.out / "evaluations" / name / "metrics.json").read_text())
-        card = json.loads((folder / "model.json").read_text())
-        training = card.get("training") if isinstance(card.get("training"), dict) else {}
-        rows.append(
-            {
-                "model": name,
-                "start": card.get("start", ""),
-                "n": metrics["n"],
-                "accuracy": metrics["accuracy"],
-                "accuracy_low": metrics["accuracy_ci95"][0],
-                "accuracy_high": metrics["accuracy_ci95"][1],
-                "macro_f1": metrics["macro_f1"],
-                "ece_before": metrics["before_temperature"]["ece"],
-                "ece": metrics["ece"],
-                "epochs": training.get("epochs"),
-                "training_min": (training.get("seconds") or 0) / 60,
-            }
-        )
+        rows.append({"model": name, **card_columns(folder), **metric_columns(metrics)})
     compared = drain(
-        iter_compare([str(folder) for folder in models.values()], table, args.out / "comparison", device)
+        iter_compare([str(folder) for folder in models.values()], table, args.out / "comparison", device), say
     )
     speed = {row["model"]: row for row in compared["models"]}
     for row in rows:
@@ -155,28 +151,110 @@ def collect(args: argparse.Namespace, table: Path, runs: list[Any]) -> None:
     results.to_csv(args.out / "results.csv", index=False)
     print(results.to_string(index=False))
     if args.page:
+        from scripts import papers_page
+
+        write_measured(args.out, results)
         write_page(results)
+        papers_page.main()
+
+
+def write_measured(out: Path, results: pd.DataFrame) -> None:
+    """Our numbers of the networks whose paper used PBC, for its tables in docs/papers.md."""
+    from napari_leukocls.reproduction.measured import measured
+    from napari_leukocls.reproduction.papers import paper
+
+    arch_of = {name: arch for name, preset, arch, _ in NETWORKS if preset == "paper-s2"}
+    wanted = {(one.network, one.class_name, one.metric) for one in paper("s2").published}
+    rows = []
+    for row in results.to_dict("records"):
+        if row["model"] not in arch_of:
+            continue
+        how = f"{row['side_px']} px, {epochs_of(row)} epochs, start: {row['start']}"
+        for (_, data, class_name, metric), value in measured(out, [row["model"]]).items():
+            key = (arch_of[row["model"]], class_name.replace("_", " "), metric)
+            # The sizes are counted of the networks as the table has them.
+            if key in wanted and not metric.startswith("parameters"):
+                rows.append((key[0], data, key[1], metric, value, how))
+    table = pd.DataFrame(rows, columns=["network", "data", "class", "metric", "value", "how"])
+    if len(table):
+        table.to_csv(MEASURED, index=False, float_format="%.5g")
+
+
+def say(step: Any) -> None:
+    print(f"{step.stage} {step.done}/{step.total} {step.message}", file=sys.stderr)
+
+
+def metric_columns(metrics: dict[str, Any]) -> dict[str, Any]:
+    low, high = metrics["accuracy_ci95"]
+    return {
+        "n": metrics["n"],
+        "accuracy": metrics["accuracy"],
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "macro_f1": metrics["macro_f1"],
+        "ece_before": metrics["before_temperature"]["ece"],
+        "ece": metrics["ece"],
+    }
+
+
+def card_columns(folder: Path) -> dict[str, Any]:
+    """What the card of a model states: its start, its side, and how long it was trained."""
+    card = json.loads((folder / "model.json").read_text())
+    training = card.get("training") if isinstance(card.get("training"), dict) else {}
+    if "epochs" not in training:
+        # The shipped models: their cards have another course of training.
+        return {"start": "shipped", "side_px": card["crop"]["side_px"]}
+    return {
+        "start": card.get("start", ""),
+        "side_px": card["crop"]["side_px"],
+        "epochs": training["epochs"],
+        "epochs_asked": training["settings"].get("epochs"),
+        "stopped": training["ended_because"] == "stopped",
+        "training_min": training["seconds"] / 60,
+    }
 
 
 def write_page(results: pd.DataFrame) -> None:
     """Put the results into docs/papers.md."""
-    lines = [
-        "| model | start | accuracy (95 % limits) | macro F1 | ECE before, after | epochs | minutes | ms, one image |",
-        "|---|---|---|---:|---|---:|---:|---:|",
-    ]
-    for row in results.to_dict("records"):
-        epochs = "" if pd.isna(row["epochs"]) else f"{row['epochs']:.0f}"
-        minutes = f"{row['training_min']:.0f}" if row["training_min"] else ""
-        lines.append(
-            f"| `{row['model']}` | {row['start']} | {row['accuracy']:.4f} ({row['accuracy_low']:.4f} to "
-            f"{row['accuracy_high']:.4f}) | {row['macro_f1']:.4f} | {row['ece_before']:.3f}, {row['ece']:.3f} | "
-            f"{epochs} | {minutes} | {row['ms_per_image_batch1']:.1f} |"
-        )
     page = PAGE.read_text(encoding="utf-8")
     start, end = page.index(BEGIN) + len(BEGIN), page.index(END)
-    n = int(results["n"].iloc[0])
-    text = f"\n{n} held-out crops, the same for all; sorted by accuracy.\n\n" + "\n".join(lines) + "\n"
-    PAGE.write_text(page[:start] + text + page[end:], encoding="utf-8")
+    PAGE.write_text(page[:start] + page_text(results) + page[end:], encoding="utf-8")
+
+
+def page_text(results: pd.DataFrame) -> str:
+    """The results as a table, and what was not trained or not trained to its end."""
+    rows = results.to_dict("records")
+    lines = [
+        f"{rows[0]['n']} held-out crops, the same for all; sorted by accuracy.",
+        "",
+        "| model | start | side, px | accuracy (95 % limits) | macro F1 | ECE before, after | epochs | minutes "
+        "| ms, one image |",
+        "|---|---|---:|---|---:|---|---|---:|---:|",
+        *(page_row(row) for row in rows),
+    ]
+    stopped = [f"`{row['model']}`" for row in rows if row.get("stopped") is True]
+    if stopped:
+        lines += ["", f"The time ended the training of {', '.join(stopped)} before its last epoch."]
+    missing = [f"`{name}`" for name, *_ in NETWORKS if name not in set(results["model"])]
+    if missing:
+        lines += ["", f"Not trained in this run: {', '.join(missing)}."]
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def epochs_of(row: dict[str, Any]) -> str:
+    return f"{row['epochs']:.0f} of {row['epochs_asked']:.0f}"
+
+
+def page_row(row: dict[str, Any]) -> str:
+    epochs = minutes = ""
+    if not pd.isna(row.get("epochs")):
+        epochs = epochs_of(row) + (", time over" if row["stopped"] is True else "")
+        minutes = f"{row['training_min']:.0f}"
+    return (
+        f"| `{row['model']}` | {row['start']} | {row['side_px']} | {row['accuracy']:.4f} "
+        f"({row['accuracy_low']:.4f} to {row['accuracy_high']:.4f}) | {row['macro_f1']:.4f} | "
+        f"{row['ece_before']:.3f}, {row['ece']:.3f} | {epochs} | {minutes} | {row['ms_per_image_batch1']:.1f} |"
+    )
 
 
 def main() -> None:
@@ -208,19 +286,13 @@ def main() -> None:
     from napari_leukocls.progress import CancelToken, drain
     from napari_leukocls.reproduction.run import iter_trained
 
-    runs = settings_of(args, table)
     if not args.collect:
-        for run in runs:
+        for run in settings_of(args, table):
             try:
-                drain(
-                    iter_trained(run, True, CancelToken()),
-                    lambda step: print(
-                        f"{step.stage} {step.done}/{step.total} {step.message}", file=sys.stderr
-                    ),
-                )
+                drain(iter_trained(run, True, CancelToken()), say)
             except LeukoclsError as error:
                 print(f"{run.name}: {error}", file=sys.stderr)
-    collect(args, table, runs)
+    collect(args, table)
 
 
 if __name__ == "__main__":

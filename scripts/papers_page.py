@@ -22,13 +22,15 @@ from napari_leukocls.training.config import guesses, preset_settings
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "papers.md"
 MEASURED = ROOT / "docs" / "papers_measured.csv"
+#: Numbers of a network that need no training.
+SIZES = ("parameters", "mib", "gmacs", "share_of_vgg16")
 CLASSES = {"s1": 5, "s2": 8, "s3": 2, "s4": 4, "s5": 4}
 
 
 def counted(of: Paper) -> dict[tuple[str, str, str, str], float]:
     """Parameters of a paper's networks, and those that it freezes; for QLViT also multiply-accumulates."""
     found: dict[tuple[str, str, str, str], float] = {}
-    wanted = {one.network for one in of.published if one.metric in ("parameters", "mib", "gmacs")}
+    wanted = {one.network for one in of.published if one.metric in SIZES}
     for name in sorted(wanted):
         more = {"variant": "table"} if of.name == "s2" else {}
         with torch.device("meta"):
@@ -39,18 +41,22 @@ def counted(of: Paper) -> dict[tuple[str, str, str, str], float]:
         values = {"parameters": parameters, "mib": parameters * 4 / 2**20, "parameters_frozen": frozen}
         if of.name == "s4":
             values["gmacs"] = count_macs(registry.create(name, CLASSES[of.name]), 224) / 1e9
+        if of.name == "s3":
+            with torch.device("meta"):
+                vgg16 = registry.create("vgg16", CLASSES[of.name])
+            values["share_of_vgg16"] = parameters / count_parameters(vgg16)
         found |= {(name, "", "", key): value for key, value in values.items()}
     return found
 
 
-def read_measured() -> dict[tuple[str, str, str, str], float]:
+def read_measured() -> tuple[dict[tuple[str, str, str, str], float], dict[str, str]]:
+    """Our numbers, and by network how they came about."""
     if not MEASURED.is_file():
-        return {}
+        return {}, {}
     with open(MEASURED, encoding="utf-8", newline="") as file:
-        return {
-            (row["network"], row["data"], row["class"], row["metric"]): float(row["value"])
-            for row in csv.DictReader(file)
-        }
+        rows = list(csv.DictReader(file))
+    values = {(row["network"], row["data"], row["class"], row["metric"]): float(row["value"]) for row in rows}
+    return values, {row["network"]: row["how"] for row in rows}
 
 
 def shown(value: float) -> str:
@@ -100,11 +106,12 @@ def result_tables(of: Paper, ours: dict[tuple[str, str, str, str], float]) -> li
 
 def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    measured = read_measured()
+    measured, how = read_measured()
     for name in NAMES:
         of = paper(name)
-        ours = counted(of) | measured
-        for part, lines in (("settings", settings_table(of)), ("results", result_tables(of, ours))):
+        results = result_tables(of, counted(of) | measured)
+        notes = [f"Trained here: `{net}` ({how[net]})." for net in of.networks if net in how]
+        for part, lines in (("settings", settings_table(of)), ("results", [*notes, *results])):
             mark = f"<!-- {name} {part}: begin -->", f"<!-- {name} {part}: end -->"
             block = "\n".join([mark[0], *lines, mark[1]])
             page, count = re.subn(

@@ -14,7 +14,7 @@ import pandas as pd
 from napari_leukocls.evaluation import calibration, curves, figures
 from napari_leukocls.evaluation.calibration import recalibration
 from napari_leukocls.evaluation.embedding import Embedding, embed, sample_rows, silhouette
-from napari_leukocls.evaluation.reliability import sharpness
+from napari_leukocls.evaluation.reliability import class_reliability, sharpness
 from napari_leukocls.io.atomic import atomic_bytes, atomic_text, make_folder
 from napari_leukocls.io.html import render
 from napari_leukocls.io.serialise import to_plain, write_json, write_table
@@ -133,6 +133,13 @@ def details_of(
             "brier_mean": calibration.brier(before, columns) / len(classes),
             "log_loss": calibration.log_loss(before, columns),
             "sharpness": sharpness(before),
+            "brier_parts": calibration.brier_parts(before, columns),
+            "per_class": {
+                name: {**class_reliability(before[:, i], columns == i), "brier": float(score)}
+                for i, (name, score) in enumerate(
+                    zip(classes, calibration.classwise_brier(before, columns), strict=True)
+                )
+            },
         }
         more["recalibration"] = recalibration(after, columns)
     maps: list[Embedding] = []

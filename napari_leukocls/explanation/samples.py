@@ -135,7 +135,7 @@ def randomisation_figure(samples: Samples, title: str = "") -> Figure:
                 ),
             ]
         )
-    return _sheet(rows, title)
+    return sheet(rows, title)
 
 
 @styled
@@ -166,7 +166,7 @@ def occlusion_figure(samples: Samples, title: str = "") -> Figure:
                 *hidden,
             ]
         )
-    return _sheet(rows, title)
+    return sheet(rows, title)
 
 
 @styled
@@ -189,7 +189,7 @@ def across_models_figure(models: Mapping[str, tuple[np.ndarray, np.ndarray, Sequ
         for name, (crops, maps, classes) in models.items():
             row.append((overlaid(crops[i], maps[i]), f"{class_names([name])[0]}\n{class_names(classes)[i]}"))
         rows.append(row)
-    return _sheet(rows, "")
+    return sheet(rows, "")
 
 
 @styled
@@ -214,11 +214,22 @@ def misclassified_figure(
         (crop, f"{own}\ntaken for {other}")
         for crop, own, other in zip(crops, class_names(true), class_names(predicted), strict=True)
     ]
-    return _sheet([cells[at : at + columns] for at in range(0, len(cells), columns)] or [[]], title)
+    return sheet([cells[at : at + columns] for at in range(0, len(cells), columns)] or [[]], title)
 
 
-def _sheet(rows: Sequence[Sequence[tuple[np.ndarray, str]]], title: str) -> Figure:
-    """Pictures with captions in rows."""
+def sheet(rows: Sequence[Sequence[tuple[np.ndarray, str]]], title: str) -> Figure:
+    """Draw pictures with captions in rows.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of (numpy.ndarray, str)
+        Pictures (h, w, 3), uint8, with their captions.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
     columns = max(max(len(row) for row in rows), 1)
     figure = new_figure(1.7 * columns, 2.1 * len(rows))
     grid = figure.subplots(len(rows), columns, squeeze=False)

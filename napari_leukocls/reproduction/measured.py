@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from napari_leukocls.architectures.introspection import frozen_parameters
@@ -33,14 +34,34 @@ _PLAIN = (
     "temperature",
 )
 _BEFORE = ("ece", "mce", "adaptive_ece", "brier_mean", "log_loss", "sharpness")
-_OF_CLASS = ("precision", "recall", "f1", "auc", "partial_auc", "brier", "kl", "ici")
+_OF_CLASS = (
+    "precision",
+    "recall",
+    "f1",
+    "auc",
+    "average_precision",
+    "partial_auc",
+    "recall_at_fpr_0.01",
+    "recall_at_fpr_0.05",
+    "precision_at_recall",
+)
+#: Of a class before the temperature, as the papers give them.
+_OF_CLASS_BEFORE = {
+    "brier": "brier_before",
+    "kl": "kl_before",
+    "ici": "ici_before",
+    "ece": "class_ece_before",
+    "temperature": "class_temperature_before",
+}
 _MEANS = {
     "recall_at_fpr_0.01": "recall_at_fpr_0.01_mean",
     "js_divergence": "js_divergence_mean",
     "precision_at_recall": "precision_at_recall_mean",
     "best_f1_threshold": "best_f1_threshold_mean",
-    "ece": "class_ece_mean",
 }
+_PARTS_BEFORE = {"reliability": "brier_reliability_before", "resolution": "brier_resolution_before"}
+#: Validation macro F1 that a training is timed to.
+F1_GOAL = 0.9
 _ERRORS = {
     "entropy": "error_entropy",
     "concentration": "error_concentration",
@@ -107,11 +128,43 @@ def _of_metrics(metrics: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     rows = {name: row for name, row in metrics["per_class"].items() if row.get("n")}
     for class_name, row in rows.items():
         found |= {(class_name, name): row.get(name) for name in _OF_CLASS}
-        found[class_name, "class_temperature"] = row.get("temperature")
-    for key, name in _MEANS.items():
-        values = [row[key] for row in rows.values() if _is_number(row.get(key))]
-        found["", name] = float(np.mean(values)) if values else None
+    found |= {("", name): _mean(row.get(key) for row in rows.values()) for key, name in _MEANS.items()}
+    return found | _of_classes_before(before)
+
+
+def _of_classes_before(before: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    """Calibration class by class without the model's temperature; the parts of Brier's score as a mean over classes."""
+    rows = before.get("per_class") or {}
+    found: dict[tuple[str, str], Any] = {
+        (class_name, name): row.get(key)
+        for class_name, row in rows.items()
+        for key, name in _OF_CLASS_BEFORE.items()
+    }
+    found["", "class_ece_mean_before"] = _mean(row.get("ece") for row in rows.values())
+    parts = before.get("brier_parts") or {}
+    for key, name in _PARTS_BEFORE.items():
+        found["", name] = parts[key] / len(rows) if rows and _is_number(parts.get(key)) else None
     return found
+
+
+def _mean(values: Iterable[Any]) -> float | None:
+    """Mean of those that are numbers; None if there are none."""
+    numbers = [value for value in values if _is_number(value)]
+    return float(np.mean(numbers)) if numbers else None
+
+
+def _of_history(file: Path) -> dict[str, float | None]:
+    """How a training went: distance of the accuracies, steadiness of the loss, and how soon it was good."""
+    if not file.is_file():
+        return {}
+    history = pd.read_csv(file)
+    good = history.loc[history["val_macro_f1"] > F1_GOAL, "epoch"]
+    return {
+        "accuracy_gap": float((history["accuracy"] - history["val_accuracy"]).abs().mean()),
+        "val_loss_change_sd": float(history["val_loss"].diff().std()) if len(history) > 2 else None,
+        "val_macro_f1_epoch_1": float(history["val_macro_f1"].iloc[0]) if len(history) else None,
+        "epochs_to_f1_0.9": int(good.iloc[0]) if len(good) else None,
+    }
 
 
 def _of_model(folder: Path) -> dict[str, Any]:
@@ -131,6 +184,7 @@ def _of_model(folder: Path) -> dict[str, Any]:
         "epochs": training.epochs,
         "val_accuracy": validation.accuracy,
         "parameters_frozen": frozen,
+        **_of_history(folder / "history.csv"),
     }
 
 

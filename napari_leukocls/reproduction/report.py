@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from matplotlib.figure import Figure
 
 from napari_leukocls.evaluation.curves import history_figure, overlaid_roc_figure
+from napari_leukocls.evaluation.figures import class_names, styled
 from napari_leukocls.evaluation.report import KINDS, write_figures
-from napari_leukocls.explanation.samples import across_models_figure, misclassified_figure
+from napari_leukocls.explanation.samples import across_models_figure, misclassified_figure, sheet
 from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.io.html import render
 from napari_leukocls.io.images import read_image
@@ -23,7 +26,9 @@ from napari_leukocls.reproduction.measured import Key, measured
 from napari_leukocls.reproduction.papers import Paper, Published
 from napari_leukocls.reproduction.plan import Settings
 from napari_leukocls.scheme import default_scheme
-from napari_leukocls.training.config import guesses
+from napari_leukocls.training.augment import augment, generator_for
+from napari_leukocls.training.batches import to_unit
+from napari_leukocls.training.config import TrainConfig, guesses
 
 #: Figures of an evaluation that the page shows for each network.
 _OF_EVALUATION = (
@@ -36,6 +41,8 @@ _OF_EVALUATION = (
 )
 #: Wrong crops that are shown of each network.
 WRONG = 8
+#: Varied forms of a training crop that are shown.
+VARIED = 5
 
 #: Networks that a paper names twice.
 SAME = {"qlvit_v4": "qlvit"}
@@ -184,9 +191,36 @@ def _figures(out: Path, names: Sequence[str], kinds: Sequence[str]) -> Pictures:
         made["roc_of_all"] = overlaid_roc_figure(roc)
     if maps:
         made["maps_of_all"] = across_models_figure(maps)
-    if (out / "comparison" / "pareto.png").is_file():
-        pictures["pareto"] = (out / "comparison" / "pareto.png").read_bytes()
+    for drawn in (out / "comparison" / "pareto.png", out / "figures" / "augmentation.png"):
+        if drawn.is_file():
+            pictures[drawn.stem] = drawn.read_bytes()
     return pictures | write_figures(make_folder(out / "figures"), made, {}, kinds)
+
+
+@styled
+def augmentation_figure(crops: np.ndarray, names: Sequence[str], config: TrainConfig) -> Figure:
+    """Show crops, and what a training makes of them.
+
+    Parameters
+    ----------
+    crops : numpy.ndarray, (N, h, w, 3), uint8
+    names : sequence of str, length N
+        Their classes.
+    config : TrainConfig
+        Of the training: how it varies crops.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    images = to_unit(crops, torch.device("cpu"))
+    varied = [augment(images, config, generator_for(config.seed, turn), 1.0) for turn in range(VARIED)]
+    shown = [(255 * turn.permute(0, 2, 3, 1).clamp(0, 1)).round().byte().numpy() for turn in varied]
+    rows = [
+        [(crop, name), *((turn[i], f"varied {number + 1}") for number, turn in enumerate(shown))]
+        for i, (crop, name) in enumerate(zip(crops, class_names(names), strict=True))
+    ]
+    return sheet(rows, "")
 
 
 def _scores(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_leukocls.analysis.engine import cached_classifier
 from napari_leukocls.classification.dataset import list_crops
+from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.classification.single_cell import cut_labelled
 from napari_leukocls.device import resolve_device
 from napari_leukocls.errors import InputError, LeukoclsError, ModelError
@@ -22,12 +23,13 @@ from napari_leukocls.explanation import cam
 from napari_leukocls.explanation.samples import make_samples, occlusion_figure, randomisation_figure
 from napari_leukocls.io.atomic import make_folder
 from napari_leukocls.io.serialise import write_json
+from napari_leukocls.models.card import CropRule, read_card
 from napari_leukocls.models.registry import CARD_NAME
 from napari_leukocls.progress import CancelToken, Progress, Steps
 from napari_leukocls.reproduction import crops
 from napari_leukocls.reproduction.papers import paper
 from napari_leukocls.reproduction.plan import Run, Settings, fingerprint, runs
-from napari_leukocls.reproduction.report import write_report
+from napari_leukocls.reproduction.report import augmentation_figure, write_report
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.training.events import LAST, TrainEvent
@@ -36,6 +38,8 @@ from napari_leukocls.training.run import iter_train
 
 #: Cells that are explained with each network, and in a quick reproduction.
 EXPLAINED, QUICK_EXPLAINED = 12, 3
+#: Training crops that are shown as the training varies them.
+VARIED_CROPS = 5
 #: Batch sizes that a quick reproduction times, and seconds that this may take.
 QUICK_BATCHES, QUICK_BUDGET_S = (1, 8), 5.0
 #: Kinds of files of a quick reproduction's figures.
@@ -97,6 +101,7 @@ def iter_reproduce(settings: Settings, cancel: CancelToken | None = None) -> Ste
         token.check()
         yield Progress("explain", number, len(made), run.name)
         lost += _explained(run, table, out / "explanations" / run.name, device, settings.quick)
+    _show_variations(made[0], table, out / "figures", kinds)
     yield Progress("report", 0, 1)
     return write_report(settings, of, [run.name for run in made], data["set"], [*data["notes"], *lost])
 
@@ -232,10 +237,8 @@ def _explained(run: Run, table: Path, folder: Path, device: str, quick: bool) ->
     if (folder / "samples.json").is_file():
         return []
     classifier = cached_classifier(model_of(run), device)
-    every = [crop for crop in list_crops(table, default_scheme()) if crop.split == "test"]
-    some = _of_each_class([crop.class_name for crop in every], QUICK_EXPLAINED if quick else EXPLAINED)
-    rule, segmenter = classifier.card.crop, compact(device)
-    pixels = np.stack([cut_labelled(every[row], float("nan"), segmenter, rule).crop for row in some])
+    some = _some_crops(table, "test", QUICK_EXPLAINED if quick else EXPLAINED)
+    pixels = _pixels(some, classifier.card.crop, device)
     try:
         samples = make_samples(classifier, pixels, cam.default_method(classifier.card))
     except ModelError as error:
@@ -248,12 +251,30 @@ def _explained(run: Run, table: Path, folder: Path, device: str, quick: bool) ->
     write_figures(folder, figures, {}, QUICK_KINDS if quick else KINDS)
     names = np.array(samples.classes, dtype=np.str_)
     np.savez_compressed(folder / "maps.npz", crops=samples.crops, maps=samples.maps, classes=names)
-    true = [every[row].class_name for row in some]
-    write_json(
-        folder / "samples.json",
-        {**samples.figures(), "files": [every[row].file for row in some], "true": true},
-    )
+    true, files = [crop.class_name for crop in some], [crop.file for crop in some]
+    write_json(folder / "samples.json", {**samples.figures(), "files": files, "true": true})
     return []
+
+
+def _show_variations(run: Run, table: Path, folder: Path, kinds: Sequence[str]) -> None:
+    """Draw some training crops, and what the training makes of them."""
+    if (folder / "augmentation.png").is_file():
+        return
+    some = _some_crops(table, "train", VARIED_CROPS)
+    pixels = _pixels(some, read_card(model_of(run)).crop, "cpu")
+    figure = augmentation_figure(pixels, [crop.class_name for crop in some], run.config)
+    write_figures(make_folder(folder), {"augmentation": figure}, {}, kinds)
+
+
+def _some_crops(table: Path, part: str, count: int) -> list[LabelledCrop]:
+    """Crops of a part, of the classes in turn."""
+    every = [crop for crop in list_crops(table, default_scheme()) if crop.split == part]
+    return [every[row] for row in _of_each_class([crop.class_name for crop in every], count)]
+
+
+def _pixels(crops: Sequence[LabelledCrop], rule: CropRule, device: str) -> np.ndarray:
+    segmenter = compact(device)
+    return np.stack([cut_labelled(crop, float("nan"), segmenter, rule).crop for crop in crops])
 
 
 def _of_each_class(names: Sequence[str], count: int) -> list[int]:

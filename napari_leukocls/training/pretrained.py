@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 from torch import nn
 
 from napari_leukocls.architectures.entry import Entry
@@ -21,8 +24,12 @@ MIN_FILLED = 0.5
 MIN_USED = 0.9
 #: Tensors at the end that weights in another naming may lack: weight and bias of the last layer.
 _HEAD = 2
+#: Seconds in which the server of the weights must answer.
+ANSWER_S = 10.0
 #: Counter of batch normalisations, which some programs do not store.
 _COUNTER = "num_batches_tracked"
+
+_AWAY = "they are not on this machine, and their server cannot be reached"
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -233,6 +240,7 @@ def load_pretrained(
         Where the weights come from; empty if there are none.
     """
     used = []
+    reachable: bool | None = None
     for prefix, tag in entry.pretrained.items():
         if prefix and prefix.removesuffix(".") not in branches_of(net, entry):
             continue
@@ -243,13 +251,15 @@ def load_pretrained(
         yield TrainEvent("log", {"message": f"looking for timm's pretrained weights of {tag}."})
         extra = dict(arguments) if prefix == "" else {}
         extra = {name: value for name, value in extra.items() if name != "timm_name"}
+        reachable = _reachable() if reachable is None else reachable
         try:
-            given = timm.create_model(tag, pretrained=True, num_classes=0, **extra).state_dict()
+            with _downloads(reachable):
+                given = timm.create_model(tag, pretrained=True, num_classes=0, **extra).state_dict()
         except Exception as error:  # noqa: BLE001 - whatever a download raises, there are no weights
-            reason = " ".join(str(error).split())[:160]
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}" if reachable else _AWAY
             message = (
-                f"timm's weights of {tag} cannot be had ({type(error).__name__}: {reason}): training starts "
-                "from scratch; give --weights FILE if you have them."
+                f"timm's weights of {tag} cannot be had ({reason}): training starts from scratch; give "
+                "--weights FILE if you have them."
             )
             yield TrainEvent("warning", {"message": message})
             continue
@@ -266,3 +276,25 @@ def load_pretrained(
         net.load_state_dict(fitting, strict=False)
         used.append(tag)
     return f"pretrained weights of {', '.join(used)} (timm)" if used else ""
+
+
+def _reachable() -> bool:
+    """Whether the server of timm's weights answers: asked once, as a download tries for half a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=ANSWER_S)
+    except Exception:  # noqa: BLE001 - whatever it raises, nothing can be fetched
+        return False
+    return True
+
+
+@contextmanager
+def _downloads(allowed: bool) -> Iterator[None]:
+    """Look for weights on this machine alone where nothing can be fetched."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not allowed
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -89,7 +89,7 @@ def test_the_command_writes_a_table_of_fields_that_trains(tmp_path: Path) -> Non
     assert {crop.raw() for crop in crops} == direct, "the written crops are those that a training cuts itself"
     with Image.open(crops[0].path) as image:
         assert image.size == (80, 80)
-    model, _ = train(settings(out / "crops.csv", tmp_path / "model", epochs=1))
+    model, _ = train(settings(out / "crops.csv", tmp_path / "model", epochs=1, um_per_px=0.2))
     assert (model / "model.json").is_file()
 
 

@@ -58,8 +58,8 @@ OF_EXTRAS = {
     "results/exports/hl7.py",
     "results/exports/xlsx.py",
 }
-#: napari, which is a dependency, always has them.
-WITH_NAPARI = {"dask", "npe2", "psygnal", "vispy"}
+#: napari and timm, which are dependencies, always have them.
+WITH_OTHERS = {"dask", "huggingface-hub", "npe2", "psygnal", "vispy"}
 
 
 def _late(tree: ast.AST, inside: bool = False) -> list[tuple[int, str]]:
@@ -116,7 +116,7 @@ def _distribution(requirement: str) -> str:
 def test_a_plain_installation_has_what_modules_import() -> None:
     """Without extras every command works that does not ask for one."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {_distribution(one) for one in project["dependencies"]} | WITH_NAPARI
+    declared = {_distribution(one) for one in project["dependencies"]} | WITH_OTHERS
     homes = packages_distributions()
     wrong = []
     for file in sorted(PACKAGE.rglob("*.py")):

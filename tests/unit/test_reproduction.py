@@ -19,7 +19,7 @@ from napari_leukocls.evaluation.metrics import classification_metrics
 from napari_leukocls.progress import drain
 from napari_leukocls.reproduction import crops as crops_of_papers
 from napari_leukocls.reproduction import plan
-from napari_leukocls.reproduction.measured import _of_metrics
+from napari_leukocls.reproduction.measured import _of_history, _of_metrics
 from napari_leukocls.reproduction.papers import NAMES, Paper, paper
 from napari_leukocls.reproduction.plan import Settings
 from napari_leukocls.reproduction.report import beside
@@ -114,7 +114,8 @@ def test_a_quick_reproduction_writes_tables_and_figures(name: str, tmp_path: Pat
     assert any(note.startswith("crops: train ") for note in summary["notes"])
     other = any("not the paper's data (without" in note for note in summary["notes"])
     assert other == (name == "s2"), "three of the eight classes are there"
-    assert (out / "figures" / "roc_of_all.png").is_file() and (out / "figures" / "maps_of_all.png").is_file()
+    for shared in ("roc_of_all", "maps_of_all", "augmentation"):
+        assert (out / "figures" / f"{shared}.png").is_file(), shared
     with open(out / "crops.csv", newline="") as file_:
         parts = {row["file"]: row["split"] for row in csv.DictReader(file_)}
     predicted = pd.read_csv(out / "evaluations" / first / "predictions.csv")
@@ -236,6 +237,36 @@ def test_the_table_of_real_results_holds_out_what_no_model_has_seen(tmp_path: Pa
     assert 0.12 < shares["test"] < 0.28 and 0.04 < shares["validation"] < 0.13
 
 
+def test_the_page_says_what_is_not_trained_to_its_end() -> None:
+    from scripts.paper_results import page_text
+
+    figures = {
+        "n": 40,
+        "accuracy": 0.9,
+        "accuracy_low": 0.8,
+        "accuracy_high": 0.95,
+        "macro_f1": 0.9,
+        "ece": 0.02,
+    }
+    figures |= {"ece_before": 0.03, "ms_per_image_batch1": 7.0}
+    trained = {
+        "start": "scratch",
+        "side_px": 96,
+        "epochs": 2,
+        "epochs_asked": 3,
+        "stopped": True,
+        "training_min": 20,
+    }
+    rows = [
+        {"model": "s5_cadbcnn", **figures, **trained},
+        {"model": "default", **figures, "start": "shipped", "side_px": 128},
+    ]
+    text = page_text(pd.DataFrame(rows))
+    assert "| `s5_cadbcnn` | scratch | 96 |" in text and "| 2 of 3, time over | 20 |" in text
+    assert "ended the training of `s5_cadbcnn` before its last epoch" in text
+    assert "Not trained in this run: `s1_efficientnet_b0`" in text and "`default` | shipped | 128" in text
+
+
 def test_our_numbers_stand_beside_the_papers() -> None:
     of: Paper = paper("s1")
     ours = {
@@ -260,15 +291,29 @@ def test_every_metric_of_the_papers_can_be_measured() -> None:
         [f"c{i}" for i in truth], scores, ["c0", "c1", "c2"], n_boot=0, temperature=1.2
     )
     names = ("ece", "mce", "adaptive_ece", "brier_mean", "log_loss", "sharpness")
-    found = _of_metrics(metrics | {"before_temperature": dict.fromkeys(names, 0.1)})
+    rows = {name: {**row, "temperature": 1.1} for name, row in metrics["per_class"].items()}
+    before = dict.fromkeys(names, 0.1) | {"per_class": rows, "brier_parts": metrics["brier_parts"]}
+    found = _of_metrics(metrics | {"before_temperature": before})
     assert all(value is not None for value in found.values())
     known = {metric for _, metric in found} | {
         *("ms_per_image_batch1", "images_per_s_batch1", "f1_per_ms_batch1", "parameters", "gmacs", "mib"),
         *("training_min", "epochs", "val_accuracy", "parameters_frozen", "randomisation_r", "occlusion_drop"),
         *("occlusion_random_drop", "accuracy_per_min", "share_of_vgg16"),
+        *("accuracy_gap", "val_loss_change_sd", "val_macro_f1_epoch_1", "epochs_to_f1_0.9"),
     }
     asked_for = {one.metric for name in NAMES for one in paper(name).published}
     assert asked_for <= known, sorted(asked_for - known)
+
+
+def test_the_course_of_a_training_in_figures(tmp_path: Path) -> None:
+    rows = ["1,0.5,0.6,0.9,0.55", "2,0.8,0.7,0.5,0.91", "3,0.9,0.9,0.4,0.89", "4,0.9,0.95,0.38,0.95"]
+    (tmp_path / "history.csv").write_text(
+        "\n".join(["epoch,accuracy,val_accuracy,val_loss,val_macro_f1", *rows])
+    )
+    found = _of_history(tmp_path / "history.csv")
+    assert found["accuracy_gap"] == pytest.approx(np.mean([0.1, 0.1, 0, 0.05]))
+    assert found["val_loss_change_sd"] == pytest.approx(np.std([-0.4, -0.1, -0.02], ddof=1))
+    assert (found["val_macro_f1_epoch_1"], found["epochs_to_f1_0.9"]) == (0.55, 2)
 
 
 def test_weights_of_a_network_are_named(tmp_path: Path) -> None:

@@ -416,11 +416,11 @@ def test_unfolding_changes_no_output():
 
 
 def test_without_a_network_training_says_that_it_starts_from_scratch(monkeypatch, crops, tmp_path):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     work = network.start_network(settings(crops, tmp_path, pretrained=True), ["a", "b"])
     said = [event.data["message"] for event in work if event.kind == "warning"]
     assert len(said) == 1 and "training starts from scratch; give --weights FILE" in said[0]
+    assert "their server cannot be reached" in said[0], "asked once, and not for half a minute"
 
 
 def test_a_size_that_the_network_does_not_take(crops, tmp_path):
