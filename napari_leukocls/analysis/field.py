@@ -190,10 +190,10 @@ def outline(
     scale: Scale,
     diameter_px: float | None = None,
     ready: Outlines | None = None,
-    *,
-    whole: bool = True,
 ) -> Steps[Segmentation]:
     """Outline the cells, sort them into kinds, and drop objects that are not cells.
+
+    The whole outlines of covered red cells are estimated, and heaps too thick to count are outlined.
 
     Parameters
     ----------
@@ -204,8 +204,6 @@ def outline(
         Red-cell diameter for the segmenter, pixels; the one of `scale` by default.
     ready : Outlines, optional
         What the ruler has outlined with this diameter; taken where the ruler's segmenter is the analysis's.
-    whole : bool
-        Also estimate the whole outlines of covered red cells, and outline heaps too thick to count.
 
     Yields
     ------
@@ -234,11 +232,13 @@ def outline(
     density = red_cell_density(image.pixels, labels, votes[:, 1], found.glass_colour)
     glass = found.glass_colour
     red = kinds.argmax(axis=1) == CELL_KINDS.index("red_cell") if len(kinds) else np.zeros(0, bool)
-    found_so_far = Segmentation(labels, kinds.astype(np.float32), glass, scale, found.warnings, density)
-    if not whole:
-        return found_so_far
-    return replace(
-        found_so_far,
+    return Segmentation(
+        labels,
+        kinds.astype(np.float32),
+        glass,
+        scale,
+        found.warnings,
+        density,
         outlines=whole_outlines(labels, red, scale.red_cell_diameter_px),
         heaps=thick_heaps(image.pixels, labels, glass, density, scale.red_cell_diameter_px),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_leukocls.measurement.quality import measure_quality
+from napari_leukocls.measurement.quality import FieldQuality, measure_quality
 from napari_leukocls.measurement.quality_grades import Quality, grade_quality, review_quality
 from napari_leukocls.measurement.smudges import review_smudges
 from napari_leukocls.measurement.stain_reference import read_reference
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from napari_leukocls.types import Segmentation, SmearImage
 
 
-def check_field(image: SmearImage, segmentation: Segmentation, cells: pd.DataFrame) -> Quality:
+def check_field(
+    image: SmearImage, segmentation: Segmentation, cells: pd.DataFrame, measured: FieldQuality | None = None
+) -> Quality:
     """Measure the quality of a field, and send to review what it puts in doubt.
 
     Parameters
@@ -25,6 +27,8 @@ def check_field(image: SmearImage, segmentation: Segmentation, cells: pd.DataFra
     segmentation : Segmentation
     cells : pandas.DataFrame
         Columns as in ``cells.csv``; ``needs_review`` and ``review_reason`` are changed in place.
+    measured : FieldQuality, optional
+        What `measure_quality` has found already, where `segmentation` has not all cells in view.
 
     Returns
     -------
@@ -36,7 +40,8 @@ def check_field(image: SmearImage, segmentation: Segmentation, cells: pd.DataFra
     InputError
         If the reference is damaged.
     """
-    measured = measure_quality(image.pixels, segmentation)
+    if measured is None:
+        measured = measure_quality(image.pixels, segmentation)
     found = grade_quality([measured], segmentation.scale.um_per_px, read_reference())
     review_quality(cells, found)
     review_smudges(cells, image.pixels, segmentation)

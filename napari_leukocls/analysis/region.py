@@ -16,10 +16,14 @@ from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.absolute import AREA, counted_area
 from napari_leukocls.measurement.cells import build_cell_table, cell_geometry
-from napari_leukocls.measurement.differential import unsigned
+from napari_leukocls.measurement.differential import count_warnings, unsigned
+from napari_leukocls.measurement.findings import with_findings
 from napari_leukocls.measurement.fine import count_cells, fine_classes_of, with_corrections
+from napari_leukocls.measurement.heaps import HEAPS, heap_findings, heap_warnings, is_heap_warning
 from napari_leukocls.measurement.nuclei import review_scale
+from napari_leukocls.measurement.platelets import is_platelet_warning, measure_platelets
 from napari_leukocls.measurement.red_cell_findings import with_red_cells
+from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.progress import CancelToken, Progress, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.illumination import EvenPixels
@@ -169,12 +173,42 @@ def _placed(found: FieldResult, image: SmearImage, region: Region) -> FieldResul
         heaps=tuple(heap + corner for heap in found.segmentation.heaps if _is_inside(heap + corner, region)),
     )
     run = {**found.run, "region": list(region.box), "light": None if light is None else asdict(light)}
-    run[AREA] = counted_area(segmentation, region.box, region.polygons)
-    state = unsigned(cells)
     placed = replace(
-        found, image=image, segmentation=segmentation, cells=cells, counts=counts, run=run, signature=state
+        found,
+        image=image,
+        segmentation=segmentation,
+        cells=cells,
+        counts=counts,
+        run=run,
+        signature=unsigned(cells),
+        red_cells=red_cells,
     )
-    return with_red_cells(replace(placed, red_cells=red_cells))
+    return with_red_cells(_found_inside(placed, found, region))
+
+
+def _found_inside(placed: FieldResult, found: FieldResult, region: Region) -> FieldResult:
+    """Say anew what was said of the whole box: area, heaps, platelets, smudge cells and too few cells."""
+    segmentation, cells = placed.segmentation, placed.cells
+    area = counted_area(segmentation, region.box, region.polygons)
+    with_heaps = counted_area(replace(segmentation, heaps=()), region.box, region.polygons)
+    heaps = 100 * (1 - area / with_heaps) if area is not None and with_heaps else found.run.get(HEAPS) or 0.0
+    platelets = measure_platelets(segmentation, cells)
+    old = count_warnings(found.cells, found.counts)
+    warnings = [
+        line
+        for line in found.warnings
+        if line not in old and not is_platelet_warning(line) and not is_heap_warning(line)
+    ]
+    warnings += [*platelets.warnings(), *heap_warnings(heaps), *count_warnings(cells, placed.counts)]
+    kept = tuple(one for one in found.findings if one.name != HEAPS)
+    placed = replace(
+        placed,
+        run=placed.run | platelets.record() | {AREA: area, HEAPS: heaps},
+        warnings=tuple(dict.fromkeys(warnings)),
+        findings=kept,
+    )
+    said = [smudge_finding(cells, placed.counts), *platelets.findings(), *heap_findings(heaps)]
+    return with_findings(placed, said)
 
 
 def _red_cells_placed(

@@ -42,6 +42,7 @@ from napari_leukocls.measurement.cells import build_cell_table
 from napari_leukocls.measurement.differential import count_warnings, settled, unsigned
 from napari_leukocls.measurement.findings import with_findings
 from napari_leukocls.measurement.fine import FINE_CLASS, FINE_PROBABILITY, count_cells, shown_classes
+from napari_leukocls.measurement.heaps import HEAPS, heap_findings, heap_warnings
 from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.measurement.quality_grades import grade_quality
 from napari_leukocls.measurement.red_cell_findings import with_red_cells
@@ -50,6 +51,7 @@ from napari_leukocls.measurement.samples import SampleValues, with_sample
 from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.measurement.stain_reference import read_reference
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
+from napari_leukocls.results.hidden_parts import write_hidden
 from napari_leukocls.results.overlay import MAX_WIDTH, draw_cells
 from napari_leukocls.results.reader import read_cells
 from napari_leukocls.results.report import render_report
@@ -69,6 +71,9 @@ RULER_SIDE = 1280
 
 #: Tiles of a slide whose red cells are looked at: each holds thousands, and a share needs about a thousand.
 RED_CELL_TILES = 4
+
+#: Diameter of a red cell in the overlay from which overlapping outlines and heaps are drawn, pixels.
+LEAST_DRAWN_PX = 8.0
 
 #: What of the table of cells stays in memory: enough to count, and to choose the report's pictures.
 KEPT = (
@@ -141,6 +146,7 @@ def write_whole_slide(
             result = _result(job, tables, warnings, time.perf_counter() - started)
             result = result if sample is None else with_sample(result, sample)
             write_labels(folder, labels, result.um_per_px)
+            write_hidden(folder, _hidden_parts(job, labels))
             overlay = slide_overlay(job, result, scheme)
         finally:
             labels.close()
@@ -161,8 +167,7 @@ def _with_outlines(job: SlideJob, result: SlideResult, folder: Path) -> FieldRes
     pixels: Any = LazyPixels(job.slide)
     labels: Any = LabelReader(folder / "labels.tif")
     image = SmearImage(pixels, job.slide_id, job.slide.source, job.slide.um_per_px, job.slide.notes)
-    # The kinds are in the table of cells; nothing that reads outlines from the disk needs them.
-    outlines = Segmentation(labels, np.zeros((0, 3), np.float32), job.survey.glass_colour, job.scale)
+    outlines = _hidden_parts(job, labels)
     return FieldResult(
         result.cells,
         result.counts,
@@ -174,6 +179,13 @@ def _with_outlines(job: SlideJob, result: SlideResult, folder: Path) -> FieldRes
         image=image,
         segmentation=outlines,
     )
+
+
+def _hidden_parts(job: SlideJob, labels: Any) -> Segmentation:
+    """Labels with the whole outlines of covered cells and the heaps of the slide."""
+    # The kinds are in the table of cells; nothing that reads outlines from the disk needs them.
+    kinds, glass = np.zeros((0, 3), np.float32), job.survey.glass_colour
+    return Segmentation(labels, kinds, glass, job.scale, outlines=job.outlines, heaps=tuple(job.heaps))
 
 
 def _survey(
@@ -321,35 +333,39 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
             f"{shares[THICK]:.0f} % of the slide is too thick to count and {shares[BLURRED]:.0f} % "
             "is out of focus: skipped (regions.csv)."
         )
-    quality = grade_quality(job.measured, job.scale.um_per_px, read_reference())
+    monolayer = _monolayer_px(job)
+    heaps = 100 * float(job.heap_px.sum()) / max(monolayer, 1.0)
+    # Windows of tiles overlap: a heap may be in several of them.
+    measured = [replace(one, heaps=heaps / 100) for one in job.measured]
+    quality = grade_quality(measured, job.scale.um_per_px, read_reference())
     warnings += [*job.test.warnings(), *quality.warnings(), *job.platelets.warnings()]
     warnings += count_warnings(cells, counts)
     run = run_record(engine, job.scale, seconds) | job.test.record() | quality.record()
-    run |= job.platelets.record() | {AREA: _monolayer_mm2(job)}
+    warnings += heap_warnings(heaps)
+    run |= job.platelets.record() | {HEAPS: heaps}
     run["slide"] = {
         "size_px": list(slide.shape[:2]),
         "levels": [[level.height, level.width] for level in slide.levels],
         "percent_of_slide": shares,
     }
-    run[AREA] = float(_sides_um2(job)[job.states == MONOLAYER].sum() / 1e6)
+    run[AREA] = (monolayer - float(job.heap_px.sum())) * job.scale.um_per_px**2 / 1e6
     unique, state = tuple(dict.fromkeys(warnings)), unsigned(cells)
     um_per_px = job.scale.um_per_px
     result = SlideResult(job.slide_id, slide.source, um_per_px, cells, counts, run, unique, signature=state)
     found = [*quality.findings(), smudge_finding(cells, counts), *job.platelets.findings()]
+    found += heap_findings(heaps)
     return with_red_cells(replace(with_findings(result, found), red_cells=join_red_cells(job.red_cells)))
 
 
-def _monolayer_mm2(job: SlideJob) -> float:
-    """The area of the parts that were analysed, mm²."""
-    sides = np.diff(job.survey.rows)[:, None] * np.diff(job.survey.columns)[None, :]
-    return float(sides[job.states == MONOLAYER].sum()) * job.scale.um_per_px**2 / 1e6
-
-
-def _sides_um2(job: SlideJob) -> np.ndarray:
-    """Area of each part, um²."""
-    view = job.survey
-    array: np.ndarray = np.diff(view.rows)[:, None] * np.diff(view.columns)[None, :] * job.scale.um_per_px**2
+def _parts_px(job: SlideJob) -> np.ndarray:
+    """Area of each part, square pixels."""
+    array: np.ndarray = np.diff(job.survey.rows)[:, None] * np.diff(job.survey.columns)[None, :].astype(float)
     return array
+
+
+def _monolayer_px(job: SlideJob) -> float:
+    """Area of the parts that were analysed, square pixels."""
+    return float(_parts_px(job)[job.states == MONOLAYER].sum())
 
 
 def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFrame:
@@ -370,10 +386,10 @@ def _regions(job: SlideJob, result: SlideResult, sharp: np.ndarray) -> pd.DataFr
         "sharpness": sharp.ravel(),
     }
     names, finer = cells["class"].astype(str).to_numpy(), shown_classes(cells).astype(str)
-    sides = _sides_um2(job) / 1e6
+    counted_mm2 = (_parts_px(job) - job.heap_px) * job.scale.um_per_px**2 / 1e6
     inside = result.counts.loc[result.counts["in_differential"], "class"]
     leukocytes = np.bincount(part[np.isin(names, list(inside))], minlength=shape[0] * shape[1])
-    data["wbc_per_mm2"] = leukocytes / sides.ravel()
+    data["wbc_per_mm2"] = leukocytes / np.maximum(counted_mm2.ravel(), 1e-9)
     for name in result.counts["class"]:
         mine = (names == name) | (finer == name)
         data[f"n_{name}"] = np.bincount(part[mine], minlength=shape[0] * shape[1])
@@ -416,7 +432,11 @@ def slide_overlay(job: SlideJob, result: SlideResult, scheme: Scheme) -> Image:
     cells = result.cells.assign(
         **{name: result.cells[name] / step for name in ("bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1")}
     )
-    return draw_cells(pixels, labels, cells, result.counts, job.scale.um_per_px * step, scheme)
+    large = job.scale.red_cell_diameter_px / step >= LEAST_DRAWN_PX
+    outlines = {cell: line / step for cell, line in job.outlines.items()} if large else {}
+    heaps = [heap / step for heap in job.heaps] if large else []
+    um = job.scale.um_per_px * step
+    return draw_cells(pixels, labels, cells, result.counts, um, scheme, outlines=outlines, heaps=heaps)
 
 
 def _tinted(pixels: np.ndarray, parts: np.ndarray, tint: tuple[int, int, int]) -> np.ndarray:

@@ -326,10 +326,13 @@ def counted_area(
         inside = np.zeros((y1 - y0, x1 - x0), bool)
         for one in corners:
             inside |= polygon2mask(inside.shape, one)
+        for heap in segmentation.heaps:
+            inside &= ~polygon2mask(inside.shape, np.asarray(heap, float)[:, ::-1] - (y0, x0))
         pixels = float(inside.sum())
     if segmentation.light is not None:
         pixels *= 1 - segmentation.light.surround
-    pixels -= sum(_enclosed(heap) for heap in segmentation.heaps)
+    if not corners:
+        pixels -= sum(_enclosed(heap) for heap in segmentation.heaps)
     return max(pixels, 0.0) * um * um / 1e6
 
 

@@ -29,7 +29,45 @@ def heap_share(segmentation: Segmentation) -> float:
         Percent.
     """
     height, width = segmentation.labels.shape
-    return 100 * sum((_area(heap) for heap in segmentation.heaps), 0.0) / max(float(height * width), 1.0)
+    return 100 * sum((heap_area(heap) for heap in segmentation.heaps), 0.0) / max(float(height * width), 1.0)
+
+
+def heap_within(heap: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """Cut the part of a heap that lies in a box (Sutherland and Hodgman 1974).
+
+    Parameters
+    ----------
+    heap : numpy.ndarray, (M, 2)
+        Corners x, y.
+    box : tuple of float
+        y0, x0, y1, x1.
+
+    Returns
+    -------
+    numpy.ndarray, (K, 2), float32
+        Empty where nothing of it lies in the box.
+    """
+    y0, x0, y1, x1 = box
+    part = np.asarray(heap, float).reshape(-1, 2)
+    for axis, limit, sign in ((0, x0, 1), (0, x1, -1), (1, y0, 1), (1, y1, -1)):
+        part = _beyond(part, axis, limit, sign)
+    return part.astype(np.float32)
+
+
+def heap_area(heap: np.ndarray) -> float:
+    """Measure the area of a heap.
+
+    Parameters
+    ----------
+    heap : numpy.ndarray, (M, 2)
+        Corners x, y; none for no heap.
+
+    Returns
+    -------
+    float
+        Square pixels.
+    """
+    return float(cv2.contourArea(np.asarray(heap, np.float32))) if len(heap) else 0.0
 
 
 def mean_share(runs: Iterable[Mapping[str, Any]]) -> float:
@@ -104,5 +142,15 @@ def is_heap_warning(warning: str) -> bool:
     return "heaps of red cells too thick to count" in warning
 
 
-def _area(heap: np.ndarray) -> float:
-    return float(cv2.contourArea(np.asarray(heap, np.float32)))
+def _beyond(points: np.ndarray, axis: int, limit: float, sign: int) -> np.ndarray:
+    """The part of a polygon on one side of a line along an axis, corners in order."""
+    if not len(points):
+        return points
+    after = np.roll(points, -1, axis=0)
+    depth, next_depth = (sign * (side[:, axis] - limit) for side in (points, after))
+    crosses = (depth > 0) != (next_depth > 0)
+    share = np.where(crosses, depth / np.where(crosses, depth - next_depth, 1), 0)[:, None]
+    # Each corner that is kept, and behind it the point where its edge crosses the line.
+    both = np.stack([points, points + share * (after - points)], axis=1).reshape(-1, 2)
+    array: np.ndarray = both[np.stack([depth > 0, crosses], axis=1).ravel()]
+    return array

@@ -14,6 +14,7 @@ from napari_leukocls.measurement.cells import LOW_CONFIDENCE, UNLIKE_TRAINING
 from napari_leukocls.measurement.corrected import card_matrix, shares_with_limits
 from napari_leukocls.measurement.differential import exact_limits
 from napari_leukocls.measurement.findings import short_number, with_findings
+from napari_leukocls.measurement.heaps import HEAPS
 from napari_leukocls.measurement.red_cell_grades import (
     MEASURED,
     Grade,
@@ -123,7 +124,8 @@ def with_red_cells(result: Result) -> Result:
     true_sizes = all(isinstance(one, Mapping) and one.get("source") in TRUE_SCALES for one in scales)
     table = result.red_cells[is_red_cell(result.red_cells, default_scheme())]
     found = red_cell_findings(table, shares, true_sizes)
-    others = [one for one in result.findings if not one.name.startswith(PREFIX)]
+    # Heaps are found by the outlines, not among the measured cells.
+    others = [one for one in result.findings if one.name == HEAPS or not one.name.startswith(PREFIX)]
     return with_findings(replace(result, findings=tuple(others)), found)
 
 

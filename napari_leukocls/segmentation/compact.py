@@ -45,7 +45,10 @@ MIN_AGREEMENT = 0.55
 #: Of what the class map holds to be a platelet: grains and artefacts in red cells are as small, but less
 #: round.
 MIN_PLATELET_AGREEMENT = 0.75
+#: Share of a tile that its neighbour also covers, in images no larger than a tile: several views of them all.
 TILE_OVERLAP = 0.1
+#: Larger images are looked at in fewer, larger tiles: their longest side, and how far neighbours overlap, pixels.
+LARGEST_TILE, SEAM = 640, 64
 
 #: Euler steps of the dynamics, a pixel each: no cell is wider than 120 px, so that 60 reach its centre.
 N_ITERATIONS = 72
@@ -98,7 +101,7 @@ class CompactSegmenter:
             self._on_cpu = copy.deepcopy(self.net).to(device)
         return self._on_cpu
 
-    def maps(self, image: np.ndarray, batch_size: int, device: str) -> Maps:
+    def maps(self, image: np.ndarray, batch_size: int, device: str, *, once: bool = False) -> Maps:
         """Run the network in overlapping tiles.
 
         Parameters
@@ -109,15 +112,22 @@ class CompactSegmenter:
             Tiles at a time.
         device : str
             A torch device.
+        once : bool
+            Look once at a small image, too.
 
         Returns
         -------
         Maps
         """
-        # A small field needs no whole tile: less padding, less time.
-        side = min(TILE, 16 * int(np.ceil(max(image.shape[:2]) / 16)))
-        net = self._network(device)
-        output = run_in_tiles(net, image, side=side, overlap=TILE_OVERLAP, batch_size=batch_size)
+        net, longest = self._network(device), max(image.shape[:2])
+        if longest <= TILE and not once:
+            # A small field needs no whole tile: less padding, less time.
+            side = _of_16(longest)
+            output = run_in_tiles(net, image, sides=(side, side), overlap=TILE_OVERLAP, batch_size=batch_size)
+        else:
+            sides = (_tile_side(image.shape[0]), _tile_side(image.shape[1]))
+            fewer = max(1, batch_size * TILE**2 // (sides[0] * sides[1]))
+            output = run_in_tiles(net, image, sides=sides, overlap=0.0, batch_size=fewer)
         return Maps(flow=output[:2], cell=output[2], kind=output[3:])
 
     def masks(self, maps: Maps, device: str) -> np.ndarray:
@@ -184,13 +194,13 @@ class CompactSegmenter:
         return Masks(whole, doubtful[1:]), maps
 
     def _maps_and_masks(
-        self, image: np.ndarray, batch_size: int, device: str
+        self, image: np.ndarray, once: bool, batch_size: int, device: str
     ) -> tuple[Maps, Masks, int, str]:
-        maps = self.maps(image, batch_size, device)
+        maps = self.maps(image, batch_size, device, once=once)
         masks, maps = self.all_masks(maps, image, device)
         return maps, masks, batch_size, device
 
-    def segment(self, pixels: np.ndarray, diameter_px: float) -> Steps[Outlines]:
+    def segment(self, pixels: np.ndarray, diameter_px: float, *, once: bool = False) -> Steps[Outlines]:
         """Outline and sort the cells of one image.
 
         Parameters
@@ -198,6 +208,8 @@ class CompactSegmenter:
         pixels : numpy.ndarray, (H, W, 3), uint8
         diameter_px : float
             Of a red cell, in pixels of `pixels`.
+        once : bool
+            Look once at a small image, which is looked at several times else: quicker, and enough to measure.
 
         Yields
         ------
@@ -223,7 +235,7 @@ class CompactSegmenter:
         for done, block in enumerate(grid):
             yield Progress("segment", done, len(grid))
             window = assembly.read(pixels, block)
-            work = partial(self._maps_and_masks, absorbance(window, limits))
+            work = partial(self._maps_and_masks, absorbance(window, limits), once)
             # What memory sufficed for is kept for the blocks that follow.
             maps, found, size, device = with_less_memory(work, size, device, warnings.append)
             assembly.add(block, found.labels, maps.kind, maps.cell, window, found.doubtful)
@@ -250,6 +262,18 @@ class CompactSegmenter:
             maps = with_less_memory(work, self.batch_size, str(self.net.device), log.warning)
             assembly.vote(block, labels, maps.kind)
         return assembly.votes(int(labels.max()))
+
+
+def _of_16(length: float) -> int:
+    """The least multiple of 16 that is not smaller."""
+    return 16 * int(np.ceil(length / 16))
+
+
+def _tile_side(length: int) -> int:
+    """Side of the tiles that cover an axis in the fewest, equal tiles, with their seams."""
+    padded = _of_16(length) + 16
+    count = int(np.ceil(padded / LARGEST_TILE))
+    return _of_16((padded + (count - 1) * SEAM) / count)
 
 
 def _agreeing(labels: np.ndarray, maps: Maps) -> np.ndarray:

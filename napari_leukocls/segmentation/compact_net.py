@@ -48,8 +48,8 @@ class ResidualBlock(nn.Module):
         -------
         torch.Tensor, (B, n_out, h, w)
         """
-        y = self.second(torch.relu(self.first(x)))
-        return torch.relu(y + self.shortcut(x))
+        y = self.second(torch.relu_(self.first(x)))
+        return torch.relu_(y + self.shortcut(x))
 
 
 class CompactNet(nn.Module):
@@ -99,7 +99,7 @@ class CompactNet(nn.Module):
         output : torch.Tensor, (B, 7, H, W)
         style : torch.Tensor
         """
-        y = torch.relu(self.stem(x))
+        y = torch.relu_(self.stem(x))
         skips = []
         for level, block in enumerate(self.encoder):
             if level:

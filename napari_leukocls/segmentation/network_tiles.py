@@ -20,7 +20,7 @@ _TAPER_SIDE = 224
 
 
 def run_in_tiles(
-    net: CompactNet, image: np.ndarray, *, side: int, overlap: float, batch_size: int
+    net: CompactNet, image: np.ndarray, *, sides: tuple[int, int], overlap: float, batch_size: int
 ) -> np.ndarray:
     """Run a network over an image in overlapping tiles.
 
@@ -30,8 +30,8 @@ def run_in_tiles(
         In evaluation mode, on its device.
     image : numpy.ndarray, (h, w, channels), float32
         Zero is what surrounds it.
-    side : int
-        Of a tile, pixels; a multiple of 16.
+    sides : tuple of int
+        Height and width of a tile, pixels; multiples of 16.
     overlap : float
         Share of a tile that its neighbour also covers, about.
     batch_size : int
@@ -42,21 +42,22 @@ def run_in_tiles(
     numpy.ndarray, (outputs, h, w), float32
         Where tiles overlap, their mean with weights that fall towards the edges of a tile.
     """
-    rows, columns = (_padding(length, side) for length in image.shape[:2])
+    rows, columns = (_padding(length, side) for length, side in zip(image.shape[:2], sides, strict=True))
     padded = np.pad(image.transpose(2, 0, 1), ((0, 0), rows, columns))
     height, width = padded.shape[1:]
-    corners = [(y, x) for y in _starts(height, side, overlap) for x in _starts(width, side, overlap)]
-    weights = _taper(side)
+    tall, wide = sides
+    corners = [(y, x) for y in _starts(height, tall, overlap) for x in _starts(width, wide, overlap)]
+    weights = _taper(tall)[:, None] * _taper(wide)
     total = np.zeros((height, width))
     blended: np.ndarray | None = None
     for first in range(0, len(corners), batch_size):
         batch = corners[first : first + batch_size]
-        tiles = np.stack([padded[:, y : y + side, x : x + side] for y, x in batch])
+        tiles = np.stack([padded[:, y : y + tall, x : x + wide] for y, x in batch])
         for (y, x), output in zip(batch, _outputs(net, tiles), strict=True):
             if blended is None:
                 blended = np.zeros((len(output), height, width), np.float32)
-            blended[:, y : y + side, x : x + side] += output * weights
-            total[y : y + side, x : x + side] += weights
+            blended[:, y : y + tall, x : x + wide] += output * weights
+            total[y : y + tall, x : x + wide] += weights
     assert blended is not None
     blended /= total
     inner = (slice(rows[0], height - rows[1]), slice(columns[0], width - columns[1]))
@@ -87,10 +88,10 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def _taper(side: int) -> np.ndarray:
-    """Weights of a tile's pixels, (side, side): 1 in the middle, and less towards its edges."""
+    """Weights along a side of a tile, (side,): 1 in the middle, and less towards its ends."""
     full = max(_TAPER_SIDE, side)
     from_middle = np.abs(np.arange(full) - (full - 1) / 2)
     along = 1 / (1 + np.exp((from_middle - (full / 2 - _TAPER)) / _STEEPNESS))
     first = full // 2 - side // 2
-    array: np.ndarray = (along * along[:, None])[first : first + side, first : first + side]
+    array: np.ndarray = along[first : first + side]
     return array

@@ -299,8 +299,9 @@ class RedCellRuler:
             diameters = []
             for window in _windows(pixels.shape[:2], side):
                 part = np.ascontiguousarray(pixels[window])
-                outlines = drain(self._segmenter.segment(part, expected))
-                if len(self._images) == 1 and part.shape == pixels.shape:
+                whole_image = part.shape == pixels.shape
+                outlines = drain(self._segmenter.segment(part, expected, once=not whole_image))
+                if len(self._images) == 1 and whole_image:
                     self._outlines[expected] = outlines
                 whole, contact = whole_red_cells(outlines)
                 diameters.append(_alone(whole, contact))

@@ -87,18 +87,3 @@ def stain_share(pixels: np.ndarray, glass: Sequence[float], red_cell_density: np
     density = -np.log(np.clip(pixels.astype(np.float32) / clear, 1 / 255, 1.2)).mean(axis=2)
     array: np.ndarray = density / max(float(np.mean(red_cell_density)), 1e-3)
     return array
-
-
-def heap_area(heaps: Sequence[np.ndarray]) -> float:
-    """Sum the areas of heaps.
-
-    Parameters
-    ----------
-    heaps : sequence of numpy.ndarray, (M, 2)
-
-    Returns
-    -------
-    float
-        Square pixels.
-    """
-    return float(sum(cv2.contourArea(heap.astype(np.float32)) for heap in heaps))

@@ -23,10 +23,16 @@ from napari_leukocls.io.images import read_image
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.io.slides import is_slide, open_slide
 from napari_leukocls.io.slides.base import LazyPixels
+from napari_leukocls.measurement.heaps import heap_area
 from napari_leukocls.paths import sample_smear
 from napari_leukocls.progress import drain
+from napari_leukocls.results.hidden_parts import read_hidden
 from napari_leukocls.results.reader import read_result, read_slide
+from napari_leukocls.types import FieldResult
 
+LEUKOCYTES = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte")
+#: Where a heap is painted: rows and columns.
+HEAP = (slice(500, 640), slice(520, 700))
 APERIO = "Aperio Image Library v12\r\n{1}x{0} [0,0 {1}x{0}] (256x256) JPEG/RGB Q=90|AppMag = 40|MPP = 0.16"
 
 
@@ -159,7 +165,7 @@ def test_a_slide_gives_the_files_of_a_field(name: str, tmp_path: Path, smear: np
     folder = tmp_path / "out" / "slide"
     assert {path.name for path in folder.iterdir()} == {
         *("cells.csv", "counts.csv", "findings.csv", "labels.tif", "overlay.png", "red_cells.csv"),
-        *("regions.csv", "report.html", "run.json"),
+        *("outlines.json", "regions.csv", "report.html", "run.json"),
     }
     cells, labels = pd.read_csv(folder / "cells.csv"), tifffile.imread(folder / "labels.tif")
     assert labels.shape == (500, 600) and list(cells["cell_id"]) == list(range(1, labels.max() + 1))
@@ -171,15 +177,28 @@ def test_a_slide_gives_the_files_of_a_field(name: str, tmp_path: Path, smear: np
     assert run_batch(slides, tmp_path / "out", config, resume=True)[0].resumed
 
 
-def test_cells_on_seams_come_out_once_and_whole(
-    tmp_path: Path, smear: np.ndarray, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_tiff(tmp_path / "slide.tif", smear)
-    whole = drain(iter_analyze(read_image(path), engine))
-    monkeypatch.setattr(tiles, "MAX_WINDOW_UM", 150.0)
-    write_whole_slide(path, "s", str(path), tmp_path / "out", engine)
-    cells = pd.read_csv(tmp_path / "out" / "s" / "cells.csv")
-    labels = tifffile.imread(tmp_path / "out" / "s" / "labels.tif")
+@pytest.fixture(scope="module")
+def with_seams(
+    smear: np.ndarray, engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FieldResult, Path]:
+    """A smear with a heap too thick to count: as one field, and the folder of a slide of several tiles."""
+    folder = tmp_path_factory.mktemp("seams")
+    smear = smear.copy()
+    smear[HEAP] = np.percentile(smear, 15, axis=(0, 1)).astype(np.uint8)
+    path = write_tiff(folder / "slide.tif", smear)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "MAX_WINDOW_UM", 150.0)
+        warnings = write_whole_slide(path, "s", str(path), folder / "out", engine)
+    assert any("heaps of red cells too thick to count" in line for line in warnings)
+    assert not any("has no outline" in line for line in warnings), (
+        "cells of a neighbouring tile have outlines"
+    )
+    return drain(iter_analyze(read_image(path), engine)), folder / "out" / "s"
+
+
+def test_cells_on_seams_come_out_once_and_whole(with_seams: tuple[FieldResult, Path]) -> None:
+    whole, folder = with_seams
+    cells, labels = pd.read_csv(folder / "cells.csv"), tifffile.imread(folder / "labels.tif")
     assert len(cells) == pytest.approx(len(whole.cells), rel=0.03)
     # A cell that a seam had cut, or that came out twice, would have no counterpart of its own size.
     same = 0
@@ -189,6 +208,33 @@ def test_cells_on_seams_come_out_once_and_whole(
         common = int((under == best).sum()) if best else 0
         same += common > 0.7 * max(area, int((labels == best).sum()) if best else 1)
     assert same >= 0.95 * len(whole.cells)
+
+
+def test_overlaps_and_heaps_of_a_slide_are_those_of_a_field(with_seams: tuple[FieldResult, Path]) -> None:
+    whole, folder = with_seams
+    outlines, heaps = read_hidden(folder)
+    cells = pd.read_csv(folder / "cells.csv").set_index("cell_id")
+    assert len(outlines) == pytest.approx(len(whole.segmentation.outlines), abs=3) and len(outlines) > 8
+    for cell, line in outlines.items():
+        box = cells.loc[cell, ["bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1"]].to_numpy(float)
+        # The outline holds what is seen of the cell.
+        assert (line.min(axis=0) <= box[:2] + 3).all() and (line.max(axis=0) >= box[2:] - 3).all()
+    painted = 140 * 180
+    assert sum(map(heap_area, heaps)) == pytest.approx(painted, rel=0.15)
+    for heap in heaps:
+        assert (heap.min(axis=0) > (510, 490)).all() and (heap.max(axis=0) < (710, 650)).all()
+    run = json.loads((folder / "run.json").read_text())
+    counted = (1100 * 1300 - sum(map(heap_area, heaps))) * 0.16**2 / 1e6
+    assert run["area_mm2"] == pytest.approx(counted, rel=1e-3)
+    assert run["area_mm2"] == pytest.approx(whole.run["area_mm2"], rel=0.01)
+    findings = pd.read_csv(folder / "findings.csv").set_index("name")
+    share = 100 * sum(map(heap_area, heaps)) / (1100 * 1300)
+    assert findings.at["red_cell_heaps", "value"] == pytest.approx(share, rel=1e-3)
+    regions = pd.read_csv(folder / "regions.csv")
+    leukocytes = regions[["n_" + name for name in LEUKOCYTES if "n_" + name in regions]].sum(axis=1)
+    sides = (regions["y1"] - regions["y0"]) * (regions["x1"] - regions["x0"]) * 0.16**2 / 1e6
+    dense = regions[(leukocytes > 0) & (leukocytes / regions["wbc_per_mm2"] < 0.999 * sides)]
+    assert len(dense) <= 4, "the area of parts beside the heap is whole"
 
 
 def test_glass_heaps_and_blur_are_skipped_and_said(tmp_path: Path, smear: np.ndarray, engine: Engine) -> None:

@@ -86,6 +86,6 @@ def test_tiles_are_blended_as_by_cellpose(shape: tuple[int, int], side: int) -> 
     torch.manual_seed(0)
     net = CompactNet((8, 12, 16, 20)).eval()
     image = np.random.default_rng(1).random((*shape, 3), np.float32)
-    blended = run_in_tiles(net, image, side=side, overlap=0.1, batch_size=3)
+    blended = run_in_tiles(net, image, sides=(side, side), overlap=0.1, batch_size=3)
     theirs, _ = run_net(net, image[None], batch_size=3, tile_overlap=0.1, bsize=side)
     np.testing.assert_array_equal(blended, theirs[0].transpose(2, 0, 1))

@@ -11,6 +11,7 @@ import pytest
 
 from napari_leukocls.analysis.region import find_edit
 from napari_leukocls.errors import InputError
+from napari_leukocls.measurement.heaps import heap_area, heap_within
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.results.hidden_parts import FILE, read_hidden, write_hidden
 from napari_leukocls.results.overlay import draw_overlay
@@ -18,7 +19,7 @@ from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.covered import whole_outlines
 from napari_leukocls.segmentation.second_look import look_again
 from napari_leukocls.segmentation.splitting import split_merged
-from napari_leukocls.segmentation.thick_heaps import heap_area, thick_heaps
+from napari_leukocls.segmentation.thick_heaps import thick_heaps
 from napari_leukocls.types import FieldResult
 from tests.results import make_result
 
@@ -133,10 +134,21 @@ def test_a_heap_without_cells_is_outlined() -> None:
     density = tuple(np.log(220 / np.array([190.0, 130, 140])))
     found = thick_heaps(pixels, labels, (220.0,) * 3, density, 36.0)
     assert len(found) == 1
-    assert heap_area(found) == pytest.approx(heap.sum(), rel=0.2)
+    assert sum(map(heap_area, found)) == pytest.approx(heap.sum(), rel=0.2)
     labels[heap] = 5
     assert not thick_heaps(pixels, labels, (220.0,) * 3, density, 36.0)
     assert not thick_heaps(pixels, labels * 0, (220.0,) * 3, None, 36.0)
+
+
+def test_a_heap_is_cut_at_a_box() -> None:
+    heap = np.array([(0, 0), (10, 0), (10, 8), (5, 8), (5, 4), (0, 4)], np.float32)  # an L of 60 pixels
+    assert heap_area(heap_within(heap, (0, 0, 20, 20))) == 60
+    assert heap_area(heap_within(heap, (0, 0, 4, 4))) == 16
+    assert heap_area(heap_within(heap, (4, 0, 8, 10))) == 20
+    assert heap_area(heap_within(heap, (5, 0, 9, 5))) == 0
+    corners = heap_within(heap, (2, 3, 6, 7))
+    assert heap_area(corners) == 2 * 4 + 2 * 2
+    assert corners.min(axis=0).tolist() == [3, 2] and corners.max(axis=0).tolist() == [7, 6]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from napari_leukocls.analysis.engine import Engine
@@ -17,8 +18,9 @@ from napari_leukocls.analysis.whole_slide.survey import BLURRED, GLASS, MONOLAYE
 from napari_leukocls.io.labels import LabelStore
 from napari_leukocls.io.slides.base import SlideImage
 from napari_leukocls.measurement.cells import cell_geometry
+from napari_leukocls.measurement.heaps import heap_area, heap_within
 from napari_leukocls.measurement.platelets import PlateletFigures, measure_platelets
-from napari_leukocls.measurement.quality import FieldQuality
+from napari_leukocls.measurement.quality import FieldQuality, measure_quality
 from napari_leukocls.progress import CancelToken, Progress, staged
 from napari_leukocls.types import Scale, Segmentation, SmearImage
 
@@ -35,6 +37,8 @@ MAX_WINDOW_UM = 480.0
 CLAIM_UM = 0.75
 #: Share of a cell that lies on cells of an earlier tile before it is taken for the same cell.
 SAME_CELL = 0.4
+#: Largest distance of a whole outline from what is kept of it, in red-cell diameters: a slide has many.
+SIMPLE = 0.01
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,12 @@ class SlideJob:
         Cores of the tiles whose red cells are looked at.
     red_cells : list of pandas.DataFrame
         Their red cells, as in ``red_cells.csv``.
+    outlines : dict of int to numpy.ndarray, (M, 2), float32
+        Whole outlines of covered cells so far, by id: x, y in pixels of the slide.
+    heaps : list of numpy.ndarray, (M, 2), float32
+        Heaps too thick to count so far, cut at the borders of the parts: x, y in pixels of the slide.
+    heap_px : numpy.ndarray, (R, C)
+        Their area in each part, square pixels.
     """
 
     slide: SlideImage
@@ -153,6 +163,12 @@ class SlideJob:
     platelets: PlateletFigures = PlateletFigures()
     sampled: frozenset[tuple[int, int, int, int]] = frozenset()
     red_cells: list[pd.DataFrame] = field(default_factory=list)
+    outlines: dict[int, np.ndarray] = field(default_factory=dict)
+    heaps: list[np.ndarray] = field(default_factory=list)
+    heap_px: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.heap_px = np.zeros(self.states.shape)
 
 
 def analyse_tile(
@@ -176,14 +192,18 @@ def analyse_tile(
         Columns as in ``cells.csv``; places and ids are the slide's.
     """
     image = SmearImage(pixels, job.slide_id, job.slide.source)
-    found = yield from staged("tiles", token, outline(image, job.engine, job.scale, whole=False))
+    found = yield from staged("tiles", token, outline(image, job.engine, job.scale))
     for line in found.warnings:
         warn(line)
+    if not np.isfinite(found.glass_colour).all():
+        found = replace(found, glass_colour=job.survey.glass_colour)
+    # With the cells around the tile's own, which would be stain without an outline.
+    quality = measure_quality(pixels, found)
     mine = _owned(job, tile, found)
     # The label image of a tile takes most of the memory: only one is kept at a time.
     del found
     cells = yield from tabulate(image, job.engine, mine, token, warn, job.test)
-    job.measured += check_field(image, mine, cells).measured
+    job.measured += check_field(image, mine, cells, quality).measured
     job.platelets += measure_platelets(mine, cells)
     y0, _, x0, _ = tile.window
     if tile.core in job.sampled:
@@ -191,6 +211,7 @@ def analyse_tile(
         if red_cells is not None:
             job.red_cells.append(_moved(red_cells, y0, x0, job).drop(columns="touches_border"))
     job.labels.paint(y0, x0, mine.labels, job.n_cells)
+    _keep_hidden_parts(job, tile, mine)
     cells = _moved(cells, y0, x0, job)
     job.n_cells += len(cells)
     return cells
@@ -215,9 +236,26 @@ def _owned(job: SlideJob, tile: Tile, found: Segmentation) -> Segmentation:
     lookup[geometry.ids[keep]] = np.arange(1, int(keep.sum()) + 1)
     labels = lookup[found.labels]
     labels[taken] = 0
-    glass = found.glass_colour if np.isfinite(found.glass_colour).all() else job.survey.glass_colour
     kinds = found.kind_probabilities[geometry.ids[keep] - 1]
-    return replace(found, labels=labels, kind_probabilities=kinds, glass_colour=glass, warnings=())
+    outlines = {int(lookup[cell]): line for cell, line in found.outlines.items() if lookup[cell]}
+    return replace(found, labels=labels, kind_probabilities=kinds, warnings=(), outlines=outlines)
+
+
+def _keep_hidden_parts(job: SlideJob, tile: Tile, mine: Segmentation) -> None:
+    """Move whole outlines and heaps to the slide; of heaps what lies in the parts that the tile analyses."""
+    corner = np.array([tile.window[2], tile.window[0]], np.float32)
+    fine = SIMPLE * job.scale.red_cell_diameter_px
+    for cell, line in mine.outlines.items():
+        job.outlines[job.n_cells + cell] = cv2.approxPolyDP(line + corner, fine, True)[:, 0]
+    for heap in mine.heaps:
+        for row, column in parts_of(tile):
+            if job.states[row, column] != MONOLAYER:
+                continue
+            y0, y1, x0, x1 = job.survey.box(row, column)
+            part = heap_within(heap + corner, (y0, x0, y1, x1))
+            if heap_area(part) >= 1:
+                job.heaps.append(part)
+                job.heap_px[row, column] += heap_area(part)
 
 
 def _moved(cells: pd.DataFrame, y0: int, x0: int, job: SlideJob) -> pd.DataFrame:
