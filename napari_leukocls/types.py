@@ -261,7 +261,7 @@ class Finding:
         Whether the rule's limit is reached: for certain, perhaps, or not. A finding without a rule is a figure alone,
         and its state is ``certain``.
     rule : str
-        The rule in words, with its limit ("schistocytes >= 1 % (ICSH 2015)"); "" for a figure that no rule judges.
+        The rule in words, with its limit ("Schistocytes >= 1 % (2+)"); "" for a figure that no rule judges.
     text : str
         One sentence for a person.
     """

@@ -16,7 +16,7 @@ import logging
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from napari_leukocls.evaluation.detection import (
 )
 from scripts.pack_crops import is_heldout
 
+if TYPE_CHECKING:
+    from napari_leukocls.types import Segmentation
+
 log = logging.getLogger("evaluate_segmentation")
 KINDS = ("red_cell", "leukocyte", "platelet")
 VOC = {"RBC": "red_cell", "WBC": "leukocyte", "Platelets": "platelet"}
@@ -46,6 +49,14 @@ def read_pixels(path: Path) -> np.ndarray:
 
 def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.ndarray, np.ndarray, float]:
     """Outline one field with a segmenter: labels, kind of each cell (index into KINDS), red-cell diameter."""
+    found = outline_field(pixels, name, diameter)
+    probabilities = found.kind_probabilities
+    kinds = probabilities.argmax(axis=1) if len(probabilities) else np.zeros(0, int)
+    return found.labels, kinds, found.scale.red_cell_diameter_px
+
+
+def outline_field(pixels: np.ndarray, name: str, diameter: float | None) -> Segmentation:
+    """Outline one field with a segmenter, as an analysis does."""
     from napari_leukocls.analysis.engine import Engine
     from napari_leukocls.analysis.field import outline, under_even_light
     from napari_leukocls.config import AnalyzeConfig
@@ -54,22 +65,11 @@ def segment(pixels: np.ndarray, name: str, diameter: float | None) -> tuple[np.n
     from napari_leukocls.segmentation.scale import find_scale, steady_diameter
     from napari_leukocls.types import SmearImage
 
-    engine = Engine(
-        AnalyzeConfig(segmenter=name, diameter_px=diameter),
-        "cpu",
-        compact("cpu"),
-        segmenter(name, "cpu"),
-        None,
-    )
+    config = AnalyzeConfig(segmenter=name, diameter_px=diameter)
+    engine = Engine(config, "cpu", compact("cpu"), segmenter(name, "cpu"), None)
     image, _ = under_even_light(SmearImage(pixels, "field", "field"), engine)
     scale = find_scale(image, engine.config, engine.compact).scale
-    segmentation = drain(outline(image, engine, scale, steady_diameter(image, scale)))
-    kinds = (
-        segmentation.kind_probabilities.argmax(axis=1)
-        if len(segmentation.kind_probabilities)
-        else np.zeros(0, int)
-    )
-    return segmentation.labels, kinds, scale.red_cell_diameter_px
+    return drain(outline(image, engine, scale, steady_diameter(image, scale)))
 
 
 def heldout(folder: Path) -> list[Path]:
@@ -85,27 +85,31 @@ def boxes_of(labels: np.ndarray) -> np.ndarray:
     return np.array(boxes, float).reshape(-1, 4)
 
 
+def bccd_boxes(data: Path, name: str) -> dict[str, np.ndarray]:
+    """Annotated boxes of one field of BCCD by kind, (N, 4) y0, x0, y1, x1."""
+    found: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
+    for thing in ElementTree.parse(data / "bccd" / "voc" / f"{name}.xml").iter("object"):
+        box = thing.find("bndbox")
+        sides = [float(box.findtext(key)) for key in ("ymin", "xmin", "ymax", "xmax")]
+        found[VOC[thing.findtext("name")]].append(sides)
+    return {kind: np.array(boxes).reshape(-1, 4) for kind, boxes in found.items()}
+
+
 def bccd(data: Path, name: str, diameter: float | None, step: int = 1) -> tuple[dict[str, Any], list[float]]:
     """F1 by kind on held-out BCCD fields; fields that have no red-cell box say nothing about red cells."""
     totals: dict[str, list[Found]] = defaultdict(list)
     shapes: dict[str, Outlined] = defaultdict(Outlined.none)
     diameters = []
     for file in heldout(data / "bccd" / "images")[::step]:
-        truth: dict[str, list] = {kind: [] for kind in KINDS}
-        for thing in ElementTree.parse(data / "bccd" / "voc" / f"{file.stem}.xml").iter("object"):
-            box = thing.find("bndbox")
-            truth[VOC[thing.findtext("name")]].append(
-                [float(box.findtext(k)) for k in ("ymin", "xmin", "ymax", "xmax")]
-            )
+        truth = bccd_boxes(data, file.stem)
         labels, kinds, measured = segment(read_pixels(file), name, diameter)
         diameters.append(measured)
         boxes = boxes_of(labels)
         for index, kind in enumerate(KINDS):
-            if kind == "red_cell" and not truth[kind]:
+            if kind == "red_cell" and not len(truth[kind]):
                 continue
-            known = np.array(truth[kind]).reshape(-1, 4)
-            totals[kind].append(boxes_f1(boxes[kinds == index], known))
-            shapes[kind] += outlined_boxes(boxes[kinds == index], known)
+            totals[kind].append(boxes_f1(boxes[kinds == index], truth[kind]))
+            shapes[kind] += outlined_boxes(boxes[kinds == index], truth[kind])
     return {kind: _figures(totals[kind]) | _shapes(shapes[kind]) for kind in KINDS}, diameters
 
 

@@ -30,7 +30,7 @@ from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.covered import whole_outlines
 from napari_leukocls.segmentation.illumination import even_out, measure_light
 from napari_leukocls.segmentation.scale import find_scale, steady_diameter
-from napari_leukocls.segmentation.stain_density import red_cell_density
+from napari_leukocls.segmentation.stain_density import red_cell_density, without_nucleus
 from napari_leukocls.segmentation.thick_heaps import thick_heaps
 from napari_leukocls.types import CELL_KINDS, FieldResult, Predictions, Scale, Segmentation, SmearImage
 
@@ -50,6 +50,8 @@ SURE_PLATELET = 0.6
 MAX_BACKGROUND = 0.5
 #: Leukocytes and platelets smaller than this (micrometres) are grains of stain.
 MIN_CELL_UM = 1.2
+#: Least share of the class map that holds a platelet to be one, and below which a leukocyte must have a nucleus.
+SURE_ENOUGH_PLATELET, SURE_LEUKOCYTE = 0.6, 0.9
 
 
 def iter_analyze(
@@ -224,14 +226,21 @@ def outline(
     labels = found.labels
     area = np.bincount(labels.ravel(), minlength=len(votes) + 1)[1:]
     size_um = 2 * np.sqrt(area / np.pi) * scale.um_per_px
-    keep = (votes[:, 0] < MAX_BACKGROUND) & (size_um >= MIN_CELL_UM)
+    kinds = votes[:, 1:] / np.maximum(votes[:, 1:].sum(axis=1, keepdims=True), 1e-9)
+    platelet = CELL_KINDS.index("platelet")
+    grain = (kinds.argmax(axis=1) == platelet) & (kinds[:, platelet] < SURE_ENOUGH_PLATELET)
+    keep = (votes[:, 0] < MAX_BACKGROUND) & (size_um >= MIN_CELL_UM) & ~grain
     if not keep.all():
         labels = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.int32)[labels]
-        votes = votes[keep]
-    kinds = votes[:, 1:] / np.maximum(votes[:, 1:].sum(axis=1, keepdims=True), 1e-9)
+        votes, kinds = votes[keep], kinds[keep]
     density = red_cell_density(image.pixels, labels, votes[:, 1], found.glass_colour)
     glass = found.glass_colour
-    red = kinds.argmax(axis=1) == CELL_KINDS.index("red_cell") if len(kinds) else np.zeros(0, bool)
+    leukocyte = CELL_KINDS.index("leukocyte")
+    unsure = (kinds.argmax(axis=1) == leukocyte) & (kinds[:, leukocyte] < SURE_LEUKOCYTE)
+    pale = without_nucleus(image.pixels, labels, unsure, glass, density)
+    # A cell without a nucleus is no leukocyte, whatever the class map holds it to be.
+    kinds[pale] = np.eye(len(CELL_KINDS))[CELL_KINDS.index("red_cell")]
+    red = kinds.argmax(axis=1) == CELL_KINDS.index("red_cell")
     return Segmentation(
         labels,
         kinds.astype(np.float32),

@@ -354,7 +354,7 @@ def _graded(
     if waiting:
         one = waiting == 1
         text += f"; {waiting} of these {'waits' if one else 'wait'} for review and {'is' if one else 'are'} left out"
-    rule = f"{grade.text} >= {short_number(limit)} % (ICSH 2015, 2+)"
+    rule = f"{grade.text} >= {short_number(limit)} % (2+)"
     return Finding(grade.name, value, low, high, "%", state, rule, text + ".")
 
 

@@ -83,7 +83,7 @@ def whole_red_cells(outlines: Outlines) -> tuple[np.ndarray, np.ndarray]:
     assert votes is not None
     doubtful = np.zeros(len(votes), bool) if outlines.doubtful is None else outlines.doubtful
     areas = np.bincount(labels.ravel(), minlength=len(votes) + 1)[1:]
-    touching = _contact(labels)
+    touching = contact_of(labels)
     diameters, contact = [], []
     for index, where in enumerate(ndimage.find_objects(labels)):
         if where is None or votes[index].argmax() != 1 or doubtful[index]:
@@ -105,8 +105,19 @@ def _alone(measured: np.ndarray, contact: np.ndarray) -> np.ndarray:
     return alone if len(alone) >= FEWEST_ALONE else measured
 
 
-def _contact(labels: np.ndarray) -> np.ndarray:
-    """Share of the edge of each label that borders on another label, (N + 1,)."""
+def contact_of(labels: np.ndarray) -> np.ndarray:
+    """Measure how much of the edge of each cell borders on other cells.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray, (H, W), int
+        Cells 1..N.
+
+    Returns
+    -------
+    numpy.ndarray, (N + 1,)
+        Share, by label; entry 0 is of no cell.
+    """
     count = int(labels.max(initial=0)) + 1
     edges, shared = np.zeros(count), np.zeros(count)
     for one, other in ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1])):

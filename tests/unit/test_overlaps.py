@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_leukocls.analysis.region import find_edit
+from napari_leukocls.analysis import region
+from napari_leukocls.analysis.region import Region, find_edit, iter_analyze_region
 from napari_leukocls.errors import InputError
 from napari_leukocls.measurement.heaps import heap_area, heap_within
+from napari_leukocls.progress import Progress, Steps, drain
 from napari_leukocls.results.exports import write_exports
 from napari_leukocls.results.hidden_parts import FILE, read_hidden, write_hidden
 from napari_leukocls.results.overlay import draw_overlay
@@ -20,7 +23,7 @@ from napari_leukocls.segmentation.covered import whole_outlines
 from napari_leukocls.segmentation.second_look import look_again
 from napari_leukocls.segmentation.splitting import split_merged
 from napari_leukocls.segmentation.thick_heaps import thick_heaps
-from napari_leukocls.types import FieldResult
+from napari_leukocls.types import FieldResult, SmearImage
 from tests.results import make_result
 
 
@@ -202,6 +205,62 @@ def test_the_overlay_shows_them(covered: FieldResult) -> None:
     plain = replace(covered, segmentation=replace(covered.segmentation, outlines={}, heaps=()))
     before, after = (np.asarray(draw_overlay(one, default_scheme())) for one in (plain, covered))
     assert before.shape == after.shape and (before[:14, :24] != after[:14, :24]).any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_the_window_draws_them_over_the_outlines(covered: FieldResult, dtype: type) -> None:
+    from napari.layers import Labels
+
+    from napari_leukocls.widgets.common.outlines import HEAP, outlines_of
+
+    layer = Labels(covered.labels.astype(dtype))
+    outlines_of(layer).start(1)
+    everything = (slice(0, 240), slice(0, 360))
+    before = layer._calculate_contour(layer.data, everything)
+    outlines_of(layer).overlap(covered.segmentation)
+    after = layer._calculate_contour(layer.data, everything)
+    ((cell, line),) = covered.segmentation.outlines.items()
+    x = int(line[:, 0].max()) - 1
+    right = slice(x, x + 2)
+    assert not (before == cell)[:, right].any() and (after == cell)[:, right].sum() >= 20
+    assert not (before == HEAP).any() and (after == HEAP).sum() >= 2 * (18 + 8)
+    assert (layer.data == covered.labels).all(), "a click finds the owner of the pixel"
+    # What a person paints elsewhere leaves them as they are.
+    part = layer._calculate_contour(layer.data, (slice(0, 60), slice(10, 60)))
+    np.testing.assert_array_equal(part, after[0:60, 10:60])
+    outlines_of(layer).overlap(replace(covered.segmentation, outlines={}, heaps=()))
+    np.testing.assert_array_equal(layer._calculate_contour(layer.data, everything), before)
+
+
+def test_a_region_keeps_its_overlaps_and_heaps(covered: FieldResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ready(*_args: Any, **_options: Any) -> Steps[FieldResult]:
+        yield Progress("count", 0, 1)
+        return covered
+
+    monkeypatch.setattr(region, "iter_analyze", ready)
+    image = SmearImage(np.zeros((300, 500, 3), np.uint8), "field 1", "field 1.png")
+    box = (30, 50, 270, 410)
+    found = drain(iter_analyze_region(image, Region(box), None))
+    ((cell, line),) = found.segmentation.outlines.items()
+    np.testing.assert_array_equal(line, covered.segmentation.outlines[cell] + np.float32([50, 30]))
+    np.testing.assert_array_equal(
+        found.segmentation.heaps[0], covered.segmentation.heaps[0] + np.float32([50, 30])
+    )
+    um = covered.um_per_px
+    assert found.run["area_mm2"] == pytest.approx((240 * 360 - 200) * um**2 / 1e6)
+    (heaps,) = [one for one in found.findings if one.name == "red_cell_heaps"]
+    assert heaps.value == pytest.approx(100 * 200 / (240 * 360))
+    assert sum("heaps of red cells" in line for line in found.warnings) == 1
+    # A polygon to the right of the heap and of the covered cell.
+    right = np.array([[30, 250], [30, 410], [270, 410], [270, 250]], float)
+    found = drain(iter_analyze_region(image, Region(box, (right,)), None))
+    assert not found.segmentation.outlines and not found.segmentation.heaps
+    assert not any(one.name == "red_cell_heaps" for one in found.findings)
+    assert not any("heaps of red cells" in line for line in found.warnings)
+    assert found.run["area_mm2"] == pytest.approx(240 * 160 * um**2 / 1e6, rel=0.01)
+    inside = covered.cells[covered.cells["centroid_x"] > 200]
+    assert len(found.cells) == len(inside)
+    assert found.run["platelets"]["count"] == (inside["class"] == "platelet").sum()
 
 
 def test_an_edited_cell_is_what_the_person_drew(covered: FieldResult) -> None:

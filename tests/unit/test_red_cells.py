@@ -6,7 +6,7 @@ import numpy as np
 
 from napari_leukocls.classification.crops import stain_power, white_balance
 from napari_leukocls.models.card import CropRule
-from napari_leukocls.segmentation.stain_density import red_cell_density
+from napari_leukocls.segmentation.stain_density import red_cell_density, without_nucleus
 
 REFERENCE = (0.2, 0.3, 0.2)
 
@@ -37,6 +37,18 @@ def test_nothing_is_said_without_red_cells_or_glass() -> None:
     assert red_cell_density(pixels, labels(), np.array([0.9, 0.05]), (np.nan,) * 3) is None
     assert red_cell_density(pixels, labels() * 0, np.zeros(0), (230, 225, 240)) is None
     assert np.array_equal(stain_power(None, CropRule(red_cell=REFERENCE)), np.ones(3))
+
+
+def test_a_cell_as_pale_as_the_red_cells_has_no_nucleus() -> None:
+    pixels, glass, both = smear((0.1, 0.25, 0.15)), (230, 225, 240), np.array([True, True])
+    density = (0.1, 0.25, 0.15)
+    assert without_nucleus(pixels, labels(), both, glass, density).tolist() == [True, False]
+    assert not without_nucleus(pixels, labels(), ~both, glass, density).any()
+    assert not without_nucleus(pixels, labels(), both, glass, None).any()
+    # A nucleus that fills a fifth of the cell is enough.
+    y, x = np.mgrid[:80, :160]
+    pixels[np.hypot(y - 40, x - 40) < 12] = (90, 40, 120)
+    assert not without_nucleus(pixels, labels(), both, glass, density).any()
 
 
 def test_a_pale_smear_is_drawn_towards_the_reference() -> None:

@@ -202,6 +202,7 @@ class Canvas(QObject):
                     layer.data = pixels_of(labels)
                     layer.selected_label = int(labels.max(initial=0)) + 1
                 self._shown_labels = labels
+            outlines_of(layer).overlap(slide.result.segmentation)
             if self._blind:
                 layer.metadata[METADATA_KEY] = slide.result
             else:

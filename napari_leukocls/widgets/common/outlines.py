@@ -15,6 +15,8 @@ from napari.utils.colormaps import DirectLabelColormap
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+    from napari_leukocls.types import Segmentation
+
 #: Width of an outline on the screen, pixels.
 OUTLINE_SCREEN_PX = 2.0
 #: Widest outline relative to a red cell.
@@ -110,6 +112,50 @@ def width_at(pixel_on_screen: float, red_cell_px: float) -> int:
     return max(1, round(min(wanted, WIDEST_SHARE * red_cell_px)))
 
 
+#: A label that no cell has, which is grey: outlines of heaps.
+HEAP = 65_535
+#: Binary digits behind the point of drawn outlines.
+_BITS = 4
+
+#: Outlines that labels cannot hold: label, and x, y (M, 2) in pixels whose corners are at whole numbers.
+Lines = list[tuple[int, np.ndarray]]
+
+
+def hidden_lines(segmentation: Segmentation) -> Lines:
+    """List what labels cannot hold: whole outlines of covered cells, and heaps too thick to count.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+
+    Returns
+    -------
+    list of tuple
+        Label and outline; heaps have the label `HEAP`.
+    """
+    return [(HEAP, heap) for heap in segmentation.heaps] + list(segmentation.outlines.items())
+
+
+def draw_lines(drawn: np.ndarray, lines: Lines, width: int, corner: tuple[int, int] = (0, 0)) -> None:
+    """Draw outlines that overlap.
+
+    Parameters
+    ----------
+    drawn : numpy.ndarray, (h, w), uint16 or int32
+        Labels of outlines; changed in place.
+    lines : list of tuple
+        As from `hidden_lines`.
+    width : int
+        Pixels; at least 1.
+    corner : tuple of int
+        y, x of `drawn` in the image.
+    """
+    shift = np.array([corner[1] + 0.5, corner[0] + 0.5])
+    for label, line in lines:
+        points = np.round((line - shift) * 2**_BITS).astype(np.int32)
+        cv2.polylines(drawn, [points], True, label, width, cv2.LINE_8, _BITS)
+
+
 class Outlines:
     """Draws the outlines of one labels layer, and keeps them while no outline changes.
 
@@ -123,6 +169,7 @@ class Outlines:
 
     def __init__(self, layer: Labels) -> None:
         self._layer = weakref.ref(layer)
+        self._lines: Lines = []
         #: The labels, the width and the outlines that were computed last.
         self._last: tuple[np.ndarray, int, np.ndarray] | None = None
         #: Width that was set last; another one is the choice of a person.
@@ -158,6 +205,23 @@ class Outlines:
             self.width = width
             layer.contour = width
 
+    def overlap(self, segmentation: Segmentation) -> None:
+        """Draw the whole outlines of covered cells and heaps too, where outlines are drawn.
+
+        Parameters
+        ----------
+        segmentation : Segmentation
+        """
+        before, self._lines = self._lines, hidden_lines(segmentation)
+        same = len(before) == len(self._lines) and all(
+            one[0] == other[0] and one[1] is other[1] for one, other in zip(before, self._lines, strict=True)
+        )
+        layer = self._layer()
+        if not same and layer is not None:
+            self._last = None
+            if layer.contour:
+                layer.refresh()
+
     def _calculate(self, labels: np.ndarray, data_slice: tuple[slice, ...]) -> np.ndarray | None:
         layer = self._layer()
         width = 0 if layer is None else int(layer.contour)
@@ -174,6 +238,7 @@ class Outlines:
         ]
         (y0, y1), (x0, x1) = grown
         part = outline(np.asarray(labels[y0:y1, x0:x1]), width)
+        draw_lines(part, self._lines, width, (y0, x0))
         (top, bottom, _), (left, right, _) = spans
         array: np.ndarray = part[top - y0 : bottom - y0, left - x0 : right - x0]
         return array
@@ -184,6 +249,7 @@ class Outlines:
             if its_width == width and known.dtype == labels.dtype and np.array_equal(known, labels):
                 return found
         found = outline(np.asarray(labels), width)
+        draw_lines(found, self._lines, width)
         self._last = (np.array(labels), width, found)
         return found
 
