@@ -188,14 +188,14 @@ def _same_bytes(paths: Iterable[Path]) -> list[set[Path]]:
             if path.is_file():
                 sizes[path.stat().st_size].append(path)
         except (OSError, ValueError):
-            continue
+            continue  # its analysis says why it cannot be read
     groups: dict[str, set[Path]] = defaultdict(set)
     for members in sizes.values():
         for path in members if len(members) > 1 else []:
             try:
                 groups[sha256_of(path)].add(path)
             except OSError:
-                continue
+                continue  # as above
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -220,7 +220,7 @@ class Finder:
                     if text and (base / text).is_file():
                         return base / text
                 except (OSError, ValueError):
-                    continue
+                    continue  # no file can have this name here
         found = self._elsewhere(slashed)
         if found is None:
             return folders[0] / (slashed.lstrip("/") or "?")

@@ -377,7 +377,7 @@ def _swap(hidden: Path, target: Path) -> None:
         try:
             os.rename(target, aside)
         except FileNotFoundError:
-            continue
+            continue  # another program has moved it away meanwhile
         try:
             os.rename(hidden, target)
         except OSError as error:

@@ -404,7 +404,7 @@ def undo(connection: Connection, fields: dict[int, str], reviewer: str, at: str)
         return None
     last = max(done, key=lambda row: int(row.id))
     slide, cell = fields[last.analysis], cell_row(connection, last.analysis, last.cell_id)
-    _refuse_if_changed(connection, slide, cell, last.id, reviewer, "undone")
+    _refuse_if_changed(connection, slide, cell, last.id, "undone")
     earlier = None if last.before is None else _row(connection, last.before)
     to_class = earlier.to_class if earlier is not None else ""
     change = Change("undo", last.to_class, to_class, reviewer, "", at, last.id)
@@ -439,7 +439,7 @@ def redo(connection: Connection, fields: dict[int, str], reviewer: str, at: str)
         return None
     last = undone[-1]
     slide, cell = fields[last.analysis], cell_row(connection, last.analysis, last.cell_id)
-    _refuse_if_changed(connection, slide, cell, last.before, reviewer, "redone")
+    _refuse_if_changed(connection, slide, cell, last.before, "redone")
     change = Change("redo", class_of(connection, cell), last.to_class, reviewer, last.reason, at, last.id)
     return record(connection, slide, cell, change, in_force=last.id)
 
@@ -477,7 +477,7 @@ def _redoable(connection: Connection, analyses: list[int], reviewer: str) -> lis
 
 
 def _refuse_if_changed(
-    connection: Connection, slide: str, cell: Row[Any], expected: int | None, reviewer: str, what: str
+    connection: Connection, slide: str, cell: Row[Any], expected: int | None, what: str
 ) -> None:
     if cell.in_force != expected:
         theirs = newest_change(connection, slide, cell)

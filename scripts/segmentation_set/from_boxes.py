@@ -111,7 +111,7 @@ def _candidates(
             mask = _leukocyte_mask(evidence, distance[i])
         else:
             mask = _platelet_mask(evidence, distance[i])
-        reach = within[i] & (distance[i] < _reach(mask, distance[i], within[i], kind))
+        reach = within[i] & (distance[i] < _reach(mask, within[i], kind))
         if kind == LEUKOCYTE:
             mask = mask | ((distance[i] < 0.85) & within[i])
             mask &= ~_red_corner(evidence, hue, red_hue, distance[i])
@@ -129,7 +129,7 @@ def _candidates(
     return masks
 
 
-def _reach(mask: np.ndarray, distance: np.ndarray, within: np.ndarray, kind: int) -> float:
+def _reach(mask: np.ndarray, within: np.ndarray, kind: int) -> float:
     """How far a cell may reach, in units of its ellipse: less where the stain goes on beyond the box."""
     if kind != RED_CELL:
         return 1.15

@@ -20,6 +20,7 @@ from napari_leukocls.widgets.common.cell_focus import Jumps, camera_of, ring_aro
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.layer_geometry import placement_of
 from napari_leukocls.widgets.common.outlines import colours_alone, outlines_of, width_at
+from napari_leukocls.widgets.common.per_viewer import PerViewer
 from napari_leukocls.widgets.common.result_layers import (
     METADATA_KEY,
     cells_layer_name,
@@ -30,7 +31,7 @@ from napari_leukocls.widgets.common.result_layers import (
     result_of,
     update_features,
 )
-from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
+from napari_leukocls.widgets.common.session import Session, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.units import before_units_are_read, harmonise
 from napari_leukocls.widgets.texts import Canvas as Texts
@@ -514,7 +515,7 @@ class Canvas(QObject):
             self._jumps.back(viewer)
 
 
-_canvases: weakref.WeakKeyDictionary[Any, Canvas] = weakref.WeakKeyDictionary()
+_canvases: PerViewer[Canvas] = PerViewer(lambda viewer: Canvas(viewer, session_of(viewer)))
 
 
 def canvas_of(viewer: Any) -> Canvas:
@@ -529,7 +530,4 @@ def canvas_of(viewer: Any) -> Canvas:
     -------
     Canvas
     """
-    real = real_viewer(viewer)
-    if real not in _canvases:
-        _canvases[real] = Canvas(real, session_of(real))
-    return _canvases[real]
+    return _canvases.of(viewer)

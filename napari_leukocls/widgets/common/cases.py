@@ -18,8 +18,9 @@ from napari_leukocls.widgets.common.analysed import Analysed, Place, opened
 from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
 from napari_leukocls.widgets.common.case_model import CaseModel, Field
 from napari_leukocls.widgets.common.jobs import Job
+from napari_leukocls.widgets.common.per_viewer import PerViewer
 from napari_leukocls.widgets.common.result_layers import CASE_KEY, RESULT_KEY, cells_layer_name, layer_options
-from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
+from napari_leukocls.widgets.common.session import Session, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.smear_layers import is_smear
 from napari_leukocls.widgets.common.software_gl import keep_programs
@@ -458,7 +459,7 @@ class Cases(QObject):
                 self._session.drop_case(case)
 
 
-_known: weakref.WeakKeyDictionary[Any, Cases] = weakref.WeakKeyDictionary()
+_cases: PerViewer[Cases] = PerViewer(lambda viewer: Cases(viewer, session_of(viewer)))
 
 
 def cases_of(viewer: Any) -> Cases:
@@ -473,7 +474,4 @@ def cases_of(viewer: Any) -> Cases:
     -------
     Cases
     """
-    real = real_viewer(viewer)
-    if real not in _known:
-        _known[real] = Cases(real, session_of(real))
-    return _known[real]
+    return _cases.of(viewer)

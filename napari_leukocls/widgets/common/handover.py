@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import string
-import weakref
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from napari_leukocls.widgets.common.analysed import written
 from napari_leukocls.widgets.common.case_model import CaseModel
 from napari_leukocls.widgets.common.cases import Cases, cases_of
 from napari_leukocls.widgets.common.jobs import Job
-from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
+from napari_leukocls.widgets.common.per_viewer import PerViewer
+from napari_leukocls.widgets.common.session import Session, session_of
 from napari_leukocls.widgets.texts import Analyse
 from napari_leukocls.widgets.texts import Case as Texts
 
@@ -234,7 +234,7 @@ class Handover(QObject):
         self.warned.emit(error)
 
 
-_known: weakref.WeakKeyDictionary[Any, Handover] = weakref.WeakKeyDictionary()
+_handovers: PerViewer[Handover] = PerViewer(lambda viewer: Handover(session_of(viewer), cases_of(viewer)))
 
 
 def handover_of(viewer: Any) -> Handover:
@@ -249,7 +249,4 @@ def handover_of(viewer: Any) -> Handover:
     -------
     Handover
     """
-    real = real_viewer(viewer)
-    if real not in _known:
-        _known[real] = Handover(session_of(real), cases_of(real))
-    return _known[real]
+    return _handovers.of(viewer)

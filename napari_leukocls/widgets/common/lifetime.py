@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QDialog, QDockWidget, QLabel, QMessageBox, QWidget
 from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.parent_watch import ParentWatch
-from napari_leukocls.widgets.common.session import Session, real_viewer, session_of
+from napari_leukocls.widgets.common.per_viewer import real_viewer
+from napari_leukocls.widgets.common.session import Session, session_of
 from napari_leukocls.widgets.common.slide_model import CellsModel
 from napari_leukocls.widgets.common.workplace import Placing
 from napari_leukocls.widgets.texts import Train

@@ -6,7 +6,7 @@ from napari.viewer import Viewer
 from qtpy.QtWidgets import QDockWidget, QWidget
 
 from napari_leukocls import widgets
-from napari_leukocls.widgets.common.session import real_viewer
+from napari_leukocls.widgets.common.per_viewer import real_viewer
 
 #: Same titles as for the entries of `Plugins > Leukocls`, so that both open the same dock.
 TITLE = "{name} (Leukocls)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from psygnal import Signal
 
@@ -15,10 +14,12 @@ from napari_leukocls.models.registry import ModelEntry, active_classifier, list_
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.case_model import CaseModel, Field
+from napari_leukocls.widgets.common.per_viewer import PerViewer
 from napari_leukocls.widgets.texts import Analyse
 
 if TYPE_CHECKING:
     from napari_leukocls.analysis.engine import Engine
+    from napari_leukocls.review import ReviewStore
     from napari_leukocls.widgets.common.slide_model import SlideModel
     from napari_leukocls.widgets.common.training_run import TrainingRun
 
@@ -64,7 +65,7 @@ class Session:
         self.scheme: Scheme = default_scheme()
         #: Held by the thread that uses the networks: only one may at a time.
         self.networks = threading.Lock()
-        self._store: Any = None
+        self._store: ReviewStore | None = None
         self._store_lock = threading.Lock()
 
     def show(self, slide: SlideModel | None) -> None:
@@ -207,7 +208,7 @@ class Session:
         return load_engine(config)
 
     @property
-    def store(self) -> Any:
+    def store(self) -> ReviewStore:
         """The review store, opened when it is first needed."""
         from napari_leukocls.review import open_store
 
@@ -217,25 +218,7 @@ class Session:
             return self._store
 
 
-_sessions: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
-
-
-def real_viewer(viewer: Any) -> Any:
-    """Return the viewer behind the proxy that napari gives to plugins.
-
-    napari makes a new proxy each time. Its layers are proxies, too: they differ from the layers of events, and weak
-    references to them do not last.
-
-    Parameters
-    ----------
-    viewer : napari.viewer.Viewer
-        The viewer itself, or the proxy that napari gives to plugins.
-
-    Returns
-    -------
-    object
-    """
-    return getattr(viewer, "__wrapped__", viewer)
+_sessions: PerViewer[Session] = PerViewer(lambda _: Session())
 
 
 def session_of(viewer: Any) -> Session:
@@ -250,10 +233,7 @@ def session_of(viewer: Any) -> Session:
     -------
     Session
     """
-    real = real_viewer(viewer)
-    if real not in _sessions:
-        _sessions[real] = Session()
-    return _sessions[real]
+    return _sessions.of(viewer)
 
 
 def classifiers() -> list[ModelEntry]:

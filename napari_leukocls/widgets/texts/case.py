@@ -72,13 +72,6 @@ class Case:
     BAD_PATTERN = _(
         "the name of the folder may hold {{slide}}, {{identifier}}, {{date}} and {{reviewer}}, but not {word}."
     )
-    ALONE = (
-        _("{n} image is open as a slide of its own."),
-        _(
-            "{n} images are open as slides of their own, one is shown. 'One slide of all open images' in the slide "
-            "details joins them."
-        ),
-    )
 
 
 class Sample:

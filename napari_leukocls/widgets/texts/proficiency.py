@@ -46,8 +46,6 @@ class Proficiency:
     CHOOSE_ROUND = _("Select a round in the table first.")
     TREND = _("Agreement over time, %")
     TREND_TIP = _("One point per finished round, with its 95 % limits")
-    NO_ROUNDS = _("No round yet.")
-    LOADING = _("Reading the slides and the record…")
     PLACE = _("Cell {place} of {n}")
     ANSWERED = _("{answered} of {n} answered.")
     PICTURE = _("Cell to classify")

@@ -92,7 +92,7 @@ class TrainDock(Dock, Scrolling):
 
     def _build(self) -> None:
         self.data = DataForm(self._session)
-        self.settings = SettingsForm(self._session)
+        self.settings = SettingsForm()
         self.check = button(Train.CHECK, Train.CHECK_TIP, self._check)
         self.split = table(Train.SPLIT_NAME, Train.SPLIT_COLUMNS)
         self.split.hide()

@@ -264,16 +264,10 @@ class DataForm(QWidget):
 
 
 class SettingsForm(QWidget):
-    """The settings of a training.
+    """The settings of a training."""
 
-    Parameters
-    ----------
-    session : Session
-    """
-
-    def __init__(self, session: Session) -> None:
+    def __init__(self) -> None:
         super().__init__()
-
         self.model = combo(Train.MODEL, Train.MODEL_TIP)
         self.preset = combo(Train.PRESET, Train.PRESET_TIP, recipes())
         for i in range(self.preset.count()):
