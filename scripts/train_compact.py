@@ -375,6 +375,12 @@ def save_average(average: torch.optim.swa_utils.AveragedModel, out: Path) -> Non
     os.replace(out / "weights.part", out / "weights.safetensors")
 
 
+def rate_at(args: argparse.Namespace, step: int, share: float) -> float:
+    """The learning rate at a step, when a share of the time is over: it rises first, and falls along a cosine."""
+    rise = min(1.0, (step + 1) / args.warm_up)
+    return float(args.rate * rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))))
+
+
 def train(args: argparse.Namespace) -> None:
     """Train by the clock, with a moving average of the weights, and write them with a record of the run."""
     from safetensors.torch import load_file
@@ -398,13 +404,8 @@ def train(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     start, step, history, losses = time.time(), 0, [], []
     while (share := (time.time() - start) / (60 * args.minutes)) < 1:
-        rate = (
-            args.rate
-            * min(1.0, (step + 1) / args.warm_up)
-            * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
-        )
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate_at(args, step, share)
         image, flow, kind, valid, inside = warper.batch(args.batch, args.side)
         image = (vary_colour(mottle_glass(image, kind)) * inside[:, None]).contiguous(
             memory_format=torch.channels_last
@@ -425,16 +426,10 @@ def train(args: argparse.Namespace) -> None:
             log.info("%s", history[-1])
             save_average(average, out)
     save_average(average, out)
+    settings = ("batch", "side", "rate", "average", "frozen_norm", "minutes", "device", "seed")
     record = {
         "steps": step,
-        "batch": args.batch,
-        "side": args.side,
-        "rate": args.rate,
-        "average": args.average,
-        "frozen_norm": args.frozen_norm,
-        "minutes": args.minutes,
-        "device": args.device,
-        "seed": args.seed,
+        **{name: getattr(args, name) for name in settings},
         "images": {name: len(sizes) for name, sizes in warper.sizes.items()},
         "history": history,
     }

@@ -287,11 +287,8 @@ def card_of(
     truth = {name: cells.truth[part] for name, part in parts.items()}
     temperature = round(float(fit_temperature(found["validation"][1], truth["validation"])), 4)
     probabilities = softmax(found["validation"][1] / temperature, axis=1)
-    tested = found["left out"][1].argmax(axis=1)
-    every = np.arange(len(cells.classes))
-    matrix = confusion_matrix(truth["left out"], tested, labels=every)
-    test = figures(truth["left out"], tested, cells.fields[cells.left_out], len(cells.classes))
-    log.info("network: %s", test)
+    predicted = {name: logits.argmax(axis=1) for name, (_, logits) in found.items()}
+    test = _tested(cells, truth["left out"], predicted["left out"])
     ood_tensors, limit = ood_of(found, truth)
     values = {
         "name": RED_CELLS,
@@ -310,18 +307,7 @@ def card_of(
         "licence": "weights: BSD-3-Clause",
         "intended_use": "Shapes of red cells in stained blood smears, for research and training; not for diagnosis.",
         "known_limits": KNOWN_LIMITS,
-        "training_data": {
-            "sources": ["Chula-RBC-12 (Chula-PIC-Lab); MIT"],
-            "files_sha256": hashlib.sha256(
-                "\n".join(sorted(cells.names[np.unique(cells.fields[cells.training])])).encode()
-            ).hexdigest(),
-            "counts": {
-                name: int(c)
-                for name, c in zip(
-                    cells.classes, np.bincount(truth["training"], minlength=len(every)), strict=True
-                )
-            },
-        },
+        "training_data": _training_data(cells),
         "split": {
             "method": "SHA-256 of the field's name mod 5 = 0 is left out; fields of one place stay together",
             "grouped_by": "field",
@@ -331,22 +317,42 @@ def card_of(
             "role": "validation",
             **figures(
                 truth["validation"],
-                found["validation"][1].argmax(axis=1),
+                predicted["validation"],
                 cells.fields[cells.validation],
                 len(cells.classes),
             ),
         },
-        "test": {
-            "role": "left out",
-            "set": f"Chula-RBC-12, {len(np.unique(cells.fields[cells.left_out]))} fields left out",
-            "n": len(tested),
-            **test,
-            "per_class": _per_class(truth["left out"], tested, cells.classes),
-            "confusion_matrix": matrix.tolist(),
-        },
+        "test": test,
         "compared_with": hand,
     }
     return values, {**net.state_dict(), **{f"ood.{name}": value for name, value in ood_tensors.items()}}
+
+
+def _training_data(cells: Cells) -> dict[str, Any]:
+    """What the network was trained on."""
+    names = sorted(cells.names[np.unique(cells.fields[cells.training])])
+    counts = np.bincount(cells.truth[cells.training], minlength=len(cells.classes))
+    return {
+        "sources": ["Chula-RBC-12 (Chula-PIC-Lab); MIT"],
+        "files_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        "counts": {name: int(n) for name, n in zip(cells.classes, counts, strict=True)},
+    }
+
+
+def _tested(cells: Cells, truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    """The figures of the fields that were left out."""
+    fields = cells.fields[cells.left_out]
+    test = figures(truth, predicted, fields, len(cells.classes))
+    log.info("network: %s", test)
+    matrix = confusion_matrix(truth, predicted, labels=np.arange(len(cells.classes)))
+    return {
+        "role": "left out",
+        "set": f"Chula-RBC-12, {len(np.unique(fields))} fields left out",
+        "n": len(predicted),
+        **test,
+        "per_class": _per_class(truth, predicted, cells.classes),
+        "confusion_matrix": matrix.tolist(),
+    }
 
 
 def ood_of(found: dict[str, Any], truth: dict[str, np.ndarray]) -> tuple[dict[str, torch.Tensor], float]:

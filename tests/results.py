@@ -50,6 +50,16 @@ def fine_shares(n: int) -> FineShares:
     return FineShares(FINER, parents, shares, (0.7,) * 5)
 
 
+def discs_on_a_grid(shape: tuple[int, int], pitch: int) -> np.ndarray:
+    """Labels of discs, numbered in reading order."""
+    height, width = shape
+    y, x = np.mgrid[:height, :width]
+    disc = (y % pitch - pitch // 2) ** 2 + (x % pitch - pitch // 2) ** 2 < (0.4 * pitch) ** 2
+    labels = np.where(disc, (y // pitch) * (width // pitch + 1) + x // pitch + 1, 0)
+    numbered = np.unique(labels, return_inverse=True)[1]
+    return numbered.reshape(shape).astype(np.int32)
+
+
 def make_result(
     slide_id: str = "field 1",
     shape: tuple[int, int] = (240, 360),
@@ -66,13 +76,8 @@ def make_result(
     Cells are numbered in reading order; `seed` changes the pixels alone. At depth ``fine``, of each three neutrophils
     one is segmented, one is a band and one is not told apart, and so on with the immature granulocytes.
     """
-    height, width = shape
-    y, x = np.mgrid[:height, :width]
-    disc = (y % pitch - pitch // 2) ** 2 + (x % pitch - pitch // 2) ** 2 < (0.4 * pitch) ** 2
-    labels = np.where(disc, (y // pitch) * (width // pitch + 1) + x // pitch + 1, 0)
-    ids, labels = np.unique(labels, return_inverse=True)
-    labels = labels.reshape(shape).astype(np.int32)
-    n = len(ids) - 1
+    labels = discs_on_a_grid(shape, pitch)
+    n = int(labels.max())
     pixels = np.random.default_rng(seed).integers(225, 245, (*shape, 3), dtype=np.uint8)
     pixels[labels > 0] = (210, 150, 160)
     classified = np.arange(every, n + 1, every)

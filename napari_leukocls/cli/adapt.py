@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, print_json
-from napari_leukocls.cli.train import print_result, run_training
+from napari_leukocls.cli._base import DEVICES, Command
+from napari_leukocls.cli.train import train_and_print
 from napari_leukocls.errors import InputError
 
 
@@ -75,11 +75,4 @@ def adapt(
     )
     kind = "the classes of the data" if labelled else "the images alone, without classes"
     click.echo(f"adapting {model} to {kind}.", err=True)
-    last = run_training(config)
-    if as_json:
-        print_json({"status": last.kind, **last.data})
-    elif last.kind == "kept":
-        click.echo(last.data["message"])
-    else:
-        print_result(last.data)
-    return int(last.kind == "kept")
+    return train_and_print(config, as_json)

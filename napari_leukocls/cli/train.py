@@ -171,6 +171,22 @@ def train(
             f"there is no '{config.data}'; give a folder with one folder for each class, a table with the columns "
             "file and class, or annotations (see 'leukocls data inspect --help')."
         )
+    return train_and_print(config, as_json)
+
+
+def train_and_print(config: TrainConfig, as_json: bool) -> int:
+    """Train, and print the result.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    as_json : bool
+
+    Returns
+    -------
+    int
+        The exit status: 1 if the model to adapt is kept, as none is better.
+    """
     last = run_training(config)
     if as_json:
         print_json({"status": last.kind, **last.data})

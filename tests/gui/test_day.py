@@ -24,17 +24,15 @@ from acting import (
     until,
     write,
 )
-from PIL import Image
 from qtpy.QtCore import Qt
+from smears import labelled_crops
 from test_cases import MOST_OVERHEAD, Person, fields_of, state
 
 from napari_leukocls.io.images import read_image
-from napari_leukocls.paths import sample_smears
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "bccd"
 #: Side of what is taken of a public field, pixels.
 PART = 340
-CROPS_A_CLASS = 6
 
 
 def real_field() -> np.ndarray | None:
@@ -50,24 +48,6 @@ def real_field() -> np.ndarray | None:
         left, top = (min(max(0, at - PART // 2), size - PART) for at, size in ((x, 640), (y, 480)))
         parts.append(read_image(file).pixels[top : top + PART, left : left + PART])
     return np.concatenate([np.concatenate(parts[i : i + 3], axis=1) for i in (0, 3)])
-
-
-def labelled_crops(folder: Path) -> Path:
-    """Crops of the bundled smears, in folders after their truth."""
-    taken: dict[str, int] = {}
-    for name, path in sample_smears().items():
-        image = read_image(path)
-        half = round(16 / image.um_per_px)
-        truth = pd.read_csv(path.with_name(f"{name}_truth.csv"))
-        for row in truth[truth["kind"] == "leukocyte"].to_dict("records"):
-            kind, y, x = row["class"], round(row["centroid_y"]), round(row["centroid_x"])
-            crop = image.pixels[max(0, y - half) : y + half, max(0, x - half) : x + half]
-            if taken.get(kind, 0) >= CROPS_A_CLASS or crop.shape[:2] != (2 * half, 2 * half):
-                continue
-            taken[kind] = taken.get(kind, 0) + 1
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(crop).save(folder / kind / f"{name}_{row['cell_id']}.png")
-    return folder
 
 
 @pytest.mark.timeout(1500)

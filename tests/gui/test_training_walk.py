@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from acting import (
     answer_file_dialog,
@@ -27,33 +26,19 @@ from acting import (
 )
 from PIL import Image
 from qtpy.QtWidgets import QLabel
+from smears import labelled_crops
 
-from napari_leukocls.io.images import read_image
 from napari_leukocls.models.registry import active_classifier, find_model
-from napari_leukocls.paths import sample_smears
 from napari_leukocls.progress import Progress
 from napari_leukocls.widgets.train.dock import TrainDock
 from napari_leukocls.widgets.train.results_model import Results
 
 Opens = Callable[[str], Any]
-CROPS_A_CLASS = 6
 
 
-def labelled_crops(folder: Path) -> Path:
+def crops_and_an_artefact(folder: Path) -> Path:
     """Crops of the bundled smears in folders after their truth, and one artefact."""
-    taken: dict[str, int] = {}
-    for name, path in sample_smears().items():
-        image = read_image(path)
-        half = round(16 / (image.um_per_px or 0.16))
-        truth = pd.read_csv(path.with_name(f"{name}_truth.csv"))
-        for row in truth[truth["kind"] == "leukocyte"].to_dict("records"):
-            kind, y, x = row["class"], round(row["centroid_y"]), round(row["centroid_x"])
-            crop = image.pixels[max(0, y - half) : y + half, max(0, x - half) : x + half]
-            if taken.get(kind, 0) >= CROPS_A_CLASS or crop.shape[:2] != (2 * half, 2 * half):
-                continue
-            taken[kind] = taken.get(kind, 0) + 1
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(crop).save(folder / kind / f"{name}_{row['cell_id']}.png")
+    labelled_crops(folder)
     (folder / "artefact").mkdir()
     Image.fromarray(np.full((80, 80, 3), (120, 60, 160), np.uint8)).save(folder / "artefact" / "one.png")
     return folder
@@ -82,7 +67,7 @@ def test_from_a_correction_to_the_promoted_model(
     window = dock("Train")
     front(window)
     until(lambda: "1 corrected" in _slides(window), 60)
-    answer_file_dialog(labelled_crops(tmp_path / "crops"))
+    answer_file_dialog(crops_and_an_artefact(tmp_path / "crops"))
     click(window, "Add folder…")
     until(lambda: is_there(window, "Split of the crops"), 200)
     assert "Left out, since there are too few crops: Artefact (1)" in words(window)
@@ -126,7 +111,7 @@ def _slides(window: TrainDock) -> str:
 @pytest.mark.timeout(1500)
 def test_a_training_that_is_stopped_says_what_it_has_kept(viewer: Any, dock: Opens, tmp_path: Path) -> None:
     window = dock("Train")
-    window.data.add(str(labelled_crops(tmp_path / "crops")))
+    window.data.add(str(crops_and_an_artefact(tmp_path / "crops")))
     pick(window, "Recipe", "fine-tune all layers")
     write(window, "Name", "short")
     write(window, "Epochs", "50")

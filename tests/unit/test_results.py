@@ -32,6 +32,7 @@ from napari_leukocls.results.summary import summary_row, write_failures, write_s
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import FieldResult, Predictions, Scale, Segmentation, SmearImage
+from tests.results import discs_on_a_grid
 
 CLASSES = (
     "neutrophil eosinophil basophil lymphocyte monocyte immature_granulocyte erythroblast platelet".split()
@@ -41,13 +42,8 @@ FILES = {"cells.csv", "counts.csv", "findings.csv", "labels.tif", "overlay.png",
 
 def smear(slide_id: str = "field 1", shape: tuple[int, int] = (480, 640), pitch: int = 60) -> FieldResult:
     """Discs on a grid; every sixth is a leukocyte and the fifth of those is unsure."""
-    height, width = shape
-    y, x = np.mgrid[:height, :width]
-    disc = (y % pitch - pitch // 2) ** 2 + (x % pitch - pitch // 2) ** 2 < (0.4 * pitch) ** 2
-    labels = np.where(disc, (y // pitch) * (width // pitch + 1) + x // pitch + 1, 0)
-    ids, labels = np.unique(labels, return_inverse=True)
-    labels = labels.reshape(shape).astype(np.int32)
-    n = len(ids) - 1
+    labels = discs_on_a_grid(shape, pitch)
+    n = int(labels.max())
     pixels = np.full((*shape, 3), 235, np.uint8)
     pixels[labels > 0] = (210, 150, 160)
     classified = np.arange(6, n + 1, 6)

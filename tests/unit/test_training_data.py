@@ -24,11 +24,7 @@ RULE = CropRule(22.4, 64, None, None)
 
 def finished(work):
     events = []
-    while True:
-        try:
-            events.append(next(work))
-        except StopIteration as end:
-            return end.value, events
+    return drain(work, events.append), events
 
 
 def gathered(folder, known=(), **more):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from napari_leukocls.classification.dataset import Dataset
 from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.errors import InputError
+from napari_leukocls.progress import drain
 from napari_leukocls.training.config import make_train_config
 from napari_leukocls.training.data import THUMB, join, near_pairs, same_pictures
 from napari_leukocls.training.repeats import fold_parts
@@ -42,11 +43,7 @@ def collection(classes, patients=None, slides=None, splits=None, hashes=None):
 def split_of(data, config=CONFIG):
     work = make_split(data, config, sorted(set(data.labels)))
     events = []
-    while True:
-        try:
-            events.append(next(work))
-        except StopIteration as end:
-            return end.value, events
+    return drain(work, events.append), events
 
 
 @settings(deadline=None, max_examples=60)

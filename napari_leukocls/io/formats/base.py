@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_leukocls.io._common import Picture, plausible_um_per_px
+from napari_leukocls.io._common import ClosesItself, Picture, plausible_um_per_px
 from napari_leukocls.io.channels import check_ground
 from napari_leukocls.io.convert import check_size
 from napari_leukocls.io.planes import take_plane
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 SEPARATE = "separate channels, used as red, green and blue"
 
 
-class FormatFile(ABC):
+class FormatFile(ClosesItself):
     """An open file of a microscope's, scanner's or camera's format.
 
     Attributes
@@ -74,10 +73,6 @@ class FormatFile(ABC):
             (h, w) grey, or (h, w, 3) red, green, blue; of any type.
         """
 
-    @abstractmethod
-    def close(self) -> None:
-        """Close the file."""
-
     def level_size(self, level: int) -> tuple[int, int]:
         """Height and width of a level, pixels.
 
@@ -91,17 +86,6 @@ class FormatFile(ABC):
         """
         step = self.downsamples[level]
         return max(1, round(self.height / step)), max(1, round(self.width / step))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_whole(opened: FormatFile, plane: int | str) -> Picture:

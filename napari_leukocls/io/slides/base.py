@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_leukocls.io._common import DAMAGE, damaged
+from napari_leukocls.io._common import DAMAGE, ClosesItself, damaged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +39,7 @@ class Level:
     downsample: float
 
 
-class SlideImage(ABC):
+class SlideImage(ClosesItself):
     """A slide whose pixels are read in parts.
 
     Attributes
@@ -66,10 +65,6 @@ class SlideImage(ABC):
     @abstractmethod
     def _read(self, y0: int, y1: int, x0: int, x1: int, level: int) -> NDArray[np.uint8]:
         """Decode a rectangle that lies within the level."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close the file."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -121,17 +116,6 @@ class SlideImage(ABC):
         """
         fitting = [n for n, level in enumerate(self.levels) if level.downsample <= downsample * 1.01]
         return max(fitting, key=lambda n: self.levels[n].downsample, default=0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class LazyPixels:
