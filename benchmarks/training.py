@@ -111,7 +111,7 @@ def bare_epoch(crops: np.ndarray, classes: np.ndarray) -> float:
 def our_epoch(crops: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
     """Seconds of one epoch of the product, and the share of it that the network was busy."""
     from napari_leukocls.architectures import registry
-    from napari_leukocls.models.card import CropRule
+    from napari_leukocls.models.crop_rule import CropRule
     from napari_leukocls.progress import CancelToken, drain
     from napari_leukocls.training.batches import Material, Normalisation
     from napari_leukocls.training.config import make_train_config

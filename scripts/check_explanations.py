@@ -29,7 +29,9 @@ from napari_leukocls.explanation import cam, trust
 from napari_leukocls.explanation.checks import check_model
 from napari_leukocls.io.images import read_image
 from napari_leukocls.io.serialise import to_plain
-from napari_leukocls.models.card import CropRule, ExplanationChecks, GradCam, read_card
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.card_parts import ExplanationChecks, GradCam
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.install import write_card
 from napari_leukocls.paths import sample_smears
 from napari_leukocls.progress import drain

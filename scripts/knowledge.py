@@ -11,7 +11,8 @@ from napari_leukocls import architectures
 from napari_leukocls.classification import familiarity, ood
 from napari_leukocls.classification.classifier import Classifier, Outputs
 from napari_leukocls.classification.crops import cut_window, paint_out, stain_power
-from napari_leukocls.models.card import CropRule, ModelCard
+from napari_leukocls.models.card import ModelCard
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.progress import drain
 from scripts.laboratories import Cells
 from scripts.left_out import Predicted

@@ -19,7 +19,7 @@ from scipy.special import log_softmax, softmax
 from napari_leukocls.classification.ood import softening_factor
 from napari_leukocls.evaluation.calibration import ece, fit_temperature
 from napari_leukocls.measurement.differential import exact_limits
-from napari_leukocls.models.card import Softening
+from napari_leukocls.models.card_parts import Softening
 
 #: Name of the home laboratories' validation cells.
 HOME = "home"

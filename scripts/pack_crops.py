@@ -24,7 +24,7 @@ import torch
 
 from napari_leukocls.classification.crops import cut_window, white_balance
 from napari_leukocls.classification.single_cell import central_label, central_window
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.progress import drain
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.red_cell_ruler import estimate_diameter

@@ -21,7 +21,7 @@ from napari_leukocls.classification.crops import cut_window, white_balance, wind
 from napari_leukocls.io.images import read_image
 from napari_leukocls.measurement.cells import cell_geometry
 from napari_leukocls.measurement.red_cells import measure_red_cells
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.types import Segmentation, SmearImage
 from scripts.red_cell_set import NAMES, UM_PER_PX, WINDOW, is_held_out, outlined
 

@@ -28,7 +28,7 @@ from napari_leukocls.classification import ood
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.evaluation.calibration import ece
 from napari_leukocls.io.serialise import json_text
-from napari_leukocls.models.card import Softening
+from napari_leukocls.models.card_parts import Softening
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import drain
 from napari_leukocls.scheme import default_scheme

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_leukocls.classification.crops import stain_power
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 from scripts import stain_views as views
 from scripts.laboratories import CLASSES, PACKS, SUBCLASSES, Cells, read_cells
 from scripts.train_default import WHITE, load_start, plain_view

@@ -39,7 +39,8 @@ from napari_leukocls.architectures.registry import create
 from napari_leukocls.classification import ood
 from napari_leukocls.classification.crops import cut_window, paint_out, stain_power, white_balance
 from napari_leukocls.evaluation.calibration import fit_temperature
-from napari_leukocls.models.card import CropRule, make_card
+from napari_leukocls.models.card import make_card
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.install import write_model
 from napari_leukocls.models.registry import RED_CELLS
 from napari_leukocls.models.weights import read_weights

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from napari_leukocls.errors import InputError
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 
 if TYPE_CHECKING:
     from napari_leukocls.segmentation.illumination import EvenPixels

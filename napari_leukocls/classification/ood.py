@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from napari_leukocls.models.card import Softening
+    from napari_leukocls.models.card_parts import Softening
 
 #: Training cells kept for the neighbour search, per class.
 KEPT_PER_CLASS = 180

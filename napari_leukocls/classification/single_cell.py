@@ -23,7 +23,7 @@ from napari_leukocls.segmentation.stain_density import red_cell_density
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.labelled_crop import Colour, LabelledCrop
-    from napari_leukocls.models.card import CropRule
+    from napari_leukocls.models.crop_rule import CropRule
     from napari_leukocls.segmentation.compact import CompactSegmenter
     from napari_leukocls.segmentation.nuclear_scale import ScaleReading
 

@@ -28,7 +28,7 @@ from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.io.html import render
 from napari_leukocls.io.serialise import to_plain, write_json, write_table
 from napari_leukocls.measurement.comparison import holm
-from napari_leukocls.models.card import Training
+from napari_leukocls.models.card_parts import Training
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.scheme import default_scheme

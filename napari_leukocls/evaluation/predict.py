@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from napari_leukocls.classification.classifier import Classifier
     from napari_leukocls.evaluation.report import Details
-    from napari_leukocls.models.card import CropRule
+    from napari_leukocls.models.crop_rule import CropRule
     from napari_leukocls.segmentation.compact import CompactSegmenter
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from napari_leukocls.exchange.onnx import NOT_SOFTENED, example_crops, whole_net
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
-    from napari_leukocls.models.card import CropRule
+    from napari_leukocls.models.crop_rule import CropRule
 
 
 def write_package(classifier: Classifier, path: Path) -> float:

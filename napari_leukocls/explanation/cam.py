@@ -18,7 +18,7 @@ from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ArgumentError, ModelError
 from napari_leukocls.explanation.network import CamNetwork
 from napari_leukocls.explanation.trust import METHODS, own_method
-from napari_leukocls.models.card import GradCam
+from napari_leukocls.models.card_parts import GradCam
 from napari_leukocls.progress import Progress, Steps, drain
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_leukocls.classification.classifier import Classifier
-    from napari_leukocls.models.card import CropRule, ModelCard
+    from napari_leukocls.models.card import ModelCard
+    from napari_leukocls.models.crop_rule import CropRule
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from napari_leukocls.explanation import cam
 from napari_leukocls.explanation.checks import check_model
 from napari_leukocls.explanation.trust import State, badge
 from napari_leukocls.io.serialise import to_plain
-from napari_leukocls.models.card import ExplanationChecks, read_card
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.card_parts import ExplanationChecks
 from napari_leukocls.models.install import write_card
 from napari_leukocls.progress import CancelToken, Progress, Steps, staged
 from napari_leukocls.scheme import default_scheme

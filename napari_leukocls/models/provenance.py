@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from napari_leukocls.errors import InputError, ModelError
 from napari_leukocls.io.atomic import atomic_text
 from napari_leukocls.io.serialise import original_text, safe_text, sha256_of
-from napari_leukocls.models.card import ModelCard, SplitRecord, TrainingData, read_card
+from napari_leukocls.models.card import ModelCard, read_card
+from napari_leukocls.models.card_parts import SplitRecord, TrainingData
 
 if TYPE_CHECKING:
     from napari_leukocls.models.registry import ModelEntry

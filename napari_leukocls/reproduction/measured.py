@@ -14,7 +14,8 @@ import torch
 
 from napari_leukocls.architectures.introspection import frozen_parameters
 from napari_leukocls.architectures.registry import create, entry
-from napari_leukocls.models.card import Figures, Training, read_card
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.card_parts import Figures, Training
 
 #: Network, data set, class, metric.
 Key = tuple[str, str, str, str]

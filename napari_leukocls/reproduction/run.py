@@ -23,7 +23,8 @@ from napari_leukocls.explanation import cam
 from napari_leukocls.explanation.samples import make_samples, occlusion_figure, randomisation_figure
 from napari_leukocls.io.atomic import make_folder
 from napari_leukocls.io.serialise import write_json
-from napari_leukocls.models.card import CropRule, read_card
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.registry import CARD_NAME
 from napari_leukocls.progress import CancelToken, Progress, Steps
 from napari_leukocls.reproduction import crops

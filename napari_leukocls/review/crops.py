@@ -24,7 +24,8 @@ from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.io.atomic import atomic_bytes, make_folder
 from napari_leukocls.io.serialise import write_table
-from napari_leukocls.models.card import CropRule, read_card
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.review import cases, counting, schema, signing
 from napari_leukocls.review.schema import analyses, cells, corrections, crops, slides

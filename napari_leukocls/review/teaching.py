@@ -11,7 +11,7 @@ from napari_leukocls.classification.crops import cut_window, window_around
 from napari_leukocls.classification.single_cell import CONTEXT_UM
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.paths import sample_smear, sample_smears
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import SmearImage

@@ -19,7 +19,7 @@ from napari_leukocls.classification.dataset import Dataset
 from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.classification.single_cell import common_scales, cut_labelled, shows_other_area
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.paths import user_data_dir
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.segmentation.registry import compact

@@ -17,7 +17,8 @@ from napari_leukocls.architectures.registry import create
 from napari_leukocls.architectures.registry import entry as entry_of
 from napari_leukocls.classification.fusion import is_folded
 from napari_leukocls.errors import ArgumentError, ModelError
-from napari_leukocls.models.card import CropRule, read_card
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import OOD_PREFIX, build_network, read_weights
 from napari_leukocls.training.batches import Normalisation

@@ -19,7 +19,8 @@ from pydantic import BaseModel
 
 from napari_leukocls.errors import ModelError, OutputError
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.models.card import CropRule, make_card, read_card
+from napari_leukocls.models.card import make_card, read_card
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.install import install_folder, write_card, write_model
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import read_weights

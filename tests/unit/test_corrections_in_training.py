@@ -18,7 +18,7 @@ from napari_leukocls.analysis.region import find_edit
 from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.classification.dataset import list_crops
 from napari_leukocls.config import AnalyzeConfig
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.review import open_store
 from napari_leukocls.review.audit import verify

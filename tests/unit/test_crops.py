@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from napari_leukocls.classification.crops import cut_crops, white_balance
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 
 RULE = CropRule()
 GLASS = np.array([228.0, 214.0, 205.0])

@@ -16,7 +16,7 @@ import pytest
 from napari_leukocls.cli import main
 from napari_leukocls.errors import ArgumentError, ModelError, OutputError
 from napari_leukocls.exchange import ImportSettings, export_model, import_model
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.registry import find_model
 
 CLASSES = ("neutrophil", "lymphocyte", "other, odd")

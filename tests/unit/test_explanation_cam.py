@@ -22,7 +22,8 @@ from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.errors import ArgumentError, LeukoclsError, ModelError
 from napari_leukocls.explanation import cam, network
 from napari_leukocls.explanation.network import CamNetwork
-from napari_leukocls.models.card import CropRule, ModelCard
+from napari_leukocls.models.card import ModelCard
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.registry import find_model
 
 CLASSES = 4

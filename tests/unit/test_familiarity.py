@@ -23,7 +23,7 @@ from napari_leukocls.classification.familiarity import SlideDifference
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.config import make_config
 from napari_leukocls.io.inputs import expand_inputs, group_as_slide
-from napari_leukocls.models.card import Softening
+from napari_leukocls.models.card_parts import Softening
 from napari_leukocls.paths import sample_smear
 from napari_leukocls.progress import drain
 from tests.unfamiliar import known_crops, write_unfamiliar

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_leukocls.classification.crops import stain_power, white_balance
-from napari_leukocls.models.card import CropRule
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.segmentation.stain_density import red_cell_density, without_nucleus
 
 REFERENCE = (0.2, 0.3, 0.2)

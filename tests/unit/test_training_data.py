@@ -11,7 +11,8 @@ from crops_for_training import COLOURS, disc, make_crops, save, settings
 from napari_leukocls.classification.dataset import read_dataset
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
-from napari_leukocls.models.card import CropRule, read_card
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.paths import sample_smear
 from napari_leukocls.progress import CancelToken, drain

@@ -23,7 +23,8 @@ from napari_leukocls.errors import InputError
 from napari_leukocls.evaluation.predict import assess
 from napari_leukocls.explanation.run import iter_explain
 from napari_leukocls.io.images import read_image
-from napari_leukocls.models.card import CropRule, read_card
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.models.provenance import SPLIT_NAME
 from napari_leukocls.paths import bundled_dir
 from napari_leukocls.progress import CancelToken, drain
