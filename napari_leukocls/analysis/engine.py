@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -282,7 +283,7 @@ def run_record(engine: Engine, scale: Scale, seconds: float, light: Light | None
         "light": None if light is None else asdict(light),
         "seconds": round(seconds, 3),
         "version": __version__,
-        "versions": _versions(),
+        "versions": dict(_versions()),
         "not_for_diagnosis": "For research and training; not for diagnosis.",
     }
 
@@ -303,5 +304,6 @@ def _red_cell_record(engine: Engine) -> dict[str, Any]:
     return {"red_cells": {"name": model.card.name, "sha256": model.digest, "classes": list(model.classes)}}
 
 
+@lru_cache(maxsize=1)
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("torch", "timm", "cellpose", "numpy", "scikit-image")}

@@ -62,11 +62,20 @@ def _blocks(small: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarr
             if valid.sum() < BLOCK * BLOCK / 2:
                 continue
             middle = [2 * (y + valid.shape[0] / 2) / height - 1, 2 * (x + valid.shape[1] / 2) / width - 1]
-            level = np.percentile(brightness[part][valid], GLASS_PERCENTILE)
+            level = _percentile(brightness[part][valid], GLASS_PERCENTILE)
             glass = valid & (brightness[part] >= level)
             found.append((*middle, level, hue[part][glass].mean()))
     table = np.array(found).reshape(-1, 4)
     return table[:, :2], table[:, 2], table[:, 3]
+
+
+def _percentile(values: np.ndarray, percent: float) -> float:
+    """As `numpy.percentile`, which takes ten times as long for few values."""
+    ordered = np.sort(values)
+    place = (len(ordered) - 1) * percent / 100
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return float(ordered[below] + (ordered[above] - ordered[below]) * (place - below))
 
 
 def measure_light(pixels: np.ndarray) -> Light | None:

@@ -24,6 +24,7 @@ from napari_leukocls.measurement.flags import (
 from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.measurement.rules import RuleSet, default_rules, load_rules
 from napari_leukocls.measurement.samples import make_sample, with_sample
+from napari_leukocls.measurement.smudges import smudge_finding
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import Finding, Signature, SlideResult
 from tests.results import FINER, counted
@@ -211,6 +212,84 @@ def test_rules_of_findings(value: float, low: float, high: float, weight: int) -
     flag = raised(replace(counted(mixed(100)), findings=(measured,)))["schistocytes"]
     assert flag.weight == weight
     assert flag.finding.unit == "%"
+
+
+SHARES = {
+    "immature_granulocytes": ("immature_granulocyte", 2),
+    "erythroblasts": ("erythroblast", 1),
+    "left_shift": ("band_neutrophil", 10),
+    "eosinophilia": ("eosinophil", 7),
+    "basophilia": ("basophil", 2),
+    "variant_lymphocytes": ("variant_lymphocyte", 10),
+}
+ABSOLUTE = {
+    "neutrophilia": ("neutrophil", 20.0, 1),
+    "neutropenia": ("neutrophil", 1.5, -1),
+    "lymphocytosis": ("lymphocyte", 10.0, 1),
+    "monocytosis": ("monocyte", 2.0, 1),
+    "eosinophilia": ("eosinophil", 1.0, 1),
+    "basophilia": ("basophil", 1.0, 1),
+}
+FINDINGS = {
+    "schistocytes": ("red_cell_schistocytes", 1),
+    "platelet_clumps": ("platelet_clumps", 1),
+}
+
+
+def test_each_rule_that_ships_is_in_these_tests() -> None:
+    names = {rule.name for rule in load_rules().rules if rule.shown}
+    assert names == {*SHARES, *ABSOLUTE, *FINDINGS, "blast", "few_cells", "smudge_cells"}
+
+
+@pytest.mark.parametrize("name", SHARES)
+@pytest.mark.parametrize(("times", "weight"), [(0.6, ABSENT), (1, PERHAPS), (1.5, CERTAIN)])
+def test_each_share_below_at_and_above_its_limit(name: str, times: float, weight: int) -> None:
+    """Of 4000 leukocytes: 0.6 times of 1 % are 24, at most 0.9 %; 1.5 times are 60, at least 1.1 %."""
+    of_class, limit = SHARES[name]
+    seen, apart = round(4000 * limit / 100 * times), of_class == "erythroblast"
+    rest = "segmented_neutrophil" if name == "left_shift" else "neutrophil"
+    result = counted(
+        {of_class: seen, rest: 4000 - (0 if apart else seen)},
+        finer=FINER if name == "left_shift" else None,
+        run={"settings": {"depth": "fine"}},
+        signature=Signature("signed", "A. Reader"),
+    )
+    flag = raised(result)[name]
+    assert flag.weight == weight
+    assert f"{limit * times:g}" in flag.finding.text
+
+
+@pytest.mark.parametrize("name", ABSOLUTE)
+@pytest.mark.parametrize(("times", "weight"), [(0.7, ABSENT), (1, NOT_EXCLUDED), (1.4, CERTAIN)])
+def test_each_absolute_count_below_at_and_above_its_limit(name: str, times: float, weight: int) -> None:
+    """Of 4000 leukocytes 1 % are of the class: 40, which is 0.72 to 1.36 %, so 0.7 and 1.4 times clear the limit."""
+    of_class, limit, sign = ABSOLUTE[name]
+    seen = 2400 if limit > 1.5 or sign < 0 else 40
+    result = counted(
+        {of_class: seen, "artefact": 0, "monocyte" if of_class != "monocyte" else "basophil": 4000 - seen}
+    )
+    wbc = limit * times**sign * 4000 / seen
+    flag = raised(with_sample(result, make_sample(wbc=f"{wbc!r} 10^9/L")))[name]
+    assert flag.weight == weight
+    assert f"{limit * times**sign:.3g} × 10⁹/L" in flag.finding.text
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+@pytest.mark.parametrize(("times", "weight"), [(0.5, ABSENT), (1, PERHAPS), (2, CERTAIN)])
+def test_each_finding_below_at_and_above_its_limit(name: str, times: float, weight: int) -> None:
+    finding, limit = FINDINGS[name]
+    value = limit * times
+    measured = Finding(finding, value, 0.8 * value, 1.3 * value, "%", "certain", "", "")
+    assert raised(replace(counted(mixed(100)), findings=(measured,)))[name].weight == weight
+
+
+@pytest.mark.parametrize(("seen", "weight"), [(480, ABSENT), (800, PERHAPS), (1200, CERTAIN)])
+def test_smudge_cells_below_at_and_above_their_limit(seen: int, weight: int) -> None:
+    result = counted({"smudge_cell": seen, "neutrophil": 4000 - seen})
+    result = replace(result, cells=result.cells.assign(review_reason=""))
+    found = smudge_finding(result.cells, result.counts)
+    assert found.value == pytest.approx(100 * seen / 4000)
+    assert raised(replace(result, findings=(found,)))["smudge_cells"].weight == weight
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
