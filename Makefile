@@ -72,7 +72,7 @@ coverage: env-dev system
 	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
 	@mkdir -p build
 	$(BIN)/python -m coverage json --quiet -o build/coverage.json
-	$(BIN)/python -m scripts.coverage_floors build/coverage.json --badge build/coverage.svg
+	$(BIN)/python -m scripts.coverage_floors build/coverage.json --badge build/coverage.svg $(COVERAGE_ARGS)
 
 # Which there are: python -m benchmarks list. On a machine that does nothing else.
 benchmarks: env-dev

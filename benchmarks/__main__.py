@@ -6,7 +6,8 @@
 Each benchmark is a program of its own, run one after the other. The file holds machine, date and commit, and for each
 benchmark its command, its figures, and its ratios. `--check` compares the ratios with the kept ones
 (`benchmarks/ratios.json`) and fails if one is more than 20 % worse; seconds are never compared. `--keep` writes the
-ratios of this run as the kept ones. Measure on a machine that does nothing else.
+ratios of this run as the kept ones, and the tables of those benchmarks that have some into `docs/validation/`, of which
+`make docs` makes the page of measured figures. Measure on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from benchmarks.catalogue import BENCHMARKS, Benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "benchmarks" / "ratios.json"
+#: Where the tables of the page of measured figures are kept.
+TABLES = ROOT / "docs" / "validation"
 #: A ratio may be worse by this share.
 ROOM = 0.20
 
@@ -116,6 +119,16 @@ def regressions(results: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str
     return worse
 
 
+def keep_tables(found: Mapping[str, Any]) -> None:
+    """Write the tables of one benchmark to where the page of measured figures is made from."""
+    figures = found.get("figures", {})
+    for table in figures.get("tables", ()):
+        kept = {key: value for key, value in table.items() if key != "name"}
+        path = TABLES / f"{table['name']}.json"
+        path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(path)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,6 +180,8 @@ def _run(chosen: Sequence[Benchmark], args: argparse.Namespace) -> int:
         KEPT.write_text(
             json.dumps({**head, "ratios": kept["ratios"] | measured}, indent=1) + "\n", encoding="utf-8"
         )
+        for found in report["results"].values():
+            keep_tables(found)
     return int(failed or bool(worse))
 
 

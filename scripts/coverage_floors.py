@@ -1,13 +1,15 @@
-"""Compare measured coverage with the floors in pyproject.toml, and draw a badge.
+"""Compare measured coverage with the floors in pyproject.toml, draw a badge, and keep the figures.
 
-    python -m scripts.coverage_floors COVERAGE_JSON [--badge FILE.svg]
+    python -m scripts.coverage_floors COVERAGE_JSON [--badge FILE.svg] [--keep]
 
 `COVERAGE_JSON` is what ``coverage json`` writes. *widgets* is the code of the docks; *core* is everything else.
+`--keep` writes them to ``docs/validation/coverage.json``, from which the page of measured figures is made.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import sys
 import tomllib
@@ -17,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDGETS = "napari_leukocls/widgets/"
+KEPT = ROOT / "docs" / "validation" / "coverage.json"
 #: Least coverage of each colour, per cent.
 COLOURS = ((90, "#3a7d34"), (75, "#8a7a1a"), (0, "#a3402f"))
 BADGE = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" aria-label="{label}: {value}">
@@ -50,20 +53,40 @@ def badge(label: str, share: float) -> str:
     )  # fmt: skip
 
 
+def table(
+    found: Mapping[str, float], floors: Mapping[str, float], report: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The figures as a table of the page of measured figures."""
+    names = {"core": "all but the docks", "widgets": "the docks"}
+    return {
+        "title": "Code that the tests run",
+        "question": "Which share of the statements and branches do the tests run?",
+        "set": f"{report['totals']['num_statements']} statements of the package",
+        "command": "make coverage COVERAGE_ARGS=--keep",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "columns": ["part", "covered", "floor"],
+        "rows": [[names[part], f"{share:.1f} %", f"{floors[part]} %"] for part, share in found.items()],
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("report", type=Path)
     parser.add_argument("--badge", type=Path)
+    parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     floors = settings["tool"]["leukocls"]["coverage"]
     report = json.loads(args.report.read_text(encoding="utf-8"))
     low = False
-    for part, share in shares(report).items():
+    found = shares(report)
+    for part, share in found.items():
         low |= share < floors[part]
         print(f"{part}: {share:.1f} % covered; the floor is {floors[part]} %.")
     if args.badge:
         args.badge.write_text(badge("coverage", report["totals"]["percent_covered"]), encoding="utf-8")
+    if args.keep:
+        KEPT.write_text(json.dumps(table(found, floors, report), indent=1) + "\n", encoding="utf-8")
     return int(low)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from napari_leukocls.config import AnalyzeConfig
 from scripts.documentation.links import ROOT
 from scripts.documentation.tables import figure, limits, table
 
@@ -21,7 +22,7 @@ def cards() -> dict[str, dict[str, Any]]:
 
 def pages() -> dict[str, str]:
     """The page of each model by its path on the site."""
-    return {page_of(name): _page(name, card) for name, card in cards().items()}
+    return {page_of(name): page(name, card) for name, card in cards().items()}
 
 
 def page_of(name: str) -> str:
@@ -34,7 +35,8 @@ def navigation() -> list[dict[str, str]]:
     return [{name: page_of(name)} for name in cards()]
 
 
-def _page(name: str, card: Mapping[str, Any]) -> str:
+def page(name: str, card: Mapping[str, Any]) -> str:
+    """The page of one model."""
     parts = [
         f"# {name}",
         f"This page is made from the card of the model: `leukocls models info {name}`. "
@@ -49,7 +51,7 @@ def _page(name: str, card: Mapping[str, Any]) -> str:
         _usage(name, card),
         "## Training data",
         _listed(card.get("training_data", {}).get("sources", [])),
-        f"Parts: {card['split']}." if "split" in card else "",
+        f"Parts: {_split(card['split'])}." if "split" in card else "",
         _counts(card),
         evaluation(card, "## Evaluation"),
     ]
@@ -58,6 +60,11 @@ def _page(name: str, card: Mapping[str, Any]) -> str:
 
 def _listed(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _split(split: str | Mapping[str, str]) -> str:
+    """How the images were divided, in words."""
+    return split if isinstance(split, str) else split["method"]
 
 
 def _details(name: str, card: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -81,6 +88,8 @@ def _details(name: str, card: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _usage(name: str, card: Mapping[str, Any]) -> str:
     option = "--segmenter" if card.get("kind") == "segmenter" else "--classifier"
+    if name == AnalyzeConfig.model_fields["red_cell_model"].default:
+        option = "--red-cell-model"
     return f"```\nleukocls analyze smear.png {option} {name} --out results\n```"
 
 

@@ -6,9 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import __main__ as program
+from benchmarks import cold_start, rivals
 from benchmarks.catalogue import BENCHMARKS, Benchmark
+from benchmarks.cyto_net import WIDTHS, CytoNet
+from scripts import coverage_floors
+from scripts.documentation import validation
 
 HIGH = "classifier.ratio_to_efficientnet_b0"
 
@@ -61,3 +66,59 @@ def test_the_kept_ratios_are_of_known_benchmarks() -> None:
     kept = json.loads(program.KEPT.read_text())["ratios"]
     known = {benchmark.name: set(benchmark.ratios) for benchmark in BENCHMARKS}
     assert kept and all(set(ratios) <= known[name] for name, ratios in kept.items())
+
+
+def test_a_ratio_of_rivals_belongs_to_one_turn() -> None:
+    mine = [
+        {"seconds": 1.0, "memory_mb": 10, "accuracy": 0.9},
+        {"seconds": 4.0, "memory_mb": 30, "accuracy": 0.9},
+    ]
+    theirs = [
+        {"seconds": 3.0, "memory_mb": 20, "accuracy": 0.6},
+        {"seconds": 8.0, "memory_mb": 20, "accuracy": 0.6},
+    ]
+    found = rivals.summary({"compact": mine, "watershed": theirs, "cpsam": [{"left_out": "no weights"}]})
+    assert found["times_as_fast"] == {"watershed": pytest.approx(2.5)}
+    assert found["times_as_accurate"] == {"watershed": pytest.approx(1.5)}
+    assert found["ways"]["compact"]["seconds"] == 2.5 and found["ways"]["cpsam"] == {"left_out": "no weights"}
+    (table,) = rivals.tables({"outlines": found}, 2, 0.5)
+    assert len(table["rows"]) == 2 and "no weights" in table["note"]
+    assert "0.9 (precision" in table["rows"][0][4]
+
+
+def test_each_way_of_the_table_has_a_name_and_a_program() -> None:
+    named = {f"{task}_{way}" for task, (ways, *_) in rivals.TASKS.items() for way in ways}
+    program_text = Path(rivals.__file__).with_name("rival_ways.py").read_text()
+    assert named == set(rivals.NAMES) and all(f'"{way}"' in program_text for way in named)
+
+
+def test_the_network_of_the_older_cellpose_has_its_size_and_shapes() -> None:
+    net = CytoNet().eval()
+    with torch.inference_mode():
+        assert net(torch.zeros(1, WIDTHS[0], 32, 48)).shape == (1, 3, 32, 48)
+    assert sum(one.numel() for one in net.parameters()) == pytest.approx(6.6e6, rel=0.01)
+
+
+def test_starts_are_compared_within_a_turn(tmp_path: Path) -> None:
+    assert cold_start.spread([2.0])["median"] == 2.0
+    names = set(cold_start.commands(tmp_path / "field.png", "default", tmp_path / "out"))
+    assert all({slow, base} <= names for slow, base in cold_start.RATIOS.values())
+    one = {"median": 1.5}
+    found = {"turns": 1, "cores": 2, "analyze_cpu_s": one, "cpu_analyze_to_cellpose": one}
+    (table,) = cold_start.tables(found, ["analyze"])
+    assert table["rows"] == [["analyze", "1.50", "1.50 times cellpose"]]
+
+
+def test_tables_are_kept_as_the_page_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "TABLES", tmp_path)
+    monkeypatch.setattr(validation, "FOLDER", tmp_path)
+    tables = rivals.tables({}, 1, None)
+    program.keep_tables({"figures": {"tables": tables}})
+    totals = {"num_statements": 10}
+    covered = coverage_floors.table(
+        {"core": 91.0, "widgets": 80.0}, {"core": 90, "widgets": 75}, {"totals": totals}
+    )
+    (tmp_path / "coverage.json").write_text(json.dumps(covered))
+    kept = validation.kept()
+    assert len(kept) == 2 and all(set(validation.FIELDS) <= set(one) for one in kept)
+    assert "| all but the docks | 91.0 % | 90 % |" in validation.page()

@@ -5,9 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shlex
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import click
@@ -20,56 +17,14 @@ from napari_leukocls.cli import cli
 from scripts.documentation import command_line, docks, model_cards, validation
 from scripts.documentation.links import ROOT, anchors, is_external, links
 from scripts.documentation.relocation import relocated
+from tests.pages import NAMES, blocks, command_lines, shell_lines, text_of
 
-PAGES = sorted(
-    [
-        *(ROOT / "docs").rglob("*.md"),
-        *ROOT.glob("*.md"),
-        *ROOT.glob("*/README.md"),
-        *(ROOT / ".github").glob("*.md"),
-    ]
-)
-NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 #: Pages that are made while the site is built, as they are named from docs/.
 MADE = {
     "docs/validation.md",
     "docs/reference/command-line.md",
     *(f"docs/{name}" for name in model_cards.pages()),
 }
-FENCE = re.compile(
-    r"^(?P<indent> *)(?P<mark>`{3,})(?P<kind>\w*)[^\n]*\n(?P<body>.*?)^ *(?P=mark) *$", re.M | re.S
-)
-#: Words in capitals stand for what the reader puts in; dots for more of the same; brackets for what may be left out.
-SHELL = ("", "bash", "sh", "console")
-
-
-@cache
-def text_of(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
-def blocks(name: str, *kinds: str) -> Iterator[str]:
-    """The code blocks of a page that are of one of these kinds."""
-    for found in FENCE.finditer(text_of(ROOT / name)):
-        if found["kind"] in kinds:
-            yield re.sub(rf"^{found['indent']}", "", found["body"], flags=re.M)
-
-
-def command_lines(name: str) -> Iterator[list[str]]:
-    """The words of each call of `leukocls` in the shell blocks of a page, and of those in its sentences."""
-    spans = re.findall(
-        r"(?<!`)`((?:python -m napari_)?leukocls [^`]+)`(?!`)", FENCE.sub("", text_of(ROOT / name))
-    )
-    lines = [line for block in blocks(name, *SHELL) for line in block.replace("\\\n", " ").splitlines()]
-    for line in [*lines, *(" ".join(span.split()) for span in spans)]:
-        line = re.sub(r"^(\$ |(?:\w+=\S+ +)*|.*? && )", "", line.strip())
-        line = re.sub(r"^python -m napari_leukocls", "leukocls", line)
-        if line.startswith("leukocls "):
-            words = shlex.split(
-                re.sub(r"[\[\]]", " ", line).replace("...", " ").split("  #")[0].split(" | ")[0],
-                comments=True,
-            )
-            yield words[1:]
 
 
 def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
@@ -98,6 +53,23 @@ def unknown_options(words: list[str]) -> list[str]:
 def test_each_command_and_option_exists(name: str) -> None:
     wrong = {" ".join(words): unknown for words in command_lines(name) if (unknown := unknown_options(words))}
     assert not wrong
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_program_of_the_checkout_that_a_page_calls_is_there(name: str) -> None:
+    """Targets of make, and modules and files that Python runs."""
+    targets = set(re.findall(r"^([\w-]+):", text_of(ROOT / "Makefile"), re.M))
+    absent = []
+    for line in shell_lines(name):
+        call = re.match(r"(?:xvfb-run -a )?(?:\S*/)?python3? (?:-m (?P<module>\S+)|(?P<file>\S+\.py))", line)
+        if made := re.match(r"make ([a-z][\w-]*)", line):
+            absent += [line] if made[1] not in targets else []
+        elif call and call["file"]:
+            absent += [line] if not (ROOT / call["file"]).is_file() else []
+        elif call and call["module"].split(".")[0] in ("scripts", "benchmarks", "napari_leukocls", "tests"):
+            path = ROOT.joinpath(*call["module"].split("."))
+            absent += [line] if not (path.with_suffix(".py").is_file() or path.is_dir()) else []
+    assert not absent
 
 
 def test_commands_are_found_in_the_pages() -> None:
