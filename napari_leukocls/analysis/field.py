@@ -12,7 +12,7 @@ import numpy as np
 from napari_leukocls.analysis.engine import Engine, run_record
 from napari_leukocls.analysis.quality_check import check_field
 from napari_leukocls.analysis.red_cells import examine
-from napari_leukocls.analysis.slide_test import SlideTest
+from napari_leukocls.analysis.slide_familiarity import SlideTest
 from napari_leukocls.classification.classifier import join_kinds
 from napari_leukocls.classification.crops import cut_crops
 from napari_leukocls.measurement.absolute import AREA, counted_area

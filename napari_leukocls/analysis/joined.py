@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from napari_leukocls.analysis.slide_test import KEY
+from napari_leukocls.analysis.slide_familiarity import KEY
 from napari_leukocls.measurement.absolute import AREA
 from napari_leukocls.measurement.differential import count_warnings, unsigned
 from napari_leukocls.measurement.findings import with_findings

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from napari_leukocls.analysis.engine import Engine, as_scanned
 from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.analysis.joined import join_fields
-from napari_leukocls.analysis.slide_test import SlideTest, is_slide_warning
+from napari_leukocls.analysis.slide_familiarity import SlideTest, is_slide_warning
 from napari_leukocls.batch.doubles import Fields
 from napari_leukocls.explanation import report_heatmaps
 from napari_leukocls.io.inputs import expand_inputs

@@ -15,9 +15,9 @@ from napari_leukocls._version import __version__
 from napari_leukocls.analysis.engine import check_countable, load_engine
 from napari_leukocls.batch.doubles import doubles_among
 from napari_leukocls.batch.job import Job, SlideDone, SlideOutcome
-from napari_leukocls.batch.microscope import with_run_warning
 from napari_leukocls.batch.pool import in_processes
 from napari_leukocls.batch.resume import model_hashes
+from napari_leukocls.batch.run_familiarity import with_run_warning
 from napari_leukocls.batch.samples import BatchSamples
 from napari_leukocls.batch.scales import as_record, of_earlier_run, scales_for, scales_of_run
 from napari_leukocls.batch.worker import do_job, threads_for

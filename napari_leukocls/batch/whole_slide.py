@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from napari_leukocls.analysis.engine import Engine, run_record
-from napari_leukocls.analysis.slide_test import SlideTest
+from napari_leukocls.analysis.slide_familiarity import SlideTest
 from napari_leukocls.analysis.whole_slide.survey import (
     BLURRED,
     FOCUS_SAMPLES,

@@ -278,7 +278,7 @@ def _summary(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) 
 
 
 def _print_outcomes(out: Path, outcomes: list[SlideOutcome], failed: int) -> None:
-    from napari_leukocls.batch.microscope import run_warnings
+    from napari_leukocls.batch.run_familiarity import run_warnings
 
     of_run = run_warnings(outcomes)
     for outcome in outcomes:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from napari_leukocls.api import analyze
 from napari_leukocls.batch import run_batch
-from napari_leukocls.batch.microscope import run_warnings
+from napari_leukocls.batch.run_familiarity import run_warnings
 from napari_leukocls.classification import familiarity, ood
 from napari_leukocls.classification.familiarity import SlideDifference
 from napari_leukocls.classification.loading import load_classifier

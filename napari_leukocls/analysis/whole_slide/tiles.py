@@ -13,7 +13,7 @@ from napari_leukocls.analysis.engine import Engine
 from napari_leukocls.analysis.field import outline, tabulate
 from napari_leukocls.analysis.quality_check import check_field
 from napari_leukocls.analysis.red_cells import examine
-from napari_leukocls.analysis.slide_test import SlideTest
+from napari_leukocls.analysis.slide_familiarity import SlideTest
 from napari_leukocls.analysis.whole_slide.survey import BLURRED, GLASS, MONOLAYER, PART_UM, THICK, Survey
 from napari_leukocls.io.labels import LabelStore
 from napari_leukocls.io.slides.base import SlideImage

@@ -71,7 +71,7 @@ def slide_warnings(warnings: tuple[str, ...]) -> list[str]:
     list of str
         As sentences.
     """
-    from napari_leukocls.analysis.slide_test import is_slide_warning
+    from napari_leukocls.analysis.slide_familiarity import is_slide_warning
 
     return [line[:1].upper() + line[1:] for line in warnings if is_slide_warning(line)]
 

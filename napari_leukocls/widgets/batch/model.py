@@ -266,8 +266,8 @@ class Table:
         list of str
             Of slides: each with its name.
         """
-        from napari_leukocls.analysis.slide_test import is_slide_warning
-        from napari_leukocls.batch.microscope import run_warnings
+        from napari_leukocls.analysis.slide_familiarity import is_slide_warning
+        from napari_leukocls.batch.run_familiarity import run_warnings
 
         own = [
             f"{outcome.slide_id}: {line}"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_leukocls.analysis.engine import cached_classifier
-from napari_leukocls.analysis.slide_test import KEY, SlideTest
+from napari_leukocls.analysis.slide_familiarity import KEY, SlideTest
 from napari_leukocls.batch.job import SlideOutcome
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.device import resolve_device
