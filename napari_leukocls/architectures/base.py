@@ -61,7 +61,7 @@ class SizeGuard:
 class HeadedNet(nn.Module):
     """A network whose last layer is one `Linear`, with timm's names for its parts.
 
-    By default the map of `backbone`, which whoever makes the network sets, is averaged over its places;
+    By default the map of `backbone`, which the maker of the network sets, is averaged over its places;
     a subclass may have `forward_features` and `pooled` of its own.
 
     Parameters

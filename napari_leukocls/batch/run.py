@@ -57,7 +57,7 @@ def run_batch(
 ) -> list[SlideOutcome]:
     """Analyse slides into a folder: one folder of results each, ``summary.csv`` and ``manifest.json``.
 
-    The tables are the same to the byte in whatever way they are made.
+    The tables are the same, byte for byte, however they are made.
 
     Parameters
     ----------

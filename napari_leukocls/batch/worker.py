@@ -1,4 +1,4 @@
-"""One slide, in whatever process: done whole, found done already, or failed with one line."""
+"""One slide, in any process: it is done, was done already, or failed with an error of one line."""
 
 from __future__ import annotations
 

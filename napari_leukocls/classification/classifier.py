@@ -371,7 +371,7 @@ class Classifier:
         )
 
     def predict(self, crops: np.ndarray, batch_size: int = 32) -> Predictions:
-        """Classify crops cut by the card's rule, without saying how far it is.
+        """Classify crops cut by the card's rule, without reports of progress.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The one door to labelled crops, for training and evaluation: what there is, read once, and what was left out."""
+"""Labelled crops for training and evaluation: listed, read once, with notes on what was left out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 MAX_UNREADABLE = 0.05
 #: Crops that are read between two steps of progress.
 READ_TOGETHER = 200
-#: How far a side of a box may be from a whole pixel and still means it.
+#: How far a side of a box may be from a whole pixel and still count as that pixel.
 ROUNDING_PX = 0.05
 
 

@@ -245,7 +245,7 @@ def _quantise(source: Path, target: Path, crops: np.ndarray, quantization: Any) 
 
     prepared = source.with_name("prepared.onnx")
     before = logging.root.manager.disable
-    # The library warns of each bias that is not stored as one, which is of no concern to whoever quantises.
+    # The library warns of each bias that is not stored as one, which does not concern the user.
     logging.disable(logging.WARNING)
     try:
         quantization.shape_inference.quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)

@@ -112,7 +112,7 @@ def write_onnx(classifier: Classifier, path: Path) -> float:
     crops = torch.from_numpy(example_crops(classifier))
     names: dict[str, Any] = {"input_names": ["crops"], "output_names": ["probabilities"]}
     how: dict[str, Any] = {"dynamo": True, "optimize": False, "verbose": False, "external_data": False}
-    with warnings.catch_warnings():  # the exporter's own, of no concern to whoever exports
+    with warnings.catch_warnings():  # the exporter's own; they do not concern the user
         warnings.simplefilter("ignore")
         batch = torch.export.Dim("batch")
         torch.onnx.export(net, (crops[:2],), path, dynamic_shapes=({0: batch},), **names, **how)

@@ -57,7 +57,7 @@ class Picture:
 
 
 class ClosesItself(ABC):
-    """What is closed at the end of a ``with`` block."""
+    """A file that is closed at the end of a ``with`` block."""
 
     @abstractmethod
     def close(self) -> None:

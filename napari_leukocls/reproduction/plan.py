@@ -12,7 +12,7 @@ from napari_leukocls.errors import ArgumentError
 from napari_leukocls.reproduction.papers import Paper, paper
 from napari_leukocls.training.config import TrainConfig, make_train_config
 
-#: Side of the images in a quick reproduction, and of networks that do not take so small ones, pixels.
+#: Side of the images in a quick reproduction, and for networks that need larger images, pixels.
 QUICK_SIDE, QUICK_LARGE_SIDE = 64, 128
 #: Crops of each class in a quick reproduction.
 QUICK_CROPS = 24
@@ -34,7 +34,7 @@ class Settings:
     out : str
         Folder of all results.
     quick : bool
-        Few crops, small images and one epoch: a trial of the machinery, no result.
+        Few crops, small images and one epoch: a test of the program, not a result.
     external : str
         A second set that nothing is trained on.
     networks : tuple of str
@@ -178,7 +178,7 @@ def quick_input(of: Paper, arch: str) -> dict[str, Any]:
 
 
 def fingerprint(settings: Settings, made: Sequence[Run]) -> dict[str, Any]:
-    """Describe a reproduction, so that it is only gone on with if nothing has changed.
+    """Describe a reproduction, so that it is continued only if nothing has changed.
 
     Parameters
     ----------

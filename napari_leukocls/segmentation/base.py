@@ -1,4 +1,4 @@
-"""What every segmenter is, and what a segmenter hands on."""
+"""What a segmenter is, and what it returns."""
 
 from __future__ import annotations
 

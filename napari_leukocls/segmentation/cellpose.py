@@ -1,4 +1,4 @@
-"""Cellpose's own networks, by name or by file. Nothing is downloaded unless the user put it there."""
+"""Cellpose's own networks, by name or by file. Nothing is downloaded: the user puts the file into its folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model_file(name: str) -> Path:
     path = Path(models.MODEL_DIR) / name
     if not path.is_file():
         raise ModelError(
-            f"cellpose's {name} is not on this computer and is not downloaded unasked: put its file at "
+            f"cellpose's {name} is not on this computer, and is not downloaded: put its file at "
             f"{path}, or use --segmenter compact."
         )
     return path

@@ -1,7 +1,7 @@
 """Segmenters by name.
 
-The embedded one is ready at once. Cellpose and scikit-image's watershed take long to import, so that the others are
-imported when they are asked for.
+The embedded one is ready at once. Cellpose and scikit-image's watershed take long to import, so they are imported
+when they are needed.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def look_again(
     stain: np.ndarray,
     device: str,
 ) -> np.ndarray:
-    """Find more red cells in what the first look has left.
+    """Find more red cells where the first look has found none.
 
     Parameters
     ----------

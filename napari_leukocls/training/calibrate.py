@@ -56,7 +56,7 @@ class Fitted:
 
 
 def review_threshold(probabilities: np.ndarray, truth: np.ndarray, target_error: float) -> float:
-    """Smallest limit at which the cells above it are wrong at most `target_error` of the time.
+    """Lowest probability from which on at most a share of `target_error` of the cells is wrong.
 
     Parameters
     ----------

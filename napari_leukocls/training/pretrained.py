@@ -232,7 +232,7 @@ def load_pretrained(
     Yields
     ------
     TrainEvent
-        What was looked for, and what cannot be had.
+        What was looked for, and what cannot be downloaded.
 
     Returns
     -------
@@ -258,7 +258,7 @@ def load_pretrained(
         except Exception as error:  # noqa: BLE001 - whatever a download raises, there are no weights
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}" if reachable else _AWAY
             message = (
-                f"timm's weights of {tag} cannot be had ({reason}): training starts from scratch; give "
+                f"timm's weights of {tag} cannot be downloaded ({reason}): training starts from scratch; give "
                 "--weights FILE if you have them."
             )
             yield TrainEvent("warning", {"message": message})

@@ -1,4 +1,4 @@
-"""Training, validation and test parts: stratified by class, and nothing that belongs together is parted."""
+"""Training, validation and test parts: stratified by class; crops that belong together stay in one part."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def owners(dataset: Dataset, group_by: str, allow_unknown_patients: bool = False
         return [""] * len(crops), "none"
     if not any(crop.patient if group_by == "patient" else crop.slide for crop in crops):
         raise InputError(f"the data has no column {group_by}: give --group-by auto, or add the column.")
-    # Where a patient is not known the slide still is better than nothing.
+    # If the patient of a crop is not known, its slide is used.
     return [
         f"p:{crop.patient}"
         if group_by == "patient" and crop.patient
@@ -276,7 +276,7 @@ def _given_split(
         share = min(0.5, config.validation_share / max(1 - config.test_share, 0.1))
         part[rows] = assign(units[rows], labels[rows], (1 - share, share), random)
         yield TrainEvent("log", {"message": "the table has no validation part: one is taken from training."})
-    # Pictures that look the same stay where they are measured: the training side gives its copy up.
+    # Pictures that look the same stay where they are measured: the copy in the training part is left out.
     pictures = same_pictures(dataset.hashes, dataset.thumbs, config.near_duplicates)
     spoilt = np.zeros(len(part), bool)
     for side, cleaner in ((0, (1, 2)), (1, (2,))):

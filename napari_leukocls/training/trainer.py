@@ -188,7 +188,7 @@ class Fit:
         progress.why = "stopped" if stopped else self._early_end()
         yield TrainEvent("epoch", record)
         if not stopped:
-            # A stop within an epoch leaves the checkpoint before it, from which the whole epoch can be had.
+            # If a training stops within an epoch, the checkpoint before it stays: the epoch is done again from there.
             yield from self._save()
 
     def _batch(self, rows: list[np.ndarray], step: int) -> Batch:
@@ -272,7 +272,7 @@ class Fit:
             yield from self._save()
 
     def _save(self) -> Generator[TrainEvent, None, None]:
-        """Write a checkpoint; a disk that is full costs the checkpoint and not the training."""
+        """Write a checkpoint; if the disk is full, there is no checkpoint, but the training goes on."""
         self._since_save = time.monotonic()
         if self.file is None or not self.backend.is_main:
             return
@@ -292,7 +292,7 @@ class Fit:
         return {"net": self.net} | ({"average": self.average} if self.average is not None else {})
 
     def _resume(self) -> Generator[TrainEvent, None, None]:
-        """Go on from a checkpoint where there is one of the same training."""
+        """Continue from the checkpoint of the same training, if there is one."""
         if self.file is None or not self.file.is_file():
             return
         tensors, state = checkpoint.read_checkpoint(self.file)
@@ -346,7 +346,7 @@ def fit_split(
     """
     labels = np.array([start.classes.index(name) for name in dataset.labels])
     if config.stain_normalisation != "none" and not start.stain:
-        # The reference is the training part's alone.
+        # The reference is made from the training part only.
         start.stain = fit_reference(crops.pixels[split.rows("train")], config.stain_normalisation)
     pixels = normalise(crops.pixels, start.stain)
     material = Material(

@@ -1,4 +1,4 @@
-"""What the readers of the trade's formats give."""
+"""What each reader of a format of microscopes, scanners or cameras gives."""
 
 from __future__ import annotations
 

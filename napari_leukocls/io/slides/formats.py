@@ -1,4 +1,4 @@
-"""Whole slides of the trade's formats that a library of its own reads (CZI, VSI, DICOM)."""
+"""Whole slides in formats of scanners that have a library each (CZI, VSI, DICOM)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def is_large_or_scanned(kind: Format, file: Path) -> bool:
 
 
 class FormatSlide(SlideImage):
-    """A whole slide of one of the trade's formats; of depths and times the first is read.
+    """A whole slide in a format of a scanner; of depths and times the first is read.
 
     Parameters
     ----------

@@ -125,7 +125,7 @@ def rings(mask: np.ndarray, corner: tuple[int, int]) -> list[np.ndarray]:
     padded = np.pad(mask, 1).astype(np.float32)
     # Pixels that touch by a corner alone are held to be one part, as a labelled cell is one.
     found = find_contours(padded, 0.5, fully_connected="high")
-    # The centre of the first pixel is at (0.5, 0.5); one pixel of padding goes off again.
+    # The centre of the first pixel is at (0.5, 0.5); one pixel of padding is taken off again.
     shift = np.array([corner[0] - 0.5, corner[1] - 0.5])
     return [_corners(ring + shift)[:, ::-1] for ring in found]
 

@@ -47,8 +47,8 @@ _NAMES = uuid.UUID("6f0d3a9c-3d53-5c57-9d2a-7e0f3e4a1b11")
 def write(result: SlideResult, path: Path) -> None:
     """Write the bundle; it has been validated against FHIR's own definitions.
 
-    The subject is left open: the slide's name is the specimen's identifier, and whose it is, is known to the
-    laboratory system.
+    The subject is left open: the slide's name is the specimen's identifier, and the laboratory system knows the
+    patient.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def write(result: SlideResult, path: Path) -> None:
 
 
 def status_of(result: SlideResult) -> str:
-    """Tell whether a person has signed the count; whoever takes it into a record knows from this if it may change.
+    """Tell whether a person has signed the count: a system that stores it can see whether it may still change.
 
     Parameters
     ----------

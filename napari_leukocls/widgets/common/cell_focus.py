@@ -22,7 +22,7 @@ JUMP_WIDTH_CELLS = 14
 
 
 def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]) -> Points | None:
-    """Draw rings around cells, in the layer of the last ones where it is still there.
+    """Draw rings around cells, in the layer of the earlier rings if it is still there.
 
     Parameters
     ----------

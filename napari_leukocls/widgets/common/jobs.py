@@ -168,7 +168,7 @@ def outcome(steps: Steps[T]) -> Steps[T | Failure]:
 def end_all_work() -> None:
     """Cancel all work in threads, and wait until the threads have ended.
 
-    Python calls it before it takes its objects apart: a thread that reports to an object that is gone ends the
+    Python calls it before it destroys its objects: a thread that reports to an object that is gone ends the
     process with "Aborted". With an event loop napari waits for its workers itself; a script may have none.
     """
     for token in tuple(_at_work):

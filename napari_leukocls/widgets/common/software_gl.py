@@ -39,5 +39,5 @@ def _delete_with_care(program: Any) -> None:
 
 
 def keep_programs() -> None:
-    """Keep the programs of closed layers where a processor draws; graphics cards free them as ever."""
+    """Keep the programs of closed layers where a processor draws; with a graphics card they are freed as usual."""
     GlirProgram.delete = _delete_with_care
