@@ -94,7 +94,7 @@ SCORES: dict[str, Callable[[Cells], np.ndarray]] = {
     "energy": energy,
     "Mahalanobis": mahalanobis,
     "5th nearest neighbour": neighbours,
-    "as shipped: neighbour + energy": shipped,
+    "energy + residual, as stored without an earlier stage": shipped,
 }
 
 

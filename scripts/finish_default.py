@@ -8,7 +8,9 @@ reference of the test of slides are fitted on training cells of the packs that t
 ``--left-out`` never saw some laboratories, which its ``training.json`` names: temperature and thresholds are fitted on
 its predictions of these, beside the validation cells of the largest pack. Each left-out laboratory is measured with
 values that were fitted without it; the table is printed and is in the card. ``--check`` names laboratories that are
-measured only. ``--metrics`` puts the figures of ``leukocls evaluate`` on the hold-out into the card.
+measured only. ``--metrics`` puts the figures of ``leukocls evaluate`` on the hold-out into the card. ``--follow`` then
+makes anew what hangs on the weights: replay, morphology, finer classes, and the checks of the heatmaps. Where the
+folder holds the same network already, these are kept.
 
 A model of several networks is written as ``--join ensemble --run A B --share 1 1``, and its left-out networks as
 ``--left-out LOLO/A,LOLO/B``. A model with ``--second-opinion`` is left out as ``LOLO/A=LOLO/A,LOLO/B``: after ``=``
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,18 +39,23 @@ from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.card import make_card
 from napari_leukocls.models.install import write_model
 from napari_leukocls.models.weights import OOD_PREFIX
-from scripts import left_out
-from scripts.knowledge import Network, spread_over
+from scripts import left_out, what_follows
+from scripts.knowledge import Network, of_slides, spread_over
 from scripts.laboratories import CHECKS_ONLY, CLASSES, PACKS, Cells, read_cells
 from scripts.left_out import HOME, Honesty, Predicted
 from scripts.pack_crops import VIEW_UM
 from scripts.slide_draws import SlideDraws
+from scripts.strange_cells import KINDS, strange_crops
 
 log = logging.getLogger("finish_default")
 #: Side of the network's input, pixels.
 SIDE = 128
 #: Layer whose statistics are the reference of the test of slides: early enough to hold colour and sharpness.
 LAYER = "blocks.1"
+#: Stage that the score of unknown cells takes beside the last one: the last stage but one.
+STAGE = "blocks.5"
+#: Cells of each kind that no class has, made of a laboratory's cells.
+STRANGE = 40
 #: Cells of a laboratory that are predicted at most; held-out parts smaller than this are not measured.
 MOST_CELLS, FEW = 800, 20
 #: Cells less certain than this are looked at again: by another model, or in mirror images by several networks.
@@ -178,12 +186,14 @@ def network_of(records: list[dict[str, Any]]) -> dict[str, Any]:
             "count": count,
             "others": others,
         }
+    first = "" if len(names) == 1 else "members.0."
     return {
         "architecture": architecture,
         "arguments": arguments,
         "classes": list(CLASSES),
         "second_look": 0.0 if len(names) == 1 else MIRRORED,
-        "familiarity": {"layers": [LAYER if len(names) == 1 else f"members.0.{LAYER}"]},
+        "familiarity": {"layers": [f"{first}{LAYER}"]},
+        "ood": {"layer": f"{first}{STAGE}"},
     }
 
 
@@ -262,7 +272,7 @@ def fit(
         "temperature": found.temperature,
         "softening": None if found.softening is None else found.softening.model_dump(),
         "review_threshold": found.review_threshold,
-        "ood": {"method": ood.METHOD, "threshold": found.unknown_threshold},
+        "ood": card["ood"] | {"method": ood.method(network.tensors), "threshold": found.unknown_threshold},
         "familiarity": card["familiarity"] | {"limit": draws.limit(), "known": list(trained)},
         "validation": {"role": "validation", "set": home_name, **found.figures(cells[HOME])},
         "laboratories": figures_of(found, nested, network, trained, there, args) | draws.figures(),
@@ -289,7 +299,7 @@ def left_out_cells(
         other = network_without(card, runs, others, known)
         for name in names:
             rows = spread_over(there[name].rows("all"), MOST_CELLS)
-            found[name] = other.predict(there[name], rows)
+            found[name] = other.predict(there[name], rows, strange_of(there[name], other))
             draws.add_left_out(other, name, there[name], rows)
             log.info("%s left out by %s: %d cells", name, text, len(rows))
     return found
@@ -312,6 +322,15 @@ def network_without(card: dict[str, Any], runs: list[Path], asked: list[Path], k
     return Network(values, weights, known, opinion)
 
 
+def strange_of(one: Cells, network: Network) -> np.ndarray:
+    """Crops of cells that no class has, made of a laboratory's leukocytes."""
+    random, rows = np.random.default_rng(1), of_slides(one, one.rows("all"), CLASSES)
+    rule = network.classifier.card.crop
+    return np.concatenate(
+        [strange_crops(one.pack, random.permutation(rows)[:STRANGE], kind, rule, random) for kind in KINDS]
+    )
+
+
 def figures_of(
     found: Honesty,
     nested: dict[str, dict[str, Any]],
@@ -328,7 +347,8 @@ def figures_of(
             role = "trained; these cells were held out"
             rows[name] = {"role": role, **found.figures(network.predict(one, held))}
     for name in args.check:
-        figures = found.figures(network.predict(there[name], there[name].rows("all")))
+        cells = network.predict(there[name], there[name].rows("all"), strange_of(there[name], network))
+        figures = found.figures(cells)
         rows[name] = {"role": "check: never trained on, and nothing was fitted to it", **figures}
     role = "left out of the training of another network, and of the choice of temperature and thresholds"
     return rows | {f"{name} left out": {"role": role, **figures} for name, figures in nested.items()}
@@ -354,6 +374,11 @@ def main() -> None:
     add("--started-from", default="ImageNet weights", help="for the card, if the runs do not say so")
     add("--metrics", type=Path, help="metrics.json of the test part, for the card")
     add("--extra", type=Path, help="JSON of further figures for the card")
+    add(
+        "--follow",
+        action="store_true",
+        help="also make replay, morphology, finer classes, heatmap checks anew",
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
@@ -374,8 +399,15 @@ def main() -> None:
     if args.extra:
         card |= json.loads(args.extra.read_text())
     everything = {**weights, **{f"{OOD_PREFIX}{k}": torch.from_numpy(v).half() for k, v in tensors.items()}}
-    write_model(args.out / args.name, make_card(card, f"of {args.name}"), everything)
+    folder = args.out / args.name
+    same = what_follows.is_same_network(folder, weights)
+    if same:
+        card |= what_follows.kept_figures(folder)
+    carry = partial(what_follows.carry, folder) if same else None
+    write_model(folder, make_card(card, f"of {args.name}"), everything, carry)
     log.info("%s", json.dumps({key: card[key] for key in FITTED}, indent=1))
+    if args.follow and not same:
+        what_follows.make_anew(folder, args.pack, args.data)
 
 
 if __name__ == "__main__":

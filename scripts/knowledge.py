@@ -97,11 +97,22 @@ class Network:
         crops = product_crops(one.pack, rows, self.classifier.card.crop)
         return drain(self.classifier.look(crops, 64))
 
-    def predict(self, one: Cells, rows: np.ndarray) -> Predicted:
-        """Logits, unknown score and classes of cells of a set."""
+    def predict(self, one: Cells, rows: np.ndarray, strange: np.ndarray | None = None) -> Predicted:
+        """Logits, unknown score and classes of cells of a set; `strange` are crops of cells that no class has."""
         found = self.look(one, rows)
-        score = ood.score(found.features, found.logits, self.tensors)
-        return Predicted(found.logits, score, one.target[rows])
+        return Predicted(
+            found.logits,
+            self._score(found),
+            one.target[rows],
+            None if strange is None else self._of_no_class(strange),
+        )
+
+    def _of_no_class(self, crops: np.ndarray) -> Predicted:
+        found = drain(self.classifier.look(crops, 64))
+        return Predicted(found.logits, self._score(found), np.full(len(crops), -1))
+
+    def _score(self, found: Outputs) -> np.ndarray:
+        return ood.score(found.features, found.logits, self.tensors, found.stage)
 
     def differences(self, one: Cells, rows: np.ndarray) -> np.ndarray:
         """How the pictures of cells differ from known ones, for the test of slides."""
@@ -120,7 +131,8 @@ class Network:
         fitted = _joined([self.look(one, rows) for one, rows in chosen])
         held = _joined([self.look(one, rows) for one, rows in back])
         truth = np.concatenate([one.target[rows] for one, rows in chosen])
-        return ood.fit(fitted.features, fitted.logits, truth, (held.features, held.logits))
+        held_back = (held.features, held.logits, held.stage)
+        return ood.fit(fitted.features, fitted.logits, truth, held_back, fitted.stage)
 
     def _reference(self) -> dict[str, np.ndarray]:
         layers, probabilities, slides, laboratories = [], [], [], []
@@ -142,6 +154,5 @@ class Network:
 
 def _joined(parts: list[Outputs]) -> Outputs:
     some = [part for part in parts if len(part.logits)]
-    return Outputs(
-        *(np.concatenate([getattr(part, name) for part in some]) for name in ("logits", "features", "layers"))
-    )
+    names = ("logits", "features", "layers", "stage")
+    return Outputs(*(np.concatenate([getattr(part, name) for part in some]) for name in names))

@@ -4,19 +4,25 @@ For each laboratory there is a network that was trained without it. Its predicti
 final network's predictions of validation cells of a laboratory that it was trained with ("home"), are what everything
 here is fitted on. Laboratories are weighted with the root of their number of cells. `nested` measures each laboratory
 with values that were fitted without it.
+
+The two thresholds are chosen together. Of all pairs at which enough of the cells that are not reviewed are right, at
+home and elsewhere, and at which a left-out laboratory reviews no more than `MOST_REVIEW` of its cells, the one is taken
+that sends most strange cells to review: cells that no class has, made of those of the laboratory
+(`scripts.strange_cells`).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, softmax
 
 from napari_leukocls.classification.ood import softening_factor
+from napari_leukocls.evaluation.bootstrap import auroc
 from napari_leukocls.evaluation.calibration import ece, fit_temperature
 from napari_leukocls.measurement.differential import exact_limits
 from napari_leukocls.models.card_parts import Softening
@@ -28,11 +34,16 @@ HOME = "home"
 HOME_ERROR, LEFT_OUT_ERROR = 0.004, 0.04
 #: Laboratories with fewer cells than this are measured, but nothing is fitted to them.
 FEW = 50
-#: Share of home cells above the unknown threshold. It is not raised for left-out laboratories: more of their cells are
-#: above it, and half of these are wrong.
-HOME_UNKNOWN = 0.01
-#: Highest review threshold: above it, more cells go to review than are saved.
+#: Shares of home cells above the unknown threshold that are tried, the largest first; the largest is taken where no
+#: laboratory was left out.
+HOME_UNKNOWN = (0.01, 0.007, 0.005, 0.003, 0.002, 0.001)
+#: Beyond the last of these the threshold rises by steps, up to so many times the largest home score.
+BEYOND = (1.0, 1.25, 1.5, 2.0, 3.0)
+#: Share of the known cells that a left-out laboratory is to review at most.
+MOST_REVIEW = 0.25
+#: Review thresholds that are tried; above the highest, more cells go to review than are saved.
 MOST_THRESHOLD = 0.95
+LIMITS = np.arange(0.5, MOST_THRESHOLD + 0.001, 0.01)
 #: Where the ramp of the temperature may start and how wide it may be, in units of the score (1 is the 95th percentile
 #: of home cells, in each of its parts), and its factors.
 STARTS, WIDTHS, FACTORS = (0.5, 1.0, 1.5, 2.0), (0.5, 1.0, 2.0, 4.0), np.arange(1.25, 4.01, 0.25)
@@ -50,11 +61,14 @@ class Predicted:
     score : numpy.ndarray, (N,)
         Out-of-distribution score.
     truth : numpy.ndarray, (N,), int
+    strange : Predicted or None
+        Cells of the same laboratory that no class has; their truth says nothing.
     """
 
     logits: np.ndarray
     score: np.ndarray
     truth: np.ndarray
+    strange: Predicted | None = None
 
 
 @dataclass(frozen=True)
@@ -83,15 +97,33 @@ class Honesty:
         """Accuracy, calibration error, share to review and accuracy of the rest."""
         probabilities = self.probabilities(cells)
         right = probabilities.argmax(axis=1) == cells.truth
-        review = probabilities.max(axis=1) < self.review_threshold
-        review |= cells.score >= self.unknown_threshold
+        review = self.review(cells)
+        strange = {} if cells.strange is None else self._of_strange(cells)
         return {
             "n": len(right),
             "accuracy": float(right.mean()),
             "accuracy_ci95": [float(one) for one in exact_limits(right.sum(), len(right)).ravel()],
             "ece": float(ece(probabilities, cells.truth)),
+            "ece_if_calibrated": _expected_ece(probabilities),
             "review_rate": float(review.mean()),
             "accuracy_not_reviewed": float(right[~review].mean()) if (~review).any() else None,
+            **strange,
+        }
+
+    def review(self, cells: Predicted) -> np.ndarray:
+        """Mask (N,) of the cells that go to review."""
+        unsure = self.probabilities(cells).max(axis=1) < self.review_threshold
+        mask: np.ndarray = unsure | (cells.score >= self.unknown_threshold)
+        return mask
+
+    def _of_strange(self, cells: Predicted) -> dict[str, Any]:
+        """How well cells that no class has are told, and how many go to review."""
+        strange = cells.strange
+        assert strange is not None
+        unknown = np.arange(len(cells.score) + len(strange.score)) >= len(cells.score)
+        return {
+            "strange_auroc": auroc(unknown, np.append(cells.score, strange.score)),
+            "strange_reviewed": float(self.review(strange).mean()),
         }
 
 
@@ -111,9 +143,20 @@ def fit(laboratories: Mapping[str, Predicted]) -> Honesty:
     away = [cells for name, cells in laboratories.items() if name != HOME and len(cells.truth) >= FEW]
     temperature = fit_temperature(home.logits, home.truth)
     softening = _soften(home, away, temperature)
-    unknown = float(np.quantile(home.score, 1 - HOME_UNKNOWN))
-    found = Honesty(temperature, softening, 0.0, unknown)
-    return Honesty(temperature, softening, _review_threshold(home, away, found), unknown)
+    unknown = float(np.quantile(home.score, 1 - HOME_UNKNOWN[0]))
+    return _thresholds(home, away, Honesty(temperature, softening, 0.0, unknown))
+
+
+def _expected_ece(probabilities: np.ndarray) -> float:
+    """Calibration error that probabilities which are exactly right would show, with as many cells.
+
+    Few cells leave a calibration error by chance alone.
+    """
+    random = np.random.default_rng(0)
+    total = probabilities.cumsum(axis=1)
+    last = probabilities.shape[1] - 1
+    drawn = [(random.random((len(total), 1)) > total).sum(axis=1).clip(0, last) for _ in range(50)]
+    return float(np.mean([ece(probabilities, truth) for truth in drawn]))
 
 
 def _mean(values: np.ndarray, laboratories: list[Predicted]) -> float:
@@ -153,20 +196,58 @@ def _ece(cells: Predicted, temperature: float, ramp: Softening | None) -> float:
     return float(ece(softmax(_scaled(cells, temperature, ramp), axis=1), cells.truth))
 
 
-def _review_threshold(home: Predicted, away: list[Predicted], found: Honesty) -> float:
-    """Smallest threshold at which the rest is right often enough, at home and elsewhere."""
+@dataclass(frozen=True)
+class _Pair:
+    """Two thresholds, and what they do in left-out laboratories."""
 
-    def error(cells: Predicted, limit: float) -> float:
-        probabilities = found.probabilities(cells)
-        kept = (probabilities.max(axis=1) >= limit) & (cells.score < found.unknown_threshold)
-        wrong = probabilities.argmax(axis=1) != cells.truth
-        return float(wrong[kept].mean()) if kept.any() else 0.0
+    found: Honesty
+    reviewed: float
+    caught: float
 
-    for limit in np.arange(0.5, MOST_THRESHOLD, 0.01):
-        elsewhere = float(np.median([error(one, limit) for one in away])) if away else 0.0
-        if error(home, limit) <= HOME_ERROR and elsewhere <= LEFT_OUT_ERROR:
+    def rank(self) -> tuple[bool, float]:
+        """Smaller is better: few enough to review first, then strange cells sent there."""
+        too_many = self.reviewed > MOST_REVIEW
+        return too_many, self.reviewed if too_many else -self.caught
+
+
+def _thresholds(home: Predicted, away: list[Predicted], found: Honesty) -> Honesty:
+    """Choose review threshold and unknown threshold together."""
+    scores = [float(np.quantile(home.score, 1 - share)) for share in HOME_UNKNOWN]
+    scores += [float(home.score.max()) * factor for factor in BEYOND]
+    pairs = []
+    for unknown in scores if away else scores[:1]:
+        tried = replace(found, unknown_threshold=unknown)
+        limit = _review_threshold(home, away, tried)
+        if limit is not None:
+            pairs.append(_judged(replace(tried, review_threshold=limit), away))
+    if not pairs:
+        return replace(found, review_threshold=MOST_THRESHOLD, unknown_threshold=scores[0])
+    return min(pairs, key=_Pair.rank).found
+
+
+def _judged(found: Honesty, away: list[Predicted]) -> _Pair:
+    if not away:
+        return _Pair(found, 0.0, 0.0)
+    known = [found.review(one).mean() for one in away]
+    strange = [found.review(one.strange).mean() if one.strange is not None else 0.0 for one in away]
+    return _Pair(found, _mean(np.array(known), away), _mean(np.array(strange), away))
+
+
+def _review_threshold(home: Predicted, away: list[Predicted], found: Honesty) -> float | None:
+    """Smallest threshold at which the rest is right often enough, at home and elsewhere; None if there is none."""
+    seen = [(found.probabilities(one), one) for one in (home, *away)]
+    parts = [
+        (best.max(axis=1), best.argmax(axis=1) != one.truth, one.score < found.unknown_threshold)
+        for best, one in seen
+    ]
+    for limit in LIMITS:
+        errors = []
+        for certain, wrong, familiar in parts:
+            kept = (certain >= limit) & familiar
+            errors.append(float(wrong[kept].mean()) if kept.any() else 0.0)
+        if errors[0] <= HOME_ERROR and (not away or float(np.median(errors[1:])) <= LEFT_OUT_ERROR):
             return round(float(limit), 2)
-    return MOST_THRESHOLD
+    return None
 
 
 def nested(laboratories: Mapping[str, Predicted]) -> dict[str, dict[str, Any]]:

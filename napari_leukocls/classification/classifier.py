@@ -78,11 +78,14 @@ class Outputs:
         What the last layer takes.
     layers : numpy.ndarray, (N, E), float32
         Statistics of the earlier layers that the card names at `familiarity.layers`; no column if it names none.
+    stage : numpy.ndarray, (N, K), float32
+        Channel means of the earlier layer that the card names at `ood.layer`; no column if it names none.
     """
 
     logits: np.ndarray
     features: np.ndarray
     layers: np.ndarray
+    stage: np.ndarray
 
 
 class Classifier:
@@ -120,12 +123,14 @@ class Classifier:
         self.net = net
         self.ood_tensors = {name: value.numpy() for name, value in ood_tensors.items()}
         self._layers = [] if card.familiarity is None else card.familiarity.layers
+        self._stage = [] if card.ood.layer is None else [card.ood.layer]
         self._mean = np.asarray(card.mean, np.float32) * 255
         self._scale = 1 / (255 * np.asarray(card.std, np.float32))
         example = torch.zeros(1, 3, *card.input_size)
         self._fast = fold_batch_norm(net, example).to(memory_format=torch.channels_last)
         self._placed: dict[str, nn.Module] = {}
         self._statistics: dict[str, LayerStatistics] = {}
+        self._stages: dict[str, LayerStatistics] = {}
 
     def fast_network(self, device: str) -> nn.Module:
         """Return the network on a device, with batch normalisation folded and activations fused for speed.
@@ -144,7 +149,8 @@ class Classifier:
             folded = copy.deepcopy(self._fast)
             example = torch.zeros(1, 3, *self.card.input_size)
             placed = fuse_for_processor(folded, example) if device == "cpu" else folded.to(device)
-            self._statistics[device] = LayerStatistics(placed, self._layers)
+            self._statistics[device] = LayerStatistics(placed, self._layers, "familiarity.layers")
+            self._stages[device] = LayerStatistics(placed, self._stage, "ood.layer")
             self._placed[device] = placed
         return self._placed[device]
 
@@ -169,7 +175,9 @@ class Classifier:
         batch = self.tensor(crops).to(device)
         features, logits = ood.features_and_logits(self.fast_network(device), batch)
         layers = self._statistics[device].take() if self._layers else logits[:, :0]
-        return Outputs(*(tensor.float().cpu().numpy() for tensor in (logits, features, layers)))
+        stage = self._stages[device].take() if self._stage else logits[:, :0]
+        means = stage[:, : stage.shape[1] // 2]
+        return Outputs(*(tensor.float().cpu().numpy() for tensor in (logits, features, layers, means)))
 
     def _in_turn(
         self, crops: np.ndarray, batch_size: int, device: str, warn: Callable[[str], None]
@@ -208,15 +216,14 @@ class Classifier:
 
     def _joined(self, parts: list[Outputs]) -> Outputs:
         if not parts:
-            return Outputs(*(np.zeros((0, width), np.float32) for width in (len(self.classes), 1, 0)))
-        logits = np.concatenate([part.logits for part in parts])
-        features = np.concatenate([part.features for part in parts])
-        layers = np.concatenate([part.layers for part in parts])
-        if not all(np.isfinite(values).all() for values in (logits, features, layers)):
+            return Outputs(*(np.zeros((0, width), np.float32) for width in (len(self.classes), 1, 0, 0)))
+        names = ("logits", "features", "layers", "stage")
+        joined = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
+        if not all(np.isfinite(values).all() for values in joined):
             raise ModelError(
                 f"the model {self.card.name} gives no finite numbers: its weights are damaged; copy it again."
             )
-        return Outputs(logits, features, layers)
+        return Outputs(*joined)
 
     def first_look(
         self, crops: np.ndarray, batch_size: int = 32, warn: Callable[[str], None] = log.warning
@@ -354,7 +361,7 @@ class Classifier:
         -------
         Predictions
         """
-        score = ood.score(outputs.features, outputs.logits, self.ood_tensors)
+        score = ood.score(outputs.features, outputs.logits, self.ood_tensors, outputs.stage)
         divisor = np.full(len(score), temperature or self.card.temperature)
         if temperature is None:
             divisor *= ood.softening_factor(score, self.card.softening)

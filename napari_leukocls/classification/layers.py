@@ -22,6 +22,8 @@ class LayerStatistics:
     net : torch.nn.Module
     names : sequence of str
         Dotted names of layers whose output is a map.
+    field : str
+        Of the card, where the names are.
 
     Raises
     ------
@@ -29,7 +31,7 @@ class LayerStatistics:
         If the network has no layer of that name.
     """
 
-    def __init__(self, net: nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, net: nn.Module, names: Sequence[str], field: str = "familiarity.layers") -> None:
         self._names = tuple(names)
         self._noted = threading.local()
         for name in self._names:
@@ -37,7 +39,7 @@ class LayerStatistics:
                 layer = net.get_submodule(name)
             except AttributeError as error:
                 raise ModelError(
-                    f"the network has no layer {name}, which its card names at familiarity.layers."
+                    f"the network has no layer {name}, which its card names at {field}."
                 ) from error
             layer.register_forward_hook(self._note(name))
 

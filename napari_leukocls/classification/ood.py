@@ -1,9 +1,15 @@
 """How unlike the training data a cell is: fitted when a model is trained, stored in its weights.
 
-The score joins two views of a network. In feature space: the cosine distance to the nearest of a set
-of training cells (k nearest neighbours [1]_) after projection on the principal directions of
-the training features. In output space: the free energy of the logits [2]_. Each is put on the
-scale of held-back training cells (0 is their median, 1 their 95th percentile) and the two are added.
+The score is the sum of what several views of a network say, each on the scale of held-back training cells (0 is their
+median, 1 their 95th percentile). A model has those parts whose scale it stores:
+
+- energy: the free energy of the logits [2]_;
+- residual: which share of the features lies outside the principal directions of the training features, as a sine
+  (the virtual logit of [3]_ without its unit);
+- stage: the cosine distance to the nearest of a set of training cells (k nearest neighbours [1]_) in the channel means
+  of an earlier stage of the network, where cells are not yet pressed into the known classes;
+- distance: the same in the features, in the place of residual and stage where there are few training cells or narrow
+  features: their principal directions hold every cell. Models that were made before have energy and distance.
 
 With few crops two things change. The number of the neighbour depends on the smallest class: the fifth nearest cell
 of a class of four is a cell of another class, and every known cell would get a high score. And a few held-back cells
@@ -13,6 +19,7 @@ References
 ----------
 .. [1] Sun, Y. et al. (2022). Out-of-distribution detection with deep nearest neighbors. ICML.
 .. [2] Liu, W. et al. (2020). Energy-based out-of-distribution detection. NeurIPS.
+.. [3] Wang, H. et al. (2022). ViM: Out-of-distribution with virtual-logit matching. CVPR.
 """
 
 from __future__ import annotations
@@ -21,6 +28,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import logsumexp
+
+from napari_leukocls.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +45,31 @@ DIRECTIONS = 64
 NEIGHBOUR = 5
 #: With fewer held-back cells than this, training cells are added when the scale is set.
 FEW_HELD_BACK = 50
-METHOD = "cosine distance to the 5th nearest of the training cells (fewer in small classes) + free energy"
+#: How many times as many training cells and features as principal directions there are, for the residual to mean much.
+PLENTY = 4
+_DISTANCE = "cosine distance to the 5th nearest of the training cells (fewer in small classes)"
+#: The parts in words.
+WORDS = {
+    "energy": "free energy",
+    "residual": "share of the features outside the principal directions of the training cells",
+    "stage": f"{_DISTANCE} in an earlier stage",
+    "distance": _DISTANCE,
+}
+
+
+def method(tensors: dict[str, np.ndarray]) -> str:
+    """Say in words what a score is the sum of.
+
+    Parameters
+    ----------
+    tensors : dict of numpy.ndarray
+        From `fit`.
+
+    Returns
+    -------
+    str
+    """
+    return " + ".join(words for name, words in WORDS.items() if f"{name}_scale" in tensors)
 
 
 def features_and_logits(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,15 +135,21 @@ def _watched(net: nn.Module, batch: torch.Tensor) -> tuple[torch.Tensor, torch.T
     return features.flatten(2).mean(2) if features.ndim > 2 else features, logits
 
 
-def _unit(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
-    projected = (features - tensors["centre"]) @ tensors["directions"]
+def _space(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (D,) and principal directions (D, k) of training cells."""
+    centre = values.mean(axis=0)
+    _, _, axes = np.linalg.svd(values - centre, full_matrices=False)
+    return centre, axes[:DIRECTIONS].T
+
+
+def _unit(projected: np.ndarray) -> np.ndarray:
     array: np.ndarray = projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-9)
     return array
 
 
-def _distance(features: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
+def _distance(projected: np.ndarray, kept: np.ndarray, neighbour: int) -> np.ndarray:
     """Cosine distance (N,) to the k-th nearest of the kept training cells."""
-    return _nearest(_unit(features, tensors) @ tensors["kept"].T, _neighbour(tensors))
+    return _nearest(_unit(projected) @ kept.T, neighbour)
 
 
 def _neighbour(tensors: dict[str, np.ndarray]) -> int:
@@ -122,15 +161,19 @@ def _nearest(similarity: np.ndarray, neighbour: int) -> np.ndarray:
     return 1 - np.partition(similarity, rank, axis=1)[:, rank]
 
 
-def _among_themselves(tensors: dict[str, np.ndarray]) -> np.ndarray:
+def _among_themselves(kept: np.ndarray, neighbour: int) -> np.ndarray:
     """Distance (K,) of each kept training cell to the others."""
-    similarity = tensors["kept"] @ tensors["kept"].T
+    similarity = kept @ kept.T
     others = ~np.eye(len(similarity), dtype=bool)
-    return _nearest(similarity[others].reshape(len(similarity), -1), _neighbour(tensors))
+    return _nearest(similarity[others].reshape(len(similarity), -1), neighbour)
 
 
 def fit(
-    features: np.ndarray, logits: np.ndarray, classes: np.ndarray, held_back: tuple[np.ndarray, np.ndarray]
+    features: np.ndarray,
+    logits: np.ndarray,
+    classes: np.ndarray,
+    held_back: tuple[np.ndarray, ...],
+    stage: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Fit the score on training cells and put it on the scale of cells that were held back from training.
 
@@ -143,42 +186,75 @@ def fit(
     classes : numpy.ndarray, (N,), int
         True class of each.
     held_back : tuple of numpy.ndarray
-        Features (M, D) and logits (M, C) of validation cells.
+        Features (M, D) and logits (M, C) of validation cells, and their `stage` if there is one.
+    stage : numpy.ndarray, (N, E), optional
+        Channel means of an earlier stage, of the same cells.
 
     Returns
     -------
     dict of numpy.ndarray
         Stored as ``ood.*`` in the weights.
     """
-    centre = features.mean(axis=0)
-    _, _, axes = np.linalg.svd(features - centre, full_matrices=False)
-    tensors = {"centre": centre, "directions": axes[:DIRECTIONS].T}
-    unit = _unit(features, tensors)
     kept = [np.flatnonzero(classes == k)[:KEPT_PER_CLASS] for k in np.unique(classes)]
     rows = np.concatenate(kept)
-    tensors["kept"] = unit[rows]
-    smallest = min(len(one) for one in kept)
-    tensors["neighbour"] = np.array([np.clip(smallest // 2, 1, NEIGHBOUR)])
-    scale = _parts(*held_back, tensors)
+    neighbour = int(np.clip(min(len(one) for one in kept) // 2, 1, NEIGHBOUR))
+    tensors = {"neighbour": np.array([neighbour])}
+    tensors["centre"], tensors["directions"] = _space(features)
+    plenty = min(features.shape) >= PLENTY * DIRECTIONS
+    if plenty and stage is not None and stage.shape[1]:
+        tensors["stage_centre"], tensors["stage_directions"] = _space(stage)
+        tensors["stage_kept"] = _unit((stage[rows] - tensors["stage_centre"]) @ tensors["stage_directions"])
+    if not plenty:
+        tensors["kept"] = _unit((features[rows] - tensors["centre"]) @ tensors["directions"])
+    names = ["energy", "residual" if plenty else "distance", *(["stage"] if "stage_kept" in tensors else [])]
+    scale = {name: _part(name, *held_back, tensors=tensors) for name in names}
     if len(held_back[0]) < FEW_HELD_BACK and len(rows) > 1:
-        known = {"distance": _among_themselves(tensors), "energy": _energy(logits[rows])}
-        scale = {name: np.concatenate([values, known[name]]) for name, values in scale.items()}
+        known = features[rows], logits[rows]
+        for name, stored in (("distance", "kept"), ("stage", "stage_kept")):
+            if name in scale:
+                scale[name] = np.append(scale[name], _among_themselves(tensors[stored], neighbour))
+        for name in scale.keys() & {"energy", "residual"}:
+            scale[name] = np.append(scale[name], _part(name, *known, tensors=tensors))
     for name, values in scale.items():
         low, high = np.quantile(values, [0.5, 0.95])
         tensors[f"{name}_scale"] = np.array([low, max(high - low, 1e-6)])
     return {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}
 
 
-def _parts(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"distance": _distance(features, tensors), "energy": _energy(logits)}
+def _part(
+    name: str,
+    features: np.ndarray,
+    logits: np.ndarray,
+    stage: np.ndarray | None = None,
+    *,
+    tensors: dict[str, np.ndarray],
+) -> np.ndarray:
+    """One part of the score, not yet scaled."""
+    if name == "energy":
+        array: np.ndarray = -logsumexp(logits, axis=1)
+        return array
+    if name == "stage":
+        if stage is None or stage.shape[1] != len(tensors["stage_centre"]):
+            raise ModelError(
+                "the card does not name the layer that the model's score of unknown cells needs."
+            )
+        projected = (stage - tensors["stage_centre"]) @ tensors["stage_directions"]
+        return _distance(projected, tensors["stage_kept"], _neighbour(tensors))
+    centred = features - tensors["centre"]
+    projected = centred @ tensors["directions"]
+    if name == "distance":
+        return _distance(projected, tensors["kept"], _neighbour(tensors))
+    whole = np.maximum((centred**2).sum(axis=1), 1e-12)
+    outside: np.ndarray = np.sqrt(np.clip(1 - (projected**2).sum(axis=1) / whole, 0, 1))
+    return outside
 
 
-def _energy(logits: np.ndarray) -> np.ndarray:
-    array: np.ndarray = -logsumexp(logits, axis=1)
-    return array
-
-
-def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
+def score(
+    features: np.ndarray,
+    logits: np.ndarray,
+    tensors: dict[str, np.ndarray],
+    stage: np.ndarray | None = None,
+) -> np.ndarray:
     """Score cells; larger is less like the training data.
 
     Parameters
@@ -188,20 +264,28 @@ def score(features: np.ndarray, logits: np.ndarray, tensors: dict[str, np.ndarra
         Before temperature.
     tensors : dict of numpy.ndarray
         From `fit`; if the model has none, the score is minus the largest probability.
+    stage : numpy.ndarray, (N, E), optional
+        Channel means of the layer that the card names at ``ood.layer``.
 
     Returns
     -------
     numpy.ndarray, (N,)
+
+    Raises
+    ------
+    ModelError
+        If the score was fitted with an earlier stage and `stage` is not given.
     """
     if len(logits) == 0:
         return np.zeros(0)
-    if not tensors:
+    names = [name for name in WORDS if f"{name}_scale" in tensors]
+    if not names:
         array: np.ndarray = -np.exp(logits.max(axis=1) - logsumexp(logits, axis=1))
         return array
     total = np.zeros(len(logits))
-    for name, values in _parts(features, logits, tensors).items():
+    for name in names:
         low, width = tensors[f"{name}_scale"]
-        total += (values - low) / width
+        total += (_part(name, features, logits, stage, tensors=tensors) - low) / width
     return total
 
 

@@ -60,10 +60,13 @@ class OutOfDistribution(CardPart):
     method : str or None
     threshold : float or None
         Cells with at least this score need review; None sends none.
+    layer : str or None
+        Dotted name of an earlier layer whose channel means the score takes too.
     """
 
     method: str | None = None
     threshold: float | None = None
+    layer: str | None = None
 
 
 class Softening(CardPart):

@@ -368,6 +368,6 @@ def with_fitted(card: dict[str, Any], fitted: Fitted) -> dict[str, Any]:
     return card | {
         "temperature": fitted.temperature,
         "review_threshold": fitted.review_threshold,
-        "ood": {"method": ood.METHOD, "threshold": fitted.ood_threshold},
+        "ood": {"method": ood.method(fitted.ood_tensors), "threshold": fitted.ood_threshold},
         "validation": fitted.validation,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -25,9 +27,9 @@ def laboratory(count: int, strange: float, seed: int) -> Predicted:
 def laboratories() -> dict[str, Predicted]:
     return {
         HOME: laboratory(3000, 0.003, 0),
-        "one": laboratory(400, 0.3, 1),
-        "two": laboratory(200, 0.4, 2),
-        "three": laboratory(100, 0.2, 3),
+        "one": laboratory(400, 0.15, 1),
+        "two": laboratory(300, 0.2, 2),
+        "three": laboratory(200, 0.12, 3),
     }
 
 
@@ -41,6 +43,23 @@ def test_left_out_laboratories_are_calibrated_and_home_stays_so(laboratories):
     home = found.figures(laboratories[HOME])
     assert home["ece"] < 0.01 and home["review_rate"] < 0.05
     assert home["accuracy_ci95"][0] < home["accuracy"] < home["accuracy_ci95"][1]
+
+
+def test_few_known_cells_are_reviewed_and_most_strange_ones(laboratories):
+    """A laboratory whose known cells all look strange to a network does not send all of them to review."""
+    random = np.random.default_rng(5)
+    seen = {HOME: laboratories[HOME]}
+    for place, name in enumerate(("one", "two", "three")):
+        known = laboratory(400, 0.05, place)
+        far = Predicted(random.normal(0, 1, (60, 4)) + [9, 0, 0, 0], random.normal(9, 1, 60), np.full(60, -1))
+        seen[name] = replace(known, score=known.score + 3.5, strange=far)
+    found = left_out.fit(seen)
+    before = replace(found, unknown_threshold=float(np.quantile(seen[HOME].score, 0.99)))
+    for name in ("one", "two", "three"):
+        figures = found.figures(seen[name])
+        assert figures["review_rate"] <= left_out.MOST_REVIEW < before.figures(seen[name])["review_rate"]
+        assert figures["strange_reviewed"] > 0.95 and figures["strange_auroc"] > 0.95
+        assert figures["accuracy_not_reviewed"] > 0.95
 
 
 def test_without_left_out_laboratories_the_temperature_is_one_for_all(laboratories):
