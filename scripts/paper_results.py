@@ -1,7 +1,7 @@
 """Real results of the papers' networks and of the shipped models on PBC, in hours on a processor or minutes on a GPU.
 
     python -m scripts.paper_results --out RESULTS --minutes 90          # each network trains for 90 minutes at most
-    python -m scripts.paper_results --out RESULTS --minutes 90 --only s5_cadbcnn --threads 1
+    python -m scripts.paper_results --out RESULTS --minutes 90 --only s5_cadbcnn     # trains it and measures nothing
     python -m scripts.paper_results --out RESULTS --collect --page      # only measure what is trained, for the page
 
 All networks have the same split: the project's hold-out fifth is the test part, as the shipped models were never
@@ -265,7 +265,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="epochs of each training, in place of the presets'")
     parser.add_argument("--side", type=int, help="side of the images, in place of the presets' 224")
     parser.add_argument("--each", type=int, help="crops of each class, for a trial")
-    parser.add_argument("--only", nargs="*", default=[], help="names of networks")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="names of networks to train; --collect measures"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
@@ -292,7 +294,8 @@ def main() -> None:
                 drain(iter_trained(run, True, CancelToken()), say)
             except LeukoclsError as error:
                 print(f"{run.name}: {error}", file=sys.stderr)
-    collect(args, table)
+    if args.collect or not args.only:
+        collect(args, table)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,11 @@ def rendered(figure: Figure, kind: str) -> bytes:
     bytes
     """
     FigureCanvasAgg(figure)
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        # Once; saving would draw the whole figure for it, for each kind of file again.
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()

@@ -197,9 +197,9 @@ def test_nothing_known_and_wrong_shapes() -> None:
 
 def test_three_thousand_crops_with_a_thousand_resamples_take_seconds() -> None:
     truth, probabilities = made_up(3000)
-    start = time.perf_counter()
+    start = time.process_time()
     classification_metrics(names_of(truth), probabilities, CLASSES)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=30))

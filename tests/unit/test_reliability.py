@@ -131,7 +131,10 @@ def test_the_best_threshold_is_the_one_that_a_search_finds() -> None:
         reference.precision_score(is_class, score >= x) for x in score if (score >= x)[is_class].mean() >= 0.9
     ]
     assert found["precision_at_recall"] == pytest.approx(max(at))
-    assert 0.5 < found["break_even"] < 1
+    # As many are called as there are: precision is recall.
+    limit = np.sort(score)[::-1][is_class.sum() - 1]
+    assert found["break_even"] == pytest.approx(reference.precision_score(is_class, score >= limit))
+    assert found["break_even"] == pytest.approx(reference.recall_score(is_class, score >= limit))
 
 
 def test_errors_as_the_second_paper_counts_them() -> None:
