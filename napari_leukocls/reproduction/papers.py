@@ -29,11 +29,14 @@ class Stated:
     value : object
     where : str
         Table or section.
+    quote : str
+        Its words; empty where it is what they do not name.
     """
 
     setting: str
     value: Any
     where: str
+    quote: str
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ def paper(name: str) -> Paper:
         raise ArgumentError(f"there is no paper {name!r}: choose one of {', '.join(every)}.")
     facts = every[key]
     stated = [
-        Stated(row["setting"], json.loads(row["value"]), row["where"]) for row in _rows("settings.csv", key)
+        Stated(row["setting"], json.loads(row["value"]), row["where"], row["quote"])
+        for row in _rows("settings.csv", key)
     ]
     published = [
         Published(
