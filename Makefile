@@ -31,12 +31,12 @@ help:
 demo: env
 	$(BIN)/leukocls demo
 
-# All tests: a few files at a time, each in a process of one thread with a display of its own. Tests that are named:
-# one after the other, which WORKERS=2 changes.
+# All tests: a few files at a time, those with a window first, each in a process of one thread with a display of its own.
+# Tests that are named: one after the other, which WORKERS=2 changes.
 WORKERS ?= $(if $(strip $(PYTEST_ARGS)),0,logical)
 test: env-test system
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile \
-	  $(PYTEST_ARGS)
+	  --no-loadscope-reorder $(PYTEST_ARGS)
 
 # ruff checks the form of docstrings; tests/unit/test_docstrings.py checks that they name every parameter.
 lint: env-dev
