@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from napari_leukocls.classification.labelled_crop import Colour, LabelledCrop
-from napari_leukocls.datasets.marked import Finder, counted, some
+from napari_leukocls.datasets.marked import Finder
 from napari_leukocls.datasets.tables import Table
 from napari_leukocls.decimals import parse_decimal
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.atomic import atomic_text
 from napari_leukocls.io.serialise import safe_text
 from napari_leukocls.models.provenance import part_named
+from napari_leukocls.plurals import count_text, first_names
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import LEAST_UM_PER_PX, MOST_UM_PER_PX
 
@@ -65,8 +66,8 @@ def crops_of(table: Table, scheme: Scheme) -> tuple[list[LabelledCrop], list[str
             crops[key] = (crop, number)
     notes = [*table.notes, *finder.note()]
     if twice:
-        n = counted(len(twice), "row of the table repeats", "rows of the table repeat")
-        notes.append(f"{n} a file, which is taken once: {some(dict.fromkeys(twice))}.")
+        n = count_text(len(twice), "row of the table repeats", "rows of the table repeat")
+        notes.append(f"{n} a file, which is taken once: {first_names(dict.fromkeys(twice))}.")
     return [crop for crop, _ in crops.values()], notes
 
 

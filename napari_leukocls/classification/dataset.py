@@ -15,11 +15,12 @@ import numpy as np
 from napari_leukocls.classification.crop_table import boxed, crops_of
 from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.datasets.detect import GIVE, read_labels
-from napari_leukocls.datasets.marked import Labels, Marked, counted, some
+from napari_leukocls.datasets.marked import Labels, Marked
 from napari_leukocls.datasets.tables import Table, read_table
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.models.provenance import is_split_table, split_rows
+from napari_leukocls.plurals import count_text, first_names
 from napari_leukocls.progress import Progress, Steps
 from napari_leukocls.scheme import Scheme, default_scheme
 
@@ -283,7 +284,7 @@ def list_labelled(data: str | Path, scheme: Scheme) -> Listing:
         raise InputError(f"{path} holds no labelled crop: {GIVE}.")
     crops = tuple(sorted(listing.crops, key=lambda crop: crop.file))
     codes = sorted({crop.class_name for crop in crops if crop.class_name.isdecimal()})
-    note = f"the classes {some(codes)} are numbers: give the names of the cells."
+    note = f"the classes {first_names(codes)} are numbers: give the names of the cells."
     return replace(listing, crops=crops, notes=(*listing.notes, *([note] if codes else [])))
 
 
@@ -303,8 +304,8 @@ def _from_labels(labels: Labels, scheme: Scheme, source: Path) -> Listing:
         twice.append(crop.file)
     notes = list(labels.notes)
     if twice:
-        n = counted(len(twice), "label is", "labels are")
-        notes.append(f"{n} repeated and taken once: {some(twice)}.")
+        n = count_text(len(twice), "label is", "labels are")
+        notes.append(f"{n} repeated and taken once: {first_names(twice)}.")
     return Listing(
         labels.kind, tuple(crops.values()), tuple(notes), labels.images_without_label, labels.outside
     )

@@ -37,24 +37,6 @@ DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 _PAUSE_TERMINAL_S, _PAUSE_LOG_S = 0.1, 5.0
 
 
-def count_text(n: int, noun: str, plural: str | None = None) -> str:
-    """A number with its noun, in the singular for 1.
-
-    Parameters
-    ----------
-    n : int
-    noun : str
-    plural : str, optional
-        By default `noun` with an ``s``.
-
-    Returns
-    -------
-    str
-        ``1 cell``, ``2 cells``.
-    """
-    return f"{n} {noun if n == 1 else plural or noun + 's'}"
-
-
 def figure_text(value: Any) -> str:
     """A figure of a table; a real number with four significant digits.
 

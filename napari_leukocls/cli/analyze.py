@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_leukocls._version import __version__
-from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, count_text, print_json
+from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, print_json
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.plurals import count_text
 from napari_leukocls.results.exports import formats_help, parse_formats
 from napari_leukocls.threads import cores
 

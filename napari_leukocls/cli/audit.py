@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from napari_leukocls.cli._base import Group, count_text, print_json
+from napari_leukocls.cli._base import Group, print_json
+from napari_leukocls.plurals import count_text
 
 if TYPE_CHECKING:
     from napari_leukocls.review import ReviewStore

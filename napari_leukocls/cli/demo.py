@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command, count_text, figure_text, print_json
+from napari_leukocls.cli._base import DEVICES, Command, figure_text, print_json
+from napari_leukocls.plurals import count_text
 
 
 @click.command(cls=Command)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, count_text, print_json
+from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, print_json
+from napari_leukocls.plurals import count_text
 
 if TYPE_CHECKING:
     from napari_leukocls.explanation.report import Explanation

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import DECIMAL, Group, ProgressLine, count_text, print_json
+from napari_leukocls.cli._base import DECIMAL, Group, ProgressLine, print_json
+from napari_leukocls.plurals import count_text
 
 #: Entries of a card that are shown first.
 _FIRST = ("name", "task", "architecture", "classes", "intended_use", "known_limits", "licence")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from napari_leukocls.cli._base import count_text, print_json
+from napari_leukocls.cli._base import print_json
+from napari_leukocls.plurals import count_text
 
 
 @click.command()

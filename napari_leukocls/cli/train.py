@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from napari_leukocls.cli._base import DECIMAL, Command, ProgressLine, count_text, print_json
+from napari_leukocls.cli._base import DECIMAL, Command, ProgressLine, print_json
 from napari_leukocls.errors import ArgumentError, LeukoclsError
+from napari_leukocls.plurals import count_text
 
 if TYPE_CHECKING:
     from napari_leukocls.training.config import TrainConfig

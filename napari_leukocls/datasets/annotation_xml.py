@@ -21,9 +21,9 @@ from napari_leukocls.datasets.marked import (
     bounds,
     files_below,
     settled,
-    some,
 )
 from napari_leukocls.errors import InputError
+from napari_leukocls.plurals import first_names
 
 Element = ElementTree.Element
 
@@ -110,7 +110,7 @@ def read_voc(files: list[Path], root: Path) -> Labels:
         empty += not found
     notes = finder.note()
     if wrong:
-        notes.append(f"{len(wrong)} entries cannot be read and are left out: {some(wrong)}.")
+        notes.append(f"{len(wrong)} entries cannot be read and are left out: {first_names(wrong)}.")
     return settled("Pascal VOC annotations", rows, notes, empty)
 
 
@@ -199,7 +199,7 @@ def read_cvat(files: list[Path], root: Path) -> Labels:
     notes = finder.note()
     if left:
         notes.append(
-            f"{len(left)} marks that are no area of a cell (points, lines) are left out: {some(left)}."
+            f"{len(left)} marks that are no area of a cell (points, lines) are left out: {first_names(left)}."
         )
     return settled("CVAT annotations", rows, notes, empty)
 

@@ -18,11 +18,10 @@ from napari_leukocls.datasets.marked import (
     Marked,
     Polygon,
     bounds,
-    counted,
     settled,
-    some,
 )
 from napari_leukocls.errors import InputError
+from napari_leukocls.plurals import count_text, first_names
 
 #: Largest file of annotations that is read, bytes.
 MOST_BYTES = 1 << 30
@@ -108,7 +107,7 @@ def read_coco(files: list[tuple[Path, Any]], root: Path) -> Labels:
     notes = finder.note()
     if crowds:
         notes.append(
-            f"{counted(len(crowds), 'crowd of cells is', 'crowds of cells are')} left out: {some(crowds)}."
+            f"{count_text(len(crowds), 'crowd of cells is', 'crowds of cells are')} left out: {first_names(crowds)}."
         )
     return settled("COCO annotations", rows, notes, max(empty, 0))
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from napari_leukocls.datasets import annotation_xml, coco, outlines, yolo
 from napari_leukocls.datasets.folders import read_folders
-from napari_leukocls.datasets.marked import Labels, counted, files_below, is_image, some
+from napari_leukocls.datasets.marked import Labels, files_below, is_image
 from napari_leukocls.datasets.public import read_public
 from napari_leukocls.datasets.tables import is_table, read_table
 from napari_leukocls.errors import InputError
+from napari_leukocls.plurals import count_text, first_names
 from napari_leukocls.scheme import Scheme
 
 _JSON = frozenset({".json", ".geojson"})
@@ -136,8 +137,8 @@ def _with_broken(labels: Labels, names: list[str]) -> Labels:
     """The labels with a note on files that cannot be read."""
     if not names:
         return labels
-    n = counted(len(names), "file of annotations is", "files of annotations are")
-    return replace(labels, notes=(*labels.notes, f"{n} damaged and left out: {some(names)}."))
+    n = count_text(len(names), "file of annotations is", "files of annotations are")
+    return replace(labels, notes=(*labels.notes, f"{n} damaged and left out: {first_names(names)}."))
 
 
 def _read_json(kind: str, files: list[tuple[Path, Any]], root: Path) -> Labels:

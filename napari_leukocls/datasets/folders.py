@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from napari_leukocls.datasets.marked import Labels, Marked, counted, files_below, is_hidden, is_image, some
+from napari_leukocls.datasets.marked import Labels, Marked, files_below, is_hidden, is_image
 from napari_leukocls.errors import InputError
 from napari_leukocls.models.provenance import SPELLINGS
+from napari_leukocls.plurals import count_text, first_names
 from napari_leukocls.scheme import Scheme
 
 #: Names of folders that say nothing of a class or a patient.
@@ -108,11 +109,11 @@ def read_folders(folder: Path, scheme: Scheme) -> Labels:
         )
         if name != folder.name or name in unnamed:
             notes.append(
-                f"the folder '{name}' {why}: {counted(n, 'image')} in it {'is' if n == 1 else 'are'} left out."
+                f"the folder '{name}' {why}: {count_text(n, 'image')} in it {'is' if n == 1 else 'are'} left out."
             )
         else:
             notes.append(
-                f"{counted(n, 'image')} outside the class folders {'is' if n == 1 else 'are'} left out."
+                f"{count_text(n, 'image')} outside the class folders {'is' if n == 1 else 'are'} left out."
             )
     notes += _empty(folder, level, {row.class_text for row in rows})
     sure = level == 0 or bool(splits)
@@ -180,7 +181,7 @@ def _above(
     splits: dict[str, str] = {}
     groups: set[tuple[int, str]] = set()
     notes = []
-    classes = some(sorted({parts[level] for parts in every}), 12)
+    classes = first_names(sorted({parts[level] for parts in every}), 12)
     for i in range(level):
         names = sorted({parts[i] for parts in every})
         words = {name: split_word(name) for name in names}
@@ -202,8 +203,8 @@ def _above(
         elif len(names) > 1 and not any(name.casefold() in _GENERAL for name in names):
             groups |= {(i, name) for name in names}
             notes.append(
-                f"the folders {some(names)} are taken as patients (or slides); the classes are the folders in them: "
-                f"{classes}."
+                f"the folders {first_names(names)} are taken as patients (or slides); the classes are the folders "
+                f"in them: {classes}."
             )
     return splits, groups, notes
 
@@ -222,15 +223,15 @@ def _below(
     if words and all(words.values()):
         if deeper < len(placed) or splits:
             return [
-                f"the folders {some(sorted(words))} in the class folders are not taken as parts of a split."
+                f"the folders {first_names(sorted(words))} in the class folders are not taken as parts of a split."
             ]
         splits |= words
-        return [f"the folders {some(sorted(words))} in the class folders are parts of a split."]
+        return [f"the folders {first_names(sorted(words))} in the class folders are parts of a split."]
     several = sorted(name for name, classes in classes_of.items() if len(classes) > 1)
     if len(several) > 1:
         groups |= {(level + 1, name) for name in several}
         return [
-            f"the folders {some(several)} are in several class folders and are taken as patients (or slides)."
+            f"the folders {first_names(several)} are in several class folders and are taken as patients (or slides)."
         ]
     return []
 

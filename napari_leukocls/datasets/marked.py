@@ -15,6 +15,7 @@ from PIL import Image
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import IMAGE_SUFFIXES, read_image
+from napari_leukocls.plurals import count_text, first_names
 
 Box = tuple[float, float, float, float]
 Polygon = tuple[float, ...]
@@ -143,39 +144,6 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def some(names: Iterable[str], most: int = 3) -> str:
-    """Write the first names of a list, and how many more there are.
-
-    Parameters
-    ----------
-    names : iterable of str
-    most : int
-
-    Returns
-    -------
-    str
-    """
-    every = list(names)
-    return ", ".join(every[:most]) + (f" and {len(every) - most} more" if len(every) > most else "")
-
-
-def counted(n: int, noun: str, plural: str = "") -> str:
-    """Write a number with its noun.
-
-    Parameters
-    ----------
-    n : int
-    noun : str
-    plural : str
-        By default `noun` with an ``s``.
-
-    Returns
-    -------
-    str
-    """
-    return f"{n} {noun if n == 1 else plural or noun + 's'}"
-
-
 @dataclass
 class Finder:
     r"""Finds the images that a table or an annotation names.
@@ -233,7 +201,7 @@ class Finder:
             return []
         first, path = self.moved[0]
         return [
-            f"{counted(len(self.moved), 'file is', 'files are')} not where the data says and "
+            f"{count_text(len(self.moved), 'file is', 'files are')} not where the data says and "
             f"{'was' if len(self.moved) == 1 else 'were'} found by name: {first} is {self.relative(path)}."
         ]
 
@@ -361,16 +329,16 @@ def settled(kind: str, rows: Iterable[Marked], notes: Iterable[str], empty_image
     if other_size:
         first, what = next(iter(other_size.items()))
         lines.append(
-            f"the labels of {counted(len(other_size), 'image')} are left out: they are of another size than the "
+            f"the labels of {count_text(len(other_size), 'image')} are left out: they are of another size than the "
             f"image ({first}: {what})."
         )
     if outside:
-        n = counted(len(outside), "box is", "boxes are")
-        lines.append(f"{n} empty or outside the image, and left out: {some(dict.fromkeys(outside))}.")
+        n = count_text(len(outside), "box is", "boxes are")
+        lines.append(f"{n} empty or outside the image, and left out: {first_names(dict.fromkeys(outside))}.")
     if cut:
-        n = counted(len(cut), "box reaches", "boxes reach")
+        n = count_text(len(cut), "box reaches", "boxes reach")
         lines.append(
-            f"{n} beyond the image and {'was' if len(cut) == 1 else 'were'} cut: {some(dict.fromkeys(cut))}."
+            f"{n} beyond the image and {'was' if len(cut) == 1 else 'were'} cut: {first_names(dict.fromkeys(cut))}."
         )
     return Labels(kind, tuple(kept), tuple(lines), empty_images, len(outside) + len(cut))
 

@@ -25,9 +25,9 @@ from napari_leukocls.datasets.marked import (
     files_below,
     is_image,
     settled,
-    some,
 )
 from napari_leukocls.errors import InputError
+from napari_leukocls.plurals import first_names
 
 #: Points of a polygon that stands for a circle.
 _CIRCLE_POINTS = 48
@@ -117,7 +117,7 @@ def read_labelme(files: list[tuple[Path, Any]], root: Path) -> Labels:
     notes = finder.note()
     if left:
         notes.append(
-            f"{len(left)} shapes that are no area of a cell (points, lines) are left out: {some(left)}."
+            f"{len(left)} shapes that are no area of a cell (points, lines) are left out: {first_names(left)}."
         )
     return settled("LabelMe annotations", rows, notes, empty)
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_leukocls.datasets.marked import Labels, Marked, counted, files_below, is_image
+from napari_leukocls.datasets.marked import Labels, Marked, files_below, is_image
 from napari_leukocls.errors import InputError
+from napari_leukocls.plurals import count_text
 
 #: C-NMC 2019: subject (H for healthy), image, cell, and the class.
 _CNMC = re.compile(r"UID_(H?\d+)_\d+_\d+_(all|hem)", re.IGNORECASE)
@@ -83,7 +84,7 @@ def _cnmc(folder: Path, images: list[Path], files: list[Path]) -> Labels | None:
         left = len(images) - len(named)
         notes = ["patients are taken from the names of the files (C-NMC 2019)."]
         if left:
-            n = counted(left, "image")
+            n = count_text(left, "image")
             notes.append(
                 f"{n} of the test phases {'is' if left == 1 else 'are'} left out: give their folder."
             )
@@ -114,7 +115,7 @@ def _cnmc_test(folder: Path, images: list[Path], table: Path) -> Labels:
             if path is not None:
                 name = "all" if row["labels"] == "1" else "hem"
                 rows.append(Marked(_relative(path, folder), path, name, group=match[1].upper()))
-    lost = [f"{counted(missing, 'image')} of the table {'is' if missing == 1 else 'are'} missing."]
+    lost = [f"{count_text(missing, 'image')} of the table {'is' if missing == 1 else 'are'} missing."]
     notes = ["classes and patients are taken from the table (C-NMC 2019).", *(lost if missing else [])]
     return Labels("C-NMC 2019, preliminary test", tuple(rows), tuple(notes))
 
@@ -147,7 +148,7 @@ def _stages(folder: Path, images: list[Path], files: list[Path]) -> Labels | Non
         return None
     rows = [Marked(_relative(path, folder), path, path.parent.name) for path in inside]
     left = len(images) - len(inside)
-    note = f"{counted(left, 'segmented image')} of the same cells {'is' if left == 1 else 'are'} left out."
+    note = f"{count_text(left, 'segmented image')} of the same cells {'is' if left == 1 else 'are'} left out."
     return Labels("four stages of ALL", tuple(rows), (note,))
 
 

@@ -16,14 +16,13 @@ from napari_leukocls.datasets.marked import (
     Labels,
     Marked,
     bounds,
-    counted,
     files_below,
     image_size,
     is_image,
     settled,
-    some,
 )
 from napari_leukocls.errors import InputError
+from napari_leukocls.plurals import count_text, first_names
 
 _NAMES_FILES = ("classes.txt", "obj.names", "labels.txt", "predefined_classes.txt", "names.txt")
 _LABEL = re.compile(r"\s*\d+(\.0+)?(\s+[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?){4,}\s*", re.IGNORECASE)
@@ -111,10 +110,12 @@ def read_yolo(source: Path) -> Labels:
     if not rows and not used:
         raise InputError(f"{source} has no label file of YOLO (class x y width height) beside its images.")
     notes = [
-        f"the classes are named by {described.name if described else 'classes.txt'}: {some(names.values(), 12)}."
+        f"the classes are named by {described.name if described else 'classes.txt'}: {first_names(names.values(), 12)}."
     ]
     if faults:
-        notes.append(f"{counted(len(faults), 'line is', 'lines are')} wrong and left out: {some(faults)}.")
+        notes.append(
+            f"{count_text(len(faults), 'line is', 'lines are')} wrong and left out: {first_names(faults)}."
+        )
     notes += finder.note()
     marked = {row.file for row in rows}
     empty = sum(finder.relative(path) not in marked for path in images.values())

@@ -30,6 +30,7 @@ from napari_leukocls.io.serialise import to_plain, write_json, write_table
 from napari_leukocls.measurement.comparison import holm
 from napari_leukocls.models.card_parts import Training
 from napari_leukocls.models.registry import find_model
+from napari_leukocls.plurals import count_text
 from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.registry import compact
@@ -174,10 +175,10 @@ def _left_out(dataset: Dataset, shared: SharedCrops) -> list[str]:
     notes = []
     unknown = len(dataset.crops) - len(shared.rows)
     if unknown:
-        crops = "1 crop was" if unknown == 1 else f"{unknown} crops were"
+        crops = count_text(unknown, "crop was", "crops were")
         notes.append(f"{crops} left out: not every model knows the class.")
     if dataset.skipped:
-        files = "1 file" if len(dataset.skipped) == 1 else f"{len(dataset.skipped)} files"
+        files = count_text(len(dataset.skipped), "file")
         notes.append(f"{files} could not be read and were skipped.")
     return notes
 

@@ -24,6 +24,7 @@ from napari_leukocls.io.serialise import json_text, to_plain
 from napari_leukocls.models.install import activate
 from napari_leukocls.models.provenance import refuse_seen, seen_files
 from napari_leukocls.models.registry import ModelEntry, active_classifier, find_model
+from napari_leukocls.plurals import count_text
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.registry import compact
@@ -170,7 +171,7 @@ def iter_decide(
         dataset, classifiers, compact(device), um_per_px, cancel or CancelToken()
     )
     if dataset.skipped:
-        files = "1 file" if len(dataset.skipped) == 1 else f"{len(dataset.skipped)} files"
+        files = count_text(len(dataset.skipped), "file")
         notes.append(f"{files} could not be read and were skipped.")
     figures = {"data": str(data), "n": len(shared.rows), "scale_notes": outputs.notes}
     return _judged(entries, classifiers, shared, outputs.models, labels, notes, figures)

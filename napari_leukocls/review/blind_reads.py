@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_leukocls.errors import ReviewError
+from napari_leukocls.plurals import count_text
 from napari_leukocls.review import second_read
 from napari_leukocls.review.records import Agreement
 from napari_leukocls.review.station import Station
@@ -99,7 +100,7 @@ class CaseRead:
         """
         left = self.pending()
         if left:
-            n_cells = "1 cell is" if len(left) == 1 else f"{len(left)} cells are"
+            n_cells = count_text(len(left), "cell is", "cells are")
             raise ReviewError(f"{n_cells} left to read (next: cell {left[0][1]}); classify all cells first.")
         with self._station.writing() as connection:
             read = []

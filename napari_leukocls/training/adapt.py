@@ -20,6 +20,7 @@ from napari_leukocls.io.serialise import json_text
 from napari_leukocls.models.provenance import PARTS
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import read_weights
+from napari_leukocls.plurals import count_text
 from napari_leukocls.progress import CancelToken, Steps, staged
 from napari_leukocls.training import calibrate
 from napari_leukocls.training.events import TrainEvent, progress_events
@@ -223,8 +224,8 @@ def adaptation_lines(figures: dict[str, Any]) -> list[str]:
         return [str(figures["how"])]
     check = figures["check"]
     low, high = check["gain_ci95"]
-    crops = "1 crop" if figures["crops"] == 1 else f"{figures['crops']} crops"
-    units = "1 patient, slide" if figures["units"] == 1 else f"{figures['units']} patients, slides"
+    crops = count_text(figures["crops"], "crop")
+    units = count_text(figures["units"], "patient, slide", "patients, slides")
     return [
         f"Changed: {figures['changed']}; learnt from {crops} of {units} or single pictures.",
         f"On cells of patients, slides or pictures that were not learnt from: accuracy "

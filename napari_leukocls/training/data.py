@@ -18,6 +18,7 @@ from napari_leukocls.classification.dataset import MAX_UNREADABLE, Dataset, list
 from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import IMAGE_SUFFIXES
+from napari_leukocls.plurals import first_names
 from napari_leukocls.review import open_store
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.training.events import TrainEvent, progress_events
@@ -154,7 +155,8 @@ def _read_all(crops: Sequence[LabelledCrop]) -> Generator[TrainEvent, None, Data
     dataset = yield from progress_events(read_dataset(crops, hashes=True, thumbnail_px=THUMB))
     bad = dataset.left_out
     if bad:
-        yield _warning(f"{len(bad)} of {len(crops)} crops cannot be read and are skipped: {_some(bad)}.")
+        names = first_names((file for file, _ in bad), NAMED)
+        yield _warning(f"{len(bad)} of {len(crops)} crops cannot be read and are skipped: {names}.")
     return dataset
 
 
@@ -211,12 +213,6 @@ def check_classes(labels: Sequence[str], known: Sequence[str]) -> None:
 
 def _warning(message: str) -> TrainEvent:
     return TrainEvent("warning", {"message": message})
-
-
-def _some(rows: Sequence[tuple[str, str]]) -> str:
-    """The first files of a list, and how many more there are."""
-    names = ", ".join(file for file, _ in rows[:NAMED])
-    return names + (f" and {len(rows) - NAMED} more" if len(rows) > NAMED else "")
 
 
 def same_pictures(hashes: Sequence[str], thumbs: np.ndarray, near: bool = True) -> np.ndarray:

@@ -21,6 +21,7 @@ from napari_leukocls.io.atomic import atomic_bytes, make_folder
 from napari_leukocls.io.inputs import safe_id
 from napari_leukocls.io.serialise import sha256_of, write_json
 from napari_leukocls.models.registry import find_model
+from napari_leukocls.plurals import count_text
 from napari_leukocls.progress import CancelToken, Progress, Steps
 from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.segmentation.registry import compact
@@ -368,9 +369,8 @@ def lines_of(found: Inspection) -> list[str]:
     list of str
     """
     parts = sorted({part for counts in found.counts.values() for part in counts})
-    lines = [
-        f"{found.data}: {found.kind}, {_n(found.crops, 'crop')} of {_n(len(found.counts), 'class', 'classes')}"
-    ]
+    crops = count_text(found.crops, "crop")
+    lines = [f"{found.data}: {found.kind}, {crops} of {count_text(len(found.counts), 'class', 'classes')}"]
     lines += [f"note: {note}" for note in found.notes]
     wide = max((len(name) for name in found.counts), default=0)
     for name, counts in sorted(found.counts.items(), key=lambda item: -sum(item[1].values())):
@@ -379,7 +379,7 @@ def lines_of(found: Inspection) -> list[str]:
         )
         lines.append(f"  {name:<{wide}}  {sum(counts.values()):>6}  {split}".rstrip())
     if found.images_without_label:
-        lines.append(f"{_n(found.images_without_label, 'image')} without a label")
+        lines.append(f"{count_text(found.images_without_label, 'image')} without a label")
     for name, near in found.unknown.items():
         advice = f"the nearest is {near}" if near else "add it to your scheme.toml, or rename it"
         lines.append(f"unknown class '{name}': {advice}")
@@ -387,8 +387,8 @@ def lines_of(found: Inspection) -> list[str]:
         lines.append(f"cannot be read: {_few(found.unreadable)}")
     if found.without_patient:
         lines.append(
-            f"{found.without_patient} of {_n(found.crops, 'crop')} without a patient or slide: cells of one person may "
-            "be trained on and measured, and figures are then too good"
+            f"{found.without_patient} of {crops} without a patient or slide: cells of one person may be "
+            "trained on and measured, and figures are then too good"
         )
     if found.patients_in_several_parts:
         lines.append(f"in more than one part: {_few(found.patients_in_several_parts)}")
@@ -398,10 +398,10 @@ def lines_of(found: Inspection) -> list[str]:
     ):
         shown = [f"{p.first} ({p.labels[0]}) and {p.second} ({p.labels[1]}), {p.how}" for p in pairs]
         if shown:
-            lines.append(f"{_n(len(pairs), 'pair')} of crops show {what}: {_few(shown, '; ')}")
+            lines.append(f"{count_text(len(pairs), 'pair')} of crops show {what}: {_few(shown, '; ')}")
     crossing = [pair for pair in (*found.doubles, *found.contradictions) if pair.parts[0] != pair.parts[1]]
     if crossing:
-        lines.append(f"{_n(len(crossing), 'pair')} of them are in different parts of the split")
+        lines.append(f"{count_text(len(crossing), 'pair')} of them are in different parts of the split")
     if found.not_compared:
         lines.append(
             "there are too many crops to search for those that look alike: equal files alone were searched"
@@ -410,14 +410,10 @@ def lines_of(found: Inspection) -> list[str]:
         shown = [
             f"{d.file} ({d.label}; the model says {d.predicted}, {d.probability:.2f})" for d in found.doubtful
         ]
-        lines.append(f"{_n(len(shown), 'label')} that {found.model} contradicts: {_few(shown, '; ')}")
+        lines.append(f"{count_text(len(shown), 'label')} that {found.model} contradicts: {_few(shown, '; ')}")
     elif found.model:
         lines.append(f"{found.model} contradicts no label surely")
     return lines
-
-
-def _n(count: int, noun: str, plural: str = "") -> str:
-    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _few(texts: Sequence[str], sign: str = ", ", most: int = 5) -> str:
