@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -94,8 +95,10 @@ def check_um_per_px(value: float | None) -> None:
     Raises
     ------
     ArgumentError
-        If it is not between `LEAST_UM_PER_PX` and `MOST_UM_PER_PX`.
+        If it is no number, or not between `LEAST_UM_PER_PX` and `MOST_UM_PER_PX`.
     """
+    if value is not None and not isinstance(value, Real):
+        raise ArgumentError(f"the pixel size {value!r} is no number: give micrometres per pixel.")
     if value is not None and not LEAST_UM_PER_PX < value < MOST_UM_PER_PX:
         raise ArgumentError(
             f"a pixel size of {value:g} um is not possible in a microscope's image ({LEAST_UM_PER_PX:g} to "
@@ -127,4 +130,5 @@ def make_config(**options: object) -> AnalyzeConfig:
         where = ".".join(str(part) for part in first["loc"])
         if not where:
             raise ArgumentError(f"{first['msg'].removeprefix('Value error, ')}.") from error
-        raise ArgumentError(f"{where}: {first['msg']} (got {first.get('input')!r}).") from error
+        says = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise ArgumentError(f"{where}: {says} (got {first.get('input')!r}).") from error

@@ -15,6 +15,9 @@ from napari_leukocls.plurals import count_text
 from napari_leukocls.results.exports import formats_help, parse_formats
 from napari_leukocls.threads import cores
 
+#: A warning of so many slides of a run is printed once.
+_MANY_SLIDES = 3
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -281,7 +284,15 @@ def _summary(out: Path, outcomes: list[SlideOutcome], slides: list[SlideInput]) 
 def _print_outcomes(out: Path, outcomes: list[SlideOutcome], failed: int) -> None:
     from napari_leukocls.batch.run_familiarity import run_warnings
 
+    slides: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for warning in dict.fromkeys(outcome.warnings):
+            slides.setdefault(warning, []).append(outcome.slide_id)
     of_run = run_warnings(outcomes)
+    # What holds for many slides is said once, after them.
+    of_many = [
+        warning for warning, names in slides.items() if len(names) >= _MANY_SLIDES and warning not in of_run
+    ]
     for outcome in outcomes:
         if outcome.status != "done":
             continue
@@ -289,11 +300,15 @@ def _print_outcomes(out: Path, outcomes: list[SlideOutcome], failed: int) -> Non
         when = "done earlier" if outcome.resumed else f"{outcome.seconds:.1f} s"
         click.echo(
             f"{outcome.slide_id}: {count_text(outcome.n_cells, 'cell')}, "
-            f"{count_text(outcome.n_wbc, 'leukocyte')}{review} ({when})"
+            f"{count_text(outcome.n_wbc, 'leukocyte')} counted{review} ({when})"
         )
         for warning in outcome.warnings:
-            if warning not in of_run:
+            if warning not in of_run and warning not in of_many:
                 click.echo(f"leukocls: {outcome.slide_id}: warning: {warning}", err=True)
+    for warning in of_many:
+        names = slides[warning]
+        shown = ", ".join(names[:_MANY_SLIDES]) + (", ..." if len(names) > _MANY_SLIDES else "")
+        click.echo(f"leukocls: {len(names)} slides ({shown}): warning: {warning}", err=True)
     for warning in of_run:
         click.echo(f"leukocls: warning: {warning}", err=True)
     click.echo(f"{len(outcomes) - failed} of {count_text(len(outcomes), 'slide')} done; results are in {out}")

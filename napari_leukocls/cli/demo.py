@@ -43,7 +43,10 @@ def demo(out: Path, device: str) -> int:
     """Analyse the bundled smear and print its counts."""
     from napari_leukocls.cli.analyze import report_failures, run_analysis
     from napari_leukocls.config import make_config
+    from napari_leukocls.io.html import capitalize_first
+    from napari_leukocls.measurement.differential import unsigned
     from napari_leukocls.paths import sample_smear
+    from napari_leukocls.results.reader import read_outlines
 
     smear = sample_smear()
     click.echo(f"analysing {smear}", err=True)
@@ -52,7 +55,9 @@ def demo(out: Path, device: str) -> int:
         return 1
     folder = out / slides[0].slide_id
     _print_differential(folder / "counts.csv")
-    click.echo(f"\n{count_text(outcomes[0].n_cells, 'cell')}. For research and training; not for diagnosis.")
+    # Cells that wait are not a random part of the smear: without them the percentages mislead.
+    click.echo(f"\n{capitalize_first(unsigned(read_outlines(folder)[1]).words())}.")
+    click.echo(f"{count_text(outcomes[0].n_cells, 'cell')}. For research and training; not for diagnosis.")
     click.echo(f"The report is {(folder / 'report.html').resolve()}")
     return 0
 

@@ -253,7 +253,13 @@ def read_head(file: Path) -> bytes:
     """
     try:
         if file.is_dir():
-            os.scandir(file).close()
+            with os.scandir(file) as entries:
+                images = any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries)
+            if images:
+                raise InputError(
+                    f"'{file}' is a folder, and one image is needed: give one of its images; "
+                    "run_batch and 'leukocls analyze' take folders."
+                )
             raise InputError(
                 f"'{file}' is a folder that holds no image; give images ({_kinds()}) or their folder."
             )

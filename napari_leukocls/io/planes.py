@@ -83,8 +83,11 @@ def take_plane(
     """
     chosen = parse_plane(plane)
     if isinstance(chosen, int) and chosen > count:
-        has = f"one of the {what}" if count == 1 else f"{count} {what}"
-        raise InputError(f"'{source}' has {has}: there is no number {chosen}; choose a lower one.")
+        if count == 1:
+            raise InputError(
+                f"'{source}' is one picture and no stack: there is no plane {chosen}; leave it at 1."
+            )
+        raise InputError(f"'{source}' has {count} {what}: there is no number {chosen}; choose a lower one.")
     if count <= 1:
         return read(0)
     if chosen == _FOCUS:

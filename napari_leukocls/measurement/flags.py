@@ -322,9 +322,11 @@ def _flag(rule: Rule, slide: _Slide, by_name: Mapping[str, Rule]) -> Flag:
     return slide.memo[rule.name]
 
 
-def _unjudged(rule: Rule, why: str) -> Flag:
+def _unjudged(rule: Rule, why: str, words: str = "") -> Flag:
     text = f"{rule.display}: not judged: {why}."
-    nothing = Finding(FLAG + rule.name, math.nan, math.nan, math.nan, "", "possible", rule.words(), text)
+    nothing = Finding(
+        FLAG + rule.name, math.nan, math.nan, math.nan, "", "possible", words or rule.words(), text
+    )
     return Flag(nothing, NOT_JUDGED, rule.display, rule.advice, rule.of_class)
 
 
@@ -468,9 +470,10 @@ def to_decide(figure: Figure, sign: str, limit: float) -> str:
 def _joined(rule: Rule, parts: Sequence[Flag]) -> Flag:
     """One flag of several rules: any of them, or all of them."""
     judged = [part for part in parts if part.weight != NOT_JUDGED]
+    words = f"{rule.display}: {(' or ' if rule.any_of else ' and ').join(p.finding.rule for p in parts)}"
     if not judged or (rule.all_of and len(judged) < len(parts) and all(p.weight != ABSENT for p in judged)):
         why = next(part.finding.text for part in parts if part.weight == NOT_JUDGED)
-        return _unjudged(rule, why.split("not judged: ", 1)[1].rstrip("."))
+        return _unjudged(rule, why.split("not judged: ", 1)[1].rstrip("."), words)
     # The strongest decides "any of", the weakest "all of".
     pick = min if rule.any_of else max
     decisive = pick(judged, key=lambda part: part.weight)
@@ -478,7 +481,7 @@ def _joined(rule: Rule, parts: Sequence[Flag]) -> Flag:
     finding = replace(
         decisive.finding,
         name=FLAG + rule.name,
-        rule=f"{rule.display}: {(' or ' if rule.any_of else ' and ').join(p.finding.rule for p in parts)}",
+        rule=words,
         text=f"{rule.display}: {'; '.join(said)}.",
     )
     return Flag(finding, decisive.weight, rule.display, rule.advice, decisive.of_class, rule.about == "count")

@@ -40,6 +40,8 @@ STAINED = 0.6
 FAINTEST = 0.08
 #: Areas of grains of precipitate, square micrometres: smaller is noise, larger is a platelet or a cell.
 GRAIN_UM2 = (0.05, 3.0)
+#: The share of red cells with a drying artefact is of at least this many cells.
+FEWEST_RED_CELLS = 10
 #: A drying artefact is a bright spot in a red cell, narrower than twice this radius, micrometres.
 SPOT_UM = 0.9
 #: Its height, as a share of the cell's density; its steepness, as a share of that of the cells' edges; its area.
@@ -279,7 +281,7 @@ class _View:
     def drying(self, red_density: float, steepness: float) -> float:
         """Share of red cells with a small, bright, sharp spot."""
         n_red = len(np.unique(self.labels[self.red]))
-        if not n_red or not math.isfinite(steepness) or not red_density > 0:
+        if n_red < FEWEST_RED_CELLS or not math.isfinite(steepness) or not red_density > 0:
             return math.nan
         plane = self.smooth(1)
         height = cv2.morphologyEx(plane, cv2.MORPH_CLOSE, self.disc(SPOT_UM)) - plane

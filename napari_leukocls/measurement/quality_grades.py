@@ -21,6 +21,7 @@ GRADES: tuple[Grade, ...] = ("green", "amber", "red")
 KEY = "quality"
 #: Why cells need review.
 OUT_OF_FOCUS, STAIN_TOO_PALE = "out of focus", "nuclei too pale"
+NO_SMEAR = "not the colour of a stained nucleus"
 #: A smaller field than this, square micrometres, says nothing of how densely the cells lie.
 LEAST_AREA_UM2 = 1500.0
 #: A field whose pixels are coarser than this share of an edge's width cannot show a sharper edge.
@@ -63,6 +64,8 @@ class Limits:
 #: Limits of the figures. How they were found is in docs/quality.md.
 FOCUS = Limits(0.75, 1.05)
 NUCLEI = Limits(0.05, 0.0, worse_is_less=True)
+#: Density of nuclei in blue light as a share of that in green light: the stain takes up little blue.
+NUCLEAR_COLOUR = Limits(0.8, 1.2)
 FEW_RED_CELLS = Limits(10.0, 3.0, worse_is_less=True)
 MANY_RED_CELLS = Limits(72.0, 85.0)
 NOT_OUTLINED = Limits(15.0, 40.0)
@@ -217,6 +220,7 @@ def grade_quality(
     checks = [
         _focus(middle, um_per_px, measured),
         _nuclei(middle),
+        *_nuclear_colour(middle),
         *_density_of_cells(middle, sum(one.area_um2 for one in measured)),
         _percent(middle.not_outlined, NOT_OUTLINED, "not_outlined", _NOT_OUTLINED_TEXT),
         _percent(middle.heaps, IN_HEAPS, "heaps", _HEAPS_TEXT),
@@ -239,7 +243,8 @@ def review_quality(cells: pd.DataFrame, quality: Quality) -> None:
         Of the field that they lie in.
     """
     red = {check.name for check in quality.checks if check.grade == "red"}
-    why = [text for name, text in (("focus", OUT_OF_FOCUS), ("nuclear_stain", STAIN_TOO_PALE)) if name in red]
+    reasons = (("focus", OUT_OF_FOCUS), ("nuclear_stain", STAIN_TOO_PALE), ("nuclear_colour", NO_SMEAR))
+    why = [text for name, text in reasons if name in red]
     if why:
         rows = ~cells["class"].isin(["red_cell", "platelet"]).to_numpy()
         add_review(cells, rows, "; ".join(why))
@@ -301,6 +306,25 @@ def _nuclei(middle: FieldQuality) -> Check:
         else ": the stain is too pale; stain longer, or check the buffer and the age of the stain."
     )
     return Check("nuclear_stain", value, "", grade, words, text)
+
+
+def _nuclear_colour(middle: FieldQuality) -> list[Check]:
+    """Whether nuclei are violet. Those of a grey image are not, nor what is no nucleus."""
+    if not middle.nuclear_density_g > 0:
+        return []
+    value = middle.nuclear_density_b / middle.nuclear_density_g
+    grade = NUCLEAR_COLOUR.grade(value)
+    words = (
+        f"nuclei as dark in blue light as {NUCLEAR_COLOUR.amber:.1f} (amber), {NUCLEAR_COLOUR.red:.1f} (red) "
+        "of green light"
+    )
+    text = f"nuclei are {value:.2f} times as dark in blue light as in green light"
+    todo = {
+        "green": ".",
+        "amber": ": they are not violet, as in a grey image; classes are less certain.",
+        "red": ": they are not violet; check that this is a stained blood smear, and its colours.",
+    }
+    return [Check("nuclear_colour", value, "", grade, words, text + todo[grade])]
 
 
 def _density_of_cells(middle: FieldQuality, area_um2: float) -> list[Check]:

@@ -331,7 +331,10 @@ def _of_shape(grade: Grade, measured: pd.DataFrame, share: tuple[float, float, f
     # Cells that wait for review are in no share, but they may be of the shape: only the upper limit holds them.
     value = min(share[0], settled)
     low = min(share[1], 100 * float(exact_limits(np.array([n - waiting]), len(measured))[0, 0]))
-    return _graded(grade, value, low, max(share[2], value), n, len(measured), waiting)
+    # A bootstrap of no cell has no width: the upper limit is never below that of counting so many cells.
+    counted = np.array([round(value * len(measured) / 100)])
+    high = max(share[2], value, 100 * float(exact_limits(counted, len(measured))[1, 0]))
+    return _graded(grade, value, low, high, n, len(measured), waiting)
 
 
 def _graded(

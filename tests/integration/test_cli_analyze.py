@@ -192,6 +192,7 @@ def test_the_demo_prints_a_differential_and_names_the_report(tmp_path: Path) -> 
     done = leukocls("demo", "--out", str(tmp_path / "demo"))
     assert done.returncode == 0, done.stderr
     assert "neutrophil" in done.stdout and "not for diagnosis" in done.stdout
+    assert "cells are left out (" in done.stdout
     report = done.stdout.strip().splitlines()[-1].removeprefix("The report is ")
     assert Path(report).is_file()
     assert_the_drawn_leukocytes_are_named(Path(report).parent)

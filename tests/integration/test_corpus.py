@@ -148,7 +148,7 @@ def test_a_plane_of_a_stack_is_named(name: str, plane: Any, expected: np.ndarray
 def test_a_plane_that_is_not_there_is_an_error(folder: Path) -> None:
     with pytest.raises(InputError, match="has 3 pages: there is no number 4"):
         read_smear(folder / "stack.tif", plane=4)
-    with pytest.raises(InputError, match="has one of the pages: there is no number 2"):
+    with pytest.raises(InputError, match="is one picture and no stack: there is no plane 2"):
         read_smear(folder / "plain.tif", plane=2)
 
 

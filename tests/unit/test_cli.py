@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from napari_leukocls.batch.job import SlideOutcome
+from napari_leukocls.cli.analyze import _print_outcomes
+
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = (
     "torch",
@@ -168,3 +171,17 @@ def test_a_reader_that_goes_away_is_no_error(own_models: Path) -> None:
     command = f"{sys.executable} -m napari_leukocls models info mine --json | head -c 1 >/dev/null"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stderr == ""
+
+
+def test_a_warning_of_many_slides_is_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outcomes = [
+        SlideOutcome(f"s{n}", "done", None, 1.0, 5, 1, n % 2, ("too few red cells",) + ("odd",) * (n == 2))
+        for n in range(5)
+    ]
+    _print_outcomes(tmp_path, outcomes, 0)
+    printed = capsys.readouterr()
+    assert "s1: 5 cells, 1 leukocyte counted, 1 to review (1.0 s)" in printed.out
+    assert printed.err.splitlines() == [
+        "leukocls: s2: warning: odd",
+        "leukocls: 5 slides (s0, s1, s2, ...): warning: too few red cells",
+    ]

@@ -352,3 +352,7 @@ def test_exports_join_the_folder_of_the_slide(tmp_path: Path) -> None:
 
     paths = write_result(make_result(), tmp_path, extra=[more])
     assert {"report.hl7", "coco.json", "counts.csv"} <= set(paths)
+
+
+def test_the_folder_of_exports_is_made(tmp_path: Path) -> None:
+    write(make_result(), tmp_path / "not" / "there", "geojson")

@@ -211,6 +211,9 @@ def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
         read_image(tmp_path / "*.png")
     with pytest.raises(InputError, match="holds no image"):
         read_image(tmp_path)
+    (tmp_path / "a.PNG").touch()
+    with pytest.raises(InputError, match="give one of its images"):
+        read_image(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "webp", "tif", "lzw.tif", "tiled.tif"])

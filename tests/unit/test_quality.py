@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from napari_leukocls.analysis.engine import Engine, load_engine
@@ -20,7 +21,12 @@ from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.io.inputs import expand_inputs, group_as_slide
 from napari_leukocls.measurement.findings import read_findings
 from napari_leukocls.measurement.quality import FieldQuality, measure_quality
-from napari_leukocls.measurement.quality_grades import grade_quality, is_quality_warning, read_measured
+from napari_leukocls.measurement.quality_grades import (
+    grade_quality,
+    is_quality_warning,
+    read_measured,
+    review_quality,
+)
 from napari_leukocls.measurement.smudges import MAYBE_SMUDGE, smudge_finding
 from napari_leukocls.measurement.stain_reference import make_reference, read_reference, write_reference
 from napari_leukocls.results.writer import write_result
@@ -146,6 +152,14 @@ def test_area_in_heaps_is_not_called_forgotten() -> None:
     assert said.heaps == pytest.approx(300 / 768, abs=0.01)
 
 
+def test_drying_artefacts_are_judged_on_ten_red_cells_or_more() -> None:
+    truth = smear()
+    red = [cell.cell_id for cell in truth.cells if cell.kind == "red_cell"]
+    for n, judged in ((3, False), (60, True)):
+        labels = np.where(np.isin(truth.labels, red[n:]), 0, truth.labels)
+        assert math.isfinite(measure_quality(truth.pixels, drawn(truth, labels, 1 / 6)).drying) == judged
+
+
 def test_smudge_cells_go_to_review_and_whole_cells_do_not(engine: Engine) -> None:
     found = wrong = smudges = others = 0
     for seed in (1, 2, 3):
@@ -167,6 +181,19 @@ def test_smudge_cells_go_to_review_and_whole_cells_do_not(engine: Engine) -> Non
         assert one.low < one.value < one.high or one.state == "absent"
     assert found >= 0.7 * smudges > 0
     assert wrong <= 0.05 * others
+
+
+@pytest.mark.parametrize(("blue", "grade"), [(0.45, "green"), (-0.05, "green"), (1.1, "amber"), (1.6, "red")])
+def test_nuclei_that_are_not_violet_are_no_nuclei(blue: float, grade: str) -> None:
+    """A stained nucleus, one whose glass is dark in blue light, a grey image, and the eye of a cat."""
+    field = FieldQuality(5000.0, 20, nuclear_density_r=0.8, nuclear_density_g=1.1, nuclear_density_b=blue)
+    quality = grade_quality([field], 0.1)
+    assert quality.grade == grade
+    cells = pd.DataFrame(
+        {"class": ["erythroblast", "red_cell"], "needs_review": False, "review_reason": ["", ""]}
+    )
+    review_quality(cells, quality)
+    assert cells["needs_review"].tolist() == [grade == "red", False]
 
 
 def test_share_of_smudge_cells_by_hand(engine: Engine) -> None:

@@ -349,3 +349,11 @@ def test_who_waits_for_review_and_why():
     ]
     assert table["needs_review"].tolist() == [False, True, True, True, True, False]
     assert list(table.columns) == list(RED_CELL_COLUMNS)
+
+
+def test_a_shape_that_no_cell_has_is_excluded_only_by_enough_cells() -> None:
+    few, many = (found(red_cells(n))["red_cell_schistocytes"] for n in (150, 1000))
+    # Clopper-Pearson of none: 1 - 0.025 ** (1 / n).
+    assert few.high == pytest.approx(100 * (1 - 0.025 ** (1 / 150)), abs=1e-3)
+    assert many.high == pytest.approx(100 * (1 - 0.025 ** (1 / 1000)), abs=1e-3)
+    assert few.high > 1 > many.high

@@ -371,6 +371,9 @@ def test_rules_of_rules_stand_on_rules_of_rules(tmp_path: Path) -> None:
     )
     assert raised(counted(mixed(100, basophil=20)), rules)["deep"].weight == CERTAIN
     assert raised(counted(mixed(500)), rules)["deep"].weight == ABSENT
+    # Where nothing can be judged, the rule is still in words and not in the names of the file.
+    unjudged = raised(counted({"red_cell": 5}), rules)["deep"]
+    assert unjudged.weight == NOT_JUDGED and "Basophils >= 2 %" in unjudged.finding.rule
 
 
 def test_rules_for_some_people(tmp_path: Path) -> None:

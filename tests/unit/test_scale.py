@@ -159,6 +159,11 @@ def test_a_pixel_size_that_is_none_is_refused(size):
         check_um_per_px(size)
 
 
+def test_a_pixel_size_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="'0,1' is no number"):
+        check_um_per_px("0,1")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("um_per_px", [0.325, 0.65, 1.2])
 def test_a_large_field_at_low_magnification_is_not_doubted(um_per_px):
     shrunk = cv2.resize(

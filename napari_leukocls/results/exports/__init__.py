@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from napari_leukocls.errors import ArgumentError
+from napari_leukocls.io.atomic import make_folder
 from napari_leukocls.types import FieldResult, SlideResult
 
 
@@ -137,7 +138,7 @@ def write_exports(
         A format that takes a `FieldResult` is left out if this is not one: a slide of several fields has no
         outlines of its own.
     folder : path-like
-        The slide's folder while it is being filled.
+        It is made if it is not there.
     formats : iterable of str
     takes : type, optional
         Write only the formats that take this type.
@@ -150,9 +151,12 @@ def write_exports(
     ------
     ArgumentError
         If there is no such format, its library is not installed, or the laboratory's file of rules is wrong.
+    OutputError
+        If the folder cannot be made or written to.
     """
     from napari_leukocls.measurement.judgement import judge
 
+    make_folder(folder)
     chosen = [FORMATS[name] for name in parse_formats(formats)]
     result = judge(result).result if chosen else result
     return [
