@@ -24,6 +24,9 @@ from napari_leukocls.errors import InputError
     default=None,
     help="Whether DATA has classes; by default this is found out.",
 )
+@click.option(
+    "--leave-out", multiple=True, metavar="CLASS", help="A class that is not learnt; may be given several times."
+)
 @click.option("--um-per-px", type=float, metavar="F", help="Micrometres per pixel, if you know it.")
 @click.option("--target-error", type=float, metavar="F", help="Share of wrong cells accepted without review.")
 @click.option(
@@ -36,6 +39,7 @@ def adapt(
     out: Path,
     name: str,
     labels: bool | None,
+    leave_out: tuple[str, ...],
     um_per_px: float | None,
     target_error: float | None,
     device: str,
@@ -66,6 +70,7 @@ def adapt(
     config = make_train_config(
         "adapt",
         data=data,
+        leave_out=leave_out,
         from_model=model,
         out=str(out),
         name=name,

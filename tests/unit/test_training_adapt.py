@@ -182,8 +182,10 @@ def test_a_model_that_does_not_get_better_is_kept(old, tmp_path):
 
 
 def test_the_command_says_that_the_model_is_kept(old, tmp_path):
-    data = make_crops(tmp_path / "crops", each=1, seed=3, colours={"neutrophil": (170, 90, 200)})
+    colours = {"neutrophil": (170, 90, 200), "blast": (90, 90, 200)}
+    data = make_crops(tmp_path / "crops", each=1, seed=3, colours=colours)
     arguments = ["adapt", str(data), "--from", str(old), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    arguments += ["--leave-out", "blast"]
     done = CliRunner().invoke(cli, [*arguments, "--um-per-px", "0.7", "--json"], standalone_mode=False)
     assert done.return_value == 1, done.output
     assert '"status": "kept"' in done.stdout and "the classes of the data" in done.stderr
