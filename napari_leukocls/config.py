@@ -132,6 +132,8 @@ def make_config(**options: object) -> AnalyzeConfig:
             raise ArgumentError(f"{first['msg'].removeprefix('Value error, ')}.") from error
         if first["type"] == "value_error":
             # Of a check of our own: a whole sentence that names what is wrong.
-            raise ArgumentError(f"{where}: {first['msg'].removeprefix('Value error, ').rstrip('.')}.") from error
+            raise ArgumentError(
+                f"{where}: {first['msg'].removeprefix('Value error, ').rstrip('.')}."
+            ) from error
         says = first["msg"].removeprefix("Input ")
         raise ArgumentError(f"{where}: {says} (got {first.get('input')!r}).") from error

@@ -25,7 +25,10 @@ from napari_leukocls.errors import InputError
     help="Whether DATA has classes; by default this is found out.",
 )
 @click.option(
-    "--leave-out", multiple=True, metavar="CLASS", help="A class that is not learnt; may be given several times."
+    "--leave-out",
+    multiple=True,
+    metavar="CLASS",
+    help="A class that is not learnt; may be given several times.",
 )
 @click.option("--um-per-px", type=float, metavar="F", help="Micrometres per pixel, if you know it.")
 @click.option("--target-error", type=float, metavar="F", help="Share of wrong cells accepted without review.")

@@ -262,7 +262,7 @@ def cells_of_images(
         message = f"{len(unread)} images cannot be read and are skipped: first {unread[0]}."
         yield TrainEvent("warning", {"message": message})
     cells = int(sum(map(len, parts)))
-    yield TrainEvent("log", {"message": f"{cells} leukocytes in {len(parts)} images."})
+    yield TrainEvent("log", {"message": f"Leukocytes found: {cells}; images: {len(parts)}."})
     empty = np.zeros((0, start.rule.side_px, start.rule.side_px, 3), np.uint8)
     named = sha256_of("\n".join(sorted(digests)).encode())
     return np.concatenate([empty, *parts]), {"images": len(parts), "cells": cells, "files_sha256": named}

@@ -70,6 +70,8 @@ def test_a_closed_dock_is_gone(viewer: Any, dock: Opens) -> None:
 def test_the_workplace_and_the_menu_open_the_same_docks(viewer: Any) -> None:
     window = viewer.window._qt_window
     menu(window, "Layers", "Classify", "Open the docks")
+    analysis = viewer.window.dock_widgets["Analyse (Leukocls)"]
+    until(lambda: not analysis.visibleRegion().isEmpty(), 20)
     menu(window, "Layers", "Classify", "Open the docks")
     menu(window, "Plugins", "Leukocls", "Proficiency")
     names = [f"{name} (Leukocls)" for name in DOCKS]

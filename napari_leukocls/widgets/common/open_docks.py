@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from napari.viewer import Viewer
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QDockWidget, QWidget
 
 from napari_leukocls import widgets
 from napari_leukocls.widgets.common.per_viewer import real_viewer
+from napari_leukocls.widgets.common.workplace import MARK
 
 #: Same titles as for the entries of `Plugins > Leukocls`, so that both open the same dock.
 TITLE = "{name} (Leukocls)"
@@ -26,6 +28,21 @@ def open_workplace(viewer: Viewer) -> None:
         # The window is a QMainWindow in all versions of napari.
         window.tabifyDockWidget(first, dock)
     first.raise_()
+    _bring_forward(first, [first, *others])
+
+
+def _bring_forward(first: QDockWidget, docks: list[QDockWidget]) -> None:
+    """Bring a dock to the front once all are placed, since each comes to the front as it is placed; not over a choice."""
+    timer = QTimer(first)
+
+    def look() -> None:
+        if all(dock.property(MARK) for dock in docks):
+            timer.deleteLater()
+            if not docks[-1].visibleRegion().isEmpty():
+                first.raise_()
+
+    timer.timeout.connect(look)
+    timer.start(20)
 
 
 def show_dock(viewer: Viewer, name: str) -> QDockWidget:
