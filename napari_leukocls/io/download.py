@@ -93,7 +93,7 @@ def _download(url: str, by_hand: str) -> bytes:
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise InputError(
-            f"this sample is downloaded, but {url} cannot be reached ({reason}): connect to the "
+            f"this sample needs the network: {url} cannot be reached ({reason}). Connect to the "
             f"internet, {by_hand}; the synthetic samples need no network."
         ) from error
     if len(data) > MOST_BYTES:
