@@ -32,7 +32,7 @@ def open_workplace(viewer: Viewer) -> None:
 
 
 def _bring_forward(first: QDockWidget, docks: list[QDockWidget]) -> None:
-    """Bring a dock to the front once all are placed, since each comes to the front as it is placed; not over a choice."""
+    """Bring a dock to the front once all are placed, as each comes to the front then; a tab that was chosen stays."""
     timer = QTimer(first)
 
     def look() -> None:
