@@ -84,3 +84,43 @@ def user_data_dir() -> Path:
     if override:
         return Path(override)
     return user_data_path("leukocls", appauthor=False)
+
+
+def own_file(variable: str, name: str) -> Path | None:
+    """Find a file of settings of the laboratory's own.
+
+    Parameters
+    ----------
+    variable : str
+        Environment variable that may name it.
+    name : str
+        Its name in the user's folder.
+
+    Returns
+    -------
+    Path or None
+        None if the variable is not set and the user's folder has no such file.
+    """
+    named = os.environ.get(variable)
+    if named:
+        return Path(named)
+    own = user_data_dir() / name
+    return own if own.is_file() else None
+
+
+def changed_at(file: Path | None) -> int | None:
+    """When a file was last changed, so that what was read from it is read again only if it has changed.
+
+    Parameters
+    ----------
+    file : Path or None
+
+    Returns
+    -------
+    int or None
+        Nanoseconds; None if there is no such file, which the one that reads it reports.
+    """
+    try:
+        return None if file is None else file.stat().st_mtime_ns
+    except OSError:
+        return None

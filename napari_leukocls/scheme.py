@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import tomllib
 import unicodedata
@@ -21,7 +20,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from napari_leukocls.errors import ArgumentError
-from napari_leukocls.paths import user_data_dir
+from napari_leukocls.paths import changed_at, own_file
 
 SCHEME_FILE = Path(__file__).parent / "data" / "scheme.toml"
 
@@ -389,11 +388,7 @@ def lab_scheme_file() -> Path | None:
     Path or None
         The file that ``LEUKOCLS_SCHEME`` names, else the user's ``scheme.toml``; None if there is neither.
     """
-    named = os.environ.get("LEUKOCLS_SCHEME")
-    if named:
-        return Path(named)
-    own = user_data_dir() / "scheme.toml"
-    return own if own.is_file() else None
+    return own_file("LEUKOCLS_SCHEME", "scheme.toml")
 
 
 def default_scheme() -> Scheme:
@@ -409,14 +404,10 @@ def default_scheme() -> Scheme:
         If the laboratory's file cannot be read, or an entry in it is wrong.
     """
     own = lab_scheme_file()
-    try:
-        state = None if own is None else own.stat().st_mtime_ns
-    except OSError:
-        state = None  # that it is missing is said by the one that reads it
-    return _loaded(own, state)
+    return _loaded(own, changed_at(own))
 
 
 @lru_cache(maxsize=4)
-def _loaded(own: Path | None, state: int | None) -> Scheme:
+def _loaded(own: Path | None, changed: int | None) -> Scheme:
     """Load a scheme once for each state of the laboratory's file."""
     return load_scheme(own)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from napari_leukocls.io.serialise import sha256_of
 from napari_leukocls.measurement.absolute import Counting
 from napari_leukocls.measurement.findings import short_number
 from napari_leukocls.measurement.samples import SampleValues, Sex
-from napari_leukocls.paths import user_data_dir
+from napari_leukocls.paths import changed_at, own_file
 from napari_leukocls.scheme import Scheme, default_scheme
 
 RULES_FILE = Path(__file__).parents[1] / "data" / "rules.toml"
@@ -460,11 +459,7 @@ def lab_rules_file() -> Path | None:
     Path or None
         The file that ``LEUKOCLS_RULES`` names, else the user's ``rules.toml``; None if there is neither.
     """
-    named = os.environ.get("LEUKOCLS_RULES")
-    if named:
-        return Path(named)
-    own = user_data_dir() / "rules.toml"
-    return own if own.is_file() else None
+    return own_file("LEUKOCLS_RULES", "rules.toml")
 
 
 def rules_digest() -> str:
@@ -500,15 +495,11 @@ def default_rules() -> RuleSet:
         If the laboratory's file cannot be read, or an entry in it is wrong.
     """
     own = lab_rules_file()
-    try:
-        state = None if own is None else own.stat().st_mtime_ns
-    except OSError:
-        state = None  # that it is missing is said by the one that reads it
-    return _loaded(own, state, tuple(default_scheme().names))
+    return _loaded(own, changed_at(own), tuple(default_scheme().names))
 
 
 @lru_cache(maxsize=4)
-def _loaded(own: Path | None, state: int | None, classes: tuple[str, ...]) -> RuleSet:
+def _loaded(own: Path | None, changed: int | None, classes: tuple[str, ...]) -> RuleSet:
     """Load rules once for each state of the laboratory's file, and of its classes."""
     return load_rules(own)
 
