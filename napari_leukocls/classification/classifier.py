@@ -255,8 +255,8 @@ class Classifier:
         """Run the network, and a second time on crops that it is unsure of.
 
         These are the crops whose largest probability is below the card's `second_look`. If the card names a second
-        opinion, the logits of that model's first look are taken. Without one, the network also takes the crop's three mirror images, as
-        a cell has no upright side, and logits and features are averaged over the four.
+        opinion, the logits of that model's first look are taken. Without one, the network also takes the crop's three
+        mirror images, as a cell has no upright side, and logits and features are averaged over the four.
 
         Parameters
         ----------
