@@ -34,11 +34,9 @@ HOME = "home"
 HOME_ERROR, LEFT_OUT_ERROR = 0.004, 0.04
 #: Laboratories with fewer cells than this are measured, but nothing is fitted to them.
 FEW = 50
-#: Shares of home cells above the unknown threshold that are tried, the largest first; the largest is taken where no
-#: laboratory was left out.
+#: Shares of home cells above the unknown threshold that are tried; the largest is taken where no laboratory was left
+#: out. A smaller share than the last would let pictures pass that show no cell at all.
 HOME_UNKNOWN = (0.01, 0.007, 0.005, 0.003, 0.002, 0.001)
-#: Beyond the last of these the threshold rises by steps, up to so many times the largest home score.
-BEYOND = (1.0, 1.25, 1.5, 2.0, 3.0)
 #: Share of the known cells that a left-out laboratory is to review at most.
 MOST_REVIEW = 0.25
 #: Review thresholds that are tried; above the highest, more cells go to review than are saved.
@@ -213,7 +211,6 @@ class _Pair:
 def _thresholds(home: Predicted, away: list[Predicted], found: Honesty) -> Honesty:
     """Choose review threshold and unknown threshold together."""
     scores = [float(np.quantile(home.score, 1 - share)) for share in HOME_UNKNOWN]
-    scores += [float(home.score.max()) * factor for factor in BEYOND]
     pairs = []
     for unknown in scores if away else scores[:1]:
         tried = replace(found, unknown_threshold=unknown)

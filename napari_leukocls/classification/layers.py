@@ -24,6 +24,8 @@ class LayerStatistics:
         Dotted names of layers whose output is a map.
     field : str
         Of the card, where the names are.
+    spread : bool
+        Whether the standard deviations are noted beside the means.
 
     Raises
     ------
@@ -31,8 +33,9 @@ class LayerStatistics:
         If the network has no layer of that name.
     """
 
-    def __init__(self, net: nn.Module, names: Sequence[str], field: str = "familiarity.layers") -> None:
+    def __init__(self, net: nn.Module, names: Sequence[str], field: str, spread: bool = True) -> None:
         self._names = tuple(names)
+        self._spread = spread
         self._noted = threading.local()
         for name in self._names:
             try:
@@ -45,7 +48,8 @@ class LayerStatistics:
 
     def _note(self, name: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
         def hook(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-            self._noted.__dict__[name] = torch.cat([output.mean((2, 3)), output.std((2, 3))], dim=1)
+            parts = [output.mean((2, 3)), *([output.std((2, 3))] if self._spread else [])]
+            self._noted.__dict__[name] = torch.cat(parts, dim=1)
 
         return hook
 
@@ -55,6 +59,6 @@ class LayerStatistics:
         Returns
         -------
         torch.Tensor, (N, E)
-            Layer by layer: the means of its channels, then their standard deviations.
+            Layer by layer: the means of its channels, then their standard deviations if these are noted.
         """
         return torch.cat([self._noted.__dict__.pop(name).float() for name in self._names], dim=1)
