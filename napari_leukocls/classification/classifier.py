@@ -150,7 +150,7 @@ class Classifier:
             example = torch.zeros(1, 3, *self.card.input_size)
             placed = fuse_for_processor(folded, example) if device == "cpu" else folded.to(device)
             self._statistics[device] = LayerStatistics(placed, self._layers, "familiarity.layers")
-            self._stages[device] = LayerStatistics(placed, self._stage, "ood.layer")
+            self._stages[device] = LayerStatistics(placed, self._stage, "ood.layer", spread=False)
             self._placed[device] = placed
         return self._placed[device]
 
@@ -176,8 +176,7 @@ class Classifier:
         features, logits = ood.features_and_logits(self.fast_network(device), batch)
         layers = self._statistics[device].take() if self._layers else logits[:, :0]
         stage = self._stages[device].take() if self._stage else logits[:, :0]
-        means = stage[:, : stage.shape[1] // 2]
-        return Outputs(*(tensor.float().cpu().numpy() for tensor in (logits, features, layers, means)))
+        return Outputs(*(tensor.float().cpu().numpy() for tensor in (logits, features, layers, stage)))
 
     def _in_turn(
         self, crops: np.ndarray, batch_size: int, device: str, warn: Callable[[str], None]

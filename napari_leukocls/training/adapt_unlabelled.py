@@ -97,7 +97,7 @@ def adapt_unlabelled(
         head.bias.copy_(torch.from_numpy(moved.layer.bias))
     limits = limits_of(config, start)
     made = calibrate.with_fitted(_card(start, config), limits)
-    made["ood"]["layer"] = start.card.ood.layer
+    made["ood"] = start.card.ood.model_dump(mode="json")
     made["training"] = training_card(config, began, str(backend.device))
     made["adaptation"] = record | {
         "changed": "biases of the last layer",
