@@ -21,7 +21,12 @@ from napari_leukocls.review import log
 from napari_leukocls.review.crops import decode_png
 from napari_leukocls.review.proficiency_outcome import Outcome, coarse, compare_with_reference
 from napari_leukocls.review.schema import crops, proficiency_answers, proficiency_rounds, slides
-from napari_leukocls.review.teaching import teaching_cells, teaching_picture, teaching_smears
+from napari_leukocls.review.teaching import (
+    teaching_cells,
+    teaching_key,
+    teaching_picture,
+    teaching_smears,
+)
 from napari_leukocls.review.text import canonical, now, person, storable
 from napari_leukocls.scheme import Scheme
 
@@ -399,6 +404,54 @@ class Proficiency:
                 f"{learner} has signed or corrected {slide.name} and knows its classes: choose another slide."
             )
 
+    def check_seen(self, keys: Collection[str], seen: Collection[str]) -> None:
+        """Refuse slides whose classes are seen, since they are open.
+
+        Parameters
+        ----------
+        keys : collection of str
+            Slides that are asked, as `Question.slide`.
+        seen : collection of str
+            Keys of the slides that are open.
+
+        Raises
+        ------
+        ReviewError
+        """
+        if seen and any(pixels_key(key) in seen for key in keys):
+            raise ReviewError(
+                "a slide of the round is open in this window, where its classes are seen: close it first, with "
+                "'Close slide' in the slide details."
+            )
+
+    def check_blind(self, key: str, people: Collection[str]) -> None:
+        """Refuse to show the classes of a slide to a person who has an unfinished round with its cells.
+
+        Parameters
+        ----------
+        key : str
+            Of the slide in the store.
+        people : collection of str
+            Who would see the classes.
+
+        Raises
+        ------
+        ReviewError
+        """
+        table = proficiency_rounds
+        query = sa.select(table.c.learner, table.c.questions).where(
+            table.c.finished_at.is_(None), table.c.learner.in_(people)
+        )
+        with self.store.database.read() as connection:
+            rows = connection.execute(query).all()
+        for row in rows:
+            asked = {str(one[0]) for one in json.loads(row.questions)}
+            if any(pixels_key(one) == key for one in asked):
+                raise ReviewError(
+                    f"{row.learner} has an unfinished proficiency round with cells of this slide: its classes are "
+                    "shown again when the round is finished, in the Proficiency dock."
+                )
+
     def open(self, number: int) -> Round:
         """Open a round.
 
@@ -483,6 +536,21 @@ class Proficiency:
         with self.store.database.read() as connection:
             data = connection.execute(query).scalar()
         return None if data is None else decode_png(data)
+
+
+def pixels_key(key: str) -> str:
+    """The key of a slide of a round when it is opened as an image: a teaching smear has another one.
+
+    Parameters
+    ----------
+    key : str
+        As `Question.slide`.
+
+    Returns
+    -------
+    str
+    """
+    return teaching_key(key.removeprefix(_TEACHING)) if key.startswith(_TEACHING) else key
 
 
 def classes_to_give(scheme: Scheme, depth: str, questions: Sequence[Question]) -> list[str]:

@@ -13,6 +13,7 @@ from napari_leukocls.errors import InputError
 from napari_leukocls.io.images import read_image
 from napari_leukocls.models.crop_rule import CropRule
 from napari_leukocls.paths import sample_smear, sample_smears
+from napari_leukocls.review.slides import array_key
 from napari_leukocls.scheme import Scheme
 from napari_leukocls.types import SmearImage
 
@@ -26,6 +27,22 @@ _OUTSIDE = [235.0] * 3
 def teaching_smears() -> list[str]:
     """Return the names of the bundled smears that state the class of each cell."""
     return [name for name, path in sample_smears().items() if path.with_name(f"{name}_truth.csv").is_file()]
+
+
+@lru_cache(maxsize=16)
+def teaching_key(name: str) -> str:
+    """Return the key that the review store gives to a teaching smear which is opened as an image.
+
+    Parameters
+    ----------
+    name : str
+        Of the smear.
+
+    Returns
+    -------
+    str
+    """
+    return array_key(read_image(sample_smear(name)).pixels)
 
 
 def teaching_cells(name: str, scheme: Scheme) -> list[tuple[int, str]]:

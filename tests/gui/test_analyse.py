@@ -47,7 +47,7 @@ def test_a_smear_is_analysed_filtered_analysed_again_and_edited(viewer: Any, sme
     # The status bar names the cell under the cursor; colours are those of the classes.
     centre = np.argwhere(cells.data == 20).mean(axis=0).round()
     name = cells.features["class"][20]
-    assert name in cells.get_status(cells.data_to_world(centre), world=True)["value"]
+    assert str(name) in cells.get_status(cells.data_to_world(centre), world=True)["value"]
     from napari_leukocls.scheme import default_scheme
 
     colour = default_scheme()[name].rgb

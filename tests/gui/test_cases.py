@@ -208,7 +208,7 @@ def test_a_blind_read_is_blind_everywhere_and_takes_back_its_own(
             with pytest.raises(InputError, match="blind"):
                 write_counts(str(tmp_path / "c.csv"), layer.data, {"metadata": layer.metadata, "name": "x"})
     person.next_step()
-    assert "blind second read is open" in says(review, "Message on the slide")
+    assert "hidden for a blind second read" in says(review, "Message on the slide")
     front(analysis)
     assert not is_there(analysis, "Counts of the classes")
     front(review)
@@ -227,7 +227,7 @@ def test_a_blind_read_is_blind_everywhere_and_takes_back_its_own(
     assert gallery.model().rowCount() == 1
     click_tile(gallery, 0)
     press(gallery, "1")
-    pick(review, "Show", "Second read: remaining")
+    pick(review, "Show", "Still to read")
     while gallery.model().rowCount():
         click_tile(gallery, 0)
         press(gallery, "4")

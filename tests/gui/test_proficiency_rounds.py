@@ -6,14 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from acting import answer_file_dialog, click, control, is_there, pick, press, says, until, write
+from acting import answer_file_dialog, click, control, front, is_there, pick, press, pump, says, until, write
+from napari.layers import Labels
+from PIL import Image
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QMessageBox
 
+from napari_leukocls.results.writer import write_result
+from napari_leukocls.review import ReviewStore
 from napari_leukocls.review.proficiency import Proficiency
 from napari_leukocls.review.proficiency_outcome import coarse
+from napari_leukocls.widgets.batch.model import opened as opened_results
 from napari_leukocls.widgets.common.session import session_of
+from tests.results import make_result
 
 Opens = Callable[[str], Any]
 
@@ -150,3 +156,81 @@ def test_cells_without_an_answer_are_asked_about_and_told(viewer: Any, dock: Ope
     assert asked and "24 cells have no answer" in asked[0]
     assert "24 of 25 cells were left unanswered" in window.outcome.text.text()
     assert window.outcome.differing.text() == "No cell differs from the reference."
+
+
+def signed_slide(store: ReviewStore, folder: Path, name: str, seed: int = 0) -> Path:
+    """The folder of results of a slide that another person has signed."""
+    result = make_result(name, seed=seed, source=str(folder / f"{name}.png"))
+    Image.fromarray(result.image.pixels).save(folder / f"{name}.png")
+    slide = store.add_slide(result)
+    for cell in store.offered(slide):
+        store.correct(slide, cell, "lymphocyte", "Ada")
+    store.sign_off(slide, "Ada")
+    return Path(write_result(result, folder / "results")["folder"])
+
+
+def has_classes(viewer: Any, name: str) -> bool:
+    """Whether the classes of a slide are seen, or can be made to be seen by the eye in the list of layers."""
+    layers = [layer for layer in viewer.layers if layer.name.startswith(name) and isinstance(layer, Labels)]
+    return any("class" in layer.features for layer in layers)
+
+
+def test_a_slide_that_is_opened_during_a_round_stays_hidden(viewer: Any, dock: Opens, tmp_path: Path) -> None:
+    store = session_of(viewer).store
+    asked, other = signed_slide(store, tmp_path, "asked"), signed_slide(store, tmp_path, "other", seed=1)
+    window = dock("Proficiency")
+    until(lambda: control(window, "Slides with a reference").count() >= 10, 60)
+    write(window, "Learner", "B. Learner")
+    tick(window, "asked: ")
+    click(window, "Start round")
+    until(lambda: is_there(window, "Cell to classify"), 60)
+
+    # Dropped during the round: the image opens, its cells do not. A slide that is not asked opens with its cells.
+    viewer.open(asked, plugin="napari-leukocls")
+    assert not has_classes(viewer, "asked")
+    until(lambda: "unfinished proficiency round" in says(window, "Message on the slide"), 60)
+    assert [layer.name for layer in viewer.layers] == ["asked"]
+    viewer.open(other, plugin="napari-leukocls")
+    until(lambda: has_classes(viewer, "other"), 60)
+    # From the table of a batch it is refused, too.
+    batch = dock("Batch")
+    batch._model.out = tmp_path / "results"
+    batch._open_job.start(lambda token: opened_results(session_of(viewer), asked, token))
+    until(lambda: "unfinished proficiency round" in says(batch), 60)
+
+    # Interrupted, the round goes on only while its slide is not open; the learner cannot open it as the reviewer.
+    front(window)
+    click(window, "Interrupt")
+    until(lambda: is_there(window, "Rounds so far"), 30)
+    session_of(viewer).set_reviewer("B. Learner")
+    viewer.open(asked, plugin="napari-leukocls")
+    until(lambda: "unfinished proficiency round" in says(window, "Message on the slide"), 60)
+    assert not has_classes(viewer, "asked")
+    session_of(viewer).set_reviewer("Ada")
+    viewer.open(asked, plugin="napari-leukocls")
+    until(lambda: "is open again" in says(window, "Message on the slide"), 60)
+    assert has_classes(viewer, "asked")
+    control(window, "Rounds so far").setCurrentCell(0, 0)
+    click(window, "Open round")
+    until(lambda: "close it first" in says(window), 30)
+    click(window, "Slide details")
+    click(window, "Close slide")
+    pump(0.3)
+    assert not has_classes(viewer, "asked")
+    click(window, "Open round")
+    until(lambda: is_there(window, "Cell to classify"), 60)
+
+    # Finished, the slide can be seen.
+    press(window.exam, key_of(viewer, window))
+    QTimer.singleShot(300, _yes)
+    click(window, "Finish round")
+    until(lambda: is_there(window, "Save certificate…"), 60)
+    session_of(viewer).set_reviewer("B. Learner")
+    viewer.open(asked, plugin="napari-leukocls")
+    until(lambda: has_classes(viewer, "asked"), 60)
+
+
+def _yes() -> None:
+    box = QApplication.activeModalWidget()
+    assert isinstance(box, QMessageBox)
+    QTest.mouseClick(box.button(QMessageBox.StandardButton.Yes), Qt.MouseButton.LeftButton)

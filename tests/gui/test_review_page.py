@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acting import click, click_tile, control, drop, pick, press, pump, until, wheel, write
+from acting import click, click_tile, control, drop, front, pick, press, pump, until, wheel, write
 from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtTest import QTest
 
@@ -199,3 +199,52 @@ def test_unreviewed_corrections_of_an_unnamed_person_are_refused_on_the_smear(
     slide.select((cell,), "canvas")
     press(viewer.window._qt_viewer.canvas.native, "5")
     assert "Enter your name" in review.message.text()
+
+
+def open_slide(viewer: Any, name: str, seed: int) -> None:
+    """Open another slide that was analysed."""
+    from napari_leukocls.widgets.common.cases import cases_of
+
+    result = make_result(name, (480, 640), seed=seed)
+    key = session_of(viewer).store.add_slide(result)
+    cases_of(viewer).open(name, [Analysed(result, key, AnalyzeConfig(), 0, result)])
+    pump(0.5)
+
+
+def test_what_is_shown_stays_from_slide_to_slide_and_session_to_session(
+    viewer: Any, slide: SlideModel, review: Any, dock: Opens, make_napari_viewer: Callable[..., Any]
+) -> None:
+    analysis = dock("Analyse")
+    pick(analysis, "Show", "Eosinophil")
+    front(review)
+    pick(review, "Show", "Neutrophil")
+    pick(review, "Sort by", "largest first")
+    # A cell that is chosen on the smear brings its class to the gallery; that is no choice of a list.
+    basophil = next(row["cell_id"] for row in slide.cells.to_dict("records") if row["class"] == "basophil")
+    case = session_of(viewer).case
+    assert case is not None
+    case.select((int(basophil),), "canvas")
+    assert control(review, "Show").currentText().startswith("Basophil")
+
+    def shown(dock_: Any) -> tuple[str, str]:
+        return control(dock_, "Show").currentText().split(" (")[0], control(dock_, "Sort by").currentText()
+
+    open_slide(viewer, "second", 1)
+    assert shown(review) == ("Neutrophil", "largest first")
+    titles = [section.title for section in control(review, "Gallery of cells").cells.sections]
+    assert set(titles) <= {"To review", "Neutrophil"}
+
+    another = make_napari_viewer(show=True)
+    open_slide(another, "third", 2)
+    opened = [
+        another.window.add_plugin_dock_widget("napari-leukocls", one)[1] for one in ("Analyse", "Review")
+    ]
+    pump(0.5)
+    assert shown(opened[1]) == ("Neutrophil", "largest first")
+    front(opened[0])
+    until(lambda: control(opened[0], "Show").currentText() == "Eosinophil", 20)
+    # All cells of the next slide again, once a person has chosen so.
+    front(opened[1])
+    pick(opened[1], "Show", "All leukocytes")
+    open_slide(another, "fourth", 3)
+    assert shown(opened[1])[0] == "All leukocytes"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from acting import click, control, is_there, pick, says, until
+from napari.layers import Labels
 from scipy.ndimage import gaussian_filter
 
 from napari_leukocls.widgets.common.result_layers import cell_features
@@ -65,7 +66,11 @@ def test_a_grey_image_is_warned_of_openly_and_messages_go_with_their_slide(
 def test_classes_in_the_status_bar_are_in_words_and_keep_their_names() -> None:
     features = cell_features(make_result().cells, 60)
     name = next(one for one in features["class"] if one == "immature_granulocyte")
-    assert f"{name}" == "Immature granulocyte"
+    assert f"{name}" == str(name) == "Immature granulocyte"
+    result = make_result()
+    cells = Labels(result.labels, features=cell_features(result.cells, int(result.cells["cell_id"].max())))
+    red_cell = np.argwhere(result.labels == 1)[0]
+    assert "class: Red cell, " in cells.get_status(red_cell)["value"]
 
 
 def test_a_warning_of_no_leukocyte_goes_when_one_is_settled() -> None:

@@ -12,11 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_leukocls.errors import ArgumentError, ReviewError
+from napari_leukocls.io.images import read_image
+from napari_leukocls.paths import sample_smears
 from napari_leukocls.review import ReviewStore, open_store
 from napari_leukocls.review.audit import verify
 from napari_leukocls.review.certificate import certificate_html, verdict
 from napari_leukocls.review.proficiency import Proficiency, Round, classes_to_give
 from napari_leukocls.review.proficiency_outcome import compare_with_reference, ruemke_limits
+from napari_leukocls.review.slides import array_key
 from napari_leukocls.scheme import default_scheme
 from tests.results import make_result
 
@@ -193,6 +196,25 @@ def test_a_signed_slide_is_a_reference_until_it_is_changed(store: ReviewStore) -
     assert all(one.is_teaching for one in rounds.references())
     with pytest.raises(ReviewError, match="no cell with a known class"):
         rounds.begin("Bo", [slide])
+
+
+def test_the_slides_of_a_round_are_kept_from_its_learner_until_it_is_finished(store: ReviewStore) -> None:
+    rounds = Proficiency(store)
+    slide = sign(store, "Ada")
+    normal = next(one.key for one in rounds.references() if "normal" in one.name)
+    opened = array_key(read_image(sample_smears()[normal.removeprefix("teaching:")]).pixels)
+    begun = rounds.begin("Bo", [slide, normal], n=20, seed=1)
+    for key in (slide, opened):
+        with pytest.raises(ReviewError, match="Bo has an unfinished proficiency round"):
+            rounds.check_blind(key, {"Cy", "Bo"})
+        rounds.check_blind(key, {"Ada", "Cy"})
+        with pytest.raises(ReviewError, match="close it first"):
+            rounds.check_seen([normal, slide], {key})
+    rounds.check_blind("another slide", {"Bo"})
+    rounds.check_seen([normal, slide], {"another slide"})
+    answer_all(begun)
+    begun.finish()
+    rounds.check_blind(slide, {"Bo"})
 
 
 def test_rounds_that_cannot_be_begun_say_why(store: ReviewStore) -> None:

@@ -16,6 +16,7 @@ from napari_leukocls.widgets.common.controls import (
     button,
     combo,
     fill,
+    find,
     form,
     form_row,
     label,
@@ -304,6 +305,9 @@ class ResultsPanel(QWidget):
         self._lay_out()
         self.only_review.setChecked(preferences.only_review())
         self.shown.currentIndexChanged.connect(self._on_filter)
+        self.shown.activated.connect(
+            lambda _: preferences.keep_coloured_class(self.shown.currentData() or "")
+        )
         self.only_review.toggled.connect(self._on_filter)
         self.as_filled.toggled.connect(self.filled)
         self.hide()
@@ -366,7 +370,11 @@ class ResultsPanel(QWidget):
         self._show_warnings(slide.result.warnings)
         before = self.shown.currentData()
         names = [(self._text_of(slide, name), name) for name in slide.present()]
+        was_blocked = self.shown.blockSignals(True)
         fill(self.shown, [(Analyse.ALL_CLASSES, None), *names])
+        # The class that a person has chosen last, also on another slide, where this one has it.
+        self.shown.setCurrentIndex(max(0, find(self.shown, preferences.coloured_class() or None)))
+        self.shown.blockSignals(was_blocked)
         if self.shown.currentData() != before:
             self._on_filter()
 

@@ -16,8 +16,6 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
 )
 
 from napari_leukocls.errors import LeukoclsError
@@ -28,10 +26,10 @@ from napari_leukocls.widgets.batch.model import DONE, Order, Row, Table, find_sl
 from napari_leukocls.widgets.common.analysed import Analysed
 from napari_leukocls.widgets.common.cases import cases_of
 from napari_leukocls.widgets.common.controls import (
-    NARROWEST_CHARS,
     Folded,
     Message,
     ProgressLine,
+    Scrolling,
     as_list,
     button,
     form,
@@ -45,7 +43,7 @@ from napari_leukocls.widgets.common.number_boxes import WholeBox
 from napari_leukocls.widgets.texts import Batch, Common, plural
 
 
-class BatchDock(Dock, QWidget):
+class BatchDock(Dock, Scrolling):
     """The Batch dock.
 
     Parameters
@@ -89,6 +87,7 @@ class BatchDock(Dock, QWidget):
         self.table = named(QTableWidget(0, len(Batch.COLUMNS)), Batch.TABLE, Batch.TABLE_TIP)
         self.table.setHorizontalHeaderLabels(Batch.COLUMNS)
         as_list(self.table)
+        self.table.setMinimumHeight(self.fontMetrics().height() * 8)
         self.open = button(Batch.OPEN, Batch.OPEN_TIP, self._open)
         self.show_folder = button(Batch.SHOW, Batch.SHOW_TIP, self._show_folder)
 
@@ -97,7 +96,7 @@ class BatchDock(Dock, QWidget):
         form_row(lines, Batch.FOLDER, self.source, self.choose_source)
         form_row(lines, Batch.OUT, self.target, self.choose_target)
         form_row(lines, Batch.WORKERS, self.workers)
-        column = QVBoxLayout(self)
+        column = self.body
         column.addWidget(CaseHeader(self._viewer))
         column.addLayout(lines)
         column.addWidget(self.resume)
@@ -111,7 +110,6 @@ class BatchDock(Dock, QWidget):
         line.addWidget(self.open)
         line.addWidget(self.show_folder)
         column.addLayout(line)
-        self.setMinimumWidth(self.fontMetrics().averageCharWidth() * NARROWEST_CHARS)
 
     def _connect(self) -> None:
         self.source.editingFinished.connect(self._on_folders)

@@ -78,8 +78,14 @@ def entered(session: Session, result: FieldResult, place: Place) -> tuple[str, P
         Key of the slide.
     Place
         For the next field of the same case.
+
+    Raises
+    ------
+    ReviewError
+        If the learner of a proficiency round would see the classes.
     """
     store = session.store
+    check_blind(session, result)
     key = place.key
     if key is None:
         known = store.find_case(result)
@@ -89,6 +95,26 @@ def entered(session: Session, result: FieldResult, place: Place) -> tuple[str, P
         key = known.key
     slide = store.add_slide(result, case=key, actor=session.reviewer)
     return slide, replace(place, key=key)
+
+
+def check_blind(session: Session, result: FieldResult) -> None:
+    """Refuse a slide whose cells a person in this window classifies blind, in an unfinished proficiency round.
+
+    Parameters
+    ----------
+    session : Session
+    result : FieldResult
+
+    Raises
+    ------
+    ReviewError
+    """
+    from napari_leukocls.review.proficiency import Proficiency
+    from napari_leukocls.review.slides import array_key
+
+    people = {session.learner, session.reviewer} - {""}
+    if people:
+        Proficiency(session.store).check_blind(array_key(result.image.pixels), people)
 
 
 def opened(

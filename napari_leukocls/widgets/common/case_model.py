@@ -88,6 +88,9 @@ class CaseModel(CellsModel):
         self.signed = False
         self._store = store
         self._result: SlideResult | None = None
+        #: Grade of the pictures, which no correction changes: read once for each analysis.
+        self._quality: tuple[str, str] | None = None
+        self._is_graded = False
         self._selecting = False
         self._paused = False
 
@@ -152,6 +155,7 @@ class CaseModel(CellsModel):
             field.slide = slide
             slide.changed.connect(self._on_changed)
             slide.selected.connect(self._on_selected)
+        self._is_graded = False
         self._on_changed()
 
     def add_field(self, name: str, layer: Any) -> Field:
@@ -516,6 +520,21 @@ class CaseModel(CellsModel):
         if now.goal is not None:
             return Texts.OF_GOAL.format(n=now.leukocytes, goal=now.goal)
         return Texts.OF_ALL.format(n=now.leukocytes, waiting=now.to_review)
+
+    def quality(self) -> tuple[str, str] | None:
+        """The grade of the pictures, green, amber or red, and what speaks against the count.
+
+        Returns
+        -------
+        tuple of str or None
+            None if the pictures were not graded.
+        """
+        if not self._is_graded and self.analysed:
+            grades = {"absent": "green", "possible": "amber", "certain": "red"}
+            found = next((one for one in self.result.findings if one.name == "quality_grade"), None)
+            self._quality = None if found is None else (grades[found.state], found.text)
+            self._is_graded = True
+        return self._quality if self.analysed else None
 
     # Joining -------------------------------------------------------------------------------------------
 

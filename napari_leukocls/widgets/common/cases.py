@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_leukocls.errors import ReviewError
 from napari_leukocls.io.inputs import safe_id
 from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.types import FieldResult
@@ -19,7 +20,13 @@ from napari_leukocls.widgets.common.canvas import Canvas, canvas_of
 from napari_leukocls.widgets.common.case_model import CaseModel, Field
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.per_viewer import PerViewer
-from napari_leukocls.widgets.common.result_layers import CASE_KEY, RESULT_KEY, cells_layer_name, layer_options
+from napari_leukocls.widgets.common.result_layers import (
+    CASE_KEY,
+    RESULT_KEY,
+    cells_layer_name,
+    hide_classes,
+    layer_options,
+)
 from napari_leukocls.widgets.common.session import Session, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.common.smear_layers import is_smear
@@ -118,9 +125,16 @@ class Cases(QObject):
     # Layers that come and go ---------------------------------------------------------------------------
 
     def _on_inserted(self, event: Any) -> None:
-        if not self._moving and is_smear(event.value):
+        if self._moving:
+            return
+        if is_smear(event.value):
             self._arrived.append(event.value)
             self._soon.start(ARRIVED_MS)
+        elif self._session.learner and isinstance(event.value, Labels) and "class" in event.value.features:
+            # Nobody knows yet whether they are cells of the round; if they are not, their slide shows them again.
+            hide_classes(event.value)
+            event.value.visible = False
+            self.warned.emit(Texts.ROUND.format(learner=self._session.learner))
 
     def flush(self) -> None:
         """Make a slide of the images that were just opened, and show it."""
@@ -396,14 +410,20 @@ class Cases(QObject):
         results = [field.layer.metadata.pop(RESULT_KEY) for field in fields]
         place = Place(case.key, case.name, case.identifier)
 
-        def steps(token: CancelToken) -> Generator[Progress, None, tuple[list[Field], list[Analysed]]]:
-            found = yield from opened(self._session, results, place, token)
-            return fields, found
+        def steps(token: CancelToken) -> Generator[Progress, None, tuple[list[Field], list[Analysed], str]]:
+            try:
+                found = yield from opened(self._session, results, place, token)
+            except ReviewError as error:
+                return fields, [], str(error)
+            return fields, found, ""
 
         self._job.start(steps)
 
-    def _on_read(self, read: tuple[list[Field], list[Analysed]]) -> None:
-        fields, found = read
+    def _on_read(self, read: tuple[list[Field], list[Analysed], str]) -> None:
+        fields, found, refused = read
+        if refused:
+            self._refuse(fields, refused)
+            return
         for field, analysed in zip(fields, found, strict=True):
             self.enter(field, analysed)
         case = self._session.case
@@ -411,6 +431,16 @@ class Cases(QObject):
             self.show_field(fields[0])
             n = sum(one.restored for one in found)
             self.told.emit(Texts.BACK[n != 1].format(name=case.name, n=n))
+
+    def _refuse(self, fields: list[Field], refused: str) -> None:
+        """Show only the images of fields whose results the review store did not take."""
+        viewer = self._viewer()
+        with self._moved():
+            for field in fields:
+                if viewer is not None and field.cells is not None and field.cells in viewer.layers:
+                    viewer.layers.remove(field.cells)
+                field.cells = None
+        self.warned.emit(refused)
 
     # From slide to slide -------------------------------------------------------------------------------
 
@@ -430,6 +460,16 @@ class Cases(QObject):
                 if viewer is not None and field.layer is not None and field.layer not in viewer.layers:
                     viewer.layers.append(field.layer)
         self.show_field(self.shown or case.fields[0])
+
+    def close(self) -> None:
+        """Close the slide that is shown, and show another one. The review store keeps its cells and its review."""
+        viewer, case = self._viewer(), self._session.case
+        if viewer is None or case is None:
+            return
+        self._session.drop_case(case)
+        self.choose(self._session.cases[-1] if self._session.cases else None)
+        with self._moved():
+            self._close(viewer, case)
 
     def next(self) -> bool:
         """Show the next slide that is not signed: of those that are open, then of the batch.

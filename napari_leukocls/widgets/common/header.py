@@ -6,7 +6,7 @@ from typing import Any
 
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QPaintEvent, QShowEvent
-from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFileDialog, QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.common import preferences
@@ -22,7 +22,6 @@ from napari_leukocls.widgets.common.controls import (
     find,
     form,
     form_row,
-    label,
     named,
 )
 from napari_leukocls.widgets.common.handover import handover_of
@@ -32,6 +31,12 @@ from napari_leukocls.widgets.texts import Case, Common
 
 #: Milliseconds between a change and the new text: not during the key press of a correction.
 LATER_MS = 150
+#: Background and ink of the grade of the pictures; both are read on light and on dark.
+GRADE_COLOURS = {
+    "green": ("#1a7f37", "#ffffff"),
+    "amber": ("#9a6700", "#ffffff"),
+    "red": ("#b3261e", "#ffffff"),
+}
 
 
 class CaseHeader(QWidget):
@@ -66,8 +71,12 @@ class CaseHeader(QWidget):
         for box in (self.slide, self.field):
             # Two lists side by side must not make the dock wider than its window.
             box.setMinimumContentsLength(6)
-        self.state = label()
+        # Two lines, whatever the state is: nothing below it moves.
+        self.state = Message()
         self.state.setAccessibleName(Case.STATE)
+        self.grade = named(QLabel(), Case.GRADE, "")
+        self.grade.hide()
+        self._graded: tuple[str, str] | None = None
         self.go = button(Case.GO, Case.GO_TIP, lambda: self._handover.go(self.window()))
         self.message = Message()
         self.message.setAccessibleName(Case.MESSAGE)
@@ -76,6 +85,7 @@ class CaseHeader(QWidget):
         self.identifier = named(QLineEdit(), Case.IDENTIFIER, Case.IDENTIFIER_TIP)
         self.joins = named(QCheckBox(Case.JOINS), Case.JOINS, Case.JOINS_TIP)
         self.join = button(Case.JOIN, Case.JOIN_TIP, self._cases.join)
+        self.close_slide = button(Case.CLOSE, Case.CLOSE_TIP, self._cases.close)
         self.folder = named(QLineEdit(preferences.export_folder()), Case.FOLDER, Case.FOLDER_TIP)
         self.choose = button(Common.BROWSE, Case.FOLDER_TIP, self._choose_folder, Case.CHOOSE_FOLDER)
         self.pattern = named(QLineEdit(preferences.export_pattern()), Case.PATTERN, Case.PATTERN_TIP)
@@ -96,12 +106,17 @@ class CaseHeader(QWidget):
         self.details.body.addLayout(lines)
         self.details.body.addWidget(self.joins)
         self.details.body.addWidget(self.join)
+        self.details.body.addWidget(self.close_slide)
+        line = QHBoxLayout()
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.go, 1)
+        line.addWidget(self.grade)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
         column.addLayout(top)
         column.addWidget(self.state)
-        column.addWidget(self.go)
+        column.addLayout(line)
         column.addWidget(self.message)
         column.addWidget(self.details)
 
@@ -176,7 +191,15 @@ class CaseHeader(QWidget):
         entries = [(self._entry(one), one) for one in self._session.cases]
         fill(self.slide, entries or [(Case.NO_SLIDE, None)])
         self.slide.setCurrentIndex(max(0, find(self.slide, case)))
-        for part in (self.slide, self.go, self.name, self.identifier, self.joins, self.join):
+        for part in (
+            self.slide,
+            self.go,
+            self.name,
+            self.identifier,
+            self.joins,
+            self.join,
+            self.close_slide,
+        ):
             part.setEnabled(case is not None)
         fields = [] if case is None else case.fields
         names = [
@@ -202,7 +225,8 @@ class CaseHeader(QWidget):
     def _show_state(self) -> None:
         case = self._case
         if case is None or not case.fields:
-            self.state.setText(Case.NO_ONE)
+            self.state.tell(Case.NO_ONE)
+            self.grade.hide()
             return
         try:
             text = case.progress_words()
@@ -213,7 +237,23 @@ class CaseHeader(QWidget):
         except LeukoclsError as error:
             self.message.warn(str(error))
             return
-        self.state.setText(text[:1].upper() + text[1:])
+        self.state.tell(text[:1].upper() + text[1:])
+        self._show_grade(case)
+
+    def _show_grade(self, case: CaseModel) -> None:
+        """Show how good the pictures are, as a word in its colour; the tool tip has the reasons."""
+        found = None if self._session.blind else case.quality()
+        self.grade.setVisible(found is not None)
+        if found is not None and found != self._graded:
+            self._graded = found
+            grade, reasons = found
+            background, ink = GRADE_COLOURS[grade]
+            self.grade.setText(Case.GRADES[grade])
+            self.grade.setToolTip(Case.GRADE_TIP.format(text=reasons))
+            self.grade.setAccessibleDescription(Case.GRADE_TIP.format(text=reasons))
+            self.grade.setStyleSheet(
+                f"background: {background}; color: {ink}; padding: 0px 6px; border-radius: 3px;"
+            )
 
     # Acting --------------------------------------------------------------------------------------------
 

@@ -100,8 +100,8 @@ def keep_goal(goal: int | None) -> None:
 
 def tile_size() -> int:
     """Return the width of a cell in the gallery that was chosen last, pixels of the screen; 0 for the usual one."""
-    settings = _settings()
-    return int(settings.review.tile_size or 0) if settings is not None else 0
+    found = _get("review", "tile_size", 0)
+    return int(found) if isinstance(found, int | float) and found > 0 else 0
 
 
 def keep_tile_size(side: int) -> None:
@@ -112,15 +112,12 @@ def keep_tile_size(side: int) -> None:
     side : int
         Pixels of the screen.
     """
-    settings = _settings()
-    if settings is not None:
-        settings.review.tile_size = side
+    _keep("review", "tile_size", side)
 
 
 def sound() -> bool:
     """Return whether the counter makes sounds."""
-    settings = _settings()
-    return bool(settings.review.sound) if settings is not None else True
+    return bool(_get("review", "sound", True))
 
 
 def keep_sound(on: bool) -> None:
@@ -130,9 +127,41 @@ def keep_sound(on: bool) -> None:
     ----------
     on : bool
     """
-    settings = _settings()
-    if settings is not None:
-        settings.review.sound = on
+    _keep("review", "sound", on)
+
+
+def review_filter() -> tuple[str, str]:
+    """Return which cells the gallery showed last: the kind of cells, and the group; "" for the first one."""
+    return str(_get("review", "kind", "") or ""), str(_get("review", "group", "") or "")
+
+
+def keep_review_filter(kind: str, group: str) -> None:
+    """Store which cells the gallery shows, for the next slide and the next session.
+
+    Parameters
+    ----------
+    kind : str
+        "" for the leukocytes.
+    group : str
+        Name of a group of this kind; "" for the first one.
+    """
+    _keep("review", "kind", kind)
+    _keep("review", "group", group)
+
+
+def review_sort() -> str:
+    """Return the order of the gallery that was chosen last; "" for the usual one."""
+    return str(_get("review", "sort", "") or "")
+
+
+def keep_review_sort(order: str) -> None:
+    """Store the order of the gallery.
+
+    Parameters
+    ----------
+    order : {"doubt", "size", "place"}
+    """
+    _keep("review", "sort", order)
 
 
 def depth() -> str:
@@ -168,6 +197,22 @@ def keep_only_review(only: bool) -> None:
     only : bool
     """
     _keep("analyse", "only_review", only)
+
+
+def coloured_class() -> str:
+    """Return the class whose cells alone were coloured last; "" for all classes."""
+    return str(_get("analyse", "coloured_class", "") or "")
+
+
+def keep_coloured_class(name: str) -> None:
+    """Store the class whose cells alone are coloured.
+
+    Parameters
+    ----------
+    name : str
+        "" for all classes.
+    """
+    _keep("analyse", "coloured_class", name)
 
 
 def export_folder() -> str:

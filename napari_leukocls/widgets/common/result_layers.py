@@ -34,7 +34,7 @@ _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 
 
 class ClassName(str):
-    """The name of a class that the status bar shows in words: napari formats what belongs to the cell there."""
+    """The name of a class that the status bar shows in words: napari makes a text of what belongs to the cell there."""
 
     words: str
 
@@ -50,6 +50,9 @@ class ClassName(str):
         made = super().__new__(cls, name)
         made.words = scheme[name].display if name in scheme else name
         return made
+
+    def __str__(self) -> str:
+        return self.words
 
     def __format__(self, spec: str) -> str:
         return format(self.words, spec)

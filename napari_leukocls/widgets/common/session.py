@@ -58,6 +58,8 @@ class Session:
         self.depth = preferences.depth()
         #: Whether a blind second read is open, which hides the classes.
         self.blind = False
+        #: The learner whose proficiency round is shown; "" while none is. Its slides must not be seen meanwhile.
+        self.learner = ""
         #: Opens the next slide of a batch, and returns whether there is one.
         self.next_of_batch: Callable[[], bool] | None = None
         #: The training that runs or ran last.

@@ -19,8 +19,8 @@ MARK = "leukocls_dock"
 VIEWS = ("narrow", "wide", "window")
 #: Height of a screen below which napari's own docks are tabs, too, pixels: 1280 x 800 at 150 % has 533.
 LOW_SCREEN = 700
-#: Share of napari's window that a wide dock takes.
-WIDE = 0.62
+#: Share of napari's window that a wide dock takes at most, and that is left to the smear.
+WIDE, SMEAR = 0.62, 0.28
 
 
 class Placing(ParentWatch):
@@ -130,9 +130,19 @@ def show_as(dock: QWidget, view: str) -> None:
         return
     frame.setFloating(False)
     if isinstance(window, QMainWindow):
-        width = round(window.width() * WIDE) if view == "wide" else dock.sizeHint().width()
+        width = dock.sizeHint().width()
+        if view == "wide":
+            width = max(width, _wide(window))
         window.resizeDocks([frame], [width], Qt.Orientation.Horizontal)
     frame.raise_()
+
+
+def _wide(window: QMainWindow) -> int:
+    """Width of a wide dock: as much as leaves some of the smear beside napari's own docks."""
+    area = Qt.DockWidgetArea.LeftDockWidgetArea
+    left = [one for one in window.findChildren(QDockWidget) if one.isVisible() and not one.isFloating()]
+    taken = max((one.width() for one in left if window.dockWidgetArea(one) == area), default=0)
+    return round(min(WIDE * window.width(), (1 - SMEAR) * window.width() - taken))
 
 
 def _screen_for(window: QWidget | None) -> QScreen:

@@ -105,8 +105,8 @@ class ExplainDock(Dock, Scrolling):
         inside.addWidget(self.classes)
         inside.addWidget(self.words)
         inside.addWidget(self.checks)
-        self.body.addLayout(lines)
         self.body.addWidget(CaseHeader(self._viewer))
+        self.body.addLayout(lines)
         self.body.addWidget(self.message)
         self.body.addWidget(self.progress)
         self.body.addWidget(self.content)
@@ -150,6 +150,8 @@ class ExplainDock(Dock, Scrolling):
     def _on_slide(self, slide: SlideModel | None) -> None:
         self._follow(slide, selected=self._on_selected, changed=self._on_changed)
         self.content.hide()
+        for one in (self.target, self.why_not, self.method, self.opacity):
+            one.setEnabled(slide is not None)
         if slide is None:
             self.message.tell(Common.NO_SLIDE)
             return

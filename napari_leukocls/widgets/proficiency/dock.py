@@ -20,10 +20,10 @@ from napari_leukocls.widgets.proficiency.model import (
     Overview,
     begun,
     certificate,
+    continued,
     offered,
     overview,
     result,
-    rounds_of,
     save_html,
 )
 from napari_leukocls.widgets.proficiency.outcome import OutcomePage
@@ -79,6 +79,7 @@ class ProficiencyDock(Dock, Scrolling):
         self.outcome.certificate.connect(self._save)
         self.outcome.done.connect(self._leave)
         self._subscriptions.listen(self._session.reviewer_changed, self._on_reviewer)
+        self.destroyed.connect(lambda *_, session=self._session: setattr(session, "learner", ""))
 
     def showEvent(self, event: QShowEvent) -> None:
         """Read the slides and the record anew: slides may have been signed while the dock was hidden.
@@ -125,10 +126,7 @@ class ProficiencyDock(Dock, Scrolling):
         if not unfinished:
             self._show_result(number, end=False)
             return
-        try:
-            self._on_begun(rounds_of(self._session).open(number))
-        except LeukoclsError as error:
-            self.message.warn(str(error))
+        self._begin_job.start(lambda _: continued(self._session, number), show_activity=False)
 
     # Round ---------------------------------------------------------------------------------------------
 
@@ -140,6 +138,7 @@ class ProficiencyDock(Dock, Scrolling):
     def _leave(self) -> None:
         self.message.tell("")
         self._round = self._finished = None
+        self._session.learner = ""
         self._turn_to(self.start)
         self._look()
 
@@ -154,6 +153,7 @@ class ProficiencyDock(Dock, Scrolling):
 
     def _on_result(self, found: Finished) -> None:
         self._finished = found
+        self._session.learner = ""
         self.message.tell("")
         self._turn_to(self.outcome)
         self.outcome.show_outcome(found)

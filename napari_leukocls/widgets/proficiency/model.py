@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_leukocls.errors import ReviewError
 from napari_leukocls.progress import Progress
 
 if TYPE_CHECKING:
@@ -30,11 +29,14 @@ class Overview:
     ----------
     references : tuple of ReferenceSlide
         Slides whose classes are known.
+    seen : frozenset of str
+        Keys of those of them that are open in the window.
     records : tuple of RoundRecord
         The learner's rounds so far.
     """
 
     references: tuple[ReferenceSlide, ...]
+    seen: frozenset[str]
     records: tuple[RoundRecord, ...]
 
 
@@ -132,10 +134,15 @@ def overview(session: Session, learner: str) -> Generator[Progress, None, Overvi
     -------
     Overview
     """
+    from napari_leukocls.review.proficiency import pixels_key
+
     yield Progress("read", 0, 1)
     rounds = rounds_of(session)
     records = rounds.records(" ".join(learner.split())) if learner.strip() else []
-    return Overview(tuple(rounds.references()), tuple(records))
+    references = tuple(rounds.references())
+    opened = open_keys(session)
+    seen = frozenset(one.key for one in references if opened and pixels_key(one.key) in opened)
+    return Overview(references, seen, tuple(records))
 
 
 def begun(
@@ -170,14 +177,45 @@ def begun(
         If a slide is open in this window, or `Proficiency.begin` refuses.
     """
     yield Progress("read", 0, 1)
-    if open_keys(session).intersection(keys):
-        raise ReviewError(
-            "a chosen slide is open in this window: close it first, so that its classes are not seen."
-        )
-    started = rounds_of(session).begin(learner, keys, n=n, depth=depth, required=required)
-    # The first picture opens a file: not on the main thread.
-    started.picture(0)
-    return started
+    rounds = rounds_of(session)
+    rounds.check_seen(keys, open_keys(session))
+    return _shown(session, rounds.begin(learner, keys, n=n, depth=depth, required=required))
+
+
+def continued(session: Session, number: int) -> Generator[Progress, None, Round]:
+    """Go on with a round that was interrupted.
+
+    Parameters
+    ----------
+    session : Session
+    number : int
+        Id of the round.
+
+    Yields
+    ------
+    Progress
+
+    Returns
+    -------
+    Round
+
+    Raises
+    ------
+    ReviewError
+        If a slide of the round is open in this window.
+    """
+    yield Progress("read", 0, 1)
+    rounds = rounds_of(session)
+    one = rounds.open(number)
+    rounds.check_seen({question.slide for question in one.questions}, open_keys(session))
+    return _shown(session, one)
+
+
+def _shown(session: Session, one: Round) -> Round:
+    """Keep the slides of a round from being shown in this window, and read the first picture, which opens a file."""
+    session.learner = one.learner
+    one.picture(0)
+    return one
 
 
 def result(session: Session, number: int, end: bool) -> Generator[Progress, None, Finished]:

@@ -21,7 +21,7 @@ from napari_leukocls.widgets.common.controls import as_list, button, combo, form
 from napari_leukocls.widgets.common.number_boxes import WholeBox
 from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.tables import fill_table
-from napari_leukocls.widgets.proficiency.model import NUMBERS, Overview, open_keys
+from napari_leukocls.widgets.proficiency.model import NUMBERS, Overview
 from napari_leukocls.widgets.texts import Common, Proficiency, plural
 
 _KEY = Qt.ItemDataRole.UserRole
@@ -113,7 +113,6 @@ class StartPage(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self._session = session
         self._rounds: list[tuple[int, bool]] = []
         self._offered: object = None
         self.learner = named(QLineEdit(session.reviewer), Proficiency.LEARNER, Proficiency.LEARNER_TIP)
@@ -168,18 +167,17 @@ class StartPage(QWidget):
         ----------
         found : Overview
         """
-        seen = open_keys(self._session)
-        offered = (found.references, frozenset(seen))
+        offered = (found.references, found.seen)
         if offered != self._offered:
             self._offered = offered
-            self._show_slides(found, seen)
+            self._show_slides(found)
         self._show_record(found)
 
-    def _show_slides(self, found: Overview, seen: set[str]) -> None:
+    def _show_slides(self, found: Overview) -> None:
         ticked = set(self.keys()) if self.slides.count() else {one.key for one in found.references[:1]}
         self.slides.clear()
         for one in found.references:
-            is_open = one.key in seen
+            is_open = one.key in found.seen
             forms = Proficiency.TEACHING if one.is_teaching else Proficiency.SIGNED
             text = plural(forms, one.n, name=one.name, by=one.by)
             item = QListWidgetItem(Proficiency.IS_OPEN.format(name=one.name) if is_open else text)

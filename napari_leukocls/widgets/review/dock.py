@@ -112,6 +112,9 @@ class ReviewDock(Dock, Scrolling):
         self.group.currentIndexChanged.connect(lambda _: self._show_cells([]))
         self.sort.currentIndexChanged.connect(lambda _: self._show_cells(self.gallery.selected_ids()))
         head.kind.currentIndexChanged.connect(self._on_kind)
+        # What a person chooses is kept; what the dock shows by itself, for a cell chosen on the smear, is not.
+        for box in (self.group, self.sort, head.kind):
+            box.activated.connect(self._keep_filter)
         head.view_wanted.connect(lambda view: show_as(self, view))
         head.side_wanted.connect(self.gallery.set_side)
         head.counter_wanted.connect(self._on_counter)
@@ -281,8 +284,40 @@ class ReviewDock(Dock, Scrolling):
         was_blocked = self.goal.blockSignals(True)
         self.goal.setCurrentIndex(max(0, find(self.goal, self._model.goal if self._model else None)))
         self.goal.blockSignals(was_blocked)
-        self.group.setCurrentIndex(0)
+        self._restore_filter()
         self._on_changed()
+
+    def _restore_filter(self) -> None:
+        """Show the cells that were shown of the last slide, where this one has them."""
+        kind, group = preferences.review_filter()
+        at = find(self.head.kind, kind)
+        for box, index in (
+            (self.head.kind, max(at, 0)),
+            (self.sort, find(self.sort, preferences.review_sort())),
+        ):
+            was_blocked = box.blockSignals(True)
+            box.setCurrentIndex(max(index, 0))
+            box.blockSignals(was_blocked)
+        self._kind = self._others.get(self.head.kind.currentData() or "", self._model)
+        self._fill_groups()
+        was_blocked = self.group.blockSignals(True)
+        self.group.setCurrentIndex(max(find(self.group, group), 0) if at >= 0 else 0)
+        self.group.blockSignals(was_blocked)
+
+    def _keep_filter(self, _index: int) -> None:
+        """Remember the cells that a person has chosen to see; a blind read has groups of its own."""
+        preferences.keep_review_sort(self.sort.currentData())
+        if self._model is not None and self._model.reading is None:
+            first = self.group.currentIndex() <= 0
+            group = "" if first else str(self.group.currentData())
+            preferences.keep_review_filter(self.head.kind.currentData() or "", group)
+
+    def _fill_groups(self) -> None:
+        kind = self._kind
+        was_blocked = self.group.blockSignals(True)
+        groups = kind.groups() if kind is not None else []
+        fill(self.group, [(Review.GROUP.format(text=g.text, n=g.count), g.name) for g in groups])
+        self.group.blockSignals(was_blocked)
 
     def _find_kinds(self, slide: CaseModel | None) -> None:
         """Show the kinds of cells that the slide has."""
@@ -317,9 +352,7 @@ class ReviewDock(Dock, Scrolling):
         model, kind = self._model, self._kind
         if model is None or kind is None:
             return
-        was_blocked = self.group.blockSignals(True)
-        fill(self.group, [(Review.GROUP.format(text=g.text, n=g.count), g.name) for g in kind.groups()])
-        self.group.blockSignals(was_blocked)
+        self._fill_groups()
         self.gallery.pictures.show(model.slide.pictures())
         self.classes.show_classes(kind.buttons(), kind.more())
         done, total, text = kind.progress()

@@ -44,9 +44,9 @@ class TileView(QAbstractItemView):
     # Sizes ---------------------------------------------------------------------------------------------
 
     def sizeHint(self) -> QSize:
-        """Return the size of three rows of four cells."""
-        width, height = self._tile_size()
-        return QSize(4 * width, 3 * height)
+        """Return the width of four cells, and the least height: the view takes what the dock has left."""
+        # A higher wish would make the dock scroll, and hide the buttons of the classes below it.
+        return QSize(4 * self._tile_size()[0], self.minimumHeight())
 
     def _caption(self) -> int:
         return round(self.fontMetrics().height() * 1.1) if self.pictures.side >= CAPTION_FROM else 0

@@ -80,7 +80,7 @@ class Analyse:
         "Measure each red cell and tell its shape, or only count red cells. The findings are in the report, and each "
         "cell is in red_cells.csv"
     )
-    SHAPES_KINDS = {True: _("measured, with shapes"), False: _("only counted")}
+    SHAPES_KINDS = {True: _("by shape"), False: _("only counted")}
     PLATELETS = (_("{n} platelet"), _("{n} platelets"))
     SCALE_LINE = _("{um:.3g} µm per pixel, from {source}")
     SCALE_SOURCES = {

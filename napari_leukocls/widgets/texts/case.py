@@ -33,6 +33,9 @@ class Case:
     )
     FIELD_ENTRY = _("{i} of {n}: {name}")
     STATE = _("State of the slide")
+    GRADE = _("Quality of the pictures")
+    GRADES = {"green": _("quality green"), "amber": _("quality amber"), "red": _("quality red")}
+    GRADE_TIP = _("Quality of the pictures: {text}")
     GO = _("Sign, export, next")
     GO_TIP = _(
         "Sign the count, write the files into the folder for results, and show the next slide. A slide that is not "
@@ -48,6 +51,9 @@ class Case:
     JOINS_TIP = _("Images that you open are added to this slide, for example one by one at the microscope")
     JOIN = _("One slide of all open images")
     JOIN_TIP = _("Make fields of this slide of all open images that are not analysed yet")
+    CLOSE = _("Close slide")
+    CLOSE_TIP = _("Close the slide that is shown. Its cells and its review stay in the review store")
+    ROUND = _("{learner} is in a proficiency round: cells of results that are opened meanwhile are hidden.")
     FOLDER = _("Folder for results")
     FOLDER_TIP = _("Folder into which signed slides are written. It is remembered")
     CHOOSE_FOLDER = _("Choose folder for results")
@@ -64,8 +70,8 @@ class Case:
     ASK = _("{doubts}\n\nSign all the same?")
     NOT_SIGNED = _("Not signed.")
     WHO = _("Enter your name at 'Reviewer' in the Review dock first: it stands under the signature.")
-    BLIND = _("A blind second read is open: finish or interrupt it first.")
-    HIDDEN = _("The count is hidden during the blind second read.")
+    BLIND = _("The classes are hidden for a blind second read or a count with keys: end it first.")
+    HIDDEN = _("The count is hidden while cells are read blind or counted with keys.")
     DONE = _("{name} is signed. Files in {folder}.")
     NO_NEXT = _("No further slide is open.")
     NO_ONE = _("Open a smear first: drag it in.")

@@ -10,7 +10,7 @@ class Explain:
 
     TITLE = _("Explain")
     CHOOSE = _("Select one cell: click it in the smear or in the gallery.")
-    BLIND = _("No cell is explained during a blind second read.")
+    BLIND = _("No cell is explained while the classes are hidden.")
     TARGET = _("Explain class")
     TARGET_TIP = _("The class that the heatmap in the smear explains")
     BEST = _("most probable")

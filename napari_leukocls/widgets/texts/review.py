@@ -97,8 +97,8 @@ class Review:
         200: _("200 leukocytes"),
         400: _("400 leukocytes"),
     }
-    PROGRESS = _("{done} of {total} reviewed.")
-    PROGRESS_NAME = _("Cells reviewed")
+    PROGRESS = _("{done} of {total} settled.")
+    PROGRESS_NAME = _("Cells settled")
     SHORT = (_("{n} leukocyte short of {goal}."), _("{n} leukocytes short of {goal}."))
     MET = _("The goal of {goal} is reached.")
     ALL_DONE = _("Nothing is left to review.")
@@ -117,8 +117,8 @@ class Review:
     FINISH_TIP = _("End the second read and compare it with the first")
     LEAVE = _("Interrupt")
     LEAVE_TIP = _("Leave the second read. It can be continued later")
-    READ_LEFT = _("Second read: remaining")
-    READ_OWN = _("Second read: your own classes")
+    READ_LEFT = _("Still to read")
+    READ_OWN = _("Your own classes")
     READ_PROGRESS = _("Second read by {reader}: {done} of {total}.")
     AGREED = (
         _("{first} and {second} agree on {agreed} of {n} cell."),

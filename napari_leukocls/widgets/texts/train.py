@@ -51,11 +51,14 @@ class Train:
     FROM_ARCH = _("new: {name}")
     FROM_PRESET = _("new: network of the recipe")
     PRESET = _("Recipe")
-    PRESET_TIP = _("How the model is trained. Each setting of a recipe can be changed")
+    PRESET_TIP = _(
+        "How the model is trained. Adapting takes minutes and few crops, fine-tuning minutes and many crops, thorough "
+        "training hours and many crops. Each setting of a recipe can be changed"
+    )
     RECIPES = {
-        "adapt": _("adapt to my laboratory (few crops, minutes)"),
-        "quick": _("fine-tune all layers (many crops, minutes)"),
-        "thorough": _("train thoroughly (many crops, hours)"),
+        "adapt": _("adapt to my laboratory"),
+        "quick": _("fine-tune all layers"),
+        "thorough": _("train thoroughly (hours)"),
     }
     RECIPE_OF_PAPER = _("as published: {what}")
     NAME = _("Name")
