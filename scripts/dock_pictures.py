@@ -116,7 +116,7 @@ def analyse(camera: Camera, _work: Path, args: argparse.Namespace) -> None:
     click(dock, "Settings of the analysis")
 
 
-def review(camera: Camera, _work: Path, _args: argparse.Namespace) -> None:
+def review(camera: Camera, _work: Path, args: argparse.Namespace) -> None:
     """Real fields; then a drawn smear with many cells: the gallery large, the counter, a second read, a signature."""
     from acting import click, click_tile, control, press, pump, says, until, wheel, write
     from qtpy.QtCore import Qt
@@ -133,11 +133,11 @@ def review(camera: Camera, _work: Path, _args: argparse.Namespace) -> None:
     write(dock, "Reviewer", "A. Reader")
     click(dock, "Settings of the review")
     camera.shoot("Review", "real")
-    camera.viewer.open_sample("napari-leukocls", "synthetic_normal")
-    analysis = camera.open("Analyse")
+    camera.viewer.open(args.drawn, plugin="napari-leukocls")
+    until(lambda: "is open again" in says(dock, "Message on the slide"), 100)
+    camera.viewer.reset_view()
+    camera.open("Analyse")
     pump(1)
-    click(analysis, "Run analysis")
-    until(lambda: says(analysis).startswith("Done"), 900)
     camera.shoot("Analyse", "many")
     dock = camera.open("Review")
     click_tile(gallery, 0)
@@ -390,6 +390,7 @@ def sheets(out: Path) -> None:
 def everywhere(args: argparse.Namespace) -> int:
     """Start this script once for each screen and size of the controls."""
     failed = 0
+    args.drawn = args.drawn or _drawn(args.out)
     for scale in args.scales:
         for width, height in args.screens:
             with tempfile.TemporaryDirectory() as data:
@@ -400,10 +401,18 @@ def everywhere(args: argparse.Namespace) -> int:
                 }
                 command = ["xvfb-run", "-a", "-s", f"-screen 0 {width}x{height}x24", sys.executable, "-m"]
                 command += ["scripts.dock_pictures", str(args.out), "--here", "--fields"]
-                command += [*map(str, args.fields), "--crops", str(args.crops), "--only", *args.only]
+                command += [*map(str, args.fields), "--crops", str(args.crops)]
+                command += ["--drawn", str(args.drawn), "--only", *args.only]
                 failed += subprocess.run(command, env=os.environ | settings, check=False).returncode
     sheets(args.out)
     return failed
+
+
+def _drawn(out: Path) -> Path:
+    """Analyse a bundled smear: once for all screens."""
+    command = [sys.executable, "-m", "napari_leukocls", "demo", "--out", str(out / "drawn")]
+    subprocess.run(command, check=True)
+    return next((out / "drawn").glob("*/labels.tif")).parent
 
 
 def _screen(text: str) -> tuple[int, int]:
@@ -419,6 +428,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--fields", type=Path, nargs="+", required=True, help="fields of one smear")
     parser.add_argument("--crops", type=Path, required=True, help="folder with one folder per class")
+    parser.add_argument("--drawn", type=Path, help="results of a bundled smear; made if it is not given")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--screens", type=_screen, nargs="+", default=SCREENS)
     parser.add_argument("--scales", type=float, nargs="+", default=SCALES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,7 @@ def test_cells_without_an_answer_are_asked_about_and_told(viewer: Any, dock: Ope
 def signed_slide(store: ReviewStore, folder: Path, name: str, seed: int = 0) -> Path:
     """The folder of results of a slide that another person has signed."""
     result = make_result(name, seed=seed, source=str(folder / f"{name}.png"))
+    result = replace(result, run={**result.run, "scale": asdict(result.segmentation.scale)})
     Image.fromarray(result.image.pixels).save(folder / f"{name}.png")
     slide = store.add_slide(result)
     for cell in store.offered(slide):
