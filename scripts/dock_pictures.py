@@ -274,8 +274,8 @@ def train(camera: Camera, work: Path, args: argparse.Namespace) -> None:
     dock.data.add(str(work / "nothing"))
     pump(2)
     camera.shoot("Train", "error")
-    dock.data.remove.click() if not dock.data.paths.currentItem() else None
-    dock.data.paths.clear()
+    dock.data.paths.setCurrentRow(0)
+    click(dock, "Remove")
     for name in CLASSES:
         (work / "crops" / name).mkdir(parents=True)
         for file in sorted((args.crops / name).iterdir())[:CROPS_A_CLASS]:

@@ -78,6 +78,18 @@ class Film:
         self.frames.append(made)
         self.times.append(milliseconds)
 
+    def next_step(self) -> None:
+        """Press Ctrl+Return on the canvas."""
+        from acting import press, until
+        from qtpy.QtCore import Qt
+
+        canvas = self.viewer.window._qt_viewer.canvas.native
+        # Without a window manager no window is active by itself, and shortcuts go nowhere.
+        self.window.activateWindow()
+        until(self.window.isActiveWindow, 20)
+        canvas.setFocus()
+        press(canvas, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+
     def move(self, centre: tuple[float, float], zoom: float, steps: int = 7) -> None:
         """Move the camera, slowly at the beginning and at the end."""
         camera = self.viewer.scene.camera if hasattr(self.viewer, "scene") else self.viewer.camera
@@ -107,8 +119,7 @@ class Film:
 
 def open_and_analyse(film: Film, dock: Callable[[str], Any], smear: Path) -> None:
     """Drop the smear, and analyse it."""
-    from acting import drop_files, front, press, pump, says, until
-    from qtpy.QtCore import Qt
+    from acting import drop_files, front, pump, says, until
 
     analysis = dock("Analyse")
     front(analysis)
@@ -119,7 +130,7 @@ def open_and_analyse(film: Film, dock: Callable[[str], Any], smear: Path) -> Non
     film.viewer.reset_view()
     film.shot(LOOK)
     film.caption = "Ctrl+Return analyses it: outlines, classes, count (shortened)."
-    press(film.window, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    film.next_step()
     until(lambda: analysis.progress.isVisible(), 60)
     seen: set[str] = set()
     while not says(analysis).startswith("Done"):
@@ -217,8 +228,7 @@ def explain(film: Film, dock: Callable[[str], Any]) -> None:
 
 def sign(film: Film, dock: Callable[[str], Any], folder: Path) -> None:
     """Sign, export, and read the report."""
-    from acting import answer_question, front, press, pump, until
-    from qtpy.QtCore import Qt
+    from acting import answer_question, front, pump, until
 
     from napari_leukocls.widgets.common import preferences
     from napari_leukocls.widgets.common.session import session_of
@@ -231,9 +241,7 @@ def sign(film: Film, dock: Callable[[str], Any], folder: Path) -> None:
     film.caption = "Ctrl+Return again: signed, the files written, the next slide shown."
     film.shot(LOOK, 0.5)
     answer_question(yes=True)
-    film.window.activateWindow()
-    pump(0.3)
-    press(film.window, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    film.next_step()
     until(lambda: list(folder.glob("*/report.html")), 120)
     pump(1)
     film.shot(2 * LOOK)

@@ -2,6 +2,7 @@
 
     xvfb-run -a -s "-screen 0 1600x1300x24" python -m scripts.take_pictures docs/images
 
+Each dock in each state and size, to be looked at: ``scripts.dock_pictures``. This script makes those that are shown.
 Does what a person would do, by the helpers of the window tests, and looks at nothing: look at the pictures
 afterwards. The user's own data folder is not touched.
 """
@@ -147,7 +148,7 @@ def explain(viewer: Any, window: Any, out: Path, gallery: Any) -> None:
 def train(viewer: Any, window: Any, out: Path, folder: Path) -> None:
     """An adaptation to crops of the drawn smears, with its verdict."""
     from acting import click, is_there, pick, pump, says, until, write
-    from test_training import labelled_crops
+    from test_training_walk import labelled_crops
 
     dock = window("Train")
     dock.data.add(str(labelled_crops(folder / "crops")))
@@ -284,6 +285,8 @@ def take(parts: list[str], out: Path) -> None:
     from superqt.utils import WorkerBase
 
     from napari_leukocls.widgets.common import preferences
+    from napari_leukocls.widgets.common.cases import cases_of
+    from napari_leukocls.widgets.common.session import session_of
 
     preferences._settings = lambda: None  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as name:
@@ -306,6 +309,9 @@ def take(parts: list[str], out: Path) -> None:
             viewer.layers.clear()
             batch(viewer, window, out, folder)
         if "proficiency" in parts:
+            # Slides that are open are not asked.
+            while session_of(viewer).case is not None:
+                cases_of(viewer).close()
             proficiency(viewer, window, out)
         if "train" in parts:
             train(viewer, window, out, folder)

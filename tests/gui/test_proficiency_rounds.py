@@ -7,12 +7,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from acting import answer_file_dialog, click, control, front, is_there, pick, press, pump, says, until, write
+from acting import (
+    answer_file_dialog,
+    answer_question,
+    click,
+    control,
+    front,
+    is_there,
+    pick,
+    press,
+    pump,
+    says,
+    until,
+    write,
+)
 from napari.layers import Labels
 from PIL import Image
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QMessageBox
+from qtpy.QtCore import Qt
 
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.review import ReviewStore
@@ -143,15 +154,7 @@ def test_cells_without_an_answer_are_asked_about_and_told(viewer: Any, dock: Ope
     ]
     click(window, f"Class {name.display}")
     assert says(window) == ""
-    asked: list[str] = []
-
-    def yes() -> None:
-        box = QApplication.activeModalWidget()
-        assert isinstance(box, QMessageBox)
-        asked.append(box.text())
-        QTest.mouseClick(box.button(QMessageBox.StandardButton.Yes), Qt.MouseButton.LeftButton)
-
-    QTimer.singleShot(300, yes)
+    asked = answer_question(yes=True)
     click(window, "Finish round")
     until(lambda: is_there(window, "Save certificate…"), 60)
     assert asked and "24 cells have no answer" in asked[0]
@@ -224,15 +227,9 @@ def test_a_slide_that_is_opened_during_a_round_stays_hidden(viewer: Any, dock: O
 
     # Finished, the slide can be seen.
     press(window.exam, key_of(viewer, window))
-    QTimer.singleShot(300, _yes)
+    answer_question(yes=True)
     click(window, "Finish round")
     until(lambda: is_there(window, "Save certificate…"), 60)
     session_of(viewer).set_reviewer("B. Learner")
     viewer.open(asked, plugin="napari-leukocls")
     until(lambda: has_classes(viewer, "asked"), 60)
-
-
-def _yes() -> None:
-    box = QApplication.activeModalWidget()
-    assert isinstance(box, QMessageBox)
-    QTest.mouseClick(box.button(QMessageBox.StandardButton.Yes), Qt.MouseButton.LeftButton)

@@ -19,7 +19,7 @@ class Proficiency:
         "Tick the slides whose cells are asked: bundled teaching smears, whose classes are known exactly, and slides "
         "that a person has signed"
     )
-    TEACHING = (_("{name}: {n} cell"), _("{name}: {n} cells"))
+    TEACHING = (_("{name}, {n} cell"), _("{name}, {n} cells"))
     SIGNED = (_("{name}: {n} cell, signed by {by}"), _("{name}: {n} cells, signed by {by}"))
     IS_OPEN = _("{name}: open in this window, where its classes are seen")
     CELLS = _("Cells asked")
