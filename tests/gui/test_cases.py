@@ -223,7 +223,7 @@ def test_a_blind_read_is_blind_everywhere_and_takes_back_its_own(
     # Own classes can be looked at again and mended.
     click_tile(gallery, 0)
     press(gallery, "4")
-    pick(review, "Show", "Second read: your own")
+    pick(review, "Show", "Your own classes")
     assert gallery.model().rowCount() == 1
     click_tile(gallery, 0)
     press(gallery, "1")

@@ -142,7 +142,8 @@ def _wide(window: QMainWindow) -> int:
     area = Qt.DockWidgetArea.LeftDockWidgetArea
     left = [one for one in window.findChildren(QDockWidget) if one.isVisible() and not one.isFloating()]
     taken = max((one.width() for one in left if window.dockWidgetArea(one) == area), default=0)
-    return round(min(WIDE * window.width(), (1 - SMEAR) * window.width() - taken))
+    width: int = round(min(WIDE * window.width(), (1 - SMEAR) * window.width() - taken))
+    return width
 
 
 def _screen_for(window: QWidget | None) -> QScreen:
