@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "gui"))
@@ -26,6 +26,8 @@ sys.path.insert(0, str(ROOT / "tests" / "gui"))
 WINDOW, WIDTH = (1080, 700), 900
 #: Height of the line of text below the window, and the number of colours.
 CAPTION, COLOURS = 32, 112
+#: Colours of chosen tabs, cells, bars and badges.
+OWN_COLOURS = ("#4b6bd6", "#ffe14d", "#2f9e6b", "#1a7f37", "#9a6700", "#b3261e", "#ffffff")
 #: Milliseconds of a moment that is looked at, of one step of a movement, and of one key.
 LOOK, STEP, KEY = 1300, 120, 420
 #: Frames of the work of the models; it may take longer.
@@ -53,6 +55,8 @@ class Film:
         self.caption = ""
         self.frames: list[Image.Image] = []
         self.times: list[int] = []
+        #: Zoom at which the whole smear is seen.
+        self.whole = 1.0
         self._font = ImageFont.truetype(findfont("DejaVu Sans"), 15)
 
     def shot(self, milliseconds: int, pause: float = 0.15) -> None:
@@ -103,10 +107,16 @@ class Film:
 
     def save(self, file: Path) -> None:
         """Write the animation with one palette, so that what stands still costs nothing."""
+        from napari_leukocls.scheme import default_scheme
+
         sample = Image.new("RGB", (WIDTH, len(self.frames) * 80))
         for i, frame in enumerate(self.frames):
             sample.paste(frame.resize((WIDTH, 80)), (0, 80 * i))
         palette = sample.quantize(COLOURS, Image.Quantize.MEDIANCUT)
+        # Colours of classes and controls cover few pixels, and would be lost.
+        colours = [default_scheme()[name].colour for name in default_scheme().names]
+        own = [value for one in [*colours, *OWN_COLOURS] for value in ImageColor.getrgb(one)]
+        palette.putpalette((palette.getpalette() or [])[: 3 * COLOURS] + own)
         small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in self.frames]
         small[0].save(
             file, save_all=True, append_images=small[1:], duration=self.times, loop=0, optimize=True
@@ -140,6 +150,8 @@ def open_and_analyse(film: Film, dock: Callable[[str], Any], smear: Path) -> Non
             seen.add(text)
             film.shot(STEP * 4, 0)
     film.viewer.reset_view()
+    # How long it took says nothing of another machine.
+    analysis.message.tell("")
     film.caption = "Each leukocyte has a class, each percentage its 95 % limits."
     film.shot(2 * LOOK, 0.5)
 
@@ -148,7 +160,7 @@ def look(film: Film) -> None:
     """Look at the outlines, near."""
     extent = film.viewer.layers[0].extent.world
     middle = tuple((extent[0] + extent[1]) / 2)
-    zoom = film.viewer.scene.camera.zoom
+    zoom = film.whole = film.viewer.scene.camera.zoom
     film.caption = "The outlines have the colours of the classes; they can be painted anew."
     film.move((middle[0] * 0.8, middle[1] * 0.9), 3.2 * zoom)
     film.shot(LOOK)
@@ -213,7 +225,8 @@ def explain(film: Film, dock: Callable[[str], Any]) -> None:
     assert case is not None
     window = dock("Explain")
     front(window)
-    found = case.cells[case.cells["class"] == "eosinophil"]["cell_id"].tolist()
+    same = (case.cells["class"] == "eosinophil") & (case.cells["predicted_class"] == "eosinophil")
+    found = case.cells[same].sort_values("probability")["cell_id"].tolist()[-1:]
     case.select((int(found[0]),), "canvas")
     film.caption = "Why an eosinophil? The heatmap, its checks, and the morphology in words."
     until(lambda: window.content.isVisible(), 300)
@@ -221,7 +234,7 @@ def explain(film: Film, dock: Callable[[str], Any]) -> None:
     ring = case.cells.set_index("cell_id").loc[found[0]]
     layer = film.viewer.layers[0]
     centre = layer.data_to_world((ring["centroid_y"], ring["centroid_x"]))
-    film.move((float(centre[-2]), float(centre[-1])), 9.0)
+    film.move((float(centre[-2]), float(centre[-1])), 5 * film.whole)
     film.shot(2 * LOOK, 0.5)
     film.viewer.reset_view()
 
@@ -254,8 +267,11 @@ def page(file: Path) -> Image.Image:
     from qtpy.QtCore import QBuffer
     from qtpy.QtGui import QColor, QImage, QPainter, QTextDocument
 
+    from napari_leukocls.paths import sample_smear
+
     document = QTextDocument()
-    document.setHtml(file.read_text(encoding="utf-8"))
+    source = str(sample_smear().parent) + os.sep
+    document.setHtml(file.read_text(encoding="utf-8").replace(source, ""))
     document.setTextWidth(WINDOW[0])
     made = QImage(*WINDOW, QImage.Format.Format_RGB32)
     made.fill(QColor("white"))

@@ -99,9 +99,10 @@ class ReviewDock(Dock, Scrolling):
         column.setSpacing(4)
         column.addWidget(CaseHeader(self._viewer))
         column.addWidget(self.head)
+        # Above the cells, so that it is seen in a low window, too.
+        column.addWidget(self.message)
         column.addWidget(self.page, 1)
         column.addWidget(self.counter, 1)
-        column.addWidget(self.message)
         column.addWidget(self.sample)
         column.addWidget(self.second)
 

@@ -44,9 +44,11 @@ class TileView(QAbstractItemView):
     # Sizes ---------------------------------------------------------------------------------------------
 
     def sizeHint(self) -> QSize:
-        """Return the width of four cells, and the least height: the view takes what the dock has left."""
-        # A higher wish would make the dock scroll, and hide the buttons of the classes below it.
-        return QSize(4 * self._tile_size()[0], self.minimumHeight())
+        """Return the size of two rows of four cells, but not much more than the least height."""
+        # It takes what the dock has left. A higher wish would make the dock scroll, and hide the buttons below it.
+        width, height = self._tile_size()
+        least = self.minimumHeight()
+        return QSize(4 * width, max(least, min(2 * height, round(least * 4 / 3))))
 
     def _caption(self) -> int:
         return round(self.fontMetrics().height() * 1.1) if self.pictures.side >= CAPTION_FROM else 0
