@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from acting import click, click_tile, control, front, is_there, menu, pick, pump, until, write
+from acting import click, click_tile, control, front, is_there, menu, pick, pump, says, until, write
 from PIL import Image
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -185,3 +185,15 @@ def test_the_train_dock_offers_to_adapt_and_says_when_the_model_is_kept(
     until(lambda: window.message.text(), 300)
     assert window.message.text().startswith("the model is kept as it is: 0 cells are too few")
     assert control(window, "Adapt to my laboratory…").isEnabled()
+
+
+def test_an_error_is_brought_into_view_in_a_low_window(viewer: Any, dock: Opens) -> None:
+    viewer.window._qt_window.resize(900, 420)
+    viewer.add_image(np.full((20, 20, 3), 200, np.uint8), name="tiny", rgb=True)
+    window = dock("Analyse")
+    pump(0.5)
+    assert window.message.visibleRegion().isEmpty()
+    click(window, "Run analysis")
+    until(lambda: "too small" in says(window), 60)
+    pump(0.2)
+    assert window.message.visibleRegion().boundingRect().height() == window.message.height()

@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_leukocls.progress import Progress
+from napari_leukocls.widgets.common.into_view import IntoView
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.wording import in_dock_words
 from napari_leukocls.widgets.texts import Common, Stages
@@ -315,11 +316,14 @@ class Message(QLabel):
     ----------
     lines : int
         Lines of text that there is room for.
+    brought : bool
+        Whether the dock scrolls to it when something went wrong.
     """
 
-    def __init__(self, lines: int = 2) -> None:
+    def __init__(self, lines: int = 2, brought: bool = True) -> None:
         super().__init__()
         self._lines = lines
+        self._into_view = IntoView(self) if brought else None
         self.setWordWrap(True)
         self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -357,6 +361,8 @@ class Message(QLabel):
         text : str
         """
         self._show(text, True)
+        if self._into_view is not None and text:
+            self._into_view.start()
 
     def _show(self, text: str, wrong: bool) -> None:
         text = in_dock_words(text)
@@ -523,6 +529,7 @@ class ProgressLine(QWidget):
         column.addWidget(self.text)
         job.progressed.connect(self._on_progress)
         job.ended.connect(self.hide)
+        self._into_view = IntoView(self)
         self.hide()
 
     def begin(self) -> None:
@@ -530,6 +537,7 @@ class ProgressLine(QWidget):
         self.bar.setValue(0)
         self.text.setText(f"{Common.WORKING}…")
         self.show()
+        self._into_view.start()
 
     def _stop(self) -> None:
         self._job.cancel()

@@ -72,13 +72,14 @@ class CaseHeader(QWidget):
             # Two lists side by side must not make the dock wider than its window.
             box.setMinimumContentsLength(6)
         # Two lines, whatever the state is: nothing below it moves.
-        self.state = Message()
+        self.state = Message(brought=False)
         self.state.setAccessibleName(Case.STATE)
         self.grade = named(QLabel(), Case.GRADE, "")
         self.grade.hide()
         self._graded: tuple[str, str] | None = None
         self.go = button(Case.GO, Case.GO_TIP, lambda: self._handover.go(self.window()))
-        self.message = Message()
+        # Every dock has it, and a message of its own, which it scrolls to.
+        self.message = Message(brought=False)
         self.message.setAccessibleName(Case.MESSAGE)
         self.details = Folded(Case.DETAILS, Case.DETAILS_TIP)
         self.name = named(QLineEdit(), Case.NAME, Case.NAME_TIP)
