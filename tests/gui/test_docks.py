@@ -197,3 +197,8 @@ def test_an_error_is_brought_into_view_in_a_low_window(viewer: Any, dock: Opens)
     until(lambda: "too small" in says(window), 60)
     pump(0.2)
     assert window.message.visibleRegion().boundingRect().height() == window.message.height()
+    # It can be read in the other theme, too.
+    assert "#ff7b72" in window.message.styleSheet()
+    viewer.theme = "light"
+    pump(0.5)
+    assert "#b3261e" in window.message.styleSheet()

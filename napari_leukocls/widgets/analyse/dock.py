@@ -16,10 +16,11 @@ from napari_leukocls.widgets.analyse.results import ResultsPanel
 from napari_leukocls.widgets.common.analysed import Analysed, Place
 from napari_leukocls.widgets.common.case_model import CaseModel, Field
 from napari_leukocls.widgets.common.cases import cases_of
-from napari_leukocls.widgets.common.controls import Message, ProgressLine, Scrolling, button, duration, label
+from napari_leukocls.widgets.common.controls import ProgressLine, Scrolling, button, duration, label
 from napari_leukocls.widgets.common.handover import handover_of
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
+from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.open_docks import show_dock
 from napari_leukocls.widgets.texts import NOT_FOR_DIAGNOSIS, Analyse, Common, plural
 

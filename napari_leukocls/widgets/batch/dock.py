@@ -27,7 +27,6 @@ from napari_leukocls.widgets.common.analysed import Analysed
 from napari_leukocls.widgets.common.cases import cases_of
 from napari_leukocls.widgets.common.controls import (
     Folded,
-    Message,
     ProgressLine,
     Scrolling,
     as_list,
@@ -39,6 +38,7 @@ from napari_leukocls.widgets.common.controls import (
 )
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
+from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.number_boxes import WholeBox
 from napari_leukocls.widgets.texts import Batch, Common, plural
 

@@ -15,7 +15,6 @@ from napari_leukocls.widgets.common.case_model import CaseModel
 from napari_leukocls.widgets.common.cases import cases_of
 from napari_leukocls.widgets.common.controls import (
     Folded,
-    Message,
     button,
     combo,
     fill,
@@ -26,6 +25,7 @@ from napari_leukocls.widgets.common.controls import (
 )
 from napari_leukocls.widgets.common.handover import handover_of
 from napari_leukocls.widgets.common.lifetime import Subscriptions
+from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.session import session_of
 from napari_leukocls.widgets.texts import Case, Common
 

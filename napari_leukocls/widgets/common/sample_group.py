@@ -11,7 +11,6 @@ from napari_leukocls.measurement.samples import SampleValues
 from napari_leukocls.widgets.common.case_model import CaseModel
 from napari_leukocls.widgets.common.controls import (
     Folded,
-    Message,
     combo,
     fill,
     find,
@@ -20,6 +19,7 @@ from napari_leukocls.widgets.common.controls import (
     label,
     named,
 )
+from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.sample_model import as_texts, read_texts, said_of
 from napari_leukocls.widgets.texts import Sample
 

@@ -15,7 +15,6 @@ from qtpy.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from napari_leukocls.widgets.common.controls import (
     Folded,
-    Message,
     ProgressLine,
     Scrolling,
     combo,
@@ -28,6 +27,7 @@ from napari_leukocls.widgets.common.controls import (
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.layer_geometry import placement_of
 from napari_leukocls.widgets.common.lifetime import Dock
+from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.pictures import Picture
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.explain.model import TOP, Answer, Question, answer, heat_over, methods

@@ -10,9 +10,10 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_leukocls.errors import LeukoclsError
-from napari_leukocls.widgets.common.controls import Message, Scrolling, label
+from napari_leukocls.widgets.common.controls import Scrolling, label
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
+from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.printing import print_html
 from napari_leukocls.widgets.proficiency.exam import ExamPage
 from napari_leukocls.widgets.proficiency.model import (

@@ -13,11 +13,12 @@ from qtpy.QtWidgets import QApplication, QGridLayout, QLineEdit, QVBoxLayout, QW
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.common import preferences
 from napari_leukocls.widgets.common.case_model import CaseModel
-from napari_leukocls.widgets.common.controls import Message, Scrolling, button, fill, find
+from napari_leukocls.widgets.common.controls import Scrolling, button, fill, find
 from napari_leukocls.widgets.common.depth import depth_box
 from napari_leukocls.widgets.common.handover import may_sign
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
+from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.sample_group import SampleGroup
 from napari_leukocls.widgets.common.workplace import show_as
 from napari_leukocls.widgets.counter.panel import CounterPanel
@@ -261,6 +262,8 @@ class ReviewDock(Dock, Scrolling):
     def _on_reviewer(self, name: str) -> None:
         self.reviewer.setText(name)
         self.head.summarise()
+        # The message may have asked for the name.
+        self.message.tell("")
 
     # Following the slide -------------------------------------------------------------------------------
 

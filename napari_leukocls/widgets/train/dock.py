@@ -15,7 +15,6 @@ from napari_leukocls.models.registry import active_classifier
 from napari_leukocls.training.events import LAST
 from napari_leukocls.widgets.common.controls import (
     Folded,
-    Message,
     ProgressLine,
     Scrolling,
     button,
@@ -25,6 +24,7 @@ from napari_leukocls.widgets.common.controls import (
 )
 from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock, guard
+from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.tables import fill_table, table
 from napari_leukocls.widgets.common.training_run import TrainingRun
 from napari_leukocls.widgets.common.wording import in_dock_words
