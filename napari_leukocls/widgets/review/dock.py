@@ -466,8 +466,9 @@ class ReviewDock(Dock, Scrolling):
             self.message.tell(Review.LAST_CLASS)
             return
         if step > 0 and left is not None and left is not found:
-            text = Review.NEXT_CLASS.format(left=left.title, title=found.title, figures=found.figures)
-            self.message.tell(text)
+            # Cells to review are not done with because they were passed.
+            text = Review.NEXT_CLASS if left.name else Review.NEXT_FIRST
+            self.message.tell(text.format(left=left.title, title=found.title, figures=found.figures))
         self.gallery.setFocus()
 
     def _undo(self) -> None:

@@ -45,6 +45,7 @@ class Review:
     NEXT = _("Next class")
     NEXT_TIP = _("Go on to the next class of the gallery (Ctrl+Down); Ctrl+Up goes back")
     NEXT_CLASS = _("{left} is looked through. Next: {title}, {figures}.")
+    NEXT_FIRST = _("Next: {title}, {figures}.")
     LAST_CLASS = _("This was the last class.")
     EMPTY = _("No cells in this list.")
     SIZE = _("Size of the cells")
