@@ -148,9 +148,10 @@ def open_and_analyse(film: Film, dock: Callable[[str], Any], smear: Path) -> Non
         text = analysis.progress.text.text().split(",")[0]
         if text not in seen and len(seen) < WORKING:
             seen.add(text)
+            # How long it takes says nothing of another machine.
+            analysis.progress.text.setText(text)
             film.shot(STEP * 4, 0)
     film.viewer.reset_view()
-    # How long it took says nothing of another machine.
     analysis.message.tell("")
     film.caption = "Each leukocyte has a class, each percentage its 95 % limits."
     film.shot(2 * LOOK, 0.5)
