@@ -171,6 +171,8 @@ class ExplainDock(Dock, Scrolling):
         if len(cell_ids) == 1:
             self._pause.start()
         else:
+            self._pause.stop()
+            self._job.cancel()
             self.message.tell(Explain.CHOOSE)
 
     def _ask(self) -> None:
