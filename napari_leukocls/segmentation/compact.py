@@ -120,9 +120,9 @@ class CompactSegmenter:
         Maps
         """
         net, longest = self._network(device), max(image.shape[:2])
-        if longest <= TILE and not once:
-            # A small field needs no whole tile: less padding, less time.
-            side = _of_16(longest)
+        if batch_size < self.batch_size or (longest <= TILE and not once):
+            # Small tiles, also where memory ran out. A small field needs no whole tile: less padding, less time.
+            side = min(TILE, _of_16(longest))
             output = run_in_tiles(net, image, sides=(side, side), overlap=TILE_OVERLAP, batch_size=batch_size)
         else:
             sides = (_tile_side(image.shape[0]), _tile_side(image.shape[1]))
