@@ -18,6 +18,7 @@ import pandas as pd
 from napari_leukocls.measurement.absolute import WhiteCells, class_count, counted_leukocytes
 from napari_leukocls.measurement.differential import exact_limits, settled
 from napari_leukocls.measurement.findings import limits_text, short_number
+from napari_leukocls.measurement.red_cell_findings import shapes_to_review
 from napari_leukocls.measurement.rules import OF_A_CLASS, UNITS, ReferenceRange, Rule, RuleSet
 from napari_leukocls.measurement.samples import SampleValues, sample_of
 from napari_leukocls.scheme import Scheme, whole_class
@@ -109,6 +110,7 @@ class _Slide:
     scheme: Scheme
     signed: bool
     sample: SampleValues
+    shapes: Mapping[str, tuple[int, float]]
     memo: dict[str, Flag] = field(default_factory=dict)
 
     @property
@@ -185,6 +187,7 @@ def _slide_of(
         scheme,
         result.signature.is_signed,
         sample_of(result),
+        shapes_to_review(result),
     )
 
 
@@ -230,8 +233,14 @@ def _of_finding(name: str, slide: _Slide) -> Figure:
     found = slide.findings.get(name)
     if found is None or not math.isfinite(found.value):
         return Figure(missing="it was not measured")
+    waiting, share = slide.shapes.get(name, (0, 0.0))
     bounded = math.isfinite(found.low) and math.isfinite(found.high)
     low, high = (found.low, found.high) if bounded else (found.value, found.value)
+    if waiting:
+        most = min(100.0, found.value + share)
+        return Figure(
+            found.value, low, high, found.unit, found.value, most, waiting=waiting, undecided=waiting
+        )
     if found.rule and found.state == "possible":
         # It is not sure that there is any: such as outlines that may be clumps.
         return Figure(

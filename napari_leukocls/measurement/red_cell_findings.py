@@ -287,6 +287,30 @@ def _draws(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) ->
     return np.asarray(statistic(rows))
 
 
+def shapes_to_review(result: SlideResult) -> dict[str, tuple[int, float]]:
+    """Count the red cells whose shape waits for review, by the finding that they may belong to.
+
+    Parameters
+    ----------
+    result : SlideResult
+
+    Returns
+    -------
+    dict of str to tuple
+        Number of cells, and their share of the measured red cells, %; findings without such cells are not there.
+    """
+    if result.red_cells is None:
+        return {}
+    table = result.red_cells[is_red_cell(result.red_cells, default_scheme())]
+    measured = table[table["measured"].to_numpy(dtype=bool)]
+    waiting = measured.loc[measured["needs_review"].to_numpy(dtype=bool), "shape"].value_counts()
+    return {
+        grade.name: (int(waiting[grade.of]), 100 * float(waiting[grade.of]) / len(measured))
+        for grade in load_grades().grades
+        if grade.of in waiting
+    }
+
+
 def cells_with(name: str, measured: pd.DataFrame, limits: RedCellLimits) -> np.ndarray:
     """Tell which measured red cells have a finding of the measurements.
 
@@ -373,6 +397,7 @@ __all__ = [
     "Shares",
     "cells_with",
     "red_cell_findings",
+    "shapes_to_review",
     "why_not_graded",
     "with_given_shapes",
     "with_red_cells",

@@ -21,6 +21,8 @@ from napari_leukocls.types import FieldResult
 #: Pictures of all cells, and those of the first page: typical ones of a class, typical ones altogether, flagged ones.
 MAX_CROPS = 60
 PER_CLASS, MAX_TYPICAL, MAX_FLAGGED = 2, 8, 8
+#: Red cells of flagged shapes on the first page: of each shape, and altogether.
+PER_SHAPE, MAX_SHAPES = 2, 3
 _CROP_PX = 96
 _PICTURE_WIDTH = 1400
 _BAR = (300, 20)
@@ -91,7 +93,7 @@ def first_page_cells(
     result : FieldResult
     scheme : Scheme
     flagged : sequence of str
-        Classes that a rule has flagged.
+        Classes that a rule has flagged, and shapes of red cells.
     field : str
         Name that the pictures carry.
 
@@ -108,7 +110,24 @@ def first_page_cells(
         ["probability", "cell_id"], kind="stable"
     )
     chosen = typical.index.union(doubtful.head(MAX_FLAGGED).index, sort=False)
-    return _cut(result, scheme, cells.loc[chosen], field)
+    return [*_cut(result, scheme, cells.loc[chosen], field), *_shapes(result, scheme, flagged, field)]
+
+
+def _shapes(result: FieldResult, scheme: Scheme, flagged: Sequence[str], field: str) -> list[CellPicture]:
+    """Red cells of flagged shapes, most certain first."""
+    table = result.red_cells
+    if table is None or not len(table):
+        return []
+    mine = table[table["shape"].isin([name for name in flagged if name in scheme.shapes()])]
+    mine = mine.sort_values(["probability", "cell_id"], ascending=[False, True], kind="stable")
+    mine = mine.groupby("shape", sort=False).head(PER_SHAPE)
+    rows = mine.assign(
+        shown=mine["shape"],
+        sure=mine["probability"],
+        waiting=mine["needs_review"],
+        corrected_class=mine["reviewer"],
+    )
+    return _cut(result, scheme, rows, field)
 
 
 def choose_typical(cells: Sequence[CellPicture], scheme: Scheme) -> list[CellPicture]:
@@ -127,7 +146,7 @@ def choose_typical(cells: Sequence[CellPicture], scheme: Scheme) -> list[CellPic
     order = {name: i for i, name in enumerate(scheme.names)}
     by_class: dict[str, list[CellPicture]] = {}
     for one in sorted(cells, key=lambda one: -one.probability):
-        if not one.waiting:
+        if not one.waiting and one.name not in scheme.shapes():
             by_class.setdefault(one.name, []).append(one)
     # One of each class, then a second one, as far as there is room.
     ranked = [(rank, one) for known in by_class.values() for rank, one in enumerate(known[:PER_CLASS])]
@@ -138,7 +157,7 @@ def choose_typical(cells: Sequence[CellPicture], scheme: Scheme) -> list[CellPic
 
 
 def choose_flagged(cells: Sequence[CellPicture], flagged: Sequence[str], scheme: Scheme) -> list[CellPicture]:
-    """Choose cells of flagged classes and cells that wait for review, least certain first.
+    """Choose cells of flagged classes, cells that wait for review, and red cells of flagged shapes.
 
     Parameters
     ----------
@@ -152,10 +171,12 @@ def choose_flagged(cells: Sequence[CellPicture], flagged: Sequence[str], scheme:
     list of CellPicture
     """
     least_certain = sorted(cells, key=lambda one: one.probability)
+    shapes = [one for one in least_certain[::-1] if one.name in scheme.shapes()][:MAX_SHAPES]
+    least_certain = [one for one in least_certain if one.name not in scheme.shapes()]
     mine = [one for one in least_certain if _is_part(one.name, flagged, scheme)]
     waiting = [one for one in least_certain if one.waiting and one not in mine]
     room = max(MAX_FLAGGED // 2, MAX_FLAGGED - len(waiting))
-    return [*mine[:room], *waiting][:MAX_FLAGGED]
+    return [*[*mine[:room], *waiting][: MAX_FLAGGED - len(shapes)], *shapes]
 
 
 def _is_part(name: str, wanted: Sequence[str], scheme: Scheme) -> bool:

@@ -17,6 +17,8 @@ from napari_leukocls.measurement.fine import PART_OF, left_shift, of_differentia
 from napari_leukocls.measurement.flags import CERTAIN, FLAG, NOT_EXCLUDED, NOT_JUDGED, PERHAPS, Flag
 from napari_leukocls.measurement.judgement import Judgement, cells_to_review
 from napari_leukocls.measurement.quality_grades import is_quality_warning
+from napari_leukocls.measurement.red_cell_findings import shapes_to_review
+from napari_leukocls.measurement.red_cell_grades import load_grades
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.results.pictures import (
     CellPicture,
@@ -28,7 +30,7 @@ from napari_leukocls.results.pictures import (
     limits_bar,
     reduced,
 )
-from napari_leukocls.scheme import Scheme
+from napari_leukocls.scheme import Scheme, default_scheme
 from napari_leukocls.types import FieldResult, Finding, Scale, Signature, SlideResult
 
 if TYPE_CHECKING:
@@ -124,7 +126,7 @@ def render_joint_report(
 
 
 def flagged_classes(judged: Judgement[Any]) -> tuple[str, ...]:
-    """The classes that a rule has flagged, for certain or perhaps.
+    """The classes that a rule has flagged, for certain or perhaps, and shapes of red cells that are found or wait.
 
     Parameters
     ----------
@@ -139,6 +141,14 @@ def flagged_classes(judged: Judgement[Any]) -> tuple[str, ...]:
         flag.of_class
         for flag in judged.flags
         if flag.of_class and flag.weight <= PERHAPS and not flag.finding.name.startswith(f"{FLAG}range_")
+    ]
+    waiting = shapes_to_review(judged.result)
+    found = {one.name for one in judged.result.findings if one.state != "absent"}
+    shapes = default_scheme().shapes()
+    names += [
+        grade.of
+        for grade in load_grades().grades
+        if grade.of in shapes and (grade.name in waiting or grade.name in found)
     ]
     return tuple(dict.fromkeys(names))
 

@@ -37,6 +37,9 @@ SURE_GLASS = -3.0
 #: Of a gap that is a cell: density, area in units of a whole red cell, least share of its convex hull, and width in
 #: pixels of the rims that do not count.
 GAP_DENSE, GAP_AREA, GAP_SOLID, GAP_RIM = 0.7, (0.15, 1.5), 0.75, 7
+#: Where two cells lie on each other it is dark, and the network is certain of a cell: least density and mean logit, and
+#: largest area in units of a whole red cell. It is a part of one of the two.
+OVERLAP_DENSE, OVERLAP_LIKELY, OVERLAP_AREA = 1.4, 9.0, 0.35
 RED_CELL, LEUKOCYTE = 1, 2
 #: Length of the flows that the dynamics expect.
 _UNIT = 5.0
@@ -81,7 +84,7 @@ def look_again(
     if density is None:
         return labels
     result = _along_directions(labels, flow, cell, kind, density, device)
-    return _with_gaps(result, kind, density)
+    return _with_gaps(result, cell, kind, density)
 
 
 def _along_directions(
@@ -161,7 +164,7 @@ def _with_believable(
             continue
         logits = kind[(slice(None), *where)][:, mask].mean(axis=1)
         dense, likely = density[where][mask].mean(), cell[where][mask].mean()
-        if logits[RED_CELL] < logits[LEUKOCYTE:].max():
+        if logits[RED_CELL] < logits[LEUKOCYTE:].max() or _is_overlap(result, where, mask, dense, likely):
             continue
         if dense >= DENSE or (likely >= LIKELY and dense >= DENSE_IF_LIKELY):
             number += 1
@@ -169,7 +172,7 @@ def _with_believable(
     return result
 
 
-def _with_gaps(labels: np.ndarray, kind: np.ndarray, density: np.ndarray) -> np.ndarray:
+def _with_gaps(labels: np.ndarray, cell: np.ndarray, kind: np.ndarray, density: np.ndarray) -> np.ndarray:
     """Add gaps between cells that are stained like red cells and not larger than one."""
     free = (labels == 0) & (density > GAP_DENSE) & (kind.argmax(axis=0) < LEUKOCYTE)
     if free.sum() < GAP_AREA[0] * _RED_AREA:
@@ -184,11 +187,36 @@ def _with_gaps(labels: np.ndarray, kind: np.ndarray, density: np.ndarray) -> np.
         x, y, width, height, area = (int(fact) for fact in facts[part])
         if not GAP_AREA[0] <= area / _RED_AREA <= GAP_AREA[1]:
             continue
-        mask = parts[y : y + height, x : x + width] == part
-        if _solidity(mask) >= GAP_SOLID:
+        where = (slice(y, y + height), slice(x, x + width))
+        mask = parts[where] == part
+        dense, likely = density[where][mask].mean(), cell[where][mask].mean()
+        if _solidity(mask) >= GAP_SOLID and not _is_overlap(result, where, mask, dense, likely):
             number += 1
-            result[y : y + height, x : x + width][mask] = number
+            result[where][mask] = number
     return result
+
+
+def _is_overlap(
+    result: np.ndarray, where: tuple[slice, ...], mask: np.ndarray, dense: float, likely: float
+) -> bool:
+    """Whether a piece is where two cells lie on each other; if so, it is given to the cell that it borders on most."""
+    if dense < OVERLAP_DENSE or likely < OVERLAP_LIKELY or mask.sum() > OVERLAP_AREA * _RED_AREA:
+        return False
+    around = tuple(
+        slice(max(0, part.start - 2), min(side, part.stop + 2))
+        for part, side in zip(where, result.shape, strict=True)
+    )
+    whole = np.zeros(result[around].shape, bool)
+    whole[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(where, around, strict=True))] = (
+        mask
+    )
+    near = result[around][ndimage.binary_dilation(whole, iterations=2) & ~whole]
+    near = near[near > 0]
+    if not len(near):
+        return False
+    inside = result[around]
+    inside[whole & (inside == 0)] = np.bincount(near).argmax()
+    return True
 
 
 def _smooth(mask: np.ndarray) -> np.ndarray:

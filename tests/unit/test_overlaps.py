@@ -120,6 +120,26 @@ def test_the_second_look_takes_what_is_stained_like_red_cells_and_nothing_else()
     assert found.max() == 5 and (new & faint).sum() > 0.8 * faint.sum() and not (new & texture).any()
 
 
+def test_where_two_cells_lie_on_each_other_is_no_third_one() -> None:
+    first = row_of_discs(4)
+    shape = first.shape
+    one, other = disc(shape, 100, 100, 15), disc(shape, 100, 118, 15)
+    lens = one & other
+    first[one & ~lens], first[other & ~lens] = 5, 6
+    cell = np.where((first > 0) | lens, 12.0, -8.0).astype(np.float32)
+    kind = np.zeros((4, *shape), np.float32)
+    kind[0], kind[1, (first > 0) | lens] = 1, 2
+    votes = np.tile(np.float32([0, 1, 0, 0]), (6, 1))
+    flow = np.zeros((2, *shape), np.float32)
+    dark = np.where(lens, 1.0, np.where(first > 0, 0.5, 0.0)).astype(np.float32)
+    found = look_again(first, votes, flow, cell, kind, dark, "cpu")
+    assert found.max() == 6 and set(np.unique(found[lens])) <= {0, 5, 6}
+    assert (found[lens] > 0).mean() > 0.5
+    # The same piece, no darker than a cell, is the part that is seen of a third cell.
+    pale = np.where(lens | (first > 0), 0.5, 0.0).astype(np.float32)
+    assert look_again(first, votes, flow, cell, kind, pale, "cpu").max() == 7
+
+
 def field_with_heap() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Picture, labels and mask of a heap: four cells of 36 px, and a heap of about three."""
     shape = (200, 300)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import nan
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -290,6 +291,21 @@ def test_smudge_cells_below_at_and_above_their_limit(seen: int, weight: int) -> 
     found = smudge_finding(result.cells, result.counts)
     assert found.value == pytest.approx(100 * seen / 4000)
     assert raised(replace(result, findings=(found,)))["smudge_cells"].weight == weight
+
+
+@pytest.mark.parametrize(("waiting", "weight"), [(0, NOT_EXCLUDED), (1, NOT_EXCLUDED), (2, PERHAPS)])
+def test_red_cells_that_wait_for_their_shape_make_a_flag_uncertain(waiting: int, weight: int) -> None:
+    """Of 200 measured red cells, 1 is 0.5 % and 2 are 1 %, where the rule begins."""
+    table = pd.DataFrame(
+        {"measured": True, "shape": "normal_red_cell", "needs_review": False}, index=range(200)
+    )
+    table.loc[: waiting - 1, ["shape", "needs_review"]] = ["schistocyte", True]
+    measured = Finding("red_cell_schistocytes", 0, 0, 1.8, "%", "possible", "Schistocytes >= 1 % (2+)", "")
+    result = replace(counted(mixed(100)), red_cells=table, findings=(measured,))
+    flag = raised(result)["schistocytes"]
+    assert flag.weight == weight
+    assert ("review 2 cells" in flag.finding.text) == (waiting == 2)
+    assert flag.finding.state == "possible"
 
 
 def test_what_was_not_measured_is_not_judged() -> None:
