@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -20,6 +22,7 @@ from napari_leukocls.review import (
     slides,
 )
 from napari_leukocls.review.blind_reads import CaseRead, CellKey
+from napari_leukocls.review.case_state import CaseState
 from napari_leukocls.review.cell_corrections import Step, step
 from napari_leukocls.review.records import Agreement, CaseRecord, Correction, Lift, ReviewProgress, SignOff
 from napari_leukocls.review.station import Station
@@ -28,7 +31,7 @@ from napari_leukocls.types import Signature
 
 
 class Case:
-    """A case of a store, as `ReviewStore.case` returns it. Nothing of it is kept in memory but its key.
+    """A case of a store, as `ReviewStore.case` returns it. It is read again when anything was written.
 
     Parameters
     ----------
@@ -45,8 +48,8 @@ class Case:
     @property
     def record(self) -> CaseRecord:
         """Name, identifier, goal and fields."""
-        with self._station.database.read() as connection:
-            return cases.record(connection, self._row(connection))
+        with self._now() as (_, state):
+            return state.record
 
     def rename(self, name: str, identifier: str, reviewer: str = "") -> None:
         """Change the name and the identifier. A signature is lifted.
@@ -142,23 +145,18 @@ class Case:
 
     def progress(self) -> ReviewProgress:
         """How far the review of all fields together is."""
-        with self._station.database.read() as connection:
-            row = self._row(connection)
-            return counting.progress(self._state(connection, row), self._station.scheme, row.goal)
+        with self._now() as (_, state):
+            return state.progress
 
     def counted(self) -> list[CellKey]:
         """The cells that are counted: up to the goal, field after field, in the order of their ids."""
-        with self._station.database.read() as connection:
-            row, keys = self._row_and_keys(connection)
-            found = counting.counted(self._state(connection, row), self._station.scheme, row.goal)
-            return [(keys[cell.analysis], cell.cell_id) for cell in found]
+        with self._now() as (_, state):
+            return list(state.counted)
 
     def offered(self) -> list[CellKey]:
         """The counted cells that need review, least certain first; empty once the goal is reached."""
-        with self._station.database.read() as connection:
-            row, keys = self._row_and_keys(connection)
-            found = counting.offered(self._state(connection, row), self._station.scheme, row.goal)
-            return [(keys[cell.analysis], cell.cell_id) for cell in found]
+        with self._now() as (_, state):
+            return list(state.offered)
 
     # one's own corrections
 
@@ -239,8 +237,8 @@ class Case:
 
     def signature(self) -> Signature:
         """The state of the count, for reports, tables and windows."""
-        with self._station.database.read() as connection:
-            return signing.signature_of(connection, self._row(connection), self._station.scheme)
+        with self._now() as (connection, state):
+            return state.signature(connection)
 
     # second read
 
@@ -300,9 +298,11 @@ class Case:
     def _row(self, connection: Connection) -> Any:
         return cases.case_row(connection, self.key)
 
-    def _row_and_keys(self, connection: Connection) -> tuple[Any, dict[int, str]]:
-        row = self._row(connection)
-        return row, cases.keys_of(connection, row)
+    @contextmanager
+    def _now(self) -> Iterator[tuple[Connection, CaseState]]:
+        """Read the case, if anything was written since it was read last."""
+        with self._station.database.read() as connection:
+            yield connection, self._station.case(connection, self.key)
 
     def _state(self, connection: Connection, row: Any) -> list[Any]:
         return cases.state(connection, row, self._station.scheme)

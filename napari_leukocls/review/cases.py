@@ -208,7 +208,7 @@ def fields_of(connection: Connection, case: Any) -> list[Any]:
     return list(connection.execute(query))
 
 
-def state(connection: Connection, case: Any, scheme: Scheme) -> list[Any]:
+def state(connection: Connection, case: Any, scheme: Scheme, fields: list[Any] | None = None) -> list[Any]:
     """The cells of a case that a person may have to review: field after field, in order of their ids.
 
     Parameters
@@ -216,14 +216,16 @@ def state(connection: Connection, case: Any, scheme: Scheme) -> list[Any]:
     connection : Connection
     case : Row
     scheme : Scheme
+    fields : list of Row, optional
+        Of `fields_of`, where they are known.
 
     Returns
     -------
     list of Row
         As `counting.state` gives them.
     """
-    fields = fields_of(connection, case)
-    return [row for slide in fields for row in counting.state(connection, slide.current_analysis, scheme)]
+    found = fields_of(connection, case) if fields is None else fields
+    return [row for slide in found for row in counting.state(connection, slide.current_analysis, scheme)]
 
 
 def keys_of(connection: Connection, case: Any) -> dict[int, str]:
@@ -253,8 +255,24 @@ def record(connection: Connection, case: Any) -> CaseRecord:
     -------
     CaseRecord
     """
-    fields = tuple(slide.key for slide in fields_of(connection, case))
-    return CaseRecord(case.key, case.name, case.identifier, case.goal, case.added_at, fields)
+    return record_of(case, fields_of(connection, case))
+
+
+def record_of(case: Any, fields: list[Any]) -> CaseRecord:
+    """The values of a case whose fields are known.
+
+    Parameters
+    ----------
+    case : Row
+    fields : list of Row
+        Of `fields_of`.
+
+    Returns
+    -------
+    CaseRecord
+    """
+    keys = tuple(slide.key for slide in fields)
+    return CaseRecord(case.key, case.name, case.identifier, case.goal, case.added_at, keys)
 
 
 def case_records(connection: Connection) -> list[CaseRecord]:

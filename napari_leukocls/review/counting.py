@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -116,13 +117,19 @@ def counted(rows: list[Any], scheme: Scheme, goal: int | None) -> list[Any]:
     """
     found = []
     leukocytes = 0
+    #: By class: whether its cells are passed over, and whether they add to the goal.
+    known: dict[str, tuple[bool, bool]] = {}
     for row in rows:
         name = class_now(row)
-        entry = scheme[name] if name in scheme else None
-        if entry is not None and entry.kind not in _COUNTED_KINDS and not is_open(row):
+        if name not in known:
+            entry = scheme[name] if name in scheme else None
+            passed = entry is not None and entry.kind not in _COUNTED_KINDS
+            known[name] = passed, entry is not None and entry.counted_in_differential
+        passed, counts = known[name]
+        if passed and not is_open(row):
             continue
         found.append(row)
-        leukocytes += entry is not None and entry.counted_in_differential
+        leukocytes += counts
         if goal is not None and leukocytes >= goal:
             break
     return found
@@ -143,14 +150,29 @@ def progress(rows: list[Any], scheme: Scheme, goal: int | None) -> ReviewProgres
     -------
     ReviewProgress
     """
-    mine = counted(rows, scheme, goal)
-    waiting = [is_open(row) for row in mine]
-    names = [class_now(row) for row in mine]
+    return progress_of(counted(rows, scheme, goal), scheme, goal)
+
+
+def progress_of(mine: list[Any], scheme: Scheme, goal: int | None) -> ReviewProgress:
+    """How far the review of the counted cells is.
+
+    Parameters
+    ----------
+    mine : list of Row
+        Of `counted`.
+    scheme : Scheme
+    goal : int or None
+        Number of leukocytes; None for all.
+
+    Returns
+    -------
+    ReviewProgress
+    """
+    settled = Counter(class_now(row) for row in mine if not is_open(row))
     leukocytes = sum(
-        not waits and name in scheme and scheme[name].counted_in_differential
-        for waits, name in zip(waiting, names, strict=True)
+        n for name, n in settled.items() if name in scheme and scheme[name].counted_in_differential
     )
-    to_review = sum(waiting)
+    to_review = len(mine) - settled.total()
     return ReviewProgress(
         goal=goal,
         counted=len(mine),
@@ -177,7 +199,22 @@ def offered(rows: list[Any], scheme: Scheme, goal: int | None) -> list[Any]:
     list of Row
         Empty once the goal is reached.
     """
-    waiting = [row for row in counted(rows, scheme, goal) if is_open(row)]
+    return by_doubt(counted(rows, scheme, goal))
+
+
+def by_doubt(mine: list[Any]) -> list[Any]:
+    """The cells that wait for a person, least certain first.
+
+    Parameters
+    ----------
+    mine : list of Row
+        Of `counted`.
+
+    Returns
+    -------
+    list of Row
+    """
+    waiting = [row for row in mine if is_open(row)]
     return sorted(waiting, key=lambda row: (row.probability or 0.0, row.analysis, row.cell_id))
 
 

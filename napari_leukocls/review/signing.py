@@ -265,7 +265,9 @@ def lift(connection: Connection, case: Any, scheme: Scheme, actor: str, at: str,
         log.append(connection, actor, "lift", at, sign_off=row.id, case=case.key, what=text)
 
 
-def signature_of(connection: Connection, case: Any, scheme: Scheme) -> Signature:
+def signature_of(
+    connection: Connection, case: Any, scheme: Scheme, known: list[Any] | None = None
+) -> Signature:
     """Describe the count of a case for reports, tables and windows.
 
     Parameters
@@ -273,12 +275,14 @@ def signature_of(connection: Connection, case: Any, scheme: Scheme) -> Signature
     connection : Connection
     case : Row
     scheme : Scheme
+    known : list of Row, optional
+        Of `cases.state`, where it was read already.
 
     Returns
     -------
     Signature
     """
-    rows = cases.state(connection, case, scheme)
+    rows = cases.state(connection, case, scheme) if known is None else known
     mine = counting.counted(rows, scheme, case.goal)
     waiting = Counter(row.predicted_class for row in mine if counting.is_open(row))
     valid = signed(connection, case, scheme)

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from napari_leukocls.errors import LeukoclsError, ReviewError
 from napari_leukocls.review import cases, log, signing, slides
+from napari_leukocls.review.case_state import CaseState
 from napari_leukocls.review.database import Database
 from napari_leukocls.review.text import now
 from napari_leukocls.scheme import Scheme
@@ -45,6 +46,8 @@ class Station:
         self._known: dict[str, tuple[int, dict[int, int]]] = {}
         #: Results that are still in memory: pictures of further cells can be cut from them.
         self._results: dict[str, weakref.ref[FieldResult]] = {}
+        #: The case that was read last.
+        self._case: CaseState | None = None
         with database.read() as connection:
             new = log.is_new(connection)
         if new:
@@ -184,6 +187,36 @@ class Station:
         if analysis != row.current_analysis:
             raise ReviewError(f"{row.slide_id} was analysed again meanwhile: open its result again.")
         return row, analysis, known
+
+    def case(self, connection: Connection, key: str) -> CaseState:
+        """Read a case, if it is another one than the last, or if anything was written to the store since.
+
+        A key in the Review dock asks several times for the same case. Each change of a store, by any program, adds to
+        its log in the same transaction, so that the number of the last entry tells whether there was one.
+
+        Parameters
+        ----------
+        connection : Connection
+        key : str
+            Of the case.
+
+        Returns
+        -------
+        CaseState
+
+        Raises
+        ------
+        ReviewError
+            If the store does not have the case.
+        """
+        written = log.head_of(connection).seq
+        with self._lock:
+            known = self._case
+        if known is None or known.written != written or known.row.key != key:
+            known = CaseState(connection, cases.case_row(connection, key), self.scheme, written)
+            with self._lock:
+                self._case = known
+        return known
 
     def result_of(self, slide: str) -> FieldResult | None:
         """The result that a slide was added from, if it is still in memory.

@@ -21,7 +21,7 @@ from napari_leukocls.scheme import default_scheme
 from napari_leukocls.types import FieldResult
 from napari_leukocls.widgets.batch import model as batch_model
 from napari_leukocls.widgets.common import preferences
-from napari_leukocls.widgets.common.result_layers import cell_features, colours, result_layers
+from napari_leukocls.widgets.common.result_layers import cell_features, label_colormap, result_layers
 from napari_leukocls.widgets.common.session import Session
 from napari_leukocls.widgets.common.slide_model import SlideModel
 from napari_leukocls.widgets.review import model as review_model
@@ -94,7 +94,13 @@ def test_features_have_a_row_for_every_label_and_for_the_background(result: Fiel
 
 
 def test_labels_have_the_colours_of_their_classes_and_hidden_ones_none(result: FieldResult) -> None:
-    table = colours(result.cells, default_scheme(), shown=[2, 3])
+    made = label_colormap(result.cells, default_scheme(), shown=[2, 3])
+    table = {label: made.map(label) for label in (0, 2, 4)}
+    # What napari sends to the graphics card for labels of 16 bits.
+    sent = made._get_mapping_from_cache(np.dtype(np.uint16))
+    for label, colour in table.items():
+        np.testing.assert_allclose(sent[label], colour)
+    np.testing.assert_allclose(sent[60_000], made.default_color)
     rows = result.cells.set_index("cell_id")
     np.testing.assert_allclose(
         np.array(table[2][:3]) * 255, default_scheme()[rows["class"][2]].rgb, atol=1e-6
@@ -380,10 +386,9 @@ def test_the_depth_is_changed_at_any_time_and_remembered(
     whole = set(finer.visible("neutrophil", False) or ())
     parts = [finer.visible(name, False) or [] for name in names[at + 1 : at + 4]]
     assert whole == {cell for part in parts for cell in part} and len(whole) == sum(map(len, parts))
-    of_part = colours(finer.cells, finer.scheme, depth="fine")
-    assert of_part[parts[0][0]] != of_part[parts[1][0]] and of_part[parts[2][0]] == colours(
-        finer.cells, finer.scheme
-    ).get(parts[2][0])
+    of_part = label_colormap(finer.cells, finer.scheme, depth="fine").map(np.array([one[0] for one in parts]))
+    assert not np.array_equal(of_part[0], of_part[1])
+    np.testing.assert_array_equal(of_part[2], label_colormap(finer.cells, finer.scheme).map(parts[2][0]))
     session.set_depth("classes")
     assert [(row.name, row.count) for row in finer.count_rows()] == plain
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
+from pydantic import PrivateAttr
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -25,14 +26,26 @@ WIDEST_SHARE = 1 / 6
 STEP = 0.3
 
 RGBA = tuple[float, float, float, float]
+CLEAR: RGBA = (0.0, 0.0, 0.0, 0.0)
 
 
 class CellColours(DirectLabelColormap):
     """A colour for each cell.
 
-    As napari's colour map of the same name, which fills its table of 65,536 colours in a loop of Python at each
-    change of one colour.
+    As napari's colour map of the same name, which goes through all cells and a table of 65,536 colours in loops of
+    Python at each change of one colour.
     """
+
+    #: Colour by label; the last row is that of labels that are not in the table. (N, 4), float32.
+    _rows: np.ndarray | None = PrivateAttr(default=None)
+
+    def _map_without_cache(self, values: np.ndarray) -> np.ndarray:
+        if self._rows is None:
+            found: np.ndarray = super()._map_without_cache(values)
+            return found
+        other = len(self._rows) - 1
+        array: np.ndarray = self._rows[np.where((values < 0) | (values > other), other, values)]
+        return array
 
     def _map_precast(self, values: np.ndarray, apply_selection: bool) -> np.ndarray:
         by_number = self._values_mapping_to_minimum_values_set(apply_selection)[1]
@@ -41,27 +54,37 @@ class CellColours(DirectLabelColormap):
         return array
 
 
-def cell_colours(table: Mapping[int | None, RGBA]) -> CellColours:
+def cell_colours(ids: np.ndarray, inks: np.ndarray, palette: Sequence[RGBA], other: RGBA) -> CellColours:
     """Make the colour map of cells.
 
     Parameters
     ----------
-    table : mapping of int or None to tuple of float
-        RGBA, 0 to 1, by label; that of None is for labels that are not in the table.
+    ids : numpy.ndarray, (N,), int
+        Labels, 1 or more.
+    inks : numpy.ndarray, (N,), int
+        Index into ``palette`` for each label.
+    palette : sequence of tuple of float
+        RGBA, 0 to 1.
+    other : tuple of float
+        The colour of labels that are not among ``ids``. The background is transparent.
 
     Returns
     -------
     CellColours
     """
-    arrays: dict[RGBA, np.ndarray] = {}
-    for colour in table.values():
-        if colour not in arrays:
-            arrays[colour] = np.array(colour, np.float32)
-    other = arrays[table[None]]
-    made = CellColours(color_dict=defaultdict(lambda: other, {None: other, 0: arrays[table[0]]}))
-    # napari checks each colour that the constructor gets, which takes long for thousands of cells.
-    made.color_dict.update({label: arrays[colour] for label, colour in table.items()})
+    arrays = [np.array(colour, np.float32) for colour in palette]
+    unknown = np.array(other, np.float32)
+    made = CellColours(color_dict=defaultdict(lambda: unknown, {None: unknown, 0: np.array(CLEAR)}))
+    # napari checks each colour that the constructor gets, and counts them one by one, which takes long for thousands.
+    made.color_dict.update(zip(ids.tolist(), map(arrays.__getitem__, inks.tolist()), strict=True))
     made._clear_cache()
+    rows = np.empty((int(ids.max(initial=0)) + 2, 4), np.float32)
+    rows[:] = unknown
+    rows[0] = CLEAR
+    if len(ids):
+        rows[ids] = np.array(arrays)[inks]
+    made._rows = rows
+    made.__dict__["_num_unique_colors"] = len({*(palette[i] for i in np.unique(inks)), other, CLEAR})
     return made
 
 

@@ -13,7 +13,7 @@ from napari.utils.colormaps import label_colormap as napari_colormap
 from napari_leukocls.measurement.fine import CLASSES, FINE, depth_of, shown_classes
 from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
 from napari_leukocls.types import FieldResult, SmearImage
-from napari_leukocls.widgets.common.outlines import cell_colours
+from napari_leukocls.widgets.common.outlines import CLEAR, RGBA, cell_colours
 from napari_leukocls.widgets.common.slide_model import awaiting_review
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ CASE_KEY, RESULT_KEY = "leukocls_case", "leukocls_result"
 BLIND_KEY = "leukocls_blind"
 #: Largest label with a colour of its own; a limit of napari.
 MAX_COLOURED = 65_000
-_UNKNOWN = (0.5, 0.5, 0.5, 1.0)
-_TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
+_UNKNOWN: RGBA = (0.5, 0.5, 0.5, 1.0)
 
 
 class ClassName(str):
@@ -58,10 +57,6 @@ class ClassName(str):
         return format(self.words, spec)
 
 
-def _in_words(name: object) -> ClassName | None:
-    return ClassName(str(name), default_scheme()) if isinstance(name, str) and name else None
-
-
 def cell_features(cells: pd.DataFrame, top: int, depth: str = CLASSES) -> pd.DataFrame:
     """Make the features of a labels layer: row i belongs to label i, and row 0 to the background.
 
@@ -81,66 +76,58 @@ def cell_features(cells: pd.DataFrame, top: int, depth: str = CLASSES) -> pd.Dat
     -------
     pandas.DataFrame
     """
-    shown = pd.DataFrame(
-        {
-            "class": cells["class"].astype(object),
-            **({"finer": shown_classes(cells)} if depth == FINE else {}),
-            "probability": cells["probability"].astype(float).round(3),
-            "review": cells["review_reason"].where(awaiting_review(cells), "").map(lambda text: text or None),
-            "corrected": cells["corrected_class"].fillna("").map(lambda text: text or None),
-            "size": [_size(area) for area in cells["area_um2"].astype(float)],
-        }
-    )
-    shown.index = pd.Index(cells["cell_id"].to_numpy(), name="index")
-    features = shown.reindex(range(top + 1)).reset_index()
-    # None and not NaN: the status bar does not show None.
-    features["size"] = features["size"].astype(object).where(features["size"].notna(), None)
-    for name in ("class", "review", "corrected", *(("finer",) if depth == FINE else ())):
-        values = features[name].astype(object).where(features[name].notna(), None)
-        if name != "review":
-            words = {value: _in_words(value) for value in set(values)}
-            values = pd.Series([words[value] for value in values], index=values.index, dtype=object)
-        features[name] = values
-    return features
+    ids = cells["cell_id"].to_numpy(int)
+    classes = cells["class"].to_numpy(object)
+    columns = {
+        "class": _in_words(classes),
+        **({"finer": _in_words(shown_classes(cells))} if depth == FINE else {}),
+        "probability": cells["probability"].to_numpy(float).round(3),
+        "review": np.where(awaiting_review(cells), cells["review_reason"].to_numpy(object), ""),
+        "corrected": _in_words(cells["corrected_class"].fillna("").to_numpy(object)),
+        "size": _sizes(cells["area_um2"].to_numpy(float)),
+    }
+    features: dict[str, Any] = {"index": np.arange(top + 1)}
+    for name, values in columns.items():
+        numbers = values.dtype.kind == "f"
+        # None and not NaN: the status bar does not show None.
+        row = np.full(top + 1, np.nan) if numbers else np.full(top + 1, None, object)
+        row[ids] = values if numbers else np.where(values == "", None, values)
+        # As a series: pandas makes texts, and NaN of None, of an array of objects.
+        features[name] = pd.Series(row, dtype=row.dtype)
+    return pd.DataFrame(features)
 
 
-def _size(area_um2: float) -> str | None:
-    """The diameter of the circle with the area of a cell, in words."""
-    return f"{2 * math.sqrt(area_um2 / math.pi):.0f} µm across" if math.isfinite(area_um2) else None
+def _in_words(names: np.ndarray) -> np.ndarray:
+    """The names of classes as the status bar shows them; "" stays."""
+    scheme = default_scheme()
+    words: dict[object, object] = {name: ClassName(str(name), scheme) if name else "" for name in set(names)}
+    array: np.ndarray = np.array([words[name] for name in names] + [None], object)[:-1]
+    return array
 
 
-def colours(
-    cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None = None, depth: str = CLASSES
-) -> dict[int | None, tuple[float, float, float, float]]:
-    """Return the colour of each label by the class of its cell.
+def _sizes(areas_um2: np.ndarray) -> np.ndarray:
+    """The diameters of the circles with the areas of cells, in words; "" where there is no area."""
+    known = np.isfinite(areas_um2)
+    diameters = np.rint(2 * np.sqrt(np.where(known, areas_um2, 0) / math.pi)).astype(int)
+    words = np.array([f"{n} µm across" for n in range(int(diameters.max(initial=0)) + 1)], object)
+    array: np.ndarray = np.where(known, words[diameters], "")
+    return array
 
-    Parameters
-    ----------
-    cells : pandas.DataFrame
-        Columns as in ``cells.csv``.
-    scheme : Scheme
-        The class scheme, with names and colours.
-    shown : collection of int or None
-        Numbers of the cells that are coloured; None for all cells.
-    depth : {"classes", "fine"}
-        How finely the classes are coloured.
 
-    Returns
-    -------
-    dict[int or None, tuple[float, float, float, float]]
-        RGBA, 0 to 1. Cells that are not shown are transparent.
-    """
-    visible = None if shown is None else set(shown)
-    table: dict[int | None, tuple[float, float, float, float]] = {0: _TRANSPARENT, None: _UNKNOWN}
-    by_class = {}
+def _inks(
+    cells: pd.DataFrame, scheme: Scheme, shown: Collection[int] | None, depth: str
+) -> tuple[np.ndarray, list[RGBA]]:
+    """The colour of each cell, as an index into a list of colours, and that list."""
+    palette = [CLEAR, _UNKNOWN]
+    places = {}
     for entry in scheme:
         red, green, blue = (channel / 255 for channel in entry.rgb)
-        by_class[entry.name] = (red, green, blue, 1.0)
-    by_class |= {name + NOT_TOLD_APART: colour for name, colour in by_class.items()}
-    for cell, name in zip(cells["cell_id"].tolist(), shown_classes(cells, depth).tolist(), strict=True):
-        hidden = visible is not None and cell not in visible
-        table[cell] = _TRANSPARENT if hidden else by_class.get(name, _UNKNOWN)
-    return table
+        places[entry.name] = places[entry.name + NOT_TOLD_APART] = len(palette)
+        palette.append((red, green, blue, 1.0))
+    inks = np.array([places.get(name, 1) for name in shown_classes(cells, depth)], int)
+    if shown is not None:
+        inks[~np.isin(cells["cell_id"].to_numpy(), list(shown))] = 0
+    return inks, palette
 
 
 def label_colormap(
@@ -162,10 +149,12 @@ def label_colormap(
     Returns
     -------
     napari.utils.colormaps.Colormap
+        Cells that are not shown are transparent.
     """
     if len(cells) and int(cells["cell_id"].max()) > MAX_COLOURED:
         return napari_colormap()
-    return cell_colours(colours(cells, scheme, shown, depth))
+    inks, palette = _inks(cells, scheme, shown, depth)
+    return cell_colours(cells["cell_id"].to_numpy(int), inks, palette, _UNKNOWN)
 
 
 def cells_layer_name(image_name: str) -> str:
@@ -273,7 +262,7 @@ def hide_classes(layer: Labels) -> None:
     """
     layer.visible = False
     layer.features = pd.DataFrame({"index": range(len(layer.features))})
-    layer.colormap = cell_colours({None: _UNKNOWN, 0: _TRANSPARENT})
+    layer.colormap = cell_colours(np.empty(0, int), np.empty(0, int), [], _UNKNOWN)
     layer.metadata[BLIND_KEY] = True
 
 
