@@ -73,9 +73,9 @@ class Person:
         self.canvas.setFocus()
         press(self.canvas, Qt.Key.Key_Return, CONTROL)
 
-    def review(self, gallery: Any, key: str = "4") -> int:
-        """Give every cell that waits a class by its key: the next cell is chosen by itself."""
-        n = gallery.model().rowCount()
+    def review(self, gallery: Any, key: str = "4", n: int | None = None) -> int:
+        """Give cells a class by its key, all of them or the first ones: the next cell is chosen by itself."""
+        n = gallery.model().rowCount() if n is None else n
         if n and not gallery.selected_ids():
             self.actions += 1
             click_tile(gallery, 0)

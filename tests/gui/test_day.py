@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -24,15 +25,28 @@ from acting import (
     until,
     write,
 )
+from PIL import Image
 from qtpy.QtCore import Qt
 from smears import labelled_crops
 from test_cases import MOST_OVERHEAD, Person, fields_of, state
 
+from napari_leukocls.classification.classifier import Classifier
 from napari_leukocls.io.images import read_image
+from napari_leukocls.progress import Progress, Steps
+from napari_leukocls.synthetic import SmearRecipe, render, render_smear
+from napari_leukocls.synthetic.layout import PlacedCell
+from napari_leukocls.synthetic.leukocytes import leukocyte_outline
+from napari_leukocls.synthetic.red_cells import red_cell_outline
+from napari_leukocls.types import Predictions
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "bccd"
 #: Side of what is taken of a public field, pixels.
 PART = 340
+#: Leukocytes of a drawn field, and those of them that the classifier is not sure of.
+FIELD_CELLS, FIELD_UNSURE = 25, 7
+#: Distance of the leukocytes of a drawn field, micrometres.
+GRID_UM = 24
+PREDICT = Classifier.iter_predict
 
 
 def real_field() -> np.ndarray | None:
@@ -48,6 +62,76 @@ def real_field() -> np.ndarray | None:
         left, top = (min(max(0, at - PART // 2), size - PART) for at, size in ((x, 640), (y, 480)))
         parts.append(read_image(file).pixels[top : top + PART, left : left + PART])
     return np.concatenate([np.concatenate(parts[i : i + 3], axis=1) for i in (0, 3)])
+
+
+def on_a_grid(rng: np.random.Generator, recipe: SmearRecipe) -> list[PlacedCell]:
+    """25 leukocytes and 40 red cells that touch neither each other nor the edge: all of them are found."""
+    cells = [
+        PlacedCell(
+            "leukocyte", "segmented_neutrophil", "", 0, 0, leukocyte_outline(rng, "segmented_neutrophil")
+        )
+    ] * FIELD_CELLS
+    places = [(y, x) for y in range(5) for x in range(5)]
+    shape = red_cell_outline(rng, "round", recipe.red_cells.diameter_um)
+    cells += [PlacedCell("red_cell", "red_cell", "round", 0, 0, shape)] * 40
+    places += [(y + 0.5, x) for y in range(4) for x in range(5)] + [
+        (y, x + 0.5) for y in range(5) for x in range(4)
+    ]
+    return [
+        replace(cell, y=GRID_UM * (y + 0.5), x=GRID_UM * (x + 0.5))
+        for cell, (y, x) in zip(cells, places, strict=True)
+    ]
+
+
+def drawn_field(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A field with cells on a grid, as a file."""
+    side = round(5 * GRID_UM / 0.16)
+    recipe = SmearRecipe(height=side, width=side, um_per_px=0.16, platelets=0, debris=0)
+    monkeypatch.setattr(render, "lay_out", on_a_grid)
+    # The density says how large a pixel is.
+    Image.fromarray(render_smear(recipe, 5).pixels).save(path, dpi=(25400 / 0.16,) * 2)
+    return path
+
+
+def some_unsure(
+    self: Classifier, crops: np.ndarray, batch_size: int = 32, warn: Any = None, fine: Any = None
+) -> Steps[Predictions]:
+    """A classifier of leukocytes that is sure of all cells of a field but the first seven."""
+    if "neutrophil" not in self.classes:
+        return (yield from PREDICT(self, crops, batch_size, warn, fine))
+    yield Progress("classify", len(crops), len(crops))
+    found = np.full((len(crops), len(self.classes)), 1e-3, np.float32)
+    found[:, self.classes.index("neutrophil")] = 0.98
+    found[:FIELD_UNSURE] = 1 / len(self.classes)
+    found /= found.sum(axis=1, keepdims=True)
+    return Predictions(self.classes, found, np.zeros(len(crops), np.float32), np.inf)
+
+
+@pytest.mark.timeout(600)
+def test_fifty_leukocytes_and_fourteen_unsure_ones_take_at_most_twenty_actions(
+    viewer: Any, docks: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Classifier, "iter_predict", some_unsure)
+    _, review = docks
+    gallery = control(review, "Gallery of cells")
+    person = Person(viewer)
+
+    # From opening to the signed table.
+    person.drop([drawn_field(tmp_path / f"patient 7 field {i}.png", monkeypatch) for i in (1, 2)])
+    person.next_step()
+    until(lambda: "provisional" in state(review) or "unreviewed" in state(review), 200)
+    assert gallery.model().rowCount() == 2 * FIELD_CELLS
+    assert "14 cells are left out" in state(review)
+    person.review(gallery, n=2 * FIELD_UNSURE)
+    person.next_step()
+    folder = tmp_path / "out" / "patient_7_field_1"
+    until(lambda: (folder / "run.json").is_file(), 120)
+
+    assert person.actions <= 20
+    counts = pd.read_csv(folder / "counts.csv").set_index("class")["count"]
+    assert counts["neutrophil"] == 36 and counts["eosinophil"] == 14
+    cells = pd.read_csv(folder / "cells.csv")
+    assert set(cells["signed_by"]) == {"A. Reader"} and cells["signed_at"].notna().all()
 
 
 @pytest.mark.timeout(1500)

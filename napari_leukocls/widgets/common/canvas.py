@@ -220,12 +220,7 @@ class Canvas(QObject):
         self._ours = True
         try:
             shown = slide.visible(*self._filter)
-            wanted = (
-                weakref.ref(layer),
-                slide.cells["cell_id"].tolist(),
-                slide.shown.tolist(),
-                shown,
-            )
+            wanted = (weakref.ref(layer), slide.cells["cell_id"].tolist(), slide.shown.tolist(), shown)
             if wanted == self._coloured:
                 return
             colormap = label_colormap(slide.cells, self._session.scheme, shown, slide.depth)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]
         viewer.layers.selection.active = active
     else:
         more = len(rows) > len(ring.data)
-        with unrefreshed(ring):
+        with unrefreshed(ring), _bounds_kept(viewer, ring):
             ring.data = centres
             if spans:
                 ring.size = _WIDER * np.array(spans, float)
@@ -67,6 +68,15 @@ def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]
         ring.refresh(thumbnail=False, extent=False)
     ring.selected_data = set()
     return ring
+
+
+def _bounds_kept(viewer: Any, ring: Points) -> AbstractContextManager[Any]:
+    """A context in which napari does not measure all layers again: rings lie within the image."""
+    measure = getattr(viewer, "_on_layers_change", None)
+    found: AbstractContextManager[Any] = (
+        nullcontext() if measure is None else ring.events.data.blocker(measure)
+    )
+    return found
 
 
 def camera_of(viewer: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,37 @@ class Totals:
     scale_source: str
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """What the docks ask for at each key, of one table of cells at one depth, as arrays of N cells."""
+
+    cells: pd.DataFrame
+    depth: str
+    shown: np.ndarray
+    probability: np.ndarray
+    waiting: np.ndarray
+    #: The classes that are shown, and the index into them for each cell.
+    names: tuple[str, ...]
+    codes: np.ndarray
+
+    @classmethod
+    def of(cls, cells: pd.DataFrame, depth: str) -> _Columns:
+        import pandas as pd
+
+        from napari_leukocls.measurement.fine import shown_classes, shown_probability
+
+        shown = shown_classes(cells, depth)
+        codes, names = pd.factorize(shown)
+        probability = shown_probability(cells, depth)
+        waiting = awaiting_review(cells)
+        return cls(cells, depth, shown, probability, waiting, tuple(map(str, names)), codes)
+
+    def among(self, wanted: Collection[str]) -> np.ndarray:
+        """Whether each cell is of one of some classes."""
+        array: np.ndarray = np.array([name in wanted for name in (*self.names, "")], bool)[self.codes]
+        return array
+
+
 class CellsModel:
     """Cells and counts as the docks show them: of a field (`SlideModel`), or of all fields of a case (`CaseModel`).
 
@@ -88,6 +120,15 @@ class CellsModel:
     def __init__(self, scheme: Scheme | None = None) -> None:
         self.scheme = scheme or default_scheme()
         self.selection: tuple[int, ...] = ()
+        self._kept: _Columns | None = None
+
+    @property
+    def _columns(self) -> _Columns:
+        """Columns of the table; made again when there is another table, as after each correction."""
+        cells, depth = self.cells, self.depth
+        if self._kept is None or self._kept.cells is not cells or self._kept.depth != depth:
+            self._kept = _Columns.of(cells, depth)
+        return self._kept
 
     @property
     def result(self) -> SlideResult:
@@ -124,16 +165,12 @@ class CellsModel:
     @property
     def shown(self) -> np.ndarray:
         """The class of each cell as it is shown, (N,) str."""
-        from napari_leukocls.measurement.fine import shown_classes
-
-        return shown_classes(self.cells, self.depth)
+        return self._columns.shown
 
     @property
     def shown_probability(self) -> np.ndarray:
         """The probability of the class that is shown, (N,)."""
-        from napari_leukocls.measurement.fine import shown_probability
-
-        return shown_probability(self.cells, self.depth)
+        return self._columns.probability
 
     @property
     def scale(self) -> Scale:
@@ -151,10 +188,21 @@ class CellsModel:
         -------
         numpy.ndarray, (N,), bool
         """
-        names = self.shown
-        mine = [name for name in set(names) if class_name in self._chain(name)]
-        array: np.ndarray = np.isin(names.astype(str), mine)
-        return array
+        columns = self._columns
+        return columns.among({name for name in columns.names if class_name in self._chain(name)})
+
+    def of_classes(self, class_names: Collection[str]) -> np.ndarray:
+        """Find the cells that are shown as one of some classes.
+
+        Parameters
+        ----------
+        class_names : collection of str
+
+        Returns
+        -------
+        numpy.ndarray, (N,), bool
+        """
+        return self._columns.among(set(class_names))
 
     def _chain(self, name: str) -> list[str]:
         """Return a class and, at the depth of finer classes, those that it is a part of."""
@@ -214,7 +262,7 @@ class CellsModel:
     @property
     def waiting(self) -> np.ndarray:
         """Whether each cell needs review and has no correction, (N,) bool."""
-        return awaiting_review(self.cells)
+        return self._columns.waiting
 
     def visible(self, class_name: str | None, only_review: bool) -> list[int] | None:
         """Return the cells that pass a filter.
@@ -243,7 +291,7 @@ class CellsModel:
 
     def present(self) -> list[str]:
         """Return the classes of the cells as they are shown, in the order of the scheme, each before its parts."""
-        known = {name for one in set(self.shown) if one in self.scheme for name in self._chain(one)}
+        known = {name for one in self._columns.names if one in self.scheme for name in self._chain(one)}
         return self.scheme.ordered(known)
 
     def totals(self) -> Totals:

@@ -30,6 +30,8 @@ WAITING, NUCLEATED, UNLIKE, OWN = ":waiting", ":nucleated", ":unlike", ":own"
 BY_DOUBT, BY_SIZE, BY_PLACE = "doubt", "size", "place"
 #: Classes that a person can assign in addition to those of the model.
 ALWAYS = ("artefact", "not_classed")
+#: Columns of the table of cells that the order of the gallery is made from.
+_ORDERED_BY = ("cell_id", "area_px", "centroid_y", "centroid_x")
 _NOT_REVIEWED = ("red_cell", "platelet")
 
 
@@ -135,9 +137,7 @@ class ReviewModel(CorrectableCells):
 
     def _reviewed(self) -> np.ndarray:
         """Whether each cell is one that people review, (N,) bool."""
-        red_cells = self.slide.scheme.shapes()
-        array: np.ndarray = ~np.isin(self.slide.shown.astype(str), [*_NOT_REVIEWED, *red_cells])
-        return array
+        return ~self.slide.of_classes({*_NOT_REVIEWED, *self.slide.scheme.shapes()})
 
     def sections(self, group: str, sort: str) -> list[Section]:
         """Return the cells of a group under their headings: first those to review, then each class.
@@ -218,18 +218,19 @@ class ReviewModel(CorrectableCells):
 
     def _order(self, rows: np.ndarray, sort: str) -> tuple[int, ...]:
         """Return the cells of some rows of the table in an order."""
-        part = self.slide.cells.iloc[rows]
+        cells = self.slide.cells
+        part = {name: cells[name].to_numpy()[rows] for name in _ORDERED_BY}
         if sort == BY_SIZE:
-            key = -part["area_px"].to_numpy(float)
+            key = -part["area_px"].astype(float)
         elif sort == BY_PLACE:
             # Row by row, from left to right.
             line = max(1.0, self.slide.scale.red_cell_diameter_px)
-            key = np.floor(part["centroid_y"].to_numpy() / line) * 1e6 + part["centroid_x"].to_numpy()
-            key += part["cell_id"].to_numpy() // NUMBERS * 1e12
+            key = np.floor(part["centroid_y"] / line) * 1e6 + part["centroid_x"]
+            key += part["cell_id"] // NUMBERS * 1e12
         else:
             settled = ~self.slide.waiting[rows]
             key = settled * 10.0 + np.nan_to_num(self.slide.shown_probability[rows])
-        ordered: list[int] = part["cell_id"].to_numpy()[np.argsort(key, kind="stable")].tolist()
+        ordered: list[int] = part["cell_id"][np.argsort(key, kind="stable")].tolist()
         return tuple(ordered)
 
     def _offered(self) -> list[int]:
