@@ -93,7 +93,7 @@ def iter_analyze(
     token.check()
     yield Progress("scale", 0, 1, "reading the scale")
     even, light = under_even_light(image, engine)
-    found = find_scale(even, engine.config, engine.compact, common=common, others=others)
+    found = find_scale(even, engine.config, engine.compact, common=common, others=others, cancel=token)
     token.check()
     diameter = steady_diameter(image, found.scale)
     segmentation = yield from staged(

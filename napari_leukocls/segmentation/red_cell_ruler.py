@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from napari_leukocls.progress import drain
+from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.segmentation.compact import absorbance
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
 
@@ -246,11 +246,16 @@ class RedCellRuler:
     segmenter : CompactSegmenter
     images : sequence of numpy.ndarray, (H, W, 3), uint8
         One field, or crops from one camera.
+    cancel : CancelToken, optional
+        Asked between the tiles that are looked at.
     """
 
-    def __init__(self, segmenter: CompactSegmenter, images: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self, segmenter: CompactSegmenter, images: Sequence[np.ndarray], cancel: CancelToken | None = None
+    ) -> None:
         self._segmenter = segmenter
         self._images = images
+        self._cancel = cancel or CancelToken()
         self._looks: dict[float, Reading] = {}
         self._by_image: dict[float, list[np.ndarray]] = {}
         self._outlines: dict[float, Outlines] = {}
@@ -311,7 +316,8 @@ class RedCellRuler:
             for window in _windows(pixels.shape[:2], side):
                 part = np.ascontiguousarray(pixels[window])
                 whole_image = part.shape == pixels.shape
-                outlines = drain(self._segmenter.segment(part, expected, once=not whole_image))
+                tiles = self._segmenter.segment(part, expected, once=not whole_image)
+                outlines = drain(tiles, lambda _: self._cancel.check())
                 if len(self._images) == 1 and whole_image:
                     self._outlines[expected] = outlines
                 whole, contact = whole_red_cells(outlines)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_leukocls.progress import CancelToken
 from napari_leukocls.segmentation.common_scale import (
     AGREE_OCTAVES,
     FEW_RED_CELLS,
@@ -78,6 +79,7 @@ def find_scale(
     fields: Callable[[], Sequence[np.ndarray]] | None = None,
     common: CommonScale | None = None,
     others: Sequence[np.ndarray] = (),
+    cancel: CancelToken | None = None,
 ) -> FoundScale:
     """Take the scale from the user, else the file, else the red cells, else other images, else nuclei.
 
@@ -94,16 +96,23 @@ def find_scale(
         Of images that are taken to be from the same microscope.
     others : sequence of numpy.ndarray, (H, W, 3), uint8
         Such images, which are measured where the image's own red cells are too few.
+    cancel : CancelToken, optional
+        Asked between the tiles that are looked at.
 
     Returns
     -------
     FoundScale
+
+    Raises
+    ------
+    Cancelled
+        Where `cancel` was set.
     """
     given = given_scale(image, config)
     if given is not None:
-        return FoundScale(given) if fields is not None else _compared(given, image, compact)
+        return FoundScale(given) if fields is not None else _compared(given, image, compact, cancel)
     images = [image.pixels] if fields is None else fields()
-    ruler = RedCellRuler(compact, images)
+    ruler = RedCellRuler(compact, images, cancel)
     if common is not None:
         found = _of_other_images(common, image, ruler, images)
     else:
@@ -271,14 +280,16 @@ def _images(n: int) -> str:
     return "1 image" if n == 1 else f"{n} images"
 
 
-def _compared(given: Scale, image: SmearImage, compact: CompactSegmenter) -> FoundScale:
+def _compared(
+    given: Scale, image: SmearImage, compact: CompactSegmenter, cancel: CancelToken | None
+) -> FoundScale:
     """Compare a given scale with the red cells, or with nuclei; where they differ much it is unsure."""
     expected = given.red_cell_diameter_px
     # The middle of a large field is enough, and keeps cells of the given size large enough to be measured.
     side = int(np.ceil(DOUBT_CELLS * expected))
     rows, columns = (slice(max(0, (n - side) // 2), (n + side) // 2 + 1) for n in image.pixels.shape[:2])
     part = np.ascontiguousarray(image.pixels[rows, columns])
-    ruler = RedCellRuler(compact, [part])
+    ruler = RedCellRuler(compact, [part], cancel)
     outlines = None
     if guess_diameter(part) is not None:
         reading = ruler.look(expected)

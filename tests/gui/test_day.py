@@ -83,13 +83,13 @@ def on_a_grid(rng: np.random.Generator, recipe: SmearRecipe) -> list[PlacedCell]
     ]
 
 
-def drawn_field(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def drawn_field(path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A field with cells on a grid, as a file."""
     side = round(5 * GRID_UM / 0.16)
     recipe = SmearRecipe(height=side, width=side, um_per_px=0.16, platelets=0, debris=0)
     monkeypatch.setattr(render, "lay_out", on_a_grid)
     # The density says how large a pixel is.
-    Image.fromarray(render_smear(recipe, 5).pixels).save(path, dpi=(25400 / 0.16,) * 2)
+    Image.fromarray(render_smear(recipe, seed).pixels).save(path, dpi=(25400 / 0.16,) * 2)
     return path
 
 
@@ -117,7 +117,7 @@ def test_fifty_leukocytes_and_fourteen_unsure_ones_take_at_most_twenty_actions(
     person = Person(viewer)
 
     # From opening to the signed table.
-    person.drop([drawn_field(tmp_path / f"patient 7 field {i}.png", monkeypatch) for i in (1, 2)])
+    person.drop([drawn_field(tmp_path / f"patient 7 field {i}.png", 4 + i, monkeypatch) for i in (1, 2)])
     person.next_step()
     until(lambda: "provisional" in state(review) or "unreviewed" in state(review), 200)
     assert gallery.model().rowCount() == 2 * FIELD_CELLS

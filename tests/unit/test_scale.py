@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_leukocls.config import AnalyzeConfig, check_um_per_px
-from napari_leukocls.errors import ArgumentError
+from napari_leukocls.errors import ArgumentError, Cancelled
+from napari_leukocls.progress import CancelToken
 from napari_leukocls.segmentation.red_cell_ruler import estimate_diameter, working_diameter
 from napari_leukocls.segmentation.registry import compact
 from napari_leukocls.segmentation.scale import RED_CELL_UM, find_scale
@@ -172,3 +173,12 @@ def test_a_large_field_at_low_magnification_is_not_doubted(um_per_px):
     times = [-(-length // size) for length, size in zip((3072, 4096), shrunk.shape[:2], strict=True)]
     wide = np.tile(shrunk, (*times, 1))
     assert find(wide, metadata=um_per_px)[1] == []
+
+
+def test_looking_for_the_scale_stops_when_it_is_asked_to():
+    token = CancelToken()
+    token.cancel()
+    for metadata in (None, 0.16):
+        image = SmearImage(smear(1.0).pixels, "field", "test", metadata)
+        with pytest.raises(Cancelled):
+            find_scale(image, AnalyzeConfig(), compact("cpu"), cancel=token)
