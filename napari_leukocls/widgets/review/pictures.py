@@ -53,7 +53,9 @@ class Pictures:
         self._levels = [known.get(id(result.image), []) for _, result in fields]
         self._fields = [result for _, result in fields]
         # A correction makes another table of cells, but moves none of them.
-        outlines = [(first, result.segmentation, len(result.cells)) for first, result in fields]
+        outlines: list[tuple[int, object, int]] = [
+            (first, result.segmentation, len(result.cells)) for first, result in fields
+        ]
         if len(outlines) == len(self._outlines) and all(
             one[0] == other[0] and one[1] is other[1] and one[2] == other[2]
             for one, other in zip(outlines, self._outlines, strict=True)
