@@ -136,8 +136,7 @@ class AnalyseDock(Dock, Scrolling):
         if not there:
             self.message.warn(Analyse.LAYER_GONE)
             return
-        for field, analysed in there:
-            self._cases.enter(field, analysed)
+        twice = [text for field, analysed in there if (text := self._cases.enter(field, analysed))]
         case = self._session.case
         chosen = self._cases.field_of(self.form.chosen_layer())
         if case is not None and there[0][0] in case.fields:
@@ -157,8 +156,8 @@ class AnalyseDock(Dock, Scrolling):
         warnings = [line for _, analysed in there for line in slide_warnings(analysed.result.warnings)]
         unknown = list(dict.fromkeys(warnings))
         self.adapt.setVisible(bool(unknown))
-        if unknown:
-            self.message.warn(" ".join([*parts, *unknown]))
+        if unknown or twice:
+            self.message.warn(" ".join([*parts, *twice, *unknown]))
         else:
             self.message.tell(" ".join(parts))
 

@@ -333,17 +333,28 @@ class Cases(QObject):
 
     # Results -------------------------------------------------------------------------------------------
 
-    def enter(self, field: Field, analysed: Analysed) -> None:
-        """Give a field of the current slide the result of its analysis.
+    def enter(self, field: Field, analysed: Analysed) -> str:
+        """Give a field of a slide the result of its analysis.
+
+        The same picture twice in one slide is taken once: else its cells would be counted twice.
 
         Parameters
         ----------
         field : Field
         analysed : Analysed
+
+        Returns
+        -------
+        str
+            What is to be said of it; "" if nothing.
         """
         case = next((one for one in self._session.cases if field in one.fields), None)
         if case is None:
-            return
+            return ""
+        slides = {one.slide.key: one for one in case.fields if one.slide is not None and one is not field}
+        if field.slide is None and analysed.key in slides:
+            self._leave_out(case, field)
+            return Texts.TWICE.format(name=field.name, other=slides[analysed.key].name)
         slide = field.slide
         if slide is None:
             slide = SlideModel(analysed.result, analysed.key, analysed.config, self._session.scheme)
@@ -353,6 +364,16 @@ class Cases(QObject):
         slide.set_depth(self._session.depth)
         case.set_slide(field, slide)
         self._forget_double(case)
+        return ""
+
+    def _leave_out(self, case: CaseModel, field: Field) -> None:
+        """Close a field that has no result."""
+        viewer = self._viewer()
+        with self._moved():
+            if viewer is not None and field.layer in viewer.layers:
+                viewer.layers.remove(field.layer)
+        case.fields.remove(field)
+        case.state_changed.emit()
 
     def _forget_double(self, case: CaseModel) -> None:
         """Close the same slide where it was opened before under another name."""

@@ -14,6 +14,7 @@ class Case:
         _("{n} field of this slide is not open: open it too, then sign."),
         _("{n} fields of this slide are not open: open them too, then sign."),
     )
+    TWICE = _("{name} is the same picture as {other}, so it was closed: its cells are counted once.")
     NAME_NEEDED = _("a slide needs a name: type one.")
     TO_ANALYSE = (_("{n} field to analyse"), _("{n} fields to analyse"))
     OF_GOAL = _("{n} of {goal}")
