@@ -117,14 +117,14 @@ def test_fifty_leukocytes_and_fourteen_unsure_ones_take_at_most_twenty_actions(
     person = Person(viewer)
 
     # From opening to the signed table; one field came twice, and is counted once.
-    files = [drawn_field(tmp_path / f"patient 7 field {i}.png", 4 + i, monkeypatch) for i in (1, 2)]
-    files.append(files[1].with_name("patient 7 field 3.png"))
+    files = [drawn_field(tmp_path / f"patient_7_field_{i}.png", 4 + i, monkeypatch) for i in (1, 2)]
+    files.append(files[1].with_name("patient_7_field_3.png"))
     files[2].write_bytes(files[1].read_bytes())
     person.drop(files)
     person.next_step()
     until(lambda: "provisional" in state(review) or "unreviewed" in state(review), 200)
     assert gallery.model().rowCount() == 2 * FIELD_CELLS
-    assert not any("field 3" in layer.name for layer in viewer.layers)
+    assert not any("field_3" in layer.name for layer in viewer.layers)
     assert "14 cells are left out" in state(review)
     person.review(gallery, n=2 * FIELD_UNSURE)
     person.next_step()
