@@ -23,10 +23,10 @@ else
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 endif
 
-.PHONY: demo test lint docs notebooks audit sbom coverage benchmarks laboratories red-cells system env env-test env-dev env-docs clean help
+.PHONY: demo test lint docs notebooks pages audit sbom coverage benchmarks laboratories red-cells system env env-test env-dev env-docs clean help
 
 help:
-	@sed -n '1,2p' Makefile; echo "also: make lint, docs, notebooks, audit, sbom, coverage, benchmarks, clean"
+	@sed -n '1,2p' Makefile; echo "also: make lint, docs, notebooks, pages, audit, sbom, coverage, benchmarks, clean"
 
 demo: env
 	$(BIN)/leukocls demo
@@ -55,6 +55,10 @@ docs: env-docs
 # The example notebooks, each from its first cell to its last.
 notebooks: env-test
 	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --nbmake --nbmake-timeout=900 notebooks
+
+# The commands of the documentation, block by block, on files as small as they may be.
+pages: env-test
+	$(BIN)/python -m pytest -m "slow or not slow" tests/integration/test_pages.py
 
 # The licences of all packages of the environment.
 audit: env-dev

@@ -19,7 +19,7 @@ case $versions in
 esac
 # grad-cam is published as source; everything else comes as a wheel, so that no compiler is needed.
 began=$SECONDS
-uv pip install --quiet --python "$place/env/bin/python" --no-build --no-binary-package grad-cam \
+uv pip install --quiet --python "$place/env/bin/python" --only-binary :all: --no-binary grad-cam \
   "${options[@]}" "$wheel[gui]"
 echo "installed in $((SECONDS - began)) s; the environment has $(du -sm "$place/env" | cut -f1) MB," \
   "the wheel $(($(stat -c %s "$wheel") / 1000000)) MB"

@@ -38,11 +38,16 @@ def blocks(name: str, *kinds: str) -> Iterator[str]:
             yield re.sub(rf"^{found['indent']}", "", found["body"], flags=re.M)
 
 
+def lines_of(block: str) -> Iterator[str]:
+    """The lines of a shell block; what goes on after a backslash belongs to its line."""
+    for line in block.replace("\\\n", " ").splitlines():
+        yield re.sub(r"^(\$ |(?:\w+=\S+ +)*|.*? && )", "", line.strip())
+
+
 def shell_lines(name: str) -> Iterator[str]:
-    """The lines of the shell blocks of a page; what goes on after a backslash belongs to its line."""
+    """The lines of all shell blocks of a page."""
     for block in blocks(name, *SHELL):
-        for line in block.replace("\\\n", " ").splitlines():
-            yield re.sub(r"^(\$ |(?:\w+=\S+ +)*|.*? && )", "", line.strip())
+        yield from lines_of(block)
 
 
 def words_of(line: str) -> list[str]:
@@ -51,16 +56,17 @@ def words_of(line: str) -> list[str]:
     return shlex.split(plain, comments=True)[1:]
 
 
-def block_calls(name: str) -> Iterator[list[str]]:
-    """The words of each call of `leukocls` in the shell blocks of a page."""
-    for line in shell_lines(name):
-        if line.startswith("leukocls "):
-            yield words_of(line)
+def block_calls(name: str) -> Iterator[list[list[str]]]:
+    """The calls of `leukocls` in each shell block of a page that has some, as words."""
+    for block in blocks(name, *SHELL):
+        if calls := [words_of(line) for line in lines_of(block) if line.startswith("leukocls ")]:
+            yield calls
 
 
 def command_lines(name: str) -> Iterator[list[str]]:
     """The same, and those in the sentences of the page."""
-    yield from block_calls(name)
+    for calls in block_calls(name):
+        yield from calls
     spans = re.findall(
         r"(?<!`)`((?:python -m napari_)?leukocls [^`]+)`(?!`)", FENCE.sub("", text_of(ROOT / name))
     )

@@ -174,9 +174,10 @@ def test_onnx_gives_the_same_probabilities(tmp_path: Path) -> None:
 @pytest.mark.slow
 # bioimageio.spec leaves files of a package open until they are collected.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_bioimage_package_runs_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["default", "accurate", "red_cells"])
+def test_a_bioimage_package_runs_there(name: str, tmp_path: Path) -> None:
     core = pytest.importorskip("bioimageio.core", reason="needs the extra bioimageio")
-    result = export_model("default", tmp_path / "d.bioimageio.zip")
+    result = export_model(name, tmp_path / "d.bioimageio.zip")
     assert result["largest_difference"] < 1e-3
     summary = core.test_model(tmp_path / "d.bioimageio.zip")
     assert summary.status in ("passed", "valid-format") and not [e for d in summary.details for e in d.errors]
