@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,25 @@ def agreement(connection: Connection, read: list[tuple[str, int, Any]], scheme: 
     return compare(ids, first, second, ", ".join(sorted(people)) or MODEL, read[0][2].reader, slides)
 
 
+def last_reader(connection: Connection, analyses: Collection[int]) -> str:
+    """The person who finished a second read of some fields last.
+
+    Parameters
+    ----------
+    connection : Connection
+    analyses : collection of int
+
+    Returns
+    -------
+    str
+        "" if nobody has finished one.
+    """
+    query = sa.select(sessions.c.reader).where(
+        sessions.c.analysis.in_(list(analyses)), sessions.c.finished_at.is_not(None)
+    )
+    return str(connection.execute(query.order_by(sessions.c.id.desc()).limit(1)).scalar() or "")
+
+
 def case_agreement(connection: Connection, case: Any, reader: str | None, scheme: Scheme) -> Agreement:
     """Compare the last finished second read of a case with the current classes.
 
@@ -216,12 +236,7 @@ def case_agreement(connection: Connection, case: Any, reader: str | None, scheme
     """
     rows = counting.counted(cases.state(connection, case, scheme), scheme, case.goal)
     fields = cases.keys_of(connection, case)
-    if reader is None:
-        query = sa.select(sessions).where(
-            sessions.c.analysis.in_(list(fields)), sessions.c.finished_at.is_not(None)
-        )
-        newest = connection.execute(query.order_by(sessions.c.id.desc()).limit(1)).first()
-        reader = None if newest is None else newest.reader
+    reader = reader or last_reader(connection, fields) or None
     needed = [number for number in fields if any(row.analysis == number for row in rows)]
     read = [(fields[number], number, finished(connection, number, reader)) for number in needed]
     if not read:

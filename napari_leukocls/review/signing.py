@@ -303,6 +303,8 @@ def signature_of(
 
 def _second_reader(connection: Connection, case: Any, scheme: Scheme) -> tuple[str, float | None]:
     """The last person who read the cells of a case blind, and Cohen's kappa with the classes in force."""
+    if not second_read.last_reader(connection, cases.keys_of(connection, case)):
+        return "", None
     try:
         found = second_read.case_agreement(connection, case, None, scheme)
     except ReviewError:
