@@ -22,7 +22,17 @@ from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.progress import Progress
 from napari_leukocls.threads import cores
 from napari_leukocls.widgets.analyse.form import AnalyseForm
-from napari_leukocls.widgets.batch.model import DONE, Order, Row, Table, find_slides, opened, rows_of, work
+from napari_leukocls.widgets.batch.model import (
+    DONE,
+    FAILED,
+    Order,
+    Row,
+    Table,
+    find_slides,
+    opened,
+    rows_of,
+    work,
+)
 from napari_leukocls.widgets.common.analysed import Analysed
 from napari_leukocls.widgets.common.cases import cases_of
 from napari_leukocls.widgets.common.controls import (
@@ -180,15 +190,13 @@ class BatchDock(Dock, Scrolling):
         self._model.on_outcomes(outcomes)
         self._fill()
         failed = sum(outcome.status != "done" for outcome in outcomes)
+        # What went wrong comes first: the end of a long message is left out. Of the warnings one is enough here: the
+        # table has the others.
+        wrong = [Batch.FAILED_SOME.format(n=failed)] if failed else []
+        wrong += [f"{line[:1].upper()}{line[1:]}" for line in self._model.run_warnings(outcomes)[:1]]
         text = plural(Batch.FINISHED, len(outcomes) - failed, folder=self._model.out)
-        if failed:
-            text = f"{text} {Batch.FAILED_SOME.format(n=failed)}"
-        unknown = self._model.run_warnings(outcomes)
-        if unknown:
-            # One line is enough in the dock: the table has the others.
-            self.message.warn(f"{text} {unknown[0][:1].upper()}{unknown[0][1:]}")
-        elif failed:
-            self.message.warn(text)
+        if wrong:
+            self.message.warn(" ".join([*wrong, text]))
         else:
             self.message.tell(text)
 
@@ -209,7 +217,9 @@ class BatchDock(Dock, Scrolling):
             self.table.setRowCount(len(rows))
         for i, one in enumerate(rows):
             texts = [one.slide_id, Batch.STATES.get(one.state, one.state)]
-            texts += ["" if n is None else str(n) for n in (one.cells, one.leukocytes, one.to_review)]
+            counts = (one.cells, one.leukocytes, one.to_review)
+            # A slide that failed has no cells, which is not the same as none.
+            texts += ["" if n is None or one.state == FAILED else str(n) for n in counts]
             for j, text in enumerate(texts):
                 self._set(i, j, text, one.note or one.source)
         counted = [one for one in rows if one.leukocytes is not None]

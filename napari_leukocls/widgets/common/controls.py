@@ -395,6 +395,9 @@ class ProgressLine(QWidget):
         column.addWidget(self.text)
         job.progressed.connect(self._on_progress)
         job.ended.connect(self.hide)
+        # Two lines, however long the stage is: in a low dock the second one would be cut off.
+        self.text.setMinimumHeight(2 * self.text.fontMetrics().lineSpacing() + 2)
+        self.text.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         self._into_view = IntoView(self)
         self.hide()
 
