@@ -141,6 +141,10 @@ def test_a_folder_is_analysed_and_a_slide_opened_for_review(
         [table.item(i, c).text() if table.item(i, c) else "" for c in range(table.columnCount())]
         for i in range(table.rowCount())
     ]
+    # What went wrong is said first, and a slide that failed has no counts.
+    assert window.message.text().startswith("1 failed: ")
+    counts = {table.item(i, 0).text(): table.item(i, 2).text() for i in range(table.rowCount())}
+    assert counts["broken"] == "" and int(counts["one"]) > 0
     assert (tmp_path / "leukocls-results" / "summary.csv").is_file()
     row = next(i for i in range(table.rowCount()) if table.item(i, 0).text() == "one")
     table.setCurrentCell(row, 0)
