@@ -304,7 +304,7 @@ def proficiency(camera: Camera, _work: Path, _args: argparse.Namespace) -> None:
 
     dock = camera.open("Proficiency")
     until(lambda: control(dock, "Slides with a reference").count() >= 3, 100)
-    write(dock, "Learner", "")
+    control(dock, "Learner").clear()
     click(dock, "Start round")
     pump(0.6)
     camera.shoot("Proficiency", "error")

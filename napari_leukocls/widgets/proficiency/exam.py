@@ -23,14 +23,15 @@ from napari_leukocls.scheme import CellClass, Scheme
 from napari_leukocls.widgets.analyse.results import swatch
 from napari_leukocls.widgets.common.controls import button, label, named
 from napari_leukocls.widgets.common.pictures import Picture
+from napari_leukocls.widgets.common.workplace import LOW_SCREEN
 from napari_leukocls.widgets.texts import Proficiency, plural
 
 if TYPE_CHECKING:
     from napari_leukocls.review.proficiency import Round
 
 _COLUMNS = 2
-#: Height of the picture, in lines of text.
-_LINES = 20
+#: Height of the picture, in lines of text, and on a low screen.
+_LINES, _LINES_LOW = 20, 12
 
 
 class ExamPage(QWidget):
@@ -54,7 +55,8 @@ class ExamPage(QWidget):
         self.place = 0
         self.progress = named(QProgressBar(), Proficiency.TITLE, Proficiency.TITLE)
         self.where = label()
-        self.picture = Picture(Proficiency.PICTURE, _LINES, marked=True)
+        low = self.screen().availableGeometry().height() < LOW_SCREEN
+        self.picture = Picture(Proficiency.PICTURE, _LINES_LOW if low else _LINES, marked=True)
         self.picture.setToolTip(Proficiency.PICTURE_TIP)
         self.answer = label()
         self.classes = QWidget()
