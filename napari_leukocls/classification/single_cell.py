@@ -18,7 +18,7 @@ from napari_leukocls.segmentation.common_scale import (
     measure_common_scale,
 )
 from napari_leukocls.segmentation.nuclear_scale import read_nuclei
-from napari_leukocls.segmentation.scale import LOST_OCTAVES, RED_CELL_UM
+from napari_leukocls.segmentation.scale import LOST_OCTAVES, RED_CELL_UM, count_images
 from napari_leukocls.segmentation.stain_density import red_cell_density
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ def common_scales(
         some = [load(index) for index in order[:RULER_IMAGES]]
         common, agree = measure_common_scale(some, segmenter)
         height, width = sizes[members[0]]
-        what = f"{len(members)} images (first {width}x{height})"
+        what = f"{count_images(len(members))} (first {width}x{height})"
         if common is not None:
             for index in members:
                 scales[index] = RED_CELL_UM / common.diameter_px
@@ -343,7 +343,7 @@ def _how(common: CommonScale) -> str:
     percent = 100 * (2**common.octaves - 1)
     check = "" if common.sure else "; check it, or give the pixel size"
     return (
-        f"{size}, read from the nuclei of {common.n_images} images, "
+        f"{size}, read from the nuclei of {count_images(common.n_images)}, "
         f"because too few red cells are in view (uncertain by {percent:.0f} %{check})"
     )
 

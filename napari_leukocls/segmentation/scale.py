@@ -268,7 +268,7 @@ def _of_other_images(
         if own.scale.source == "red_cell_ruler" and own.scale.sure:
             return FoundScale(shared)
     note = (
-        f"too few red cells to measure the scale: that of {_images(common.n_images)} measured together is used "
+        f"too few red cells to measure the scale: that of {count_images(common.n_images)} measured together is used "
         f"(red cells {common.diameter_px:.0f} px across)."
     )
     if not common.sure:
@@ -276,7 +276,18 @@ def _of_other_images(
     return FoundScale(shared, (note,))
 
 
-def _images(n: int) -> str:
+def count_images(n: int) -> str:
+    """Write a number of images.
+
+    Parameters
+    ----------
+    n : int
+
+    Returns
+    -------
+    str
+        For example ``1 image`` or ``8 images``.
+    """
     return "1 image" if n == 1 else f"{n} images"
 
 

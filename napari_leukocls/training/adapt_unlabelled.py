@@ -27,7 +27,7 @@ from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import OOD_PREFIX, read_weights
 from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.segmentation.common_scale import CommonScales
-from napari_leukocls.segmentation.scale import find_scale, steady_diameter
+from napari_leukocls.segmentation.scale import count_images, find_scale, steady_diameter
 from napari_leukocls.training import calibrate
 from napari_leukocls.training.adapt import RECORD, training_card, what_is_known
 from napari_leukocls.training.calibrate import Fitted
@@ -150,8 +150,8 @@ def sureness(figures: dict[str, Any], found: dict[str, Any]) -> str:
     """
     changed = figures["classes_changed"]
     return (
-        f"The stain and camera of {found['cells']} cells in {found['images']} images were taken into account. Two "
-        f"halves of the cells agree on the change by {100 * figures['agreement']:.0f} %, and it brings the cells "
+        f"The stain and camera of {found['cells']} cells in {count_images(found['images'])} were taken into account. "
+        f"Two halves of the cells agree on the change by {100 * figures['agreement']:.0f} %, and it brings the cells "
         f"{100 * figures['nearer']:.1f} % nearer to those that the model knows. {changed} of the cells get another "
         "class. Without labels it cannot be told how many of these are right: check some of them, or adapt with about "
         "a hundred labelled cells."
@@ -259,7 +259,7 @@ def cells_of_images(
         if sum(map(len, parts)) >= ENOUGH:
             break
     if unread:
-        message = f"{len(unread)} images cannot be read and are skipped: first {unread[0]}."
+        message = f"{count_images(len(unread))} cannot be read, and left out: first {unread[0]}."
         yield TrainEvent("warning", {"message": message})
     cells = int(sum(map(len, parts)))
     yield TrainEvent("log", {"message": f"Leukocytes found: {cells}; images: {len(parts)}."})
