@@ -133,7 +133,7 @@ def test_fifty_leukocytes_and_fourteen_unsure_ones_take_at_most_twenty_actions(
 
     assert person.actions <= 20
     counts = pd.read_csv(folder / "counts.csv").set_index("class")["count"]
-    assert counts["neutrophil"] == 36 and counts["eosinophil"] == 14
+    assert counts["neutrophil"] == 36 and counts["lymphocyte"] == 14
     cells = pd.read_csv(folder / "cells.csv")
     assert set(cells["signed_by"]) == {"A. Reader"} and cells["signed_at"].notna().all()
 
