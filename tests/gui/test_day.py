@@ -132,10 +132,11 @@ def test_fifty_leukocytes_and_fourteen_unsure_ones_take_at_most_twenty_actions(
     until(lambda: (folder / "run.json").is_file(), 120)
 
     assert person.actions <= 20
-    counts = pd.read_csv(folder / "counts.csv").set_index("class")["count"]
-    assert counts["neutrophil"] == 36 and counts["lymphocyte"] == 14
+    counts = pd.read_csv(folder / "counts.csv").set_index("class")
+    assert counts.loc["neutrophil", "count"] == 36 and counts.loc["lymphocyte", "count"] == 14
+    assert set(counts["signed_by"]) == {"A. Reader"} and counts["signed_at"].notna().all()
     cells = pd.read_csv(folder / "cells.csv")
-    assert set(cells["signed_by"]) == {"A. Reader"} and cells["signed_at"].notna().all()
+    assert int(cells["corrected_class"].notna().sum()) == 2 * FIELD_UNSURE
 
 
 @pytest.mark.timeout(1500)
