@@ -179,7 +179,7 @@ def _left_out(dataset: Dataset, shared: SharedCrops) -> list[str]:
         notes.append(f"{crops} left out: not every model knows the class.")
     if dataset.skipped:
         files = count_text(len(dataset.skipped), "file")
-        notes.append(f"{files} could not be read and were skipped.")
+        notes.append(f"{files} could not be read and {"was" if len(dataset.skipped) == 1 else "were"} skipped.")
     return notes
 
 

@@ -172,7 +172,7 @@ def iter_decide(
     )
     if dataset.skipped:
         files = count_text(len(dataset.skipped), "file")
-        notes.append(f"{files} could not be read and were skipped.")
+        notes.append(f"{files} could not be read and {"was" if len(dataset.skipped) == 1 else "were"} skipped.")
     figures = {"data": str(data), "n": len(shared.rows), "scale_notes": outputs.notes}
     return _judged(entries, classifiers, shared, outputs.models, labels, notes, figures)
 
