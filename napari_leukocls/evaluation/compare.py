@@ -178,8 +178,9 @@ def _left_out(dataset: Dataset, shared: SharedCrops) -> list[str]:
         crops = count_text(unknown, "crop was", "crops were")
         notes.append(f"{crops} left out: not every model knows the class.")
     if dataset.skipped:
-        files = count_text(len(dataset.skipped), "file")
-        notes.append(f"{files} could not be read and {"was" if len(dataset.skipped) == 1 else "were"} skipped.")
+        unread = "files could not be read and were"
+        files = count_text(len(dataset.skipped), "file could not be read and was", unread)
+        notes.append(f"{files} skipped.")
     return notes
 
 

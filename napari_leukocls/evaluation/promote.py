@@ -171,8 +171,9 @@ def iter_decide(
         dataset, classifiers, compact(device), um_per_px, cancel or CancelToken()
     )
     if dataset.skipped:
-        files = count_text(len(dataset.skipped), "file")
-        notes.append(f"{files} could not be read and {"was" if len(dataset.skipped) == 1 else "were"} skipped.")
+        unread = "files could not be read and were"
+        files = count_text(len(dataset.skipped), "file could not be read and was", unread)
+        notes.append(f"{files} skipped.")
     figures = {"data": str(data), "n": len(shared.rows), "scale_notes": outputs.notes}
     return _judged(entries, classifiers, shared, outputs.models, labels, notes, figures)
 
