@@ -405,6 +405,8 @@ def main() -> None:
         card |= what_follows.kept_figures(folder)
     carry = partial(what_follows.carry, folder) if same else None
     write_model(folder, make_card(card, f"of {args.name}"), everything, carry)
+    if same:
+        what_follows.rebind_checks(folder)
     log.info("%s", json.dumps({key: card[key] for key in FITTED}, indent=1))
     if args.follow and not same:
         what_follows.make_anew(folder, args.pack, args.data)

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from napari_leukocls.models.card import read_card
+from napari_leukocls.models.install import write_card
 from napari_leukocls.models.registry import read_card_json
 from napari_leukocls.models.weights import OOD_PREFIX
 from napari_leukocls.training.feature_replay import FILE, read_replay, save_replay
@@ -74,6 +76,14 @@ def carry(old: Path, new: Path, digest: str) -> None:
     if (old / FILE).is_file():
         replay = read_replay(old, card["weights_sha256"], len(card["classes"]))
         save_replay(new / FILE, replay, digest)
+
+
+def rebind_checks(folder: Path) -> None:
+    """Bind the checks of the heatmaps in a card to the folder's weights, whose network they were made with."""
+    card = read_card(folder)
+    if card.explanation_checks is not None:
+        kept = card.explanation_checks.model_copy(update={"weights_sha256": card.weights_sha256})
+        write_card(folder, card.model_copy(update={"explanation_checks": kept}))
 
 
 def make_anew(folder: Path, pack: Path, data: Path) -> None:

@@ -128,6 +128,8 @@ class Figures(CardPart):
         Which cells these are.
     n : int or None
         How many cells.
+    ece_if_calibrated : float or None
+        Calibration error that a perfectly calibrated model would show on as many cells, on average.
     confusion_matrix : list of list of int or None
         Rows are the true classes, columns the predicted ones, in the order of the card's classes.
     per_class : dict or None
@@ -153,6 +155,7 @@ class Figures(CardPart):
     auc_macro_ci95: Limits | None = None
     ece: float | None = None
     ece_ci95: Limits | None = None
+    ece_if_calibrated: float | None = None
     review_rate: float | None = None
     review_rate_ci95: Limits | None = None
     accuracy_not_reviewed: float | None = None

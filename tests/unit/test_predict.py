@@ -62,6 +62,7 @@ def test_the_number_of_threads_changes_no_bit(default, crops):
 
 def test_unsure_cell_is_judged_alike_when_mirrored(default, crops):
     doubting = copy.copy(default)
+    doubting.opinion = None
     doubting.card = default.card.model_copy(update={"second_look": 1.01})
     upright = doubting.predict(crops).probabilities
     mirrored = doubting.predict(np.ascontiguousarray(crops[:, :, ::-1])).probabilities
