@@ -23,7 +23,7 @@ else
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 endif
 
-.PHONY: demo test lint docs notebooks pages audit sbom coverage benchmarks laboratories red-cells system env env-test env-dev env-docs clean help
+.PHONY: demo test lint docs notebooks pages audit sbom coverage benchmarks wheels laboratories red-cells system env env-test env-dev env-docs clean help
 
 help:
 	@sed -n '1,2p' Makefile; echo "also: make lint, docs, notebooks, pages, audit, sbom, coverage, benchmarks, clean"
@@ -77,6 +77,13 @@ coverage: env-dev system
 	@mkdir -p build
 	$(BIN)/python -m coverage json --quiet -o build/coverage.json
 	$(BIN)/python -m scripts.coverage_floors build/coverage.json --badge build/coverage.svg $(COVERAGE_ARGS)
+
+# Wheel and sdist, and the wheel in a new environment with the network off. VERSIONS is pinned, newest or lowest.
+VERSIONS ?= pinned
+wheels:
+	$(PYTHON) -m pip install build uv
+	$(PYTHON) -m build
+	bash packaging/try_wheel.sh dist/*.whl $(VERSIONS)
 
 # Which there are: python -m benchmarks list. On a machine that does nothing else.
 benchmarks: env-dev

@@ -140,7 +140,7 @@ def test_the_checks_of_the_heatmaps_are_made_anew_on_demand(
         yield Progress("check", 1, 2)
         return replace(given, lost=(), unchecked=False)
 
-    monkeypatch.setattr("napari_leukocls.widgets.train.dock.rechecked", checks)
+    monkeypatch.setattr("napari_leukocls.widgets.train.dock.iter_recheck_heatmaps", checks)
     window._run = SimpleNamespace(config=SimpleNamespace(device="cpu"), running=False)
     window._on_results(found)
     assert "you lose: the checks of the heatmaps" in window.results.lost.text()
