@@ -26,9 +26,9 @@ def _stages(net: Any) -> tuple[tuple[str, ...], ...]:
 
 
 def _stages_of(member: Any) -> tuple[tuple[str, ...], ...]:
-    from napari_leukocls.architectures._mobilenet_v2 import MobileNetV2
+    from napari_leukocls.architectures._inverted_residuals import InvertedResidualNet
 
-    if isinstance(member, MobileNetV2):
+    if isinstance(member, InvertedResidualNet):
         return STAGES
     from napari_leukocls.architectures.timm_networks import timm_stages
 
@@ -36,9 +36,13 @@ def _stages_of(member: Any) -> tuple[tuple[str, ...], ...]:
 
 
 def _body(name: str, arguments: dict[str, Any]) -> Any:
-    """A network without a last layer."""
+    """A network without a last layer; those of the bundled models are built without timm."""
     if name == MOBILENET:
         return mobilenet_v2(0, **arguments)
+    if name == "tf_efficientnet_lite0" and not arguments:
+        from napari_leukocls.architectures._inverted_residuals import EfficientNetLite0
+
+        return EfficientNetLite0(0)
     from napari_leukocls.architectures.timm_networks import timm_network
 
     return timm_network(name, 0, **arguments)

@@ -41,7 +41,7 @@ def mobilenet_v2(num_classes: int, **arguments: Any) -> nn.Module:
     """
     padding = arguments.get("pad_type", "")
     if set(arguments) <= {"pad_type", "drop_rate"} and padding in ("", "same"):
-        from napari_leukocls.architectures._mobilenet_v2 import MobileNetV2
+        from napari_leukocls.architectures._inverted_residuals import MobileNetV2
 
         return MobileNetV2(num_classes, padding == "same", arguments.get("drop_rate", 0.0))
 

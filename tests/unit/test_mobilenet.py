@@ -10,6 +10,7 @@ import torch
 
 from napari_leukocls import architectures
 from napari_leukocls.architectures import introspection
+from napari_leukocls.architectures._inverted_residuals import EfficientNetLite0
 from napari_leukocls.architectures.mobilenet import MOBILENET, mobilenet_v2
 from napari_leukocls.architectures.timm_networks import timm_entry, timm_stages
 from napari_leukocls.models.card import read_card
@@ -43,6 +44,23 @@ def test_logits_maps_and_vectors_are_those_of_timm(padding: str, side: int) -> N
         torch.testing.assert_close(ours.forward_features(images), maps, rtol=0, atol=1e-5)
         torch.testing.assert_close(ours.forward_head(maps, pre_logits=True), vectors, rtol=0, atol=1e-6)
     assert ours.num_features == theirs.num_features == vectors.shape[1]
+
+
+@pytest.mark.parametrize("side", [65, 128])
+def test_maps_and_vectors_of_lite0_are_those_of_timm(side: int) -> None:
+    torch.manual_seed(0)
+    theirs = timm.create_model("tf_efficientnet_lite0", num_classes=5)
+    with torch.no_grad():
+        for name, value in theirs.state_dict().items():
+            if name.endswith(("running_mean", "running_var")):
+                value.uniform_(0.5, 1.5)
+    ours = EfficientNetLite0(5)
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(3, 3, side, side)
+    with torch.no_grad():
+        maps = theirs.eval().forward_features(images)
+        torch.testing.assert_close(ours.eval().forward_features(images), maps, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
 
 
 def test_gradients_and_running_statistics_are_those_of_timm() -> None:
