@@ -20,7 +20,7 @@ class _Stage(NamedTuple):
     """Blocks of one width: `wider` is how many times wider a block is inside; `stride` is that of the first block."""
 
     out: int
-    count: int
+    blocks: int
     stride: int
     wider: int
     kernel: int = 3
@@ -193,7 +193,7 @@ class InvertedResidualNet(nn.Module):
         for stage in stages:
             blocks = nn.Sequential()
             kind = DepthwiseSeparable if stage.wider == 1 else InvertedResidual
-            for i in range(stage.count):
+            for i in range(stage.blocks):
                 blocks.append(kind(channels, stage, stage.stride if i == 0 else 1, same_padding, eps))
                 channels = stage.out
             self.blocks.append(blocks)
