@@ -21,7 +21,7 @@ from napari_leukocls.measurement.findings import short_number
 from napari_leukocls.measurement.fine import leaf_rows, of_differential
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.scheme import Scheme, whole_class
-from napari_leukocls.types import Finding, Segmentation, SlideResult
+from napari_leukocls.types import Finding, FindingState, Segmentation, SlideResult
 
 #: Columns that a count gets where the number of leukocytes per litre is known: 10^9/L, with 95 % limits.
 ABSOLUTE_COLUMNS = ("absolute", "absolute_low", "absolute_high")
@@ -48,6 +48,10 @@ class Counting:
         10^9/L for each platelet per field of a 100x objective, for the estimate; 0 makes none.
     platelet_field_mm2 : float
         That field, mm²; by default that of an eyepiece of field number 20, which is 0.2 mm across.
+    least_fields : float
+        Fields of view below which an estimate per litre is only possible.
+    least_red_cells : float
+        Red cells beside the platelets below which their estimate by the ratio is only possible.
     """
 
     correct_from: float = 5.0
@@ -55,12 +59,17 @@ class Counting:
     field_area_mm2: float = 0.0
     platelet_factor: float = 15.0
     platelet_field_mm2: float = 0.0314
+    least_fields: float = 10.0
+    least_red_cells: float = 1000.0
 
     # Read by pydantic, which validates the file of the rules against this plain dataclass.
     __pydantic_config__ = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        for name in ("correct_from", "wbc_factor", "field_area_mm2", "platelet_factor"):
+        for name in (
+            *("correct_from", "wbc_factor", "field_area_mm2", "platelet_factor"),
+            *("least_fields", "least_red_cells"),
+        ):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name} is a number of at least 0")
@@ -81,6 +90,8 @@ class WhiteCells:
         The number that was given, before any correction; nan of an estimate.
     erythroblasts : int
         That were counted and are taken off, for ``corrected``; else 0.
+    n_fields : float
+        Fields of view that an estimate is from; else nan.
     """
 
     value: float
@@ -89,6 +100,7 @@ class WhiteCells:
     source: Literal["given", "corrected", "estimated"]
     given: float = math.nan
     erythroblasts: int = 0
+    n_fields: float = math.nan
 
 
 def correct_for_erythroblasts(wbc: float, per_100: float) -> float:
@@ -196,7 +208,7 @@ def _estimated(result: SlideResult, counting: Counting, scheme: Scheme) -> White
     sure, more = int((leukocytes & known).sum()), int((leukocytes & ~known).sum())
     low, high = poisson_limits(sure)[0], poisson_limits(sure + more)[1]
     factor = counting.wbc_factor / n_fields
-    return WhiteCells((sure + more) * factor, low * factor, high * factor, "estimated")
+    return WhiteCells((sure + more) * factor, low * factor, high * factor, "estimated", n_fields=n_fields)
 
 
 def poisson_limits(count: int) -> tuple[float, float]:
@@ -274,11 +286,16 @@ def wbc_findings(white: WhiteCells | None, counts: pd.DataFrame, counting: Count
         return []
     shown = f"{short_number(white.value)} × 10⁹/L"
     if white.source == "estimated":
+        state: FindingState = "certain"
+        source = "their density"
+        if white.n_fields < counting.least_fields:
+            state = "possible"
+            source += f" in {too_few(white.n_fields, 'field', counting.least_fields)}"
         text = (
-            f"Leukocytes estimated from their density: {shown} ({short_number(white.low)} to "
+            f"Leukocytes estimated from {source}: {shown} ({short_number(white.low)} to "
             f"{short_number(white.high)}). An estimate does not replace a count."
         )
-        return [Finding("wbc_estimated", white.value, white.low, white.high, PER_LITRE, "certain", "", text)]
+        return [Finding("wbc_estimated", white.value, white.low, white.high, PER_LITRE, state, "", text)]
     given = f"Leukocytes, given: {short_number(white.given)} × 10⁹/L."
     findings = [Finding("wbc_given", white.given, math.nan, math.nan, PER_LITRE, "certain", "", given)]
     if white.source == "corrected":
@@ -292,6 +309,26 @@ def wbc_findings(white: WhiteCells | None, counts: pd.DataFrame, counting: Count
             Finding("wbc_corrected", white.value, white.low, white.high, PER_LITRE, "certain", rule, text)
         )
     return findings
+
+
+def too_few(number: float, noun: str, needed: float) -> str:
+    """Write a number that is too small for an estimate, with the one that is needed.
+
+    Parameters
+    ----------
+    number : float
+    noun : str
+        Singular.
+    needed : float
+
+    Returns
+    -------
+    str
+        For example ``0.7 fields only (10 are needed)``.
+    """
+    return (
+        f"{short_number(number)} {noun}{'' if number == 1 else 's'} only ({short_number(needed)} are needed)"
+    )
 
 
 def counted_area(
@@ -353,6 +390,7 @@ __all__ = [
     "counted_area",
     "counted_leukocytes",
     "poisson_limits",
+    "too_few",
     "wbc_findings",
     "white_cells",
     "with_absolute",

@@ -188,6 +188,21 @@ def is_flag(finding: Finding) -> bool:
     return bool(finding.rule) and not finding.name.startswith(("wbc_", "platelet_estimate"))
 
 
+def shown_state(finding: Finding) -> str:
+    """The state that a finding is marked with.
+
+    Parameters
+    ----------
+    finding : Finding
+
+    Returns
+    -------
+    str
+        Of a figure "", unless it is only possible, such as an estimate from few fields.
+    """
+    return finding.state if is_flag(finding) or finding.state == "possible" else ""
+
+
 def limits_text(finding: Finding) -> str:
     """Write the figure of a finding with its limits.
 
@@ -248,6 +263,7 @@ __all__ = [
     "measured",
     "read_findings",
     "short_number",
+    "shown_state",
     "with_findings",
     "write_findings",
 ]

@@ -30,6 +30,8 @@ FLAG = "flag_"
 MOST_MORE = 10_000
 #: How much a flag matters, the most first.
 CERTAIN, PERHAPS, NOT_EXCLUDED, NOT_JUDGED, ABSENT = range(5)
+#: What is counted for findings that are shares of a count, by the beginning of their names.
+_COUNTED = {"platelet_": "platelets", "leukocyte_": "cells"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Figure:
         Why there is no figure; "" if there is one.
     doubt : str
         Why the figure is not sure; "" if it is.
+    what : str
+        The cells to count more of, plural; "" for leukocytes.
     """
 
     value: float = math.nan
@@ -96,6 +100,7 @@ class Figure:
     at: Callable[[int], tuple[float, float]] | None = None
     missing: str = ""
     doubt: str = ""
+    what: str = ""
 
 
 @dataclass(frozen=True)
@@ -252,7 +257,39 @@ def _of_finding(name: str, slide: _Slide) -> Figure:
             found.value,
             doubt=found.text.rstrip("."),
         )
-    return Figure(found.value, low, high, found.unit, found.value, found.value)
+    what = next((cells for start, cells in _COUNTED.items() if name.startswith(start)), "")
+    at = share_at(found) if what and bounded and found.unit == "%" else None
+    return Figure(found.value, low, high, found.unit, found.value, found.value, at=at, what=what)
+
+
+def share_at(found: Finding) -> Callable[[int], tuple[float, float]] | None:
+    """Limits of a share of cells after more of them were counted, if it stays.
+
+    Parameters
+    ----------
+    found : Finding
+        A share in %, with exact limits (Clopper-Pearson).
+
+    Returns
+    -------
+    callable or None
+        From the number of further cells to the lower and upper limit; None if the limits are not those of a count.
+    """
+    share = found.value / 100
+
+    def limits(n: int) -> tuple[float, float]:
+        ((low,), (high,)) = 100 * exact_limits(np.array([share * n]), n)
+        return float(low), float(high)
+
+    # Of how many cells it is: the more, the nearer are the limits.
+    n, step = 0, MOST_MORE
+    while step:
+        if sum(np.abs(np.subtract(limits(n + step), found.value))) >= found.high - found.low - 1e-6:
+            n += step
+        step //= 2
+    if not n or not np.allclose(limits(n), (found.low, found.high), atol=0.01):
+        return None
+    return lambda more: limits(n + more)
 
 
 def _of_class(rule: Rule | ReferenceRange, slide: _Slide) -> Figure:
@@ -468,7 +505,7 @@ def to_decide(figure: Figure, sign: str, limit: float) -> str:
     if compare(settled_only, sign, limit)[0] == "possible":
         more = cells_to_decide(figure, sign, limit)
         if more:
-            steps.append(f"count {more} more")
+            steps.append(f"count {more} more{f' {figure.what}' if figure.what else ''}")
         elif figure.at is not None:
             steps.append(f"more than {MOST_MORE} cells would be needed to decide")
         else:
@@ -545,5 +582,6 @@ __all__ = [
     "chosen_ranges",
     "compare",
     "flags",
+    "share_at",
     "to_decide",
 ]

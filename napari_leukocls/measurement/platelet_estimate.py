@@ -10,13 +10,20 @@ import math
 
 import numpy as np
 
-from napari_leukocls.measurement.absolute import AREA, PER_LITRE, Counting, class_count, poisson_limits
+from napari_leukocls.measurement.absolute import (
+    AREA,
+    PER_LITRE,
+    Counting,
+    class_count,
+    poisson_limits,
+    too_few,
+)
 from napari_leukocls.measurement.differential import exact_limits
 from napari_leukocls.measurement.findings import short_number
 from napari_leukocls.measurement.platelets import PLATELET, RED_CELL, read_figures
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.scheme import Scheme
-from napari_leukocls.types import Finding, SlideResult
+from napari_leukocls.types import Finding, FindingState, SlideResult
 
 Estimate = tuple[float, float, float]
 
@@ -90,7 +97,8 @@ def platelet_estimates(result: SlideResult, counting: Counting, scheme: Scheme) 
     Returns
     -------
     list of Finding
-        ``platelet_estimate_field`` and ``platelet_estimate_ratio``.
+        ``platelet_estimate_field`` and ``platelet_estimate_ratio``; *possible* from few fields or red cells, and
+        beside clumps.
     """
     platelets = class_count(result.counts, [PLATELET], scheme)
     red_cells = class_count(result.counts, [RED_CELL], scheme)
@@ -101,13 +109,19 @@ def platelet_estimates(result: SlideResult, counting: Counting, scheme: Scheme) 
         n_fields = float(area) / counting.platelet_field_mm2
         rule = f"mean per field of {counting.platelet_field_mm2:g} mm² x {short_number(counting.platelet_factor)}"
         estimate = estimate_by_fields(platelets, n_fields, counting.platelet_factor)
-        source = f"{platelets} in {short_number(n_fields)} fields of a 100x objective"
-        found.append(_finding("platelet_estimate_field", estimate, rule, source, clumps))
+        few = n_fields < counting.least_fields
+        fields = (
+            too_few(n_fields, "field", counting.least_fields) if few else f"{short_number(n_fields)} fields"
+        )
+        source = f"{platelets} in {fields} of a 100x objective"
+        found.append(_finding("platelet_estimate_field", estimate, rule, source, few, clumps))
     if rbc is not None and red_cells:
         estimate = estimate_by_ratio(platelets, red_cells, rbc)
-        source = f"{platelets} beside {red_cells} red cells"
+        few = red_cells < counting.least_red_cells
+        beside = too_few(red_cells, "red cell", counting.least_red_cells) if few else f"{red_cells} red cells"
+        source = f"{platelets} beside {beside}"
         rule = f"platelets per red cell x {short_number(rbc)} × 10¹²/L"
-        found.append(_finding("platelet_estimate_ratio", estimate, rule, source, clumps))
+        found.append(_finding("platelet_estimate_ratio", estimate, rule, source, few, clumps))
     return found
 
 
@@ -119,10 +133,11 @@ def _beside_clumps(result: SlideResult) -> str:
     return " If the suspected clumps are some, there are more." if figures.suspected else ""
 
 
-def _finding(name: str, estimate: Estimate, rule: str, source: str, clumps: str) -> Finding:
+def _finding(name: str, estimate: Estimate, rule: str, source: str, few: bool, clumps: str) -> Finding:
     value, low, high = estimate
+    state: FindingState = "possible" if few or clumps else "certain"
     text = (
         f"Platelets estimated: {short_number(value)} × 10⁹/L ({short_number(low)} to {short_number(high)}), from "
         f"{source}.{clumps} An estimate does not replace a count."
     )
-    return Finding(name, value, low, high, PER_LITRE, "possible" if clumps else "certain", rule, text)
+    return Finding(name, value, low, high, PER_LITRE, state, rule, text)

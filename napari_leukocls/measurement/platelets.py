@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import ndimage
 
 from napari_leukocls.measurement.differential import exact_limits
+from napari_leukocls.measurement.findings import short_number
 from napari_leukocls.types import Finding, FindingState, Segmentation
 
 #: Key of `SlideResult.run` under which the figures of a field are kept, so that those of several can be added.
@@ -24,7 +25,6 @@ KEY = "platelets"
 PLATELET, RED_CELL = "platelet", "red_cell"
 #: Diameters above which a platelet is large, and giant, micrometres [1]_.
 LARGE_UM, GIANT_UM = 4.0, 7.0
-SOURCE = "ASH Image Bank 60930"
 #: Gap between outlines up to which platelets hang together, micrometres.
 GAP_UM = 0.7
 #: Fewest platelets of a clump, and its least area in square micrometres: four usual platelets of 2.5 um.
@@ -95,8 +95,12 @@ class PlateletFigures:
         """Return clumps, large and giant platelets, and platelets on red cells, as findings."""
         return [
             self._clump_finding(),
-            self._share("platelet_large", self.large, f"diameter > {LARGE_UM:g} um ({SOURCE})", "large"),
-            self._giant_finding(),
+            self._share("platelet_large", self.large, f"large: wider than {LARGE_UM:g} µm"),
+            self._share(
+                "platelet_giant",
+                self.giant,
+                f"giant: wider than {GIANT_UM:g} µm, or than the usual red cell",
+            ),
             _number(
                 "platelet_on_red_cells",
                 self.on_red_cells,
@@ -117,21 +121,18 @@ class PlateletFigures:
         rule = f"{CLUMP_CELLS} or more platelets that hang together"
         return Finding("platelet_clumps", value, math.nan, math.nan, "{clumps}", state, rule, text)
 
-    def _giant_finding(self) -> Finding:
-        rule = f"diameter > {GIANT_UM:g} um, or larger than the usual red cell ({SOURCE})"
-        found = self._share("platelet_giant", self.giant, rule, "giant")
-        state: FindingState = "certain" if self.giant else "absent"
-        return Finding(found.name, found.value, found.low, found.high, "%", state, rule, found.text)
-
-    def _share(self, name: str, number: int, rule: str, what: str) -> Finding:
+    def _share(self, name: str, number: int, what: str) -> Finding:
+        """A figure without a rule of its own: what it means is for the rules of the laboratory."""
         if not self.measured:
-            return Finding(
-                name, math.nan, math.nan, math.nan, "%", "absent", rule, "No platelet was measured."
-            )
-        low, high = 100 * exact_limits(np.array([number]), self.measured)[:, 0]
-        text = f"{number} of {_platelets(self.measured)} {_is(number)} {what}."
+            text = "No platelet was measured."
+            return Finding(name, math.nan, math.nan, math.nan, "%", "absent", "", text)
+        low, high = (float(share) for share in 100 * exact_limits(np.array([number]), self.measured)[:, 0])
+        text = (
+            f"{number} of {_platelets(self.measured)} ({short_number(low)} to {short_number(high)} %) "
+            f"{_is(number)} {what}."
+        )
         state: FindingState = "certain" if number else "absent"
-        return Finding(name, 100 * number / self.measured, float(low), float(high), "%", state, rule, text)
+        return Finding(name, 100 * number / self.measured, low, high, "%", state, "", text)
 
 
 def measure_platelets(segmentation: Segmentation, cells: pd.DataFrame) -> PlateletFigures:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from napari_leukocls.io.html import render
 from napari_leukocls.measurement.absolute import counted_leukocytes
-from napari_leukocls.measurement.findings import is_flag, limits_text
+from napari_leukocls.measurement.findings import is_flag, limits_text, shown_state
 from napari_leukocls.measurement.fine import PART_OF, left_shift, of_differential
 from napari_leukocls.measurement.flags import CERTAIN, FLAG, NOT_EXCLUDED, NOT_JUDGED, PERHAPS, Flag
 from napari_leukocls.measurement.judgement import Judgement, cells_to_review
@@ -50,7 +50,7 @@ _QUALITY, _GRADE, _RED_CELL = "quality_", "quality_grade", "red_cell_"
 #: Rows of one part of the first page; the others stand with the details.
 _MAX_ROWS = 8
 #: Findings with a rule that are shown among the figures, and not among what is abnormal.
-_ONLY_FIGURES = (_QUALITY, "leukocyte_", "platelet_estimate", "platelet_large", "red_cell_heaps")
+_ONLY_FIGURES = (_QUALITY, "leukocyte_", "platelet_estimate", "red_cell_heaps")
 #: Parts of the first page, by the beginning of the names of their findings.
 _PARTS = (
     ("Leukocytes", ("wbc_", "leukocyte_")),
@@ -290,8 +290,8 @@ def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
         lines = [one for one in result.findings if one.name.startswith(starts)]
         # What was looked for and is not there stands with the details.
         lines = [one for one in lines if not is_flag(one) or one.state != "absent" or one.name == _GRADE]
-        urgent = sorted(lines, key=lambda one: _ORDER[_mark(one)])[:_MAX_ROWS]
-        rows = [{"text": _short(one), "state": _mark(one)} for one in lines if one in urgent]
+        urgent = sorted(lines, key=lambda one: _ORDER[shown_state(one)])[:_MAX_ROWS]
+        rows = [{"text": _short(one), "state": shown_state(one)} for one in lines if one in urgent]
         if len(lines) > len(urgent):
             rows.append({"text": f"{len(lines) - len(urgent)} more with the details", "state": ""})
         if title in counted:
@@ -305,11 +305,6 @@ def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
 
 #: Which rows are left out last.
 _ORDER = {"certain": 0, "possible": 1, "": 2, "absent": 3}
-
-
-def _mark(finding: Finding) -> str:
-    """The state that a figure is marked with; an estimate states its method as its rule."""
-    return finding.state if is_flag(finding) else ""
 
 
 def _count_rows(counts: pd.DataFrame, scheme: Scheme, judged: Judgement[Any]) -> list[dict[str, Any]]:
@@ -366,7 +361,7 @@ def _finding_row(finding: Finding) -> dict[str, str]:
     return {
         "text": finding.text,
         "rule": finding.rule,
-        "state": _mark(finding),
+        "state": shown_state(finding),
     }
 
 

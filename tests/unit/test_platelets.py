@@ -12,8 +12,11 @@ import pytest
 from napari_leukocls.errors import ArgumentError
 from napari_leukocls.measurement.absolute import AREA, Counting
 from napari_leukocls.measurement.cells import build_cell_table
+from napari_leukocls.measurement.findings import shown_state, with_findings
 from napari_leukocls.measurement.fine import count_cells
+from napari_leukocls.measurement.flags import share_at
 from napari_leukocls.measurement.heaps import HEAPS, heap_findings, mean_share
+from napari_leukocls.measurement.judgement import judge
 from napari_leukocls.measurement.platelet_estimate import (
     estimate_by_fields,
     estimate_by_ratio,
@@ -59,9 +62,48 @@ def test_sizes_follow_the_published_limits() -> None:
     found = field.measured()
     assert (found.count, found.measured, found.large, found.giant) == (5, 5, 3, 1)
     texts = {one.name: one for one in found.findings()}
-    assert texts["platelet_large"].value == 60 and "> 4 um" in texts["platelet_large"].rule
-    assert texts["platelet_large"].low < 60 < texts["platelet_large"].high
-    assert texts["platelet_giant"].state == "certain"
+    assert texts["platelet_large"].value == 60 and "wider than 4 µm" in texts["platelet_large"].text
+    # Clopper-Pearson limits of 3 of 5 are 14.7 and 94.7 %.
+    assert (texts["platelet_large"].low, texts["platelet_large"].high) == pytest.approx(
+        (14.66, 94.73), abs=0.01
+    )
+    assert not any(shown_state(texts[name]) for name in ("platelet_large", "platelet_giant")), "figures alone"
+
+
+@pytest.mark.parametrize(
+    ("giant", "measured", "state", "text"),
+    [
+        (1, 5, "possible", "more platelets"),
+        (0, 5, "possible", "more platelets"),
+        (0, 40, "absent", ""),
+        (11, 100, "possible", ""),
+        (30, 100, "certain", ""),
+    ],
+)
+def test_giant_platelets_are_certain_only_where_the_limits_clear_the_rule(
+    giant: int, measured: int, state: str, text: str
+) -> None:
+    figures = PlateletFigures(count=measured, measured=measured, giant=giant, large=giant)
+    result = with_findings(slide(measured, 1000), figures.findings())
+    (flag,) = (one for one in judge(result).flags if one.finding.name == "flag_giant_platelets")
+    assert flag.finding.state == state and text in flag.finding.text
+
+
+def test_the_number_of_platelets_that_decides_does_decide() -> None:
+    (found,) = (
+        one
+        for one in PlateletFigures(count=5, measured=5, giant=2).findings()
+        if one.name == "platelet_giant"
+    )
+    at = share_at(found)
+    assert at is not None and at(0) == pytest.approx((found.low, found.high))
+    (flag,) = (
+        one
+        for one in judge(with_findings(slide(5, 1000), [found])).flags
+        if one.finding.name == "flag_giant_platelets"
+    )
+    more = int(flag.finding.text.split("count ")[1].split(" more")[0])
+    assert at(more)[0] >= 11 > at(more - 1)[0]
 
 
 def test_a_platelet_larger_than_the_red_cells_of_the_slide_is_giant() -> None:
@@ -150,16 +192,18 @@ def test_limits_hold_the_estimate_and_shrink_with_the_count() -> None:
     assert np.allclose(estimate_by_fields(10, 1, 1.0)[1:], (4.795, 18.390), atol=0.001)
 
 
-def slide(platelets: int, red_cells: int, figures: PlateletFigures | None = None) -> SlideResult:
+def slide(
+    platelets: int, red_cells: int, figures: PlateletFigures | None = None, fields: float = 10.0
+) -> SlideResult:
     names = ["platelet"] * platelets + ["red_cell"] * red_cells
     cells = pd.DataFrame({"class": names, "needs_review": False, "corrected_class": ""})
     counts = count_cells(cells, default_scheme(), ["platelet"], None, slide_id="a")
-    run = {AREA: 0.0314, **(figures or PlateletFigures()).record()}
+    run = {AREA: fields * 0.0314, **(figures or PlateletFigures()).record()}
     return SlideResult("a", "", 0.1, cells, counts, run)
 
 
 def test_a_slide_is_estimated_in_the_ways_for_which_values_are_there() -> None:
-    result = slide(10, 200)
+    result = slide(100, 2000)
     (by_field,) = platelet_estimates(result, Counting(), default_scheme())
     assert by_field.name == "platelet_estimate_field" and by_field.value == pytest.approx(150)
     assert by_field.unit == "10*9/L" and by_field.state == "certain" and "estimate" in by_field.text
@@ -174,9 +218,19 @@ def test_a_slide_is_estimated_in_the_ways_for_which_values_are_there() -> None:
 
 
 def test_an_estimate_beside_clumps_is_not_certain() -> None:
-    result = slide(10, 200, PlateletFigures(count=10, clumps=1, in_clumps=4))
+    result = slide(100, 2000, PlateletFigures(count=100, clumps=1, in_clumps=4))
     (found,) = platelet_estimates(result, Counting(), default_scheme())
     assert found.state == "possible" and "clumped" in found.text
+
+
+def test_an_estimate_from_few_fields_or_red_cells_says_how_many_are_needed() -> None:
+    result = with_sample(slide(7, 150, fields=0.7), make_sample(rbc="5"))
+    by_field, by_ratio = platelet_estimates(result, Counting(), default_scheme())
+    assert "0.7 fields only (10 are needed)" in by_field.text and shown_state(by_field) == "possible"
+    assert "150 red cells only (1000 are needed)" in by_ratio.text and shown_state(by_ratio) == "possible"
+    assert by_field.low < by_field.value < by_field.high
+    enough = platelet_estimates(result, Counting(least_fields=0.7, least_red_cells=150), default_scheme())
+    assert [shown_state(one) for one in enough] == ["", ""] and "needed" not in enough[0].text
 
 
 @pytest.mark.parametrize("rbc", ["0", "-4", "many", "4.6 mg/dL"])
@@ -190,6 +244,8 @@ def test_a_field_of_view_of_no_size_is_refused() -> None:
     for value in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="platelet_field_mm2"):
             Counting(platelet_field_mm2=value)
+    with pytest.raises(ValueError, match="least_fields"):
+        Counting(least_fields=-1)
 
 
 def test_heaps_of_several_fields_are_weighted_by_area() -> None:

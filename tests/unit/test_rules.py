@@ -234,6 +234,7 @@ ABSOLUTE = {
 FINDINGS = {
     "schistocytes": ("red_cell_schistocytes", 1),
     "platelet_clumps": ("platelet_clumps", 1),
+    "giant_platelets": ("platelet_giant", 11),
 }
 
 

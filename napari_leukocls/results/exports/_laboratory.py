@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from napari_leukocls.io.html import capitalize_first
 from napari_leukocls.measurement.absolute import ABSOLUTE_COLUMNS, PER_LITRE
-from napari_leukocls.measurement.findings import is_flag
+from napari_leukocls.measurement.findings import shown_state
 from napari_leukocls.measurement.judgement import cells_to_review
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.scheme import Scheme, default_scheme
@@ -141,7 +141,7 @@ def _of_finding(finding: Finding) -> Coded:
         finding.unit,
         _rounded(finding.low, 3),
         _rounded(finding.high, 3),
-        interpretation=states[finding.state] if is_flag(finding) else "",
+        interpretation=states.get(shown_state(finding), ""),
         text=finding.text,
     )
 

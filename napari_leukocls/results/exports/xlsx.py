@@ -15,7 +15,7 @@ from openpyxl.styles import Font
 
 from napari_leukocls.io.serialise import to_plain
 from napari_leukocls.measurement.absolute import counted_leukocytes
-from napari_leukocls.measurement.findings import findings_table, is_flag
+from napari_leukocls.measurement.findings import findings_table, is_flag, shown_state
 from napari_leukocls.measurement.judgement import cells_to_review
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.types import SlideResult
@@ -84,7 +84,7 @@ def _report_rows(result: SlideResult) -> list[tuple[str, Any]]:
         ("leukocytes counted", counted_leukocytes(result.counts)),
         ("cells to review", cells_to_review(result)),
         *((f"{one.state}", one.text) for one in flags),
-        *(("figure", one.text) for one in result.findings if not is_flag(one)),
+        *((shown_state(one) or "figure", one.text) for one in result.findings if not is_flag(one)),
     ]
 
 
