@@ -254,8 +254,9 @@ class Classifier:
         """Run the network, and a second time on crops that it is unsure of.
 
         These are the crops whose largest probability is below the card's `second_look`. If the card names a second
-        opinion, the logits of that model's first look are taken. Without one, the network also takes the crop's three
-        mirror images, as a cell has no upright side, and logits and features are averaged over the four.
+        opinion, the logits of that model are taken, which looks again at what it is unsure of itself. Without one, the
+        network also takes the crop's three mirror images, as a cell has no upright side, and logits and features are
+        averaged over the four.
 
         Parameters
         ----------
@@ -280,7 +281,7 @@ class Classifier:
         if len(unsure) == 0:
             return first
         if self.opinion is not None:
-            logits[unsure] = (yield from self.opinion.first_look(crops[unsure], batch_size, warn)).logits
+            logits[unsure] = (yield from self.opinion.look(crops[unsure], batch_size, warn)).logits
             return first
         for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]):
             more = yield from self.first_look(crops[unsure][view], batch_size, warn)

@@ -101,6 +101,14 @@ def test_unsure_cells_are_judged_by_the_other_model(folder: Path) -> None:
     assert not np.allclose(asked, alone.predict(crops()).probabilities, atol=1e-3)
 
 
+def test_the_other_model_looks_at_mirror_images_of_what_it_is_unsure_of(folder: Path) -> None:
+    path = folder / "three" / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "second_look": 1.0}))
+    one = load_classifier(folder / "one", "cpu")
+    asked = one.predict(crops()).probabilities
+    assert np.allclose(asked, one.predict(crops()[:, :, ::-1]).probabilities, atol=1e-5)
+
+
 def test_sure_cells_are_not(folder: Path) -> None:
     path = folder / "one" / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "second_look": 0.0}))
