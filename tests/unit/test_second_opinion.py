@@ -105,8 +105,10 @@ def test_the_other_model_looks_at_mirror_images_of_what_it_is_unsure_of(folder: 
     path = folder / "three" / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "second_look": 1.0}))
     one = load_classifier(folder / "one", "cpu")
-    asked = one.predict(crops()).probabilities
-    assert np.allclose(asked, one.predict(crops()[:, :, ::-1]).probabilities, atol=1e-5)
+    asked, mirrored = one.predict(crops()).probabilities, one.predict(crops()[:, :, ::-1]).probabilities
+    # A network of random weights may be wholly sure of a crop and not look again.
+    unsure = (asked.max(axis=1) < 0.999) & (mirrored.max(axis=1) < 0.999)
+    assert unsure.sum() > 2 and np.allclose(asked[unsure], mirrored[unsure], atol=1e-5)
 
 
 def test_sure_cells_are_not(folder: Path) -> None:
