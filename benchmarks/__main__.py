@@ -143,6 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--check", action="store_true")
     run.add_argument("--keep", action="store_true")
     args = parser.parse_args(arguments)
+    if args.what == "run" and args.keep and args.quick:
+        parser.error("figures of a quick run are not kept: leave out --quick or --keep")
     if args.what == "list":
         for benchmark in BENCHMARKS:
             print(f"{benchmark.name:<12} {benchmark.minutes:>3} min  {benchmark.question}")
@@ -177,8 +179,14 @@ def _run(chosen: Sequence[Benchmark], args: argparse.Namespace) -> int:
             key: report[key]
             for key in ("date", "commit", "system", "processor", "cores", "load", "python", "quick")
         }
+        ratios = kept["ratios"] | measured
+        better = {
+            one.name: {figure: one.ratios[figure] for figure in ratios[one.name] if figure in one.ratios}
+            for one in BENCHMARKS
+            if one.name in ratios
+        }
         KEPT.write_text(
-            json.dumps({**head, "ratios": kept["ratios"] | measured}, indent=1) + "\n", encoding="utf-8"
+            json.dumps({**head, "ratios": ratios, "better": better}, indent=1) + "\n", encoding="utf-8"
         )
         for found in report["results"].values():
             keep_tables(found)

@@ -34,11 +34,10 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from napari_leukocls.evaluation.bootstrap import interval, resample_weights
 from napari_leukocls.evaluation.detection import Found, box_ious, boxes_f1
 from napari_leukocls.measurement.cells import cell_geometry
 from napari_leukocls.segmentation.red_cell_ruler import MAX_CONTACT, contact_of
-from scripts.evaluate_red_cells import NEAR, read_marked
+from scripts.evaluate_red_cells import NEAR, pooled_figures, read_marked
 from scripts.evaluate_segmentation import KINDS, bccd_boxes, boxes_of, heldout, outline_field, read_pixels
 
 log = logging.getLogger("evaluate_boxes")
@@ -194,25 +193,7 @@ def measure(data: Path, name: str) -> dict[str, Any]:
         if len(field.boxes):
             for key, one in count(field).items():
                 counts[key].append(one)
-    return {key: _figures(found) for key, found in counts.items()}
-
-
-def _figures(fields: list[Found]) -> dict[str, Any]:
-    """Pooled figures, with an interval of F1 over fields."""
-    total = sum(fields, Found())
-    counts = np.array([(one.tp, one.fp, one.fn) for one in fields], float)
-    drawn = np.concatenate([weights @ counts for weights in resample_weights(len(fields), 1000)])
-    tp, fp, fn = drawn.T
-    return {
-        "f1": round(total.f1, 3),
-        "f1_ci95": interval(2 * tp / np.maximum(2 * tp + fp + fn, 1)),
-        "precision": round(total.precision, 3),
-        "recall": round(total.recall, 3),
-        "right": total.tp,
-        "too_many": total.fp,
-        "missed": total.fn,
-        "fields": len(fields),
-    }
+    return {key: pooled_figures(found) for key, found in counts.items()}
 
 
 def main() -> None:

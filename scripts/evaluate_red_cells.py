@@ -152,11 +152,20 @@ def measure(data: Path, name: str, sets: list[str] | None = None) -> dict[str, A
             fields[place].append(one)
             fields[f"{marked.set} {place}"].append(one)
         log.info("%s %s %s", marked.set, marked.file, {place: vars(one) for place, one in found.items()})
-    return {key: _figures(found) for key, found in sorted(fields.items())}
+    return {key: pooled_figures(found) for key, found in sorted(fields.items())}
 
 
-def _figures(fields: list[Found]) -> dict[str, Any]:
-    """Pooled figures, with an interval of F1 over fields."""
+def pooled_figures(fields: list[Found]) -> dict[str, Any]:
+    """Figures of all fields together, with an interval of F1 over fields.
+
+    Parameters
+    ----------
+    fields : list of Found
+
+    Returns
+    -------
+    dict
+    """
     total = sum(fields, Found())
     counts = np.array([(one.tp, one.fp, one.fn) for one in fields], float)
     drawn = np.concatenate([weights @ counts for weights in resample_weights(len(fields), 1000)])
@@ -164,6 +173,8 @@ def _figures(fields: list[Found]) -> dict[str, Any]:
     return {
         "f1": round(total.f1, 4),
         "f1_ci95": interval(2 * tp / np.maximum(2 * tp + fp + fn, 1)),
+        "precision": round(total.precision, 4),
+        "recall": round(total.recall, 4),
         "right": total.tp,
         "too_many": total.fp,
         "missed": total.fn,

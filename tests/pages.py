@@ -14,8 +14,9 @@ PAGES = sorted(
     [
         *(ROOT / "docs").rglob("*.md"),
         *ROOT.glob("*.md"),
-        *ROOT.glob("*/README.md"),
+        *ROOT.glob("[!.]*/README.md"),
         *(ROOT / ".github").glob("*.md"),
+        *(ROOT / ".napari-hub").glob("*.md"),
     ]
 )
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -63,15 +64,18 @@ def block_calls(name: str) -> Iterator[list[list[str]]]:
             yield calls
 
 
+def spans_of(name: str) -> Iterator[str]:
+    """The code within the sentences of a page, each on one line."""
+    for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", FENCE.sub("", text_of(ROOT / name))):
+        yield " ".join(span.split())
+
+
 def command_lines(name: str) -> Iterator[list[str]]:
     """The same, and those in the sentences of the page."""
     for calls in block_calls(name):
         yield from calls
-    spans = re.findall(
-        r"(?<!`)`((?:python -m napari_)?leukocls [^`]+)`(?!`)", FENCE.sub("", text_of(ROOT / name))
-    )
-    for span in spans:
-        line = re.sub(r"^(\w+=\S+ +)*", "", " ".join(span.split()))
+    for span in spans_of(name):
+        line = re.sub(r"^(\w+=\S+ +)*", "", span)
         line = re.sub(r"^python -m napari_leukocls", "leukocls", line)
         if line.startswith("leukocls "):
             yield words_of(line)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import DEVICES, Command
+from napari_leukocls.cli._base import DECIMAL, DEVICES, Command
 from napari_leukocls.cli.train import train_and_print
 from napari_leukocls.errors import InputError
 
@@ -30,8 +30,10 @@ from napari_leukocls.errors import InputError
     metavar="CLASS",
     help="A class that is not learnt; may be given several times.",
 )
-@click.option("--um-per-px", type=float, metavar="F", help="Micrometres per pixel, if you know it.")
-@click.option("--target-error", type=float, metavar="F", help="Share of wrong cells accepted without review.")
+@click.option("--um-per-px", type=DECIMAL, metavar="F", help="Micrometres per pixel, if you know it.")
+@click.option(
+    "--target-error", type=DECIMAL, metavar="F", help="Share of wrong cells accepted without review."
+)
 @click.option(
     "--device", type=DEVICES, default="auto", show_default=True, help="Compute device of the network."
 )

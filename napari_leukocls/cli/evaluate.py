@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +19,7 @@ from napari_leukocls.cli._base import (
     print_notes,
 )
 from napari_leukocls.errors import InputError
+from napari_leukocls.plurals import count_text, first_names
 
 #: Metrics that are printed; all are in metrics.json.
 _HEADLINE = ("n", "accuracy", "balanced_accuracy", "macro_f1", "mcc", "auc_macro", "ece", "review_rate")
@@ -39,6 +42,20 @@ def need_data(data: Path) -> None:
             f"there is no '{data}'; give a folder with one folder for each class, a table with the columns "
             "file and class, or annotations (see 'leukocls data inspect --help')."
         )
+
+
+def _unknown_note(metrics: Mapping[str, Any], out: Path) -> list[str]:
+    """What is said of crops whose class the model does not have."""
+    rows = metrics["unknown_classes"]
+    if not rows:
+        return []
+    number = sum(row["n"] for row in rows.values())
+    named = first_names((f"{name} {row['n']}" for name, row in rows.items()), 8)
+    return [
+        f"{count_text(number, 'crop is', 'crops are')} of classes that the model does not know ({named}) and in none "
+        f"of the figures below; how many of them it sends to review is in {out / 'report.html'} and in metrics.json "
+        "(unknown_classes)."
+    ]
 
 
 @click.command(cls=Command)
@@ -73,7 +90,7 @@ def evaluate(model: str, data: Path, out: Path, device: str, um_per_px: float | 
         metrics = evaluate_model(model, data, out, device, um_per_px, progress)
     finally:
         progress.close()
-    print_notes(metrics.get("data_notes", ()))
+    print_notes([*metrics.get("data_notes", ()), *_unknown_note(metrics, out)])
     if as_json:
         print_json(metrics)
         return

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from napari_leukocls.cli._base import DECIMAL, Group, ProgressLine, print_json
+from napari_leukocls.cli._base import DECIMAL, Group, ProgressLine, print_json, print_notes
 from napari_leukocls.plurals import count_text
 
-#: Entries of a card that are shown first.
-_FIRST = ("name", "task", "architecture", "classes", "intended_use", "known_limits", "licence")
+#: Widest line of a description, characters.
+_WIDEST = 110
 
 
 @click.group(cls=Group)
@@ -56,17 +58,22 @@ def list_command(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as it is.")
 def info(name: str, as_json: bool) -> None:
-    """Show the card of the model NAME."""
+    """Describe the model NAME: what it is, what it was trained on, and how good it is."""
+    from napari_leukocls.models.description import describe
     from napari_leukocls.models.registry import find_model
 
     entry = find_model(name)
-    card = entry.card()
     if as_json:
-        print_json(card)
+        print_json(entry.card())
         return
-    click.echo(f"folder: {entry.path}")
-    for key in (*(key for key in _FIRST if key in card), *(key for key in card if key not in _FIRST)):
-        click.echo(f"{key}: {_short(card[key])}")
+    width = min(shutil.get_terminal_size((_WIDEST, 24)).columns, _WIDEST)
+    for heading, part in describe(entry).items():
+        if isinstance(part, str):
+            click.echo(textwrap.fill(f"{heading}: {part}", width, subsequent_indent="  "))
+            continue
+        click.echo(f"{heading}:")
+        for line in part:
+            click.echo(textwrap.fill(line, width, initial_indent="  - ", subsequent_indent="    "))
 
 
 @models.command()
@@ -163,6 +170,7 @@ def export_command(name: str, path: Path, as_json: bool) -> None:
     checked = result.get("largest_difference")
     more = "" if checked is None else f" (checked: probabilities differ by at most {checked:.1g})"
     click.echo(f"{name} is saved as {result['path']}{more}")
+    print_notes(result["left_out"])
 
 
 @models.command("prune")
@@ -274,10 +282,3 @@ def _architecture(card: dict[str, Any]) -> str:
     """The name of the architecture, which the card holds alone or with its arguments."""
     architecture = card.get("architecture", "unknown")
     return str(architecture.get("name", "unknown")) if isinstance(architecture, dict) else str(architecture)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 400 else f"{text[:400]}... (--json shows all)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ from napari_leukocls.io.serialise import to_plain, write_json, write_table
 from napari_leukocls.measurement.comparison import holm
 from napari_leukocls.models.card_parts import Training
 from napari_leukocls.models.registry import find_model
-from napari_leukocls.plurals import count_text
+from napari_leukocls.plurals import count_text, first_names
 from napari_leukocls.progress import CancelToken, Progress
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.registry import compact
@@ -173,10 +174,12 @@ def _result(
 def _left_out(dataset: Dataset, shared: SharedCrops) -> list[str]:
     """Notes on the crops and files that were left out."""
     notes = []
-    unknown = len(dataset.crops) - len(shared.rows)
+    kept = set(shared.rows.tolist())
+    unknown = Counter(crop.class_name for row, crop in enumerate(dataset.crops) if row not in kept)
     if unknown:
-        crops = count_text(unknown, "crop was", "crops were")
-        notes.append(f"{crops} left out: not every model knows the class.")
+        crops = count_text(unknown.total(), "crop was", "crops were")
+        named = first_names((f"{name} {number}" for name, number in unknown.most_common()), 8)
+        notes.append(f"{crops} left out: not every model knows the class ({named}).")
     if dataset.skipped:
         unread = "files could not be read and were"
         files = count_text(len(dataset.skipped), "file could not be read and was", unread)

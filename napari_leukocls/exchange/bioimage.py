@@ -17,7 +17,7 @@ from PIL import Image
 
 from napari_leukocls._version import __version__
 from napari_leukocls.errors import ModelError
-from napari_leukocls.exchange.onnx import NOT_SOFTENED, example_crops, whole_network, write_onnx
+from napari_leukocls.exchange.onnx import example_crops, left_out, whole_network, write_onnx
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
@@ -158,8 +158,8 @@ def _readme(classifier: Classifier) -> str:
     data = card.training_data
     named = [data] if isinstance(data, str) else (data.sources or []) if data is not None else []
     sources = "\n".join(f"- {source}" for source in named) or "- not stated"
-    known = [*card.known_limits, *([] if card.softening is None else [f"Temperature: {NOT_SOFTENED}"])]
-    limits = "\n".join(f"- {limit}" for limit in known) or "- none are stated"
+    limits = "\n".join(f"- {limit}" for limit in card.known_limits) or "- none are stated"
+    missing = "\n".join(f"- {part}" for part in left_out(card)) or "- nothing"
     return f"""# {card.name}
 
 {card.intended_use}
@@ -174,7 +174,11 @@ Trained on:
 
 # Validation
 
-Measured as the model card states; the figures there are on images that were not trained on.
+The figures in the card of the model are those of napari-leukocls with this model, on images that were not trained on.
+
+## What napari-leukocls does with this model and this package does not
+
+{missing}
 
 ## Known limits
 

@@ -6,14 +6,14 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.errors import ArgumentError, ModelError
-from napari_leukocls.exchange.onnx import write_onnx
+from napari_leukocls.exchange.onnx import left_out, write_onnx
 from napari_leukocls.io.atomic import make_folder, output_error
 from napari_leukocls.models.registry import find_model
 
@@ -38,7 +38,8 @@ def export_model(name: str, path: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``path``, ``kind``, and ``largest_difference`` if the result was run and compared.
+        ``path`` and ``kind``; ``largest_difference`` if the result was run and compared; ``left_out``: sentences on
+        what this program does with the model and the file does not.
 
     Raises
     ------
@@ -52,21 +53,42 @@ def export_model(name: str, path: str | Path) -> dict[str, Any]:
     target = Path(path)
     entry = find_model(name)
     if target.suffix == ".onnx":
-        with _renamed(target) as partial:
-            difference = write_onnx(load_classifier(entry.path, "cpu"), partial)
-        return {"path": str(target), "kind": "onnx", "largest_difference": difference}
+        return _network(entry.path, target, "onnx", write_onnx)
     if target.name.endswith(".bioimageio.zip"):
-        write_package = _package_writer()
-        with _renamed(target) as partial:
-            difference = write_package(load_classifier(entry.path, "cpu"), partial)
-        return {"path": str(target), "kind": "bioimageio", "largest_difference": difference}
+        return _network(entry.path, target, "bioimageio", _package_writer())
     if target.suffix == ".zip":
         with _renamed(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(entry.path.iterdir()):
                 if file.suffix in {".json", ".safetensors"}:
                     archive.write(file, f"{entry.name}/{file.name}")
-        return {"path": str(target), "kind": "folder"}
+        return {"path": str(target), "kind": "folder", "left_out": _asked(entry.card())}
     raise ArgumentError(f"'{target.name}' says no kind: name it *.onnx, *.bioimageio.zip or *.zip.")
+
+
+def _network(
+    folder: Path, target: Path, kind: str, write: Callable[[Classifier, Path], float]
+) -> dict[str, Any]:
+    """Write the network of a classifier, and say what the file lacks."""
+    classifier = load_classifier(folder, "cpu")
+    with _renamed(target) as partial:
+        difference = write(classifier, partial)
+    return {
+        "path": str(target),
+        "kind": kind,
+        "largest_difference": difference,
+        "left_out": left_out(classifier.card),
+    }
+
+
+def _asked(card: Mapping[str, Any]) -> list[str]:
+    """What the zip of a folder says of the model that this one asks about unsure cells."""
+    asked = card.get("second_opinion")
+    if not isinstance(asked, Mapping):
+        return []
+    return [
+        f"It asks the model {asked.get('model')} about unsure cells, which is not in this file: install that one too "
+        "where this one is used."
+    ]
 
 
 def _package_writer() -> Callable[[Classifier, Path], float]:

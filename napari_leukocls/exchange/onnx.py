@@ -19,11 +19,47 @@ from napari_leukocls.paths import sample_smear
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
+    from napari_leukocls.models.card import ModelCard
 
 #: Largest difference of a probability between the exported network and the original.
 TOLERANCE = 1e-3
-#: What an exported network says of a card whose temperature grows with the out-of-distribution score.
-NOT_SOFTENED = "The same for all cells: of cells unlike the training cells, these probabilities are too sure."
+
+
+def left_out(card: ModelCard) -> list[str]:
+    """List what this program does with a model that the exported network alone does not do.
+
+    Parameters
+    ----------
+    card : ModelCard
+
+    Returns
+    -------
+    list of str
+        Sentences; empty if the network does all of it.
+    """
+    parts = []
+    if card.second_opinion is not None:
+        parts.append(
+            f"napari-leukocls asks the model {card.second_opinion.model} about cells with a probability below "
+            f"{card.second_look:g}; this file is the network of {card.name} alone, which is less accurate on these "
+            "cells."
+        )
+    elif card.second_look:
+        parts.append(
+            f"napari-leukocls shows the network cells with a probability below {card.second_look:g} a second time, "
+            "as mirror images; this file looks at each cell once."
+        )
+    if card.softening is not None:
+        parts.append(
+            "The temperature is the same for all cells: of cells unlike the training cells, these probabilities are "
+            "too sure."
+        )
+    if card.ood.threshold is not None:
+        parts.append(
+            "The score that finds cells unlike the training cells is not in this file: such a cell gets a "
+            "probability like any other."
+        )
+    return parts
 
 
 def whole_network(classifier: Classifier) -> nn.Module:
@@ -123,7 +159,7 @@ def write_onnx(classifier: Classifier, path: Path) -> float:
         "crop": json.dumps(asdict(card.crop), separators=(",", ":")),
         "weights_sha256": classifier.digest,
         "not_for_diagnosis": "For research and training; not for diagnosis.",
-        **({} if card.softening is None else {"temperature": NOT_SOFTENED}),
+        **({"left_out": " ".join(missing)} if (missing := left_out(card)) else {}),
     }
     onnx.helper.set_model_props(model, metadata)
     onnx.save(model, path)

@@ -126,15 +126,29 @@ def list_models() -> list[ModelEntry]:
     -------
     list of ModelEntry
         Sorted by name; of two models with one name, the one that is found first.
+
+    Raises
+    ------
+    ModelError
+        If one of the folders may not be read.
     """
     found: dict[str, ModelEntry] = {}
     for origin, folder in models_search_path():
-        if not folder.is_dir():
-            continue
-        for path in folder.iterdir():
+        try:
             # Hidden folders are copies that are not whole yet.
-            if (path / CARD_NAME).is_file() and not path.name.startswith("."):
-                found.setdefault(path.name, ModelEntry(path.name, path, origin))
+            inside = (
+                [path for path in folder.iterdir() if not path.name.startswith(".")]
+                if folder.is_dir()
+                else []
+            )
+            paths = [path for path in inside if (path / CARD_NAME).is_file()]
+        except PermissionError as error:
+            raise ModelError(
+                f"the folder of models '{folder}' may not be read: change its rights, or name another data folder in "
+                "LEUKOCLS_DATA."
+            ) from error
+        for path in paths:
+            found.setdefault(path.name, ModelEntry(path.name, path, origin))
     return sorted(found.values(), key=lambda entry: entry.name)
 
 

@@ -8,6 +8,9 @@ from functools import cache
 from typing import Any
 
 from napari_leukocls.config import AnalyzeConfig
+from napari_leukocls.models.card import make_card
+from napari_leukocls.models.description import describe, figure_sets
+from napari_leukocls.models.registry import ModelEntry
 from scripts.documentation.links import ROOT
 from scripts.documentation.tables import figure, limits, table
 
@@ -68,22 +71,26 @@ def _split(split: str | Mapping[str, str]) -> str:
 
 
 def _details(name: str, card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    weights = ROOT / "models" / name / "weights.safetensors"
-    input_size = card.get("input_size")
-    rows = {
-        "kind": card.get("kind", "classifier"),
-        "architecture": f"`{card.get('architecture', '')}`",
-        "classes": ", ".join(card.get("classes", [])),
-        "input": f"{input_size[0]} x {input_size[1]} px" if input_size else "",
-        "size of the weights": f"{weights.stat().st_size / 1e6:.1f} MB" if weights.is_file() else "",
-        "format": "safetensors and JSON",
-        "licence": card.get("licence", ""),
-        "SHA-256 of the weights": f"`{card.get('weights_sha256', '')}`",
-        "made with": ", ".join(
-            f"{package} {version}" for package, version in card.get("versions", {}).items()
-        ),
-    }
-    return [(key, value) for key, value in rows.items() if value and value != "``"]
+    said = describe(ModelEntry(name, ROOT / "models" / name, "bundled"))
+    headings = (
+        "kind",
+        "architecture",
+        "size",
+        "classes",
+        "input",
+        "to review",
+        "second look",
+        "heatmaps",
+        "licence",
+    )
+    rows = {heading: str(said[heading]) for heading in headings if heading in said}
+    rows["architecture"] = f"`{rows['architecture']}`"
+    rows["format"] = "safetensors and JSON"
+    rows["SHA-256 of the weights"] = f"`{card['weights_sha256']}`" if "weights_sha256" in card else ""
+    rows["made with"] = ", ".join(
+        f"{package} {version}" for package, version in card.get("versions", {}).items()
+    )
+    return [(key, value) for key, value in rows.items() if value]
 
 
 def _usage(name: str, card: Mapping[str, Any]) -> str:
@@ -107,23 +114,18 @@ def _counts(card: Mapping[str, Any]) -> str:
 
 def evaluation(card: Mapping[str, Any], heading: str) -> str:
     """The figures of a card, with what the cells were to the model; empty if it has none."""
-    sets = {}
-    if "test" in card:
-        sets[f"test: {card['test'].get('set', '')}"] = card["test"]
-    if "validation" in card:
-        sets["validation"] = card["validation"]
-    sets |= card.get("laboratories", {})
+    sets = figure_sets(make_card(card, "card")) if card.get("kind", "classifier") == "classifier" else {}
     if not sets:
         return ""
     rows = [
         [
             name,
-            one.get("n"),
-            limits(one.get("accuracy"), one.get("accuracy_ci95")),
-            figure(one.get("ece")),
-            figure(one.get("review_rate")),
-            figure(one.get("accuracy_not_reviewed")),
-            one.get("role") or one.get("touched") or "",
+            one.n,
+            limits(one.accuracy, one.accuracy_ci95),
+            figure(one.ece),
+            figure(one.review_rate),
+            figure(one.accuracy_not_reviewed),
+            one.role or one.touched or "",
         ]
         for name, one in sets.items()
     ]

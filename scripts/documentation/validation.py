@@ -1,24 +1,28 @@
-"""The page of measured figures: from the models' cards, docs/validation/*.json, benchmarks/ratios.json and the papers.
+"""The page of measured figures: from the models' cards, docs/validation/*.json and benchmarks/ratios.json.
 
 A file of docs/validation holds one table: ``title``, ``question``, ``set``, ``command``, ``date``, ``columns``,
-``rows`` and, where there is something to add, ``note``.
+``rows`` and, where there is something to add, ``note``. Figures that stand on the page of what they are about are
+listed with their command, from the table of measurements in scripts/README.md.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.catalogue import BENCHMARKS
 from scripts.documentation.links import ROOT
 from scripts.documentation.model_cards import cards, evaluation, page_of
 from scripts.documentation.tables import table
 
 FOLDER = ROOT / "docs" / "validation"
 RATIOS = ROOT / "benchmarks" / "ratios.json"
+SCRIPTS = ROOT / "scripts" / "README.md"
+#: What measures a model, where it is another program than that of the classifiers of leukocytes.
+MADE_BY = {"red_cells": "python -m scripts.train_red_cells"}
 FIELDS = ("title", "question", "set", "command", "date", "columns", "rows")
 HEAD = """# Validation
 
@@ -49,6 +53,7 @@ def page() -> str:
             parts += [figures, _how(name, card)]
     parts += [_section(one) for one in kept()]
     parts.append(speed(json.loads(RATIOS.read_text(encoding="utf-8"))))
+    parts.append(on_other_pages())
     return "\n\n".join(parts) + "\n"
 
 
@@ -70,18 +75,45 @@ def _section(one: dict[str, Any]) -> str:
 
 def _how(name: str, card: Mapping[str, Any]) -> str:
     """How the figures of a card are measured, and of which weights they are."""
+    command = MADE_BY.get(name, "python -m scripts.finish_default")
     return (
-        f"**Weights:** SHA-256 {card['weights_sha256'][:12]}. **Measured:** {_date(name)}. "
-        f"**Command:** `leukocls evaluate {name} DATA --out DIR` for the test; the other rows by the steps of "
-        f"[scripts](scripts.md). The confusion matrix is on the page of [{name}]({page_of(name)})."
+        f"**Weights:** SHA-256 {card['weights_sha256'][:12]}. **Measured:** {_date(f'models/{name}/model.json')}. "
+        f"**Command:** `{command}`, with the options and crops of [scripts](scripts.md). "
+        f"`leukocls evaluate {name} DATA --out DIR` measures the same on your crops. "
+        f"The confusion matrix is on the page of [{name}]({page_of(name)})."
     )
 
 
-def _date(name: str) -> str:
-    """When the figures of a card were written into it; the history of the checkout knows."""
+def _date(path: str) -> str:
+    """When a file was last changed; the history of the checkout knows."""
     if shutil.which("git") is None or _git("rev-parse", "--is-shallow-repository") != "false":
-        return "at the commit that last changed the card"
-    return _git("log", "-1", "--format=%cs", "--", f"models/{name}/model.json") or "not committed"
+        return "at the commit that last changed it"
+    return _git("log", "-1", "--format=%cs", "--", path) or "not committed"
+
+
+def measurements() -> Iterator[tuple[str, str, list[str]]]:
+    """The rows of the table of measurements in scripts/README.md: command, what is measured, the pages that show it."""
+    text = SCRIPTS.read_text(encoding="utf-8").split("## Measurements\n", 1)[1].split("\n## ", 1)[0]
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+        if len(cells) == 3 and (pages := re.findall(r"`docs/([\w-]+)\.md`", cells[2])):
+            yield cells[0], cells[1], pages
+
+
+def on_other_pages() -> str:
+    """Where the other figures are: each with its command, and the date of its page."""
+    rows = [
+        [f"[{page}]({page}.md)", what, command, _date(f"docs/{page}.md")]
+        for command, what, pages in measurements()
+        for page in pages
+    ]
+    return "\n\n".join(
+        [
+            "## Figures on other pages",
+            "These figures stand on the page of what they are about. Each says there on which cells it was measured.",
+            table(["page", "what was measured", "command", "page changed"], sorted(rows)),
+        ]
+    )
 
 
 def _git(*words: str) -> str:
@@ -90,9 +122,8 @@ def _git(*words: str) -> str:
 
 def speed(ratios: Mapping[str, Any]) -> str:
     """The kept ratios of the benchmarks as a section; the regressions of a run are told by them."""
-    known = {benchmark.name: benchmark for benchmark in BENCHMARKS}
     rows = [
-        [name, figure, f"{value:.3g}", f"{known[name].ratios[figure]} is better"]
+        [name, figure, f"{value:.3g}", f"{ratios['better'][name][figure]} is better"]
         for name, figures in ratios["ratios"].items()
         for figure, value in figures.items()
     ]

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from napari_leukocls.batch import run_batch
+from napari_leukocls.cli import main
 from napari_leukocls.config import make_config
 from napari_leukocls.io.inputs import expand_inputs
 from napari_leukocls.paths import sample_smear
@@ -71,7 +72,9 @@ def worker(scheduler: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_a_cluster_whose_worker_is_killed_writes_the_same_tables(scheduler: str, tmp_path: Path) -> None:
+def test_a_cluster_whose_worker_is_killed_writes_the_same_tables(
+    scheduler: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fields = tmp_path / "fields"
     fields.mkdir()
     smear = Image.open(sample_smear())
@@ -90,6 +93,19 @@ def test_a_cluster_whose_worker_is_killed_writes_the_same_tables(scheduler: str,
 
     try:
         outcomes = run_batch(slides, tmp_path / "cluster", config, scheduler=scheduler, progress=kill_one)
+        smear.crop((0, 100, 240, 340)).save(fields / "later.png")
+        words = [
+            "analyze",
+            str(fields),
+            "--out",
+            str(tmp_path / "cluster"),
+            "--scheduler",
+            scheduler,
+            "--resume",
+        ]
+        assert main([*words, "--pixel-size-um", "0.16", "--device", "cpu"]) == 0
+        done = capsys.readouterr()
+        assert "later" in done.out + done.err and (tmp_path / "cluster" / "later" / "cells.csv").is_file()
     finally:
         for process in workers:
             process.kill()

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -243,12 +244,28 @@ def test_models_are_compared_on_the_same_crops(
     assert (out / "pareto.svg").is_file() and (out / "report.html").is_file()
 
 
-def test_an_evaluation_end_to_end(crops: Path, tmp_path: Path) -> None:
+def test_an_evaluation_end_to_end(crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "default", str(crops), "--out", str(tmp_path), "--device", "cpu"]) == 0
+    assert "does not know" not in capsys.readouterr().err
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["n"] == 25 and metrics["per_class"][RAREST]["recall"] > 0.8
     assert metrics["before_temperature"]["ece"] > 0 and metrics["skipped"] == []
     assert (tmp_path / "embedding_tsne.png").is_file() and (tmp_path / "report.html").is_file()
+
+
+def test_crops_of_classes_that_a_model_does_not_know_are_named(
+    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_csv(crops)
+    rows["class"] = rows["class"].where(rows["class"] != RAREST, "blast")
+    rows["file"] = [str(crops.parent / file) for file in rows["file"]]
+    rows.to_csv(tmp_path / "few.csv", index=False)
+    words = [str(tmp_path / "few.csv"), "--device", "cpu"]
+    assert main(["evaluate", "default", *words, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    number = json.loads((tmp_path / "out" / "metrics.json").read_text())["unknown_classes"]["blast"]["n"]
+    assert f"{number} crops are of classes that the model does not know (blast {number})" in said
+    assert "report.html" in said
 
 
 @pytest.mark.parametrize(

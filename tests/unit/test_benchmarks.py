@@ -44,7 +44,8 @@ def test_a_run_writes_machine_date_commit_and_ratios(
     found = json.loads(out.read_text())
     assert found["results"]["prints"]["ratios"] == {"a.b": 3.0}
     assert {"date", "commit", "cores", "python", "system"} <= set(found)
-    assert json.loads((tmp_path / "ratios.json").read_text())["ratios"] == {"prints": {"a.b": 3.0}}
+    kept = json.loads((tmp_path / "ratios.json").read_text())
+    assert kept["ratios"] == {"prints": {"a.b": 3.0}} and kept["better"] == {"prints": {"a.b": "higher"}}
     (tmp_path / "ratios.json").write_text(json.dumps({"ratios": {"prints": {"a.b": 4.0}}}))
     assert program.main(["run", "prints", "--out", str(out), "--check"]) == 1
     assert "a.b: 4 before, 3 now" in capsys.readouterr().err
@@ -66,6 +67,15 @@ def test_the_kept_ratios_are_of_known_benchmarks() -> None:
     kept = json.loads(program.KEPT.read_text())["ratios"]
     known = {benchmark.name: set(benchmark.ratios) for benchmark in BENCHMARKS}
     assert kept and all(set(ratios) <= known[name] for name, ratios in kept.items())
+    better = json.loads(program.KEPT.read_text())["better"]
+    directions = {benchmark.name: benchmark.ratios for benchmark in BENCHMARKS}
+    assert all(directions[name][figure] == better[name][figure] for name in kept for figure in kept[name])
+
+
+def test_figures_of_a_quick_run_are_not_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main(["run", "scale", "--quick", "--keep"])
+    assert "leave out --quick or --keep" in capsys.readouterr().err
 
 
 def test_a_ratio_of_rivals_belongs_to_one_turn() -> None:

@@ -58,6 +58,10 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "architecture": "small_net",
         "classes": ["neutrophil", "lymphocyte"],
         "licence": "MIT",
+        "input_size": [64, 64],
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "crop": {"side_um": 22.4, "side_px": 64},
     }
     (folder / "mine" / "model.json").write_text(json.dumps(card))
     monkeypatch.setenv("LEUKOCLS_MODELS", str(folder))
@@ -147,6 +151,10 @@ def test_models_are_listed_and_shown(own_models: Path) -> None:
     assert "mine" in leukocls("models", "list").stdout
     text = leukocls("models", "info", "mine").stdout
     assert "architecture: small_net" in text and "licence: MIT" in text
+    assert (
+        "classes: 2: neutrophil, lymphocyte" in text and "to review: cells with a probability below" in text
+    )
+    assert "{" not in text, "a person reads it"
     assert json.loads(leukocls("models", "info", "mine", "--json").stdout)["name"] == "mine"
 
 
@@ -165,6 +173,8 @@ def test_a_broken_card_is_said_and_does_not_hide_the_others(own_models: Path) ->
     assert done.returncode == 0 and "mine" in done.stdout and "is not valid JSON" in done.stdout
     done = leukocls("models", "info", "broken")
     assert done.returncode == 2 and "is not valid JSON" in one_line(done.stderr)
+    done = leukocls("models", "info", "nothing")
+    assert done.returncode == 2 and "is wrong at" in one_line(done.stderr)
 
 
 def test_a_reader_that_goes_away_is_no_error(own_models: Path) -> None:

@@ -15,15 +15,24 @@ from click.testing import CliRunner
 from napari_leukocls import __version__
 from napari_leukocls.cli import cli
 from scripts.documentation import command_line, docks, model_cards, validation
-from scripts.documentation.links import ROOT, anchors, is_external, links
+from scripts.documentation.links import ROOT, anchors, is_external, links, without_code
 from scripts.documentation.relocation import relocated
-from tests.pages import NAMES, blocks, command_lines, shell_lines, text_of
+from tests.pages import NAMES, blocks, command_lines, shell_lines, spans_of, text_of
 
 #: Pages that are made while the site is built, as they are named from docs/.
 MADE = {
     "docs/validation.md",
     "docs/reference/command-line.md",
     *(f"docs/{name}" for name in model_cards.pages()),
+}
+
+#: Links that leave the checkout.
+OUTSIDE = {
+    "https://github.com/apple2373/wbcatt",
+    "https://github.com/jacobgil/pytorch-grad-cam",
+    "https://keepachangelog.com/en/1.1.0/",
+    "https://semver.org/",
+    "https://www.contributor-covenant.org/version/2/1/code_of_conduct/",
 }
 
 
@@ -57,19 +66,51 @@ def test_each_command_and_option_exists(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_program_of_the_checkout_that_a_page_calls_is_there(name: str) -> None:
-    """Targets of make, and modules and files that Python runs."""
-    targets = set(re.findall(r"^([\w-]+):", text_of(ROOT / "Makefile"), re.M))
+    """Targets of make with their variables, and modules and files that Python runs with their options."""
+    makefile = text_of(ROOT / "Makefile")
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.M))
     absent = []
-    for line in shell_lines(name):
-        call = re.match(r"(?:xvfb-run -a )?(?:\S*/)?python3? (?:-m (?P<module>\S+)|(?P<file>\S+\.py))", line)
-        if made := re.match(r"make ([a-z][\w-]*)", line):
+    for line in (*shell_lines(name), *spans_of(name)):
+        if made := re.match(r"make ([a-z][\w-]*)(.*)", line):
+            variables = re.findall(r"\b([A-Z_]+)=", made[2])
             absent += [line] if made[1] not in targets else []
-        elif call and call["file"]:
-            absent += [line] if not (ROOT / call["file"]).is_file() else []
-        elif call and call["module"].split(".")[0] in ("scripts", "benchmarks", "napari_leukocls", "tests"):
-            path = ROOT.joinpath(*call["module"].split("."))
-            absent += [line] if not (path.with_suffix(".py").is_file() or path.is_dir()) else []
+            absent += [line for one in variables if not re.search(rf"\b{one}\b", makefile)]
+        elif call := CALL.match(line):
+            path = program_file(call)
+            if path is not None:
+                options = re.findall(r"(?<=\s)--[a-z][\w-]*", call["rest"].split("  #")[0])
+                absent += [line] if not path.is_file() else []
+                absent += [
+                    f"{one}: {line}" for one in options if path.is_file() and one not in source_of(path)
+                ]
     assert not absent
+
+
+#: A call of a program of the checkout, as a page writes it.
+CALL = re.compile(
+    r"(?:xvfb-run -a (?:-s \"[^\"]*\" )?)?(?:\w+=\S+ )*(?:\S*/)?python3? "
+    r"(?:-m (?P<module>[\w.]+)|(?P<file>\S+\.py))(?P<rest>.*)"
+)
+
+
+def program_file(call: re.Match[str]) -> Path | None:
+    """The file that a call runs; None for a program that is not of this checkout."""
+    if call["file"]:
+        return ROOT / call["file"]
+    parts = call["module"].split(".")
+    if parts[0] not in ("scripts", "benchmarks", "napari_leukocls", "tests") or parts[-1].isupper():
+        return None
+    path = ROOT.joinpath(*parts)
+    return path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def source_of(path: Path) -> str:
+    """The text of a program, and of the modules beside it that it imports."""
+    text = text_of(path)
+    near = re.findall(r"^from (scripts|benchmarks)(?:\.(\w+))? import (.+)$", text, re.M)
+    names = {part for _, module, names in near for part in (module, *re.findall(r"\w+", names)) if part}
+    beside = [path.with_name(f"{name}.py") for name in sorted(names)]
+    return "\n".join([text, *(text_of(one) for one in beside if one.is_file())])
 
 
 def test_commands_are_found_in_the_pages() -> None:
@@ -100,6 +141,32 @@ def test_each_link_leads_to_a_file_and_a_heading(name: str) -> None:
         if not found.exists() or (anchor and found.suffix == ".md" and anchor not in anchors(text_of(found))):
             broken.append(target)
     assert not broken
+
+
+def test_links_to_other_sites_are_few_and_were_looked_up() -> None:
+    """No test reaches the network: somebody opens each of these once, when it is written into a page."""
+    outside = {
+        link["target"]
+        for name in NAMES
+        for link in links(text_of(ROOT / name))
+        if is_external(link["target"])
+    }
+    assert outside == OUTSIDE
+    # No page has a kind of link that `links` does not see.
+    for name in NAMES:
+        plain = without_code(text_of(ROOT / name))
+        assert not re.search(r"\]\[|<a |<https?:|\]\([^)\s]*\s", plain), name
+
+
+def test_no_page_is_forgotten() -> None:
+    made = {".venv", ".git", "build", "dist", "site"}
+    folders = [
+        path
+        for path in ROOT.iterdir()
+        if path.is_dir() and path.name not in made and "cache" not in path.name
+    ]
+    pages = [*ROOT.glob("*.md"), *(page for folder in folders for page in folder.rglob("*.md"))]
+    assert {str(page.relative_to(ROOT)) for page in pages} == set(NAMES)
 
 
 def test_anchors_in_made_pages_are_right() -> None:

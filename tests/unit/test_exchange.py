@@ -125,7 +125,8 @@ def test_what_does_not_fit_says_what_to_change(network: Any, tmp_path: Path) -> 
 
 
 def test_a_model_travels_as_a_zip_and_is_not_replaced_unasked(tmp_path: Path) -> None:
-    export_model("default", tmp_path / "d.zip")
+    (asked,) = export_model("default", tmp_path / "d.zip")["left_out"]
+    assert "accurate" in asked and "not in this file" in asked
     import_model(tmp_path / "d.zip", "copy")
     assert find_model("copy").weights.read_bytes() == find_model("default").weights.read_bytes()
     with pytest.raises(OutputError, match="--replace"):
@@ -154,6 +155,18 @@ def test_the_command_line_imports_and_exports(
     assert main(["models", "export", "net", str(tmp_path / "net.zip")]) == 0
 
 
+def test_an_exported_network_says_what_it_does_not_do() -> None:
+    pytest.importorskip("torch")
+    from napari_leukocls.exchange.onnx import left_out
+    from napari_leukocls.models.card import read_card
+
+    of_default = left_out(read_card(find_model("default").path))
+    assert "asks the model accurate about cells with a probability below 0.9" in of_default[0]
+    of_accurate = left_out(read_card(find_model("accurate").path))
+    assert "as mirror images" in of_accurate[0] and all("second time" not in part for part in of_default)
+    assert "unlike the training cells" in of_default[-1]
+
+
 @pytest.mark.slow
 def test_onnx_gives_the_same_probabilities(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
@@ -167,7 +180,9 @@ def test_onnx_gives_the_same_probabilities(tmp_path: Path) -> None:
     classifier = load_classifier(find_model("default").path, "cpu")
     crops = example_crops(classifier, 5)
     (given,) = session.run(None, {"crops": crops})
-    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(classifier.classes)
+    notes = session.get_modelmeta().custom_metadata_map
+    assert json.loads(notes["classes"]) == list(classifier.classes)
+    assert notes["left_out"] == " ".join(result["left_out"]) and "accurate" in notes["left_out"]
     assert np.allclose(given.sum(1), 1, atol=1e-5)
 
 
@@ -181,4 +196,7 @@ def test_a_bioimage_package_runs_there(name: str, tmp_path: Path) -> None:
     assert result["largest_difference"] < 1e-3
     summary = core.test_model(tmp_path / "d.bioimageio.zip")
     assert summary.status in ("passed", "valid-format") and not [e for d in summary.details for e in d.errors]
+    with zipfile.ZipFile(tmp_path / "d.bioimageio.zip") as package:
+        page = package.read("README.md").decode()
+    assert result["left_out"] and all(f"- {part}" in page for part in result["left_out"])
     gc.collect()

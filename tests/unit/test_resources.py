@@ -62,6 +62,22 @@ def test_a_copy_that_is_not_whole_yet_is_not_listed() -> None:
     assert not [entry for entry in list_models() if entry.name.startswith(".")]
 
 
+def test_a_folder_of_models_that_may_not_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user does not own the folder; here nobody is refused who is root."""
+    own = user_data_dir() / "models"
+    own.mkdir(parents=True)
+    listed = Path.iterdir
+
+    def refuse(folder: Path) -> object:
+        if folder == own:
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ModelError, match="may not be read: change its rights, or name another data folder"):
+        list_models()
+
+
 def test_an_unknown_name_suggests_the_nearest() -> None:
     _add(user_data_dir() / "models", "convnext_tiny")
     with pytest.raises(ModelError, match="did you mean 'convnext_tiny'?"):
