@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -42,6 +43,7 @@ def engine() -> Engine:
     return load_engine(make_config(device="cpu"))
 
 
+@cache
 def smear(
     count: int = 130, defocus_um: float = 0.12, seed: int = 1, debris: int = 0, **leukocytes: int
 ) -> SyntheticSmear:
