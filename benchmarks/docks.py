@@ -166,11 +166,19 @@ def full_gallery(viewer: Any) -> Any:
     from napari_leukocls.widgets.common.session import session_of
     from tests.results import make_result
 
+    began = perf_counter()
+
+    def told(what: str) -> None:
+        print(f"    {what}, {perf_counter() - began:.0f} s", flush=True)
+
     result = make_result("ten thousand", (4240, 4240), 40, every=1)
+    told(f"a slide of {len(result.cells)} cells is drawn")
     session = session_of(viewer)
     session.set_reviewer("A. Reader")
     opened = dock(viewer, "Review")
+    told("the dock is open")
     show(viewer, result)
+    told("the slide is in the review store and in the window")
     return opened
 
 

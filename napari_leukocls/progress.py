@@ -1,12 +1,15 @@
 """Long work: `Progress` says how far it is, `CancelToken` stops it, and `drain` runs it to its end.
 
-Long work is a generator. It yields its steps, where it can be stopped, and returns its result.
+Long work is a generator. It yields its steps, where it can be stopped, and returns its result. Within a long step,
+`stop_here` stops it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -91,7 +94,8 @@ def staged(stage: str, token: CancelToken, steps: Steps[T]) -> Steps[T]:
     while True:
         token.check()
         try:
-            step = next(steps)
+            with stoppable(token):
+                step = next(steps)
         except StopIteration as end:
             value: T = end.value
             return value
@@ -123,3 +127,35 @@ class CancelToken:
         """
         if self.cancelled:
             raise Cancelled("stopped by the user; nothing of this smear was written.")
+
+
+#: What may stop the work of this thread at the moment.
+_asked: ContextVar[CancelToken | None] = ContextVar("_asked", default=None)
+
+
+@contextmanager
+def stoppable(token: CancelToken) -> Iterator[None]:
+    """Make a context in which `stop_here` asks a token. Nothing may be yielded in it.
+
+    Parameters
+    ----------
+    token : CancelToken
+    """
+    before = _asked.set(token)
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+def stop_here() -> None:
+    """Stop the work of this thread here, if that was asked for. Long steps call it between their parts.
+
+    Raises
+    ------
+    Cancelled
+        If the token of `stoppable` is set; elsewhere nothing is done.
+    """
+    token = _asked.get()
+    if token is not None:
+        token.check()

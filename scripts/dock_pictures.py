@@ -118,7 +118,7 @@ def analyse(camera: Camera, _work: Path, args: argparse.Namespace) -> None:
 
 def review(camera: Camera, _work: Path, args: argparse.Namespace) -> None:
     """Real fields; then a drawn smear with many cells: the gallery large, the counter, a second read, a signature."""
-    from acting import click, click_tile, control, press, pump, says, until, wheel, write
+    from acting import click, click_tile, control, press, pump, until, wheel, write
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
@@ -134,7 +134,7 @@ def review(camera: Camera, _work: Path, args: argparse.Namespace) -> None:
     click(dock, "Settings of the review")
     camera.shoot("Review", "real")
     camera.viewer.open(args.drawn, plugin="napari-leukocls")
-    until(lambda: "is open again" in says(dock, "Message on the slide"), 100)
+    until(lambda: case_name(camera) == args.drawn.name, 100)
     camera.viewer.reset_view()
     camera.open("Analyse")
     pump(1)
@@ -163,6 +163,14 @@ def review(camera: Camera, _work: Path, args: argparse.Namespace) -> None:
     pump(0.5)
     _count(camera, dock)
     _settle(camera, dock, gallery)
+
+
+def case_name(camera: Camera) -> str:
+    """The name of the analysed slide that is shown; "" if there is none."""
+    from napari_leukocls.widgets.common.session import session_of
+
+    case = session_of(camera.viewer).case
+    return case.name if case is not None and case.analysed else ""
 
 
 def _count(camera: Camera, dock: Any) -> None:

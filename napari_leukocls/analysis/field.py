@@ -25,7 +25,7 @@ from napari_leukocls.measurement.nuclei import review_scale
 from napari_leukocls.measurement.platelets import measure_platelets
 from napari_leukocls.measurement.red_cell_findings import with_red_cells
 from napari_leukocls.measurement.smudges import smudge_finding
-from napari_leukocls.progress import CancelToken, Progress, Steps, staged
+from napari_leukocls.progress import CancelToken, Progress, Steps, staged, stop_here, stoppable
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.covered import whole_outlines
 from napari_leukocls.segmentation.illumination import even_out, measure_light
@@ -92,8 +92,9 @@ def iter_analyze(
     started = time.perf_counter()
     token.check()
     yield Progress("scale", 0, 1, "reading the scale")
-    even, light = under_even_light(image, engine)
-    found = find_scale(even, engine.config, engine.compact, common=common, others=others, cancel=token)
+    with stoppable(token):
+        even, light = under_even_light(image, engine)
+        found = find_scale(even, engine.config, engine.compact, common=common, others=others, cancel=token)
     token.check()
     diameter = steady_diameter(image, found.scale)
     segmentation = yield from staged(
@@ -110,7 +111,9 @@ def iter_analyze(
     work = examine(even.pixels, cells, segmentation, engine, warnings.append)
     red_cells = yield from staged("red cells", token, work)
     yield Progress("count", 0, 1, "counting")
+    token.check()
     quality = check_field(even, segmentation, cells)
+    token.check()
     platelets, heaps = measure_platelets(segmentation, cells), heap_share(segmentation)
     classes, finer = engine.classifier.classes, engine.finer
     counts = count_cells(cells, default_scheme(), classes, finer, slide_id=image.slide_id)
@@ -164,12 +167,14 @@ def tabulate(
     Cancelled
         If `token` was set.
     """
-    geometry = cell_geometry(segmentation.labels)
+    with stoppable(token):
+        geometry = cell_geometry(segmentation.labels)
     chosen = candidates(segmentation, geometry.area)
     work = classify(image, engine, segmentation, geometry, chosen, warn)
     predictions = yield from staged("classify", token, work)
     slide.add(predictions)
     limit = engine.config.min_confidence
+    token.check()
     cells = build_cell_table(
         segmentation,
         predictions,
@@ -233,6 +238,7 @@ def outline(
     if not keep.all():
         labels = np.concatenate([[0], np.where(keep, np.cumsum(keep), 0)]).astype(np.int32)[labels]
         votes, kinds = votes[keep], kinds[keep]
+    stop_here()
     density = red_cell_density(image.pixels, labels, votes[:, 1], found.glass_colour)
     glass = found.glass_colour
     leukocyte = CELL_KINDS.index("leukocyte")

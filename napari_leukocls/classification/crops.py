@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_leukocls.errors import InputError
 from napari_leukocls.models.crop_rule import CropRule
+from napari_leukocls.progress import stop_here
 
 if TYPE_CHECKING:
     from napari_leukocls.segmentation.illumination import EvenPixels
@@ -244,6 +245,7 @@ def cut_crops(
     reach = rule.side_um / um_per_px / 2 + 2
     power = stain_power(red_cells, rule)
     for i, (cell, box) in enumerate(zip(cell_ids, boxes, strict=True)):
+        stop_here()
         centre = ((box[0] + box[2] - 1) / 2, (box[1] + box[3] - 1) / 2)
         near, local = window_around(centre, reach, labels.shape)
         window = cut_window(np.ascontiguousarray(pixels[near]), local, um_per_px, rule, fill)

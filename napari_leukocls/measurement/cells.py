@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.ndimage import find_objects
 
 from napari_leukocls.measurement.fine import fine_columns
+from napari_leukocls.progress import stop_here
 from napari_leukocls.types import CELL_KINDS, Predictions, Segmentation
 
 LOW_CONFIDENCE = "low confidence"
@@ -87,6 +88,7 @@ def cell_geometry(labels: np.ndarray) -> CellGeometry:
     sums = np.zeros((2, top + 1))
     rows = max(1, _BLOCK_PIXELS // max(width, 1))
     for start in range(0, height, rows):
+        stop_here()
         block = labels[start : start + rows]
         y, x = np.nonzero(block)
         ids = block[y, x]

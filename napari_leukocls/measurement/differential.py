@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -185,9 +186,12 @@ def differential(
     corrected = cells["corrected_class"].fillna("").astype(str)
     final = cells["class"].where(corrected == "", corrected)
     # A red cell whose shape a person has given is counted as a red cell.
-    counted = final[settled(cells)].replace(dict.fromkeys(scheme.shapes(), RED_CELL)).value_counts()
-    names = scheme.ordered([*classes, *ALWAYS_COUNTED, *map(str, counted.index)])
-    count = np.array([int(counted.get(name, 0)) for name in names], dtype=np.int64)
+    shapes = scheme.shapes()
+    counted: Counter[str] = Counter()
+    for name, n in final[settled(cells)].value_counts().items():
+        counted[RED_CELL if name in shapes else str(name)] += int(n)
+    names = scheme.ordered([*classes, *ALWAYS_COUNTED, *counted])
+    count = np.array([counted[name] for name in names], dtype=np.int64)
     inside = np.array([scheme[name].counted_in_differential for name in names], dtype=bool)
     beside = np.array([scheme[name].per_100_wbc for name in names], dtype=bool)
     n_wbc = int(count[inside].sum())

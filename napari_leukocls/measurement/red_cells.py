@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from napari_leukocls.progress import stop_here
+
 if TYPE_CHECKING:
     from napari_leukocls.measurement.cells import CellGeometry
 
@@ -167,6 +169,7 @@ def contact(labels: np.ndarray, distance_px: int = 1) -> np.ndarray:
         at_edge = shifted(dy, dx) != inside
         own = inside[at_edge]
         other = np.zeros(len(own), bool)
+        stop_here()
         for step in range(1, distance_px + 1):
             beside = shifted(step * dy, step * dx)[at_edge]
             other |= (beside != 0) & (beside != own)
@@ -206,6 +209,7 @@ def _solidity(labels: np.ndarray, ids: np.ndarray, boxes: np.ndarray) -> np.ndar
     """Share of the convex hull that a cell fills, by its outer contours."""
     found = np.ones(len(ids))
     for i, (cell, (y0, x0, y1, x1)) in enumerate(zip(ids, boxes, strict=True)):
+        stop_here()
         mask = (labels[y0:y1, x0:x1] == cell).astype(np.uint8)
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         hull = cv2.contourArea(cv2.convexHull(np.concatenate(contours)))

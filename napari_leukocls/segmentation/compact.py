@@ -16,7 +16,7 @@ from safetensors.torch import load as load_tensors
 from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ModelError
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.progress import Progress, Steps
+from napari_leukocls.progress import Progress, Steps, stop_here
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX, TILE, CompactNet, fold_batch_norm
 from napari_leukocls.segmentation.dynamics import flow_agreement, masks_from_flows
@@ -175,6 +175,7 @@ class CompactSegmenter:
         maps : Maps
             With a class map that holds the cells of the second look to be red cells.
         """
+        stop_here()
         first = self.masks(maps, device)
         votes = mean_votes(first, maps.kind)
         labels = look_again(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from napari_leukocls.progress import stop_here
 from napari_leukocls.segmentation.splitting import Ellipse, drawn_ellipse, outline_of
 
 #: Diameter of a red cell at which outlines are fitted, pixels: finer ones gain nothing.
@@ -54,6 +55,7 @@ def whole_outlines(labels: np.ndarray, red: np.ndarray, diameter_px: float) -> d
     is_red = np.concatenate([[False], red])
     found = {}
     for index, where in enumerate(ndimage.find_objects(small)):
+        stop_here()
         if where is None or not red[index]:
             continue
         window = tuple(

@@ -19,6 +19,8 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
+from napari_leukocls.progress import stop_here
+
 #: Width of the border around the histogram of end points, pixels.
 _BORDER = 20
 #: More pixels than this must end at a point for a cell to start there.
@@ -114,6 +116,7 @@ def follow_flows(
     at *= 2
     at -= 1
     for _ in range(steps):
+        stop_here()
         step = functional.grid_sample(field, at, align_corners=False)
         for axis in range(2):
             at[..., axis] += step[:, axis]
@@ -185,6 +188,7 @@ def _whole_cells(labels: np.ndarray, min_area: int) -> np.ndarray:
     """Fill the holes of cells, and leave out cells that are small before or after."""
     labels = _without_small(labels, min_area)
     for index, where in enumerate(ndimage.find_objects(labels)):
+        stop_here()
         assert where is not None  # labels have no gaps
         labels[where][fill_voids.fill(labels[where] == index + 1)] = index + 1
     return _without_small(labels, min_area)

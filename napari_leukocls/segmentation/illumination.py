@@ -10,6 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from napari_leukocls.progress import stop_here
 from napari_leukocls.types import Light
 
 #: Side that a field is reduced to, and of the blocks in which its glass is looked for, pixels.
@@ -192,6 +193,7 @@ def _evened(pixels: np.ndarray, light: Light, origin: tuple[int, int]) -> np.nda
     x = (2 * columns / (x1 - x0) - 1)[None]
     coefficients = np.asarray(light.coefficients, np.float32)
     for start in range(0, len(pixels), _ROWS):
+        stop_here()
         rows = pixels[start : start + _ROWS]
         lines = np.arange(start, start + len(rows), dtype=np.float32) + (origin[0] - y0 + 0.5)
         y = (2 * lines / (y1 - y0) - 1)[:, None]

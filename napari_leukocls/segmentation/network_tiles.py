@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from napari_leukocls.progress import stop_here
 from napari_leukocls.segmentation.compact_net import CompactNet
 
 #: Sides of what the network sees are multiples of this, pixels.
@@ -51,6 +52,7 @@ def run_in_tiles(
     total = np.zeros((height, width))
     blended: np.ndarray | None = None
     for first in range(0, len(corners), batch_size):
+        stop_here()
         batch = corners[first : first + batch_size]
         tiles = np.stack([padded[:, y : y + tall, x : x + wide] for y, x in batch])
         for (y, x), output in zip(batch, _outputs(net, tiles), strict=True):

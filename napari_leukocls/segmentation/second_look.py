@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from napari_leukocls.progress import stop_here
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
 from napari_leukocls.segmentation.dynamics import flow_agreement, masks_from_flows
 
@@ -156,6 +157,7 @@ def _with_believable(
     agreement = flow_agreement(found, directions)
     result, number = labels.copy(), int(labels.max(initial=0))
     for index, where in enumerate(ndimage.find_objects(found), start=1):
+        stop_here()
         if where is None or agreement[index] < MIN_AGREEMENT:
             continue
         mask = _smooth(found[where] == index) & (labels[where] == 0)
@@ -184,6 +186,7 @@ def _with_gaps(labels: np.ndarray, cell: np.ndarray, kind: np.ndarray, density: 
     count, parts, facts, _ = cv2.connectedComponentsWithStats(wide, connectivity=4)
     result, number = labels.copy(), int(labels.max(initial=0))
     for part in range(1, count):
+        stop_here()
         x, y, width, height, area = (int(fact) for fact in facts[part])
         if not GAP_AREA[0] <= area / _RED_AREA <= GAP_AREA[1]:
             continue

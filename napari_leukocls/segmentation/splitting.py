@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
+from napari_leukocls.progress import stop_here
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX
 
 #: An ellipse as OpenCV has it: centre (x, y), both axes, angle in degrees of the first axis.
@@ -81,6 +82,7 @@ def split_merged(labels: np.ndarray, red: np.ndarray) -> np.ndarray:
     size = red_cell_size(labels, red, boxes)
     result, number = labels, int(labels.max(initial=0))
     for index, where in enumerate(boxes):
+        stop_here()
         if where is None or not red[index]:
             continue
         mask = labels[where] == index + 1
@@ -119,6 +121,7 @@ def red_cell_size(
     """
     found = []
     for index, where in enumerate(ndimage.find_objects(labels) if boxes is None else boxes):
+        stop_here()
         if where is None or not red[index] or _at_edge(where, labels.shape):
             continue
         mask = labels[where] == index + 1

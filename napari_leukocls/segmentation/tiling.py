@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.special import softmax
 
+from napari_leukocls.progress import stop_here
 from napari_leukocls.segmentation.base import Outlines
 
 #: Share of a cell that lies on cells of an earlier block before it is taken for the same cell.
@@ -222,6 +223,7 @@ def _enlarge(labels: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, li
     present: list[int] = []
     scale = [full / small for full, small in zip(shape, labels.shape, strict=True)]
     for index, where in enumerate(ndimage.find_objects(labels)):
+        stop_here()
         if where is None:
             continue
         small = cv2.copyMakeBorder(

@@ -273,3 +273,8 @@ def test_a_dropped_folder_of_results_brings_the_slide_back(
     assert np.array_equal(viewer.layers["synthetic_teaching_normal_1"].data.shape[:2], cells.data.shape)
     pick(review, "Show", "All leukocytes")
     assert {cell // 1_000_000 for cell in gallery.cells.ids} == {0, 1}
+    # What was said of the last action goes with the next one.
+    assert " is open again, with " in says(review, "Message on the slide")
+    click_tile(gallery, 0)
+    press(gallery, "3")
+    assert says(review, "Message on the slide") == ""

@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_leukocls.explanation import cam
+
 Opens = Callable[[str], Any]
 DOCKS = ("Analyse", "Review", "Explain", "Train", "Batch", "Proficiency")
 KINDS = (QAbstractButton, QComboBox, QLineEdit, QAbstractSpinBox, QSlider, QAbstractItemView)
@@ -124,6 +126,29 @@ def test_a_cell_is_explained_when_it_is_chosen(viewer: Any, smear: Any, dock: Op
     assert not explain.content.isVisible() and not viewer.layers["Heatmap"].visible
 
 
+def test_no_heatmap_is_computed_before_explain_was_in_front(
+    viewer: Any, smear: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+    heatmaps = cam.heatmaps
+    monkeypatch.setattr(cam, "heatmaps", lambda *given: computed.append(1) or heatmaps(*given))
+    menu(viewer.window._qt_window, "Layers", "Classify", "Open the docks")
+    analysis, review, explain = (
+        viewer.window.dock_widgets[f"{name} (Leukocls)"] for name in ("Analyse", "Review", "Explain")
+    )
+    click(analysis, "Run analysis")
+    until(lambda: analysis.message.text().startswith("Done"), 200)
+    front(review)
+    gallery = control(review, "Gallery of cells")
+    for row in (0, 1):
+        click_tile(gallery, row)
+        pump(0.6)
+    assert not explain._job.running and not computed and "Heatmap" not in viewer.layers
+    front(explain)
+    until(lambda: explain.content.isVisible(), 200)
+    assert computed and viewer.layers["Heatmap"].visible
+
+
 def test_a_folder_is_analysed_and_a_slide_opened_for_review(
     viewer: Any, field: np.ndarray, dock: Opens, tmp_path: Path
 ) -> None:
@@ -187,7 +212,7 @@ def test_the_train_dock_offers_to_adapt_and_says_when_the_model_is_kept(
     click(window, "Adapt to my laboratory…")
     assert not control(window, "Adapt to my laboratory…").isEnabled()
     until(lambda: window.message.text(), 300)
-    assert window.message.text().startswith("the model is kept as it is: 0 cells are too few")
+    assert window.message.text().startswith("The model is kept as it is: 0 cells are too few")
     assert control(window, "Adapt to my laboratory…").isEnabled()
 
 

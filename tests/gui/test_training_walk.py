@@ -110,12 +110,18 @@ def _slides(window: TrainDock) -> str:
 
 @pytest.mark.timeout(1500)
 def test_a_training_that_is_stopped_says_what_it_has_kept(viewer: Any, dock: Opens, tmp_path: Path) -> None:
+    # A low window: the form is higher, and what Start begins is below its edge.
+    viewer.window.resize(1200, 600)
     window = dock("Train")
     window.data.add(str(crops_and_an_artefact(tmp_path / "crops")))
     pick(window, "Recipe", "fine-tune all layers")
     write(window, "Name", "short")
     write(window, "Epochs", "50")
     click(window, "Start training")
+    until(lambda: window.bar.isVisible(), 100)
+    pump(0.2)
+    for seen in (window.stop, window.bar, window.state):
+        assert seen.visibleRegion().boundingRect() == seen.rect(), "it is not scrolled to"
     until(lambda: "epoch 2 of 50" in window.state.text(), 400)
     assert "about" in window.state.text() and "left" in window.state.text()
     click(window, "Stop, keep the best")

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_leukocls.config import AnalyzeConfig, check_um_per_px
+from napari_leukocls.analysis.engine import load_engine
+from napari_leukocls.analysis.field import iter_analyze
+from napari_leukocls.config import AnalyzeConfig, check_um_per_px, make_config
 from napari_leukocls.errors import ArgumentError, Cancelled
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.segmentation.red_cell_ruler import estimate_diameter, working_diameter
@@ -182,3 +184,25 @@ def test_looking_for_the_scale_stops_when_it_is_asked_to():
         image = SmearImage(smear(1.0).pixels, "field", "test", metadata)
         with pytest.raises(Cancelled):
             find_scale(image, AnalyzeConfig(), compact("cpu"), cancel=token)
+
+
+class Impatient(CancelToken):
+    """A token that is set when it was asked a few times."""
+
+    left = 1_000_000
+
+    @property
+    def cancelled(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize(("stage", "asked"), [("scale", 40), ("segment", 40)])
+def test_an_analysis_stops_in_the_middle_of_a_long_step(stage, asked):
+    token = Impatient()
+    image = SmearImage(smear(1.0).pixels[:400, :500], "field", "test", 0.16)
+    steps = iter_analyze(image, load_engine(make_config()), token)
+    assert any(step.stage == stage for step in steps)
+    token.left = asked
+    with pytest.raises(Cancelled):
+        next(steps)

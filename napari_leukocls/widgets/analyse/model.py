@@ -34,7 +34,7 @@ _SLOW_IMPORTS = (
     "napari_leukocls.classification.loading",
     "napari_leukocls.analysis.region",
     "napari_leukocls.review",
-    "skimage.color",  # by the first labels layer of napari
+    "skimage.color.colorconv",  # by the first labels layer of napari; skimage.color alone imports it later
 )
 
 
@@ -77,7 +77,7 @@ def slide_warnings(warnings: tuple[str, ...]) -> list[str]:
 
 
 def warm_up(cancel: CancelToken) -> Generator[Progress, None, None]:
-    """Import the libraries of an analysis, so that the first analysis starts sooner.
+    """Import the libraries of an analysis and of its layer, so that the first analysis starts sooner.
 
     Parameters
     ----------
@@ -93,6 +93,8 @@ def warm_up(cancel: CancelToken) -> Generator[Progress, None, None]:
         cancel.check()
         import_module(name)
         yield Progress("load", 0, 1)
+    # The patterns of dashed lines, which vispy computes for the first labels layer, and keeps.
+    import_module("vispy.visuals.line.dash_atlas").DashAtlas()
     yield Progress("load", 1, 1)
 
 

@@ -19,7 +19,7 @@ from napari_leukocls.widgets.common.canvas_keys import CanvasKeys, Taker, keys_o
 from napari_leukocls.widgets.common.cell_focus import Jumps, camera_of, ring_around
 from napari_leukocls.widgets.common.jobs import Job
 from napari_leukocls.widgets.common.layer_geometry import placement_of
-from napari_leukocls.widgets.common.outlines import colours_alone, outlines_of, width_at
+from napari_leukocls.widgets.common.outlines import colours_alone, outlines_of, unlisted, width_at
 from napari_leukocls.widgets.common.per_viewer import PerViewer
 from napari_leukocls.widgets.common.result_layers import (
     METADATA_KEY,
@@ -207,7 +207,8 @@ class Canvas(QObject):
             if self._blind:
                 layer.metadata[METADATA_KEY] = slide.result
             else:
-                update_features(layer, slide.result)
+                with unlisted(self._viewer(), layer):
+                    update_features(layer, slide.result)
         finally:
             self._ours = False
         # At once, so that the window is drawn once for a key.
@@ -224,7 +225,7 @@ class Canvas(QObject):
             if wanted == self._coloured:
                 return
             colormap = label_colormap(slide.cells, self._session.scheme, shown, slide.depth)
-            with colours_alone(layer):
+            with colours_alone(self._viewer(), layer):
                 layer.colormap = colormap
             self._coloured = wanted
         finally:

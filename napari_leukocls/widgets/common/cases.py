@@ -451,7 +451,8 @@ class Cases(QObject):
         if case is not None and fields[0] in case.fields:
             self.show_field(fields[0])
             n = sum(one.restored for one in found)
-            self.told.emit(Texts.BACK[n != 1].format(name=case.name, n=n))
+            if n:
+                self.told.emit(Texts.BACK[n != 1].format(name=case.name, n=n))
 
     def _refuse(self, fields: list[Field], refused: str) -> None:
         """Show only the images of fields whose results the review store did not take."""

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Labels, Points
 
 from napari_leukocls.widgets.common.layer_geometry import placement_of
-from napari_leukocls.widgets.common.outlines import unrefreshed
+from napari_leukocls.widgets.common.outlines import unlisted, unrefreshed
 from napari_leukocls.widgets.texts import Canvas as Texts
 
 #: Diameter of a ring relative to its cell.
@@ -58,15 +58,17 @@ def ring_around(viewer: Any, cells: Labels, ring: Points | None, rows: list[Any]
         viewer.layers.selection.active = active
     else:
         more = len(rows) > len(ring.data)
-        with unrefreshed(ring), _bounds_kept(viewer, ring):
+        with unlisted(viewer, ring), unrefreshed(ring), _bounds_kept(viewer, ring):
             ring.data = centres
             if spans:
                 ring.size = _WIDER * np.array(spans, float)
             if more:
                 ring.border_color = RING_COLOUR
                 ring.face_color = "transparent"
-        ring.refresh(thumbnail=False, extent=False)
-    ring.selected_data = set()
+        with unlisted(viewer, ring):
+            ring.refresh(thumbnail=False, extent=False)
+    with unlisted(viewer, ring):
+        ring.selected_data = set()
     return ring
 
 

@@ -71,7 +71,7 @@ class CaseHeader(QWidget):
         for box in (self.slide, self.field):
             # Two lists side by side must not make the dock wider than its window.
             box.setMinimumContentsLength(6)
-        # Two lines, whatever the state is: nothing below it moves.
+        # Two lines each, whatever the text is: nothing below them moves.
         self.state = Message(brought=False)
         self.state.setAccessibleName(Case.STATE)
         self.grade = named(QLabel(), Case.GRADE, "")
@@ -82,6 +82,7 @@ class CaseHeader(QWidget):
         self.message = Message(brought=False)
         self.message.setAccessibleName(Case.MESSAGE)
         self.details = Folded(Case.DETAILS, Case.DETAILS_TIP)
+        self.details.head.setText(Case.DETAILS_SHORT)
         self.name = named(QLineEdit(), Case.NAME, Case.NAME_TIP)
         self.identifier = named(QLineEdit(), Case.IDENTIFIER, Case.IDENTIFIER_TIP)
         self.joins = named(QCheckBox(Case.JOINS), Case.JOINS, Case.JOINS_TIP)
@@ -98,6 +99,8 @@ class CaseHeader(QWidget):
         top.setContentsMargins(0, 0, 0, 0)
         top.addWidget(self.slide, 3)
         top.addWidget(self.field, 2)
+        # What is folded opens below the header, but its arrow takes no line of its own.
+        top.addWidget(self.details.head)
         lines = form()
         form_row(lines, Case.NAME, self.name)
         form_row(lines, Case.IDENTIFIER, self.identifier)
@@ -108,17 +111,19 @@ class CaseHeader(QWidget):
         self.details.body.addWidget(self.joins)
         self.details.body.addWidget(self.join)
         self.details.body.addWidget(self.close_slide)
-        line = QHBoxLayout()
-        line.setContentsMargins(0, 0, 0, 0)
-        line.addWidget(self.go, 1)
-        line.addWidget(self.grade)
+        state, line = QHBoxLayout(), QHBoxLayout()
+        for one in (state, line):
+            one.setContentsMargins(0, 0, 0, 0)
+        state.addWidget(self.state, 1)
+        state.addWidget(self.grade)
+        line.addWidget(self.go)
+        line.addWidget(self.message, 1)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(2)
+        column.setSpacing(1)
         column.addLayout(top)
-        column.addWidget(self.state)
+        column.addLayout(state)
         column.addLayout(line)
-        column.addWidget(self.message)
         column.addWidget(self.details)
 
     def _connect(self) -> None:
@@ -157,12 +162,17 @@ class CaseHeader(QWidget):
 
     def _on_case(self, case: CaseModel | None) -> None:
         if self._case is not None:
-            self._subscriptions.forget(self._case.state_changed, self._soon)
+            self._subscriptions.forget(self._case.state_changed, self._on_changed)
         self._case = case
         if case is not None:
-            self._subscriptions.listen(case.state_changed, self._soon)
+            self._subscriptions.listen(case.state_changed, self._on_changed)
         self.message.tell("")
         self._refresh()
+
+    def _on_changed(self) -> None:
+        # What was said of the last action goes with the next one.
+        self.message.tell("")
+        self._soon()
 
     def _on_shown(self, _shown: object) -> None:
         self._soon()

@@ -10,6 +10,9 @@ from napari_leukocls.widgets.common.into_view import IntoView
 from napari_leukocls.widgets.common.wording import in_dock_words
 from napari_leukocls.widgets.texts import Common
 
+#: Pixels between the text and the sides.
+_EDGE = 4
+
 
 class Message(QLabel):
     """A line under the buttons of a dock: what was done, or what went wrong and what to do.
@@ -112,10 +115,8 @@ class Message(QLabel):
         event : QPaintEvent
         """
         metrics = self.fontMetrics()
-        room = self.contentsRect()
-        if metrics.boundingRect(room, int(Qt.TextFlag.TextWordWrap), self.text()).height() <= room.height():
-            super().paintEvent(event)
-            return
+        # As far from the edge as Qt draws the text of other labels.
+        room = self.contentsRect().adjusted(_EDGE, 0, -_EDGE, 0)
         layout = QTextLayout(self.text(), self.font())
         layout.beginLayout()
         ends = []
@@ -128,7 +129,7 @@ class Message(QLabel):
         layout.endLayout()
         painter = QPainter(self)
         painter.setPen(self.palette().color(QPalette.ColorRole.WindowText))
-        y = room.top()
+        y = room.top() + max(0, room.height() - self._lines * metrics.lineSpacing()) // 2
         for i, start in enumerate(ends):
             text = self.text()[start : ends[i + 1] if i + 1 < len(ends) else None]
             if i + 1 == len(ends):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -294,20 +294,45 @@ def unrefreshed(layer: Any) -> AbstractContextManager[Any]:
     return found
 
 
-def colours_alone(layer: Any) -> AbstractContextManager[Any]:
-    """Return a context in which a change of the colours does not cut and send all labels again.
+@contextmanager
+def colours_alone(viewer: Any, layer: Any) -> Iterator[None]:
+    """Make a context in which a change of the colours does not cut and send all labels again.
 
     Labels of 8 and 16 bits are coloured on the graphics card, so that they stay as they are there.
 
     Parameters
     ----------
+    viewer : napari.viewer.Viewer
     layer : napari.layers.Labels
+    """
+    if layer.data.dtype.itemsize > 2:
+        yield
+        return
+    with unrefreshed(layer), unlisted(viewer, layer):
+        yield
+
+
+def unlisted(viewer: Any, layer: Any) -> AbstractContextManager[Any]:
+    """Return a context in which the list of layers is not told of the changes of a layer.
+
+    It shows a layer's name, eye and thumbnail. But napari draws it again after every change, and with it the whole
+    window a second time, even where none of these has changed.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    layer : napari.layers.Layer
 
     Returns
     -------
     context manager
+        Does nothing where a version of napari has no such callback.
     """
-    return nullcontext() if layer.data.dtype.itemsize > 2 else unrefreshed(layer)
+    passed_on = getattr(viewer.layers, "_reemit_child_event", None)
+    found: AbstractContextManager[Any] = (
+        nullcontext() if passed_on is None else layer.events.blocker(passed_on)
+    )
+    return found
 
 
 def outlines_of(layer: Any) -> Outlines:

@@ -43,6 +43,7 @@ class Case:
         "analysed yet is analysed (Ctrl+Return)"
     )
     DETAILS = _("Slide details")
+    DETAILS_SHORT = _("Details")
     DETAILS_TIP = _("Name and identifier of the slide, its fields, and where its files are written")
     NAME = _("Slide name")
     NAME_TIP = _("Name of the slide, as it stands in the report")

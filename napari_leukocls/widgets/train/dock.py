@@ -23,6 +23,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.header import CaseHeader
+from napari_leukocls.widgets.common.into_view import IntoView
 from napari_leukocls.widgets.common.lifetime import Dock, guard
 from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.tables import fill_table, table
@@ -104,6 +105,8 @@ class TrainDock(Dock, Scrolling):
         self.stop.setEnabled(False)
         self.bar = named(QProgressBar(), Train.PROGRESS, Train.PROGRESS)
         self.state = label()
+        # Start is at the end of a long form: what it starts is below the lower edge of a low window.
+        self._place_in_view = IntoView(self.state)
         self.loss = Curves(Train.LOSS, Train.LINES)
         self.score = Curves(Train.SCORE, Train.SCORE_LINE, 1.0)
         self.log = named(QPlainTextEdit(), Train.LOG, Train.LOG_TIP)
@@ -244,6 +247,7 @@ class TrainDock(Dock, Scrolling):
         self._check_job.cancel()
         self.message.tell("")
         self.state.setText(Train.PREPARING)
+        self._place_in_view.start()
         self.start.setEnabled(False)
         self._prepare_job.start(lambda token: iter_prepare(self._session, sources, config, folder, token))
 
@@ -294,6 +298,7 @@ class TrainDock(Dock, Scrolling):
         self.message.tell("")
         self.results.hide()
         self._attach(training)
+        self._place_in_view.start()
 
     def _attach(self, training: TrainingRun) -> None:
         """Follow a training, from its first event on."""
@@ -406,7 +411,9 @@ class TrainDock(Dock, Scrolling):
             return
         if event.kind == "kept":
             self.state.setText("")
-            self.message.tell(in_dock_words(str(event.data["message"])))
+            self.bar.hide()
+            text = in_dock_words(str(event.data["message"]))
+            self.message.tell(text[:1].upper() + text[1:])
             return
         if training is None or "model" not in event.data:
             return
