@@ -168,7 +168,7 @@ def export_command(name: str, path: Path, as_json: bool) -> None:
         print_json(result)
         return
     checked = result.get("largest_difference")
-    more = "" if checked is None else f" (checked: probabilities differ by at most {checked:.1g})"
+    more = "" if checked is None else f" (checked: outputs differ by at most {checked:.1g})"
     click.echo(f"{name} is saved as {result['path']}{more}")
     print_notes(result["left_out"])
 

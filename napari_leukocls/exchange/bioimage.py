@@ -1,8 +1,9 @@
-"""A classifier as a BioImage.IO model package, made, validated and run by bioimageio's own libraries."""
+"""A model as a BioImage.IO package, made, validated and run by bioimageio's own libraries."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,22 @@ from PIL import Image
 from napari_leukocls._version import __version__
 from napari_leukocls.errors import ModelError
 from napari_leukocls.exchange.onnx import example_crops, left_out, whole_network, write_onnx
+from napari_leukocls.exchange.segmenter import (
+    DARK,
+    GLASS,
+    MAPS,
+    MapsOfTiles,
+    example_tiles,
+    segmenter_page,
+    stretched,
+    write_segmenter_onnx,
+)
+from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX, TILE
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
     from napari_leukocls.models.crop_rule import CropRule
+    from napari_leukocls.segmentation.compact import CompactSegmenter
 
 
 def write_package(classifier: Classifier, path: Path) -> float:
@@ -43,9 +56,38 @@ def write_package(classifier: Classifier, path: Path) -> float:
     ModelError
         If a library of the export to ONNX is missing, or the package does not pass bioimageio.core's test.
     """
+    return _packed(path, lambda folder: _describe(classifier, folder))
+
+
+def write_segmenter_package(segmenter: CompactSegmenter, card: Mapping[str, Any], path: Path) -> float:
+    """Write the network of a segmenter as a BioImage.IO package with ONNX weights, and test it.
+
+    Parameters
+    ----------
+    segmenter : CompactSegmenter
+    card : mapping
+        Of the model.
+    path : Path
+        Of the zip.
+
+    Returns
+    -------
+    float
+        Largest difference of an output between the exported network and the original.
+
+    Raises
+    ------
+    ModelError
+        As `write_package`.
+    """
+    return _packed(path, lambda folder: _describe_segmenter(segmenter, card, folder))
+
+
+def _packed(path: Path, describe: Callable[[Path], tuple[Any, float]]) -> float:
+    """Save what `describe` writes into a folder as a package, and test it."""
     logger.disable("bioimageio")
     with tempfile.TemporaryDirectory(prefix="leukocls-bioimageio-") as scratch:
-        description, difference = _describe(classifier, Path(scratch))
+        description, difference = describe(Path(scratch))
         save_bioimageio_package(description, output_path=path)
         summary = core.test_model(path)
     if summary.status == "failed":
@@ -60,9 +102,6 @@ def _describe(classifier: Classifier, folder: Path) -> tuple[Any, float]:
     """Write the package's files into a folder and describe them."""
     card = classifier.card
     difference = write_onnx(classifier, folder / "weights.onnx")
-    (opset,) = [
-        o.version for o in onnx.load(folder / "weights.onnx").opset_import if o.domain in ("", "ai.onnx")
-    ]
     crops = example_crops(classifier)
     np.save(folder / "crops.npy", crops)
     np.save(folder / "probabilities.npy", _run(whole_network(classifier), crops))
@@ -91,24 +130,80 @@ def _describe(classifier: Classifier, folder: Path) -> tuple[Any, float]:
         test_tensor=spec.FileDescr(source=folder / "probabilities.npy"),
         data=spec.IntervalOrRatioDataDescr(type="float32", range=(0.0, 1.0)),
     )
-    description = spec.ModelDescr(
-        name=f"Leukocyte classifier {card.name}"[:128],
-        description=(card.intended_use or "Classes of leukocytes on stained smears; not for diagnosis.")[
-            :1024
-        ],
+    facts = {
+        "name": f"Leukocyte classifier {card.name}",
+        "description": card.intended_use or "Classes of leukocytes on stained smears; not for diagnosis.",
+        "licence": card.licence,
+        "tags": ["classification", "leukocyte", card.architecture.replace("_", "-")],
+    }
+    return _description(folder, facts, inputs, outputs), difference
+
+
+def _description(folder: Path, facts: Mapping[str, Any], inputs: Any, outputs: Any) -> Any:
+    """What the package says of itself; its files are in the folder."""
+    weights = folder / "weights.onnx"
+    (opset,) = [o.version for o in onnx.load(weights).opset_import if o.domain in ("", "ai.onnx")]
+    return spec.ModelDescr(
+        name=facts["name"][:128],
+        description=facts["description"][:1024],
         authors=[spec.Author(name="napari-leukocls contributors")],
-        license=_licence(card.licence),
+        license=_licence(facts["licence"]),
         documentation=spec.FileDescr(source=folder / "README.md"),
         covers=[spec.FileDescr(source=folder / "cover.png")],
-        tags=["classification", "leukocyte", "blood smear", "2d", card.architecture.replace("_", "-")],
+        tags=[*facts["tags"], "blood smear", "2d"],
         version=spec.Version(__version__),
         inputs=[inputs],
         outputs=[outputs],
-        weights=spec.WeightsDescr(
-            onnx=spec.OnnxWeightsDescr(source=folder / "weights.onnx", opset_version=opset)
-        ),
+        weights=spec.WeightsDescr(onnx=spec.OnnxWeightsDescr(source=weights, opset_version=opset)),
     )
-    return description, difference
+
+
+def _describe_segmenter(
+    segmenter: CompactSegmenter, card: Mapping[str, Any], folder: Path
+) -> tuple[Any, float]:
+    """Write the files of a segmenter's package into a folder and describe them."""
+    tiles = example_tiles()
+    difference = write_segmenter_onnx(segmenter, folder / "weights.onnx")
+    np.save(folder / "tiles.npy", tiles)
+    np.save(folder / "maps.npy", _run(MapsOfTiles(segmenter.net), stretched(tiles)))
+    _cover(tiles, folder / "cover.png")
+    (folder / "README.md").write_text(segmenter_page(card), encoding="utf-8")
+    y, x = spec.AxisId("y"), spec.AxisId("x")
+    inputs = spec.InputTensorDescr(
+        id=spec.TensorId("tiles"),
+        description=f"RGB tiles of a smear, 0-255, red cells about {NETWORK_DIAMETER_PX:g} pixels across",
+        axes=[
+            spec.BatchAxis(),
+            spec.ChannelAxis(channel_names=[spec.Identifier(c) for c in ("red", "green", "blue")]),
+            spec.SpaceInputAxis(id=y, size=TILE),
+            spec.SpaceInputAxis(id=x, size=TILE),
+        ],
+        test_tensor=spec.FileDescr(source=folder / "tiles.npy"),
+        data=spec.IntervalOrRatioDataDescr(type="float32", range=(0.0, 255.0)),
+        preprocessing=[
+            spec.ScaleRangeDescr(
+                kwargs=spec.ScaleRangeKwargs(axes=(y, x), min_percentile=DARK, max_percentile=GLASS)
+            )
+        ],
+    )
+    outputs = spec.OutputTensorDescr(
+        id=spec.TensorId("maps"),
+        description="flows to the middle of each cell, cell probability (logit), and logits of the kinds",
+        axes=[
+            spec.BatchAxis(),
+            spec.ChannelAxis(channel_names=[spec.Identifier(name) for name in MAPS]),
+            spec.SpaceOutputAxis(id=y, size=TILE),
+            spec.SpaceOutputAxis(id=x, size=TILE),
+        ],
+        test_tensor=spec.FileDescr(source=folder / "maps.npy"),
+    )
+    facts = {
+        "name": f"Blood smear segmenter {card['name']}",
+        "description": str(card.get("intended_use", "Outlines of cells; not for diagnosis.")),
+        "licence": str(card.get("licence", "")),
+        "tags": ["segmentation", "cellpose", "blood cells"],
+    }
+    return _description(folder, facts, inputs, outputs), difference
 
 
 def _run(net: Any, crops: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Export of a classifier: as ONNX, as a BioImage.IO package, or as a zip of its folder."""
+"""Export of a model: as ONNX, as a BioImage.IO package, or as a zip of its folder."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 from napari_leukocls.classification.loading import load_classifier
 from napari_leukocls.errors import ArgumentError, ModelError
 from napari_leukocls.exchange.onnx import left_out, write_onnx
+from napari_leukocls.exchange.segmenter import LEFT_OUT, write_segmenter_onnx
 from napari_leukocls.io.atomic import make_folder, output_error
-from napari_leukocls.models.registry import find_model
-
-if TYPE_CHECKING:
-    from napari_leukocls.classification.classifier import Classifier
+from napari_leukocls.models.registry import ModelEntry, find_model
+from napari_leukocls.segmentation.compact import load_compact
 
 log = logging.getLogger(__name__)
 
 
 def export_model(name: str, path: str | Path) -> dict[str, Any]:
-    """Write a classifier as a file that other programs read.
+    """Write a model as a file that other programs read.
 
     Parameters
     ----------
@@ -32,8 +32,9 @@ def export_model(name: str, path: str | Path) -> dict[str, Any]:
         Name or folder of the model.
     path : path-like
         ``*.onnx``: RGB crops (N, 3, side, side) of 0-255 in, probabilities (N, C) out, normalisation and
-        temperature inside; classes and crop rule are in its metadata. ``*.bioimageio.zip``: the same in a
-        package of the BioImage.IO specification. Any other ``*.zip``: the model folder, for `import_model`.
+        temperature inside; classes and crop rule are in its metadata. Of a segmenter: tiles in, maps out.
+        ``*.bioimageio.zip``: the same in a package of the BioImage.IO specification. Any other ``*.zip``: the model
+        folder, for `import_model`.
 
     Returns
     -------
@@ -52,10 +53,11 @@ def export_model(name: str, path: str | Path) -> dict[str, Any]:
     """
     target = Path(path)
     entry = find_model(name)
-    if target.suffix == ".onnx":
-        return _network(entry.path, target, "onnx", write_onnx)
-    if target.name.endswith(".bioimageio.zip"):
-        return _network(entry.path, target, "bioimageio", _package_writer())
+    if target.suffix == ".onnx" or target.name.endswith(".bioimageio.zip"):
+        kind = "onnx" if target.suffix == ".onnx" else "bioimageio"
+        if entry.card().get("kind") == "segmenter":
+            return _segmenter(entry, target, kind)
+        return _network(entry.path, target, kind)
     if target.suffix == ".zip":
         with _renamed(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(entry.path.iterdir()):
@@ -65,18 +67,32 @@ def export_model(name: str, path: str | Path) -> dict[str, Any]:
     raise ArgumentError(f"'{target.name}' says no kind: name it *.onnx, *.bioimageio.zip or *.zip.")
 
 
-def _network(
-    folder: Path, target: Path, kind: str, write: Callable[[Classifier, Path], float]
-) -> dict[str, Any]:
+def _network(folder: Path, target: Path, kind: str) -> dict[str, Any]:
     """Write the network of a classifier, and say what the file lacks."""
+    write = write_onnx if kind == "onnx" else _packages().write_package
     classifier = load_classifier(folder, "cpu")
     with _renamed(target) as partial:
         difference = write(classifier, partial)
+    return _record(target, kind, difference, left_out(classifier.card))
+
+
+def _segmenter(entry: ModelEntry, target: Path, kind: str) -> dict[str, Any]:
+    """Write the network of a segmenter, and say what the file lacks."""
+    card, segmenter = entry.card(), load_compact(entry.path, "cpu")
+    with _renamed(target) as partial:
+        if kind == "onnx":
+            difference = write_segmenter_onnx(segmenter, partial)
+        else:
+            difference = _packages().write_segmenter_package(segmenter, card, partial)
+    return _record(target, kind, difference, LEFT_OUT)
+
+
+def _record(target: Path, kind: str, difference: float, missing: Sequence[str]) -> dict[str, Any]:
     return {
         "path": str(target),
         "kind": kind,
         "largest_difference": difference,
-        "left_out": left_out(classifier.card),
+        "left_out": list(missing),
     }
 
 
@@ -91,15 +107,15 @@ def _asked(card: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _package_writer() -> Callable[[Classifier, Path], float]:
+def _packages() -> ModuleType:
     """The writer of BioImage.IO packages; its libraries need not be installed."""
     try:
-        from napari_leukocls.exchange.bioimage import write_package
+        from napari_leukocls.exchange import bioimage
     except ImportError as error:
         raise ModelError(
             f"a BioImage.IO package needs {error.name}: install napari-leukocls[bioimageio] (pip or uv)."
         ) from error
-    return write_package
+    return bioimage
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""A classifier as ONNX: exported, run with onnxruntime, and compared."""
+"""A network as ONNX: exported, run with onnxruntime, and compared."""
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
     from napari_leukocls.models.card import ModelCard
 
-#: Largest difference of a probability between the exported network and the original.
+#: Largest difference of an output between the exported network and the original.
 TOLERANCE = 1e-3
 
 
@@ -133,9 +134,48 @@ def write_onnx(classifier: Classifier, path: Path) -> float:
         If a library is missing, the architecture cannot be exported, or the results differ by more than
         `TOLERANCE`.
     """
-    refusal = architectures.entry(classifier.card.architecture).onnx_refusal
+    card = classifier.card
+    refusal = architectures.entry(card.architecture).onnx_refusal
     if refusal:
-        raise ModelError(f"{classifier.card.architecture} cannot be exported to ONNX: {refusal}")
+        raise ModelError(f"{card.architecture} cannot be exported to ONNX: {refusal}")
+    metadata = {
+        "classes": json.dumps(list(card.classes)),
+        "crop": json.dumps(asdict(card.crop), separators=(",", ":")),
+        "weights_sha256": classifier.digest,
+        **({"left_out": " ".join(missing)} if (missing := left_out(card)) else {}),
+    }
+    crops = torch.from_numpy(example_crops(classifier))
+    return export_network(whole_network(classifier), crops, path, ("crops", "probabilities"), metadata)
+
+
+def export_network(
+    net: nn.Module, examples: torch.Tensor, path: Path, names: tuple[str, str], metadata: Mapping[str, str]
+) -> float:
+    """Export a network to ONNX, run the result with onnxruntime, and compare.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        In evaluation mode.
+    examples : torch.Tensor, (N, ...)
+        At least three inputs; the number of inputs of a batch may differ later.
+    path : Path
+        Of the file.
+    names : tuple of str
+        Of input and output.
+    metadata : mapping of str to str
+        Written into the file.
+
+    Returns
+    -------
+    float
+        Largest difference of an output.
+
+    Raises
+    ------
+    ModelError
+        If a library is missing, or the results differ by more than `TOLERANCE`.
+    """
     try:
         import onnx
         import onnxruntime
@@ -144,32 +184,24 @@ def write_onnx(classifier: Classifier, path: Path) -> float:
         raise ModelError(
             f"ONNX export needs {error.name}: install napari-leukocls[onnx] (pip or uv)."
         ) from error
-    net = whole_network(classifier)
-    crops = torch.from_numpy(example_crops(classifier))
-    names: dict[str, Any] = {"input_names": ["crops"], "output_names": ["probabilities"]}
     how: dict[str, Any] = {"dynamo": True, "optimize": False, "verbose": False, "external_data": False}
+    how |= {"input_names": [names[0]], "output_names": [names[1]]}
     with warnings.catch_warnings():  # the exporter's own; they do not concern the user
         warnings.simplefilter("ignore")
         batch = torch.export.Dim("batch")
-        torch.onnx.export(net, (crops[:2],), path, dynamic_shapes=({0: batch},), **names, **how)
+        torch.onnx.export(net, (examples[:2],), path, dynamic_shapes=({0: batch},), **how)
     model = onnx.load(path)
-    card = classifier.card
-    metadata = {
-        "classes": json.dumps(list(card.classes)),
-        "crop": json.dumps(asdict(card.crop), separators=(",", ":")),
-        "weights_sha256": classifier.digest,
-        "not_for_diagnosis": "For research and training; not for diagnosis.",
-        **({"left_out": " ".join(missing)} if (missing := left_out(card)) else {}),
-    }
-    onnx.helper.set_model_props(model, metadata)
+    onnx.helper.set_model_props(
+        model, {**metadata, "not_for_diagnosis": "For research and training; not for diagnosis."}
+    )
     onnx.save(model, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (given,) = session.run(None, {"crops": crops.numpy()})
+    (given,) = session.run(None, {names[0]: examples.numpy()})
     with torch.no_grad():
-        difference = float(np.abs(given - net(crops).numpy()).max())
+        difference = float(np.abs(given - net(examples).numpy()).max())
     if not difference <= TOLERANCE:
         raise ModelError(
-            f"the exported network's probabilities differ by {difference:.2g}: this torch and onnxruntime do not "
+            f"the exported network's outputs differ by {difference:.2g}: this torch and onnxruntime do not "
             "fit each other; update both."
         )
     return difference

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,12 @@ def test_the_kept_ratios_are_of_known_benchmarks() -> None:
     better = json.loads(program.KEPT.read_text())["better"]
     directions = {benchmark.name: benchmark.ratios for benchmark in BENCHMARKS}
     assert all(directions[name][figure] == better[name][figure] for name in kept for figure in kept[name])
+
+
+def test_scripts_read_what_is_kept_and_not_the_benchmarks() -> None:
+    """Benchmarks use scripts; the other way round there would be a circle."""
+    files = (Path(program.__file__).parents[1] / "scripts").rglob("*.py")
+    assert not [path for path in files if re.search(r"^\s*(from|import) benchmarks", path.read_text(), re.M)]
 
 
 def test_figures_of_a_quick_run_are_not_kept(capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,6 +167,25 @@ def test_an_exported_network_says_what_it_does_not_do() -> None:
     assert "unlike the training cells" in of_default[-1]
 
 
+def test_tiles_of_the_segmenter_are_stretched_as_the_program_does() -> None:
+    from napari_leukocls.exchange.segmenter import MAPS, MapsOfTiles, example_tiles, stretched
+    from napari_leukocls.segmentation.compact import absorbance, load_compact
+
+    tiles = example_tiles(1)
+    assert tiles.shape == (1, 3, 256, 256)
+    seen = 1 - absorbance(tiles[0].transpose(1, 2, 0).astype(np.uint8)).transpose(2, 0, 1)
+    assert np.abs(stretched(tiles)[0] - seen).max() < 1e-3
+    import torch
+
+    segmenter = load_compact(find_model("compact").path, "cpu")
+    with torch.no_grad():
+        maps = MapsOfTiles(segmenter.net)(torch.from_numpy(stretched(tiles))).numpy()
+    assert maps.shape == (1, len(MAPS), 256, 256)
+    # Cells and glass are both there, and most of what is no glass is red cells.
+    kinds = maps[0, 3:].argmax(axis=0)
+    assert 0.1 < (kinds > 0).mean() < 0.9 and (kinds == 1).sum() > (kinds > 1).sum()
+
+
 @pytest.mark.slow
 def test_onnx_gives_the_same_probabilities(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra onnx")
@@ -189,7 +208,7 @@ def test_onnx_gives_the_same_probabilities(tmp_path: Path) -> None:
 @pytest.mark.slow
 # bioimageio.spec leaves files of a package open until they are collected.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("name", ["default", "accurate", "red_cells"])
+@pytest.mark.parametrize("name", ["default", "accurate", "red_cells", "compact"])
 def test_a_bioimage_package_runs_there(name: str, tmp_path: Path) -> None:
     core = pytest.importorskip("bioimageio.core", reason="needs the extra bioimageio")
     result = export_model(name, tmp_path / "d.bioimageio.zip")
