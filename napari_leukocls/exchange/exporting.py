@@ -6,10 +6,9 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from napari_leukocls.classification.loading import load_classifier
@@ -69,7 +68,7 @@ def export_model(name: str, path: str | Path) -> dict[str, Any]:
 
 def _network(folder: Path, target: Path, kind: str) -> dict[str, Any]:
     """Write the network of a classifier, and say what the file lacks."""
-    write = write_onnx if kind == "onnx" else _packages().write_package
+    write = write_onnx if kind == "onnx" else _package_writers()[0]
     classifier = load_classifier(folder, "cpu")
     with _renamed(target) as partial:
         difference = write(classifier, partial)
@@ -83,7 +82,7 @@ def _segmenter(entry: ModelEntry, target: Path, kind: str) -> dict[str, Any]:
         if kind == "onnx":
             difference = write_segmenter_onnx(segmenter, partial)
         else:
-            difference = _packages().write_segmenter_package(segmenter, card, partial)
+            difference = _package_writers()[1](segmenter, card, partial)
     return _record(target, kind, difference, LEFT_OUT)
 
 
@@ -107,15 +106,15 @@ def _asked(card: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _packages() -> ModuleType:
-    """The writer of BioImage.IO packages; its libraries need not be installed."""
+def _package_writers() -> tuple[Callable[..., float], Callable[..., float]]:
+    """The writers of BioImage.IO packages, of classifiers and of segmenters; their libraries need not be installed."""
     try:
-        from napari_leukocls.exchange import bioimage
+        from napari_leukocls.exchange.bioimage import write_package, write_segmenter_package
     except ImportError as error:
         raise ModelError(
             f"a BioImage.IO package needs {error.name}: install napari-leukocls[bioimageio] (pip or uv)."
         ) from error
-    return bioimage
+    return write_package, write_segmenter_package
 
 
 @contextmanager
