@@ -112,7 +112,7 @@ def iter_analyze(
     red_cells = yield from staged("red cells", token, work)
     yield Progress("count", 0, 1, "counting")
     token.check()
-    quality = check_field(even, segmentation, cells)
+    quality = check_field(even, segmentation, cells, inverted=found.inverted)
     token.check()
     platelets, heaps = measure_platelets(segmentation, cells), heap_share(segmentation)
     classes, finer = engine.classifier.classes, engine.finer
@@ -122,10 +122,11 @@ def iter_analyze(
     segmentation = replace(segmentation, light=light)
     run = run_record(engine, segmentation.scale, time.perf_counter() - started, light)
     run |= slide.record() | quality.record() | platelets.record()
-    run |= {AREA: counted_area(segmentation), HEAPS: heaps}
+    # No density of what is no smear.
+    run |= {AREA: None if quality.is_no_smear else counted_area(segmentation), HEAPS: heaps}
     unique = tuple(dict.fromkeys(warnings))
     result = FieldResult(cells, counts, run, unique, image=image, segmentation=segmentation)
-    result = replace(result, signature=unsigned(cells), red_cells=red_cells)
+    result = replace(result, signature=unsigned(cells), red_cells=None if quality.is_no_smear else red_cells)
     said = [*quality.findings(), smudge_finding(cells, counts), *platelets.findings(), *heap_findings(heaps)]
     return with_red_cells(with_findings(result, said))
 

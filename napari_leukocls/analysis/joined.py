@@ -21,7 +21,12 @@ from napari_leukocls.measurement.heaps import (
 )
 from napari_leukocls.measurement.platelets import is_platelet_warning, read_figures
 from napari_leukocls.measurement.quality_grades import KEY as QUALITY
-from napari_leukocls.measurement.quality_grades import grade_quality, is_quality_warning, read_measured
+from napari_leukocls.measurement.quality_grades import (
+    grade_quality,
+    is_quality_warning,
+    read_measured,
+    says_no_smear,
+)
 from napari_leukocls.measurement.red_cell_findings import with_red_cells
 from napari_leukocls.measurement.red_cell_table import join_red_cells
 from napari_leukocls.measurement.smudges import smudge_finding
@@ -79,7 +84,7 @@ def join_fields(name: str, source: str, fields: Sequence[tuple[str, SlideResult]
         warnings += [
             f"{field}: {warning}"
             for warning in result.warnings
-            if warning not in alone and not _of_the_slide(warning)
+            if warning not in alone and (says_no_smear(warning) or not _of_the_slide(warning))
         ]
     red_cells = join_red_cells(
         None if result.red_cells is None else result.red_cells.assign(field=field, slide_id=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_leukocls.measurement.quality import FieldQuality, measure_quality
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def check_field(
-    image: SmearImage, segmentation: Segmentation, cells: pd.DataFrame, measured: FieldQuality | None = None
+    image: SmearImage,
+    segmentation: Segmentation,
+    cells: pd.DataFrame,
+    measured: FieldQuality | None = None,
+    inverted: bool = False,
 ) -> Quality:
     """Measure the quality of a field, and send to review what it puts in doubt.
 
@@ -29,6 +34,8 @@ def check_field(
         Columns as in ``cells.csv``; ``needs_review`` and ``review_reason`` are changed in place.
     measured : FieldQuality, optional
         What `measure_quality` has found already, where `segmentation` has not all cells in view.
+    inverted : bool
+        Whether the cells are brighter than the glass.
 
     Returns
     -------
@@ -42,6 +49,8 @@ def check_field(
     """
     if measured is None:
         measured = measure_quality(image.pixels, segmentation)
+    if inverted:
+        measured = replace(measured, inverted=1.0)
     found = grade_quality([measured], segmentation.scale.um_per_px, read_reference())
     review_quality(cells, found)
     review_smudges(cells, image.pixels, segmentation)

@@ -203,7 +203,8 @@ def _found_inside(placed: FieldResult, found: FieldResult, region: Region) -> Fi
     kept = tuple(one for one in found.findings if one.name != HEAPS)
     placed = replace(
         placed,
-        run=placed.run | platelets.record() | {AREA: area, HEAPS: heaps},
+        # No density of what is no smear.
+        run=placed.run | platelets.record() | {AREA: found.run[AREA] and area, HEAPS: heaps},
         warnings=tuple(dict.fromkeys(warnings)),
         findings=kept,
     )

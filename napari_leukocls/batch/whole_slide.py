@@ -199,10 +199,8 @@ def _survey(
     view = survey(slide, scale.um_per_px)
     states = view.states()
     test = SlideTest(engine.classifier)
-    return SlideJob(slide, slide_id, engine, scale, view, states, labels, test), [
-        *found.warnings,
-        *slide.notes,
-    ]
+    job = SlideJob(slide, slide_id, engine, scale, view, states, labels, test, inverted=found.inverted)
+    return job, [*found.warnings, *slide.notes]
 
 
 def ruler_fields(slide: SlideImage) -> list[np.ndarray]:
@@ -348,7 +346,9 @@ def _result(job: SlideJob, tables: list[pd.DataFrame], warnings: list[str], seco
         "levels": [[level.height, level.width] for level in slide.levels],
         "percent_of_slide": shares,
     }
-    run[AREA] = (monolayer - float(job.heap_px.sum())) * job.scale.um_per_px**2 / 1e6
+    counted_mm2 = (monolayer - float(job.heap_px.sum())) * job.scale.um_per_px**2 / 1e6
+    # No density of what is no smear.
+    run[AREA] = None if quality.is_no_smear else counted_mm2
     unique, state = tuple(dict.fromkeys(warnings)), unsigned(cells)
     um_per_px = job.scale.um_per_px
     result = SlideResult(job.slide_id, slide.source, um_per_px, cells, counts, run, unique, signature=state)

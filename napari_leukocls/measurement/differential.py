@@ -233,6 +233,23 @@ def exact_limits(count: np.ndarray, total: float) -> np.ndarray:
     return array
 
 
+def per_100_limits(count: float, leukocytes: float) -> tuple[float, float]:
+    """Exact 95 % limits of a number of cells per 100 leukocytes, which these cells are not part of.
+
+    Parameters
+    ----------
+    count, leukocytes : float
+        Cells, and leukocytes beside them; at least one leukocyte.
+
+    Returns
+    -------
+    low, high : float
+        Those of the share of the cells among both (`exact_limits`), as cells per 100 leukocytes.
+    """
+    ((low,), (high,)) = exact_limits(np.array([count]), leukocytes + count)
+    return float(100 * low / (1 - low)), float(100 * high / (1 - high))
+
+
 def goodman_limits(counts: np.ndarray) -> np.ndarray:
     """Goodman's simultaneous 95 % limits of the shares of `counts`.
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from napari_leukocls.measurement.absolute import WhiteCells, class_count, counted_leukocytes
-from napari_leukocls.measurement.differential import exact_limits, settled
+from napari_leukocls.measurement.differential import exact_limits, per_100_limits, settled
 from napari_leukocls.measurement.findings import limits_text, short_number
 from napari_leukocls.measurement.red_cell_findings import shapes_to_review
 from napari_leukocls.measurement.rules import OF_A_CLASS, UNITS, ReferenceRange, Rule, RuleSet
@@ -339,17 +339,13 @@ def _share(figure: str, x: int, n: int, waiting: int, others: int, white: WhiteC
 
 
 def _per_100(x: int, n: int, waiting: int, others: int) -> Figure:
-    """Cells beside n leukocytes; the limits are those of their share among both."""
-
-    def limits(count: float, of: float) -> tuple[float, float]:
-        ((low,), (high,)) = exact_limits(np.array([min(count, of)]), of)
-        return float(100 * low / (1 - low)), float(100 * high / (1 - high))
+    """Cells beside n leukocytes."""
 
     def at_more(more: int) -> tuple[float, float]:
-        return limits(x * (n + more) / n, (n + x) * (n + more) / n)
+        return per_100_limits(x * (n + more) / n, n + more)
 
     least, most = 100 * x / (n + others), 100 * (x + waiting) / n
-    low, high = limits(x, n + x)
+    low, high = per_100_limits(x, n)
     return Figure(100 * x / n, low, high, UNITS["per_100"], least, most, waiting, waiting + others, at_more)
 
 

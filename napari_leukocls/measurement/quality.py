@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from napari_leukocls.measurement.ground import bright_ground
 from napari_leukocls.types import CELL_KINDS
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ class FieldQuality:
         Grains as dark as nuclei beside the cells, per 1000 square micrometres.
     drying : float
         Share of the red cells with a glassy spot, 0-1.
+    bright_ground : float
+        Share of what is no cell that is as bright as glass, 0-1.
+    inverted : float
+        1 if the cells are brighter than the glass, else 0.
     """
 
     area_um2: float
@@ -92,6 +97,8 @@ class FieldQuality:
     heaps: float = 0.0
     grains: float = math.nan
     drying: float = math.nan
+    bright_ground: float = math.nan
+    inverted: float = 0.0
 
     def record(self) -> dict[str, float | None]:
         """Return the figures as ``run.json`` holds them: four digits, and None for nan."""
@@ -139,8 +146,9 @@ def measure_quality(pixels: np.ndarray, segmentation: Segmentation) -> FieldQual
         kinds[1 : len(best) + 1] = best[: len(kinds) - 1]
     area = labels.size * um * um
     n_red = int((kinds[np.unique(labels)] == RED_CELL).sum())
+    ground = bright_ground(pixels, labels, segmentation.heaps)
     if not math.isfinite(um) or n_red == 0 and not (kinds == LEUKOCYTE).any():
-        return FieldQuality(area, n_red)
+        return FieldQuality(area, n_red, bright_ground=ground)
     view = _View.of(pixels, labels, kinds, segmentation)
     red, nuclei = view.density_of(view.red), view.nuclear_density()
     steepness = view.edge_steepness()
@@ -157,6 +165,7 @@ def measure_quality(pixels: np.ndarray, segmentation: Segmentation) -> FieldQual
         heaps=in_heaps,
         grains=view.grains(red[0], nuclei[0]) / area * 1000,
         drying=view.drying(red[1], steepness),
+        bright_ground=ground,
     )
 
 

@@ -22,11 +22,14 @@ KEY = "quality"
 #: Why cells need review.
 OUT_OF_FOCUS, STAIN_TOO_PALE = "out of focus", "nuclei too pale"
 NO_SMEAR = "not the colour of a stained nucleus"
+NO_GROUND = "the picture does not look like a smear in bright field"
 #: A smaller field than this, square micrometres, says nothing of how densely the cells lie.
 LEAST_AREA_UM2 = 1500.0
 #: A field whose pixels are coarser than this share of an edge's width cannot show a sharper edge.
 PIXELS_AN_EDGE = 3.0
 _START = "quality: "
+_GROUND = "bright_ground"
+_NO_SMEAR_TEXT = "This does not look like a blood smear in bright field"
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,15 @@ class Limits:
 
 
 #: Limits of the figures. How they were found is in docs/quality.md.
+GROUND = Limits(78.0, 71.0, worse_is_less=True)
 FOCUS = Limits(0.75, 1.05)
 NUCLEI = Limits(0.05, 0.0, worse_is_less=True)
 #: Density of nuclei in blue light as a share of that in green light: the stain takes up little blue.
 NUCLEAR_COLOUR = Limits(0.8, 1.2)
+#: Density of red cells in red and blue light, as a share of that in green light.
+RED_CELL_COLOUR = Limits(0.95, 1.1)
+#: ... if they are at least so dense in green light.
+LEAST_DENSITY = 0.08
 FEW_RED_CELLS = Limits(10.0, 3.0, worse_is_less=True)
 MANY_RED_CELLS = Limits(72.0, 85.0)
 NOT_OUTLINED = Limits(15.0, 40.0)
@@ -134,6 +142,11 @@ class Quality:
     checks: tuple[Check, ...]
     measured: tuple[FieldQuality, ...]
 
+    @property
+    def is_no_smear(self) -> bool:
+        """Whether the picture does not look like a smear in bright field, so that no count of it holds."""
+        return any(check.name == _GROUND and check.grade == "red" for check in self.checks)
+
     def warnings(self) -> list[str]:
         """Return a line for each check that is not green."""
         return [
@@ -180,6 +193,20 @@ def is_quality_warning(warning: str) -> bool:
     return warning.startswith(_START)
 
 
+def says_no_smear(warning: str) -> bool:
+    """Tell whether a warning says that a picture is no smear in bright field.
+
+    Parameters
+    ----------
+    warning : str
+
+    Returns
+    -------
+    bool
+    """
+    return is_quality_warning(warning) and _NO_SMEAR_TEXT in warning
+
+
 def read_measured(run: Mapping[str, Any]) -> list[FieldQuality]:
     """Read the figures of a result.
 
@@ -218,9 +245,11 @@ def grade_quality(
         return Quality("green", (), ())
     middle = middle_of(measured)
     checks = [
+        _ground(middle, measured),
         _focus(middle, um_per_px, measured),
         _nuclei(middle),
         *_nuclear_colour(middle),
+        *_red_cell_colour(middle),
         *_density_of_cells(middle, sum(one.area_um2 for one in measured)),
         _percent(middle.not_outlined, NOT_OUTLINED, "not_outlined", _NOT_OUTLINED_TEXT),
         _percent(middle.heaps, IN_HEAPS, "heaps", _HEAPS_TEXT),
@@ -233,7 +262,7 @@ def grade_quality(
 
 
 def review_quality(cells: pd.DataFrame, quality: Quality) -> None:
-    """Send the nucleated cells of a field to review where its focus or its stain is red.
+    """Send the nucleated cells of a field to review where its focus or its stain is red, all where it is no smear.
 
     Parameters
     ----------
@@ -248,6 +277,8 @@ def review_quality(cells: pd.DataFrame, quality: Quality) -> None:
     if why:
         rows = ~cells["class"].isin(["red_cell", "platelet"]).to_numpy()
         add_review(cells, rows, "; ".join(why))
+    if quality.is_no_smear:
+        add_review(cells, np.ones(len(cells), bool), NO_GROUND)
 
 
 def middle_of(measured: Sequence[FieldQuality]) -> FieldQuality:
@@ -267,6 +298,34 @@ def middle_of(measured: Sequence[FieldQuality]) -> FieldQuality:
         values[one.name] = float(np.median(known)) if known else math.nan
     count = values.pop("red_cells")
     return FieldQuality(**values, red_cells=0 if math.isnan(count) else round(count))
+
+
+def _ground(middle: FieldQuality, measured: Sequence[FieldQuality]) -> Check:
+    """Whether the glass is bright, and the cells are darker than it."""
+    value = 100 * middle.bright_ground
+    words = f"less than {GROUND.amber:.0f} % (amber), {GROUND.red:.0f} % (red) of what is no cell is as bright as glass"
+    bad = sum(bool(one.inverted) or GROUND.grade(100 * one.bright_ground) == "red" for one in measured)
+    if 2 * bad >= len(measured):
+        why = (
+            "the picture is inverted: its cells are brighter than the glass"
+            if middle.inverted
+            else f"only {value:.0f} % of what is no cell is as bright as glass"
+        )
+        text = f"{why}. {_NO_SMEAR_TEXT}, and nothing that is counted in it holds."
+        return Check(_GROUND, value, "%", "red", words, text)
+    if math.isnan(value):
+        text = "the glass cannot be measured: cells cover all of the picture."
+        return Check(_GROUND, value, "%", "green", words, text)
+    text = f"{value:.0f} % of what is no cell is as bright as glass"
+    if bad:
+        are = "does" if bad == 1 else "do"
+        text += f", and {bad} of {len(measured)} fields {are} not look like a smear in bright field: leave them out."
+        return Check(_GROUND, value, "%", "amber", words, text)
+    grade = GROUND.grade(value)
+    text += (
+        "." if grade == "green" else ": check that this is a stained smear in bright field, and its light."
+    )
+    return Check(_GROUND, value, "%", grade, words, text)
 
 
 def _focus(middle: FieldQuality, um_per_px: float, measured: Sequence[FieldQuality]) -> Check:
@@ -325,6 +384,25 @@ def _nuclear_colour(middle: FieldQuality) -> list[Check]:
         "red": ": they are not violet; check that this is a stained blood smear, and its colours.",
     }
     return [Check("nuclear_colour", value, "", grade, words, text + todo[grade])]
+
+
+def _red_cell_colour(middle: FieldQuality) -> list[Check]:
+    """Whether red cells take up green light most."""
+    if not middle.red_density_g >= LEAST_DENSITY:
+        return []
+    value = (middle.red_density_r + middle.red_density_b) / 2 / middle.red_density_g
+    grade = RED_CELL_COLOUR.grade(value)
+    words = (
+        f"red cells as dark in red and blue light as {RED_CELL_COLOUR.amber:.2f} (amber), "
+        f"{RED_CELL_COLOUR.red:.1f} (red) of green light"
+    )
+    text = f"red cells are {value:.2f} times as dark in red and blue light as in green light"
+    todo = {
+        "green": ".",
+        "amber": ": they are not red, as in a grey image; check that this is a stained blood smear.",
+        "red": ": they are not red; check that this is a stained blood smear, and its colours.",
+    }
+    return [Check("red_cell_colour", value, "", grade, words, text + todo[grade])]
 
 
 def _density_of_cells(middle: FieldQuality, area_um2: float) -> list[Check]:

@@ -243,7 +243,7 @@ def why_not_graded(table: pd.DataFrame, measured: pd.DataFrame, limits: RedCellL
         return f"only {100 * share:.0f} % of the red cells lie singly: choose thinner places of the film"
     edge = float(measured["edge_um"].median())
     if edge > limits.blurred_um:
-        return f"the red cells are out of focus (edges of {edge:.1f} um): focus, and take the picture again"
+        return f"the red cells are out of focus (edges of {edge:.1f} µm): focus, and take the picture again"
     if not np.isfinite(edge):
         return "there is no empty glass to compare the red cells with"
     return ""
@@ -262,7 +262,7 @@ def _diameter(measured: pd.DataFrame) -> Finding:
     values = measured["diameter_um"].to_numpy(float)
     middle = float(np.median(values))
     low, high = np.quantile(_draws(values, lambda rows: np.median(rows, axis=1)), [0.025, 0.975])
-    text = f"The red cells are {middle:.2f} um wide (median)."
+    text = f"The red cells are {middle:.2f} µm wide (median)."
     return Finding("red_cell_diameter", middle, float(low), float(high), "um", "certain", "", text)
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from napari_leukocls.io.html import render
 from napari_leukocls.measurement.absolute import counted_leukocytes
-from napari_leukocls.measurement.findings import is_flag, limits_text, shown_state
+from napari_leukocls.measurement.differential import per_100_limits
+from napari_leukocls.measurement.findings import limits_text, shown_state
 from napari_leukocls.measurement.fine import PART_OF, left_shift, of_differential
 from napari_leukocls.measurement.flags import CERTAIN, FLAG, NOT_EXCLUDED, NOT_JUDGED, PERHAPS, Flag
 from napari_leukocls.measurement.judgement import Judgement, cells_to_review
@@ -289,7 +290,7 @@ def _parts(judged: Judgement[Any], scheme: Scheme) -> list[dict[str, Any]]:
     for title, starts in _PARTS:
         lines = [one for one in result.findings if one.name.startswith(starts)]
         # What was looked for and is not there stands with the details.
-        lines = [one for one in lines if not is_flag(one) or one.state != "absent" or one.name == _GRADE]
+        lines = [one for one in lines if one.state != "absent" or one.name == _GRADE]
         urgent = sorted(lines, key=lambda one: _ORDER[shown_state(one)])[:_MAX_ROWS]
         rows = [{"text": _short(one), "state": shown_state(one)} for one in lines if one in urgent]
         if len(lines) > len(urgent):
@@ -317,6 +318,7 @@ def _count_rows(counts: pd.DataFrame, scheme: Scheme, judged: Judgement[Any]) ->
     for flag in judged.flags:
         if flag.of_class:
             weights[flag.of_class] = min(flag.weight, weights.get(flag.of_class, NOT_JUDGED))
+    leukocytes = counted_leukocytes(judged.result.counts)
     return [
         {
             "display": scheme[row["class"]].display,
@@ -326,6 +328,7 @@ def _count_rows(counts: pd.DataFrame, scheme: Scheme, judged: Judgement[Any]) ->
             "low": float(row["ci95_low"]),
             "high": float(row["ci95_high"]),
             "per_100": float(row["per_100_wbc"]),
+            "per_100_limits": _per_100(row, leukocytes),
             "absolute": _absolute(row),
             "usual": usual.get(row["class"], ""),
             "css": _row_css(weights.get(str(row["class"]), NOT_JUDGED), bool(row.get(PART_OF))),
@@ -335,6 +338,14 @@ def _count_rows(counts: pd.DataFrame, scheme: Scheme, judged: Judgement[Any]) ->
         }
         for row in counts.to_dict("records")
     ]
+
+
+def _per_100(row: Mapping[Any, Any], leukocytes: int) -> str:
+    """Limits of a number per 100 leukocytes."""
+    if not leukocytes or not math.isfinite(float(row["per_100_wbc"])):
+        return ""
+    low, high = per_100_limits(float(row["count"]), leukocytes)
+    return f"{low:.1f} – {high:.1f}"
 
 
 def _row_css(weight: int, is_part: bool) -> str:

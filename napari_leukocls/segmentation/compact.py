@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +26,7 @@ from napari_leukocls.segmentation.dynamics import flow_agreement, masks_from_flo
 from napari_leukocls.segmentation.network_tiles import run_in_tiles
 from napari_leukocls.segmentation.second_look import look_again
 from napari_leukocls.segmentation.splitting import split_merged
-from napari_leukocls.segmentation.tiling import Assembly, blocks, mean_votes
+from napari_leukocls.segmentation.tiling import Assembly, Block, blocks, mean_votes
 
 log = logging.getLogger(__name__)
 
@@ -194,12 +197,13 @@ class CompactSegmenter:
             doubtful[labels[whole != labels]] = True
         return Masks(whole, doubtful[1:]), maps
 
-    def _maps_and_masks(
-        self, image: np.ndarray, once: bool, batch_size: int, device: str
-    ) -> tuple[Maps, Masks, int, str]:
-        maps = self.maps(image, batch_size, device, once=once)
-        masks, maps = self.all_masks(maps, image, device)
-        return maps, masks, batch_size, device
+    def _seen(self, image: np.ndarray, once: bool, batch_size: int, device: str) -> tuple[Maps, int, str]:
+        return self.maps(image, batch_size, device, once=once), batch_size, device
+
+    def _found(
+        self, maps: Maps, image: np.ndarray, device: str, warn: Callable[[str], None]
+    ) -> tuple[Masks, Maps]:
+        return with_less_memory(lambda _, where: self.all_masks(maps, image, where), 1, device, warn)
 
     def segment(self, pixels: np.ndarray, diameter_px: float, *, once: bool = False) -> Steps[Outlines]:
         """Outline and sort the cells of one image.
@@ -233,13 +237,31 @@ class CompactSegmenter:
         grid = blocks(assembly.network_shape, BLOCK, HALO)
         size, device = self.batch_size, str(self.net.device)
         warnings: list[str] = []
-        for done, block in enumerate(grid):
-            yield Progress("segment", done, len(grid))
-            window = assembly.read(pixels, block)
-            work = partial(self._maps_and_masks, absorbance(window, limits), once)
-            # What memory sufficed for is kept for the blocks that follow.
-            maps, found, size, device = with_less_memory(work, size, device, warnings.append)
-            assembly.add(block, found.labels, maps.kind, maps.cell, window, found.doubtful)
+
+        def add(block: Block, window: np.ndarray, masks: Masks, maps: Maps) -> None:
+            assembly.add(block, masks.labels, maps.kind, maps.cell, window, masks.doubtful)
+
+        # The network keeps all cores busy, what follows one of them: it runs beside the network's next block.
+        with ThreadPoolExecutor(1, "leukocls-masks") as beside:
+            waiting: tuple[Block, np.ndarray, Future[tuple[Masks, Maps]]] | None = None
+            for done, block in enumerate(grid):
+                yield Progress("segment", done, len(grid))
+                window = assembly.read(pixels, block)
+                image = absorbance(window, limits)
+                # What memory sufficed for is kept for the blocks that follow.
+                maps, size, device = with_less_memory(
+                    partial(self._seen, image, once), size, device, warnings.append
+                )
+                if waiting is not None:
+                    add(*waiting[:2], *waiting[2].result())
+                    waiting = None
+                if block is grid[-1]:
+                    add(block, window, *self._found(maps, image, device, warnings.append))
+                else:
+                    # In a copy of this context, so that what stops the work stops it there too.
+                    here = copy_context()
+                    work = beside.submit(here.run, self._found, maps, image, device, warnings.append)
+                    waiting = (block, window, work)
         return replace(assembly.finish(), warnings=tuple(warnings))
 
     def class_votes(self, pixels: np.ndarray, labels: np.ndarray, diameter_px: float) -> np.ndarray:

@@ -21,6 +21,8 @@ GLASS_PERCENTILE = 85
 BLACK = 0.15
 #: Smallest part of a picture that is taken for the surroundings of a field of view.
 MIN_SURROUND = 0.01
+#: Share of what is not black that is one piece, and of the piece's convex hull that it fills.
+ONE_FIELD = 0.7
 #: Fall of the light across a field from which on it is evened out; most cameras stay below.
 UNEVEN = 0.08
 #: Steepest fall that is believed.
@@ -204,7 +206,10 @@ def _evened(pixels: np.ndarray, light: Light, origin: tuple[int, int]) -> np.nda
 
 
 def _surroundings(pixels: np.ndarray) -> np.ndarray | None:
-    """Find the black (H, W) around a round field of view, as a camera at an eyepiece gives it."""
+    """Find the black (H, W) around a round field of view, as a camera at an eyepiece gives it.
+
+    A dark ground with bright cells on it is not around one field of view.
+    """
     brightest = pixels.max(axis=2)
     level = BLACK * float(np.percentile(brightest[::4, ::4], 98))
     if level < 1:
@@ -220,4 +225,17 @@ def _surroundings(pixels: np.ndarray) -> np.ndarray | None:
     # The ring's own soft edge belongs to it.
     reach = max(3, round(0.01 * max(black.shape)))
     outside = cv2.dilate(np.isin(parts, large).astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
-    return None if outside.all() else outside
+    return None if outside.all() or not _is_one_field(~outside) else outside
+
+
+def _is_one_field(inside: np.ndarray) -> bool:
+    """Whether a mask is one piece without large bays."""
+    _, _, found, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=4)
+    largest = 1 + int(found[1:, cv2.CC_STAT_AREA].argmax())
+    x, y, width, height, area = (int(value) for value in found[largest])
+    if area < ONE_FIELD * inside.sum():
+        return False
+    piece = inside[y : y + height, x : x + width].astype(np.uint8)
+    contours, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hull = cv2.convexHull(np.concatenate(list(contours)))
+    return bool(area >= ONE_FIELD * cv2.contourArea(hull))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Diameters (pixels) at which the coarse pass looks; the network bears half to double of what it expects.
 CANDIDATES_PX = (15.0, 25.0, 42.0, 71.0, 120.0, 202.0, 340.0)
+#: Smallest diameter that is looked for, pixels: smaller cells cannot be classified, and grain looks like them.
+LEAST_PX = 12.0
 #: Side that an image is reduced to for the first guess, pixels.
 GUESS_SIDE = 512
 #: Largest pale middle of a cell there, pixels: a disc of 64.
@@ -290,13 +292,15 @@ class RedCellRuler:
         together = self.look(expected)
         return [_reading(found, together.quality) for found in self._by_image[expected]]
 
-    def look(self, expected: float) -> Reading:
+    def look(self, expected: float, *, briefly: bool = False) -> Reading:
         """Look at a few windows of each image as if red cells were this large.
 
         Parameters
         ----------
         expected : float
             Diameter of a red cell, pixels.
+        briefly : bool
+            At that window of each image alone which has the most contrast.
 
         Returns
         -------
@@ -304,16 +308,21 @@ class RedCellRuler:
             Of quality 0 where fewer than two red cells were found.
         """
         if expected not in self._looks:
+            if briefly:
+                return self._look(expected, briefly=True)
             self._looks[expected] = self._look(expected)
         return self._looks[expected]
 
-    def _look(self, expected: float) -> Reading:
+    def _look(self, expected: float, *, briefly: bool = False) -> Reading:
         side = int(WINDOW * expected / NETWORK_DIAMETER_PX)
         by_image: list[np.ndarray] = []
         certainties, area, covered = [], 0.0, 0.0
         for pixels in self._images:
             diameters = []
-            for window in _windows(pixels.shape[:2], side):
+            windows = _windows(pixels.shape[:2], side)
+            if briefly:
+                windows = [max(windows, key=lambda window: pixels[window][::4, ::4].std())]
+            for window in windows:
                 part = np.ascontiguousarray(pixels[window])
                 whole_image = part.shape == pixels.shape
                 tiles = self._segmenter.segment(part, expected, once=not whole_image)
@@ -358,9 +367,11 @@ class RedCellRuler:
         """
         side = max(max(pixels.shape[:2]) for pixels in self._images)
         row: dict[int, Reading] = {}
-        index = _size_index(start, side)
+        index = _size_index(max(start, LEAST_PX), side)
         for _ in range(MAX_LOOKS):
             expected = _diameter_at(index, side)
+            if expected < LEAST_PX / STEP:
+                break
             reading = row[index] = self.look(expected)
             if reading.quality == 0:
                 break
@@ -381,8 +392,9 @@ class RedCellRuler:
     def search(self) -> Reading:
         """Find the diameter without a start.
 
-        The images are looked at as if their red cells had each of a row of sizes. The size wins at which most of
-        the field is covered by certain, alike red cells of about the expected size.
+        The images are looked at briefly as if their red cells had each of a row of sizes. The size wins at which most
+        of the window is covered by certain, alike red cells of about the expected size; it is looked at in full. Where
+        no size shows red cells, that is the end.
 
         Returns
         -------
@@ -390,8 +402,11 @@ class RedCellRuler:
             `n_cells` is 0 where no red cell was found at any size.
         """
         longest = max(max(pixels.shape[:2]) for pixels in self._images)
-        readings = [self.look(candidate) for candidate in CANDIDATES_PX if candidate < longest]
-        best = max(readings, key=lambda reading: reading.quality, default=NOTHING)
+        candidates = [candidate for candidate in CANDIDATES_PX if candidate < longest]
+        brief = [self.look(candidate, briefly=True).quality for candidate in candidates]
+        if not any(brief):
+            return NOTHING
+        best = self.look(candidates[int(np.argmax(brief))])
         if best.quality == 0:
             return NOTHING
         settled = self.settle(best.diameter_px)

@@ -18,6 +18,7 @@ from napari_leukocls.segmentation.common_scale import (
     measure_common_scale,
     pooled,
 )
+from napari_leukocls.segmentation.negative import read_negative
 from napari_leukocls.segmentation.nuclear_scale import WIDER_ERROR, read_nuclei
 from napari_leukocls.segmentation.red_cell_ruler import (
     AGREES,
@@ -53,6 +54,10 @@ LOST_OCTAVES = 1.0
 #: Few red cells are believed where they differ from what nuclei say by less than this, octaves.
 FEW_AGREE = 0.4
 GIVE = "give the diameter of a red cell or the pixel size"
+INVERTED = (
+    "the picture is inverted (its cells are brighter than the glass): nothing that is counted in it holds. Turn its "
+    "colours round, or take it in bright field."
+)
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,14 @@ class FoundScale:
     warnings : tuple of str
     outlines : Outlines or None
         Of the whole image at `steady_diameter`, where they were made to measure red cells.
+    inverted : bool
+        Whether cells are brighter than the glass: no count of such a picture holds.
     """
 
     scale: Scale
     warnings: tuple[str, ...] = ()
     outlines: Outlines | None = None
+    inverted: bool = False
 
 
 def find_scale(
@@ -109,9 +117,16 @@ def find_scale(
         Where `cancel` was set.
     """
     given = given_scale(image, config)
-    if given is not None:
-        return FoundScale(given) if fields is not None else _compared(given, image, compact, cancel)
+    if given is not None and fields is not None:
+        return FoundScale(given)
     images = [image.pixels] if fields is None else fields()
+    for pixels in images:
+        negative = read_negative(pixels, compact, cancel)
+        if negative is not None:
+            # What red cells of the picture itself would say is no size of a cell.
+            return FoundScale(given or replace(_measured(negative), sure=False), (INVERTED,), inverted=True)
+    if given is not None:
+        return _compared(given, image, compact, cancel)
     ruler = RedCellRuler(compact, images, cancel)
     if common is not None:
         found = _of_other_images(common, image, ruler, images)

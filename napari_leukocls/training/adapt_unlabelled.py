@@ -27,7 +27,7 @@ from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import OOD_PREFIX, read_weights
 from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.segmentation.common_scale import CommonScales
-from napari_leukocls.segmentation.scale import count_images, find_scale, steady_diameter
+from napari_leukocls.segmentation.scale import INVERTED, count_images, find_scale, steady_diameter
 from napari_leukocls.training import calibrate
 from napari_leukocls.training.adapt import RECORD, training_card, what_is_known
 from napari_leukocls.training.calibrate import Fitted
@@ -259,7 +259,7 @@ def cells_of_images(
         if sum(map(len, parts)) >= ENOUGH:
             break
     if unread:
-        message = f"{count_images(len(unread))} cannot be read, and left out: first {unread[0]}."
+        message = f"{count_images(len(unread))} cannot be read, or inverted, and left out: first {unread[0]}."
         yield TrainEvent("warning", {"message": message})
     cells = int(sum(map(len, parts)))
     yield TrainEvent("log", {"message": f"Leukocytes found: {cells}; images: {len(parts)}."})
@@ -286,11 +286,13 @@ def leukocytes_of(file: Path, engine: Engine, start: Start, scales: CommonScales
     Raises
     ------
     InputError
-        If the image cannot be read.
+        If the image cannot be read, or is inverted.
     """
     image = read_image(file)
     even, _ = under_even_light(image, engine)
     found = find_scale(even, engine.config, engine.compact, common=scales.of(even.pixels.shape))
+    if found.inverted:
+        raise InputError(f"'{file}': {INVERTED}")
     diameter = steady_diameter(image, found.scale)
     segmentation = drain(outline(even, engine, found.scale, diameter, found.outlines))
     geometry = cell_geometry(segmentation.labels)

@@ -90,7 +90,7 @@ def test_every_number_of_a_count_worked_out_by_hand() -> None:
         "Monocyte 6 6.0 2.2 – 12.6 0.66 (0.25 – 1.40)",
         "Eosinophil 4 4.0 1.1 – 9.9 0.44 (0.12 – 1.10)",
         "Basophil 0 0.0 0.0 – 3.6 0.00 (0.00 – 0.40)",
-        "Erythroblast (nRBC) 12 12.0 per 100",
+        "Erythroblast (nRBC) 12 12.0 per 100 leukocytes (6.0 – 21.9), not part of the 100 %",
     ):
         assert row in page, row
     assert "Leukocytes, given: 12.4 × 10⁹/L" in page

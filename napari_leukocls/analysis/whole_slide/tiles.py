@@ -132,6 +132,8 @@ class SlideJob:
     labels : LabelStore
     test : SlideTest
         Whether the stain and the camera are like those that the classifier knows.
+    inverted : bool
+        Whether its cells are brighter than the glass.
     n_cells : int
         Cells found so far.
     measured : list of FieldQuality
@@ -158,6 +160,7 @@ class SlideJob:
     states: np.ndarray
     labels: LabelStore
     test: SlideTest
+    inverted: bool = False
     n_cells: int = 0
     measured: list[FieldQuality] = field(default_factory=list)
     platelets: PlateletFigures = PlateletFigures()
@@ -203,7 +206,7 @@ def analyse_tile(
     # The label image of a tile takes most of the memory: only one is kept at a time.
     del found
     cells = yield from tabulate(image, job.engine, mine, token, warn, job.test)
-    job.measured += check_field(image, mine, cells, quality).measured
+    job.measured += check_field(image, mine, cells, quality, job.inverted).measured
     job.platelets += measure_platelets(mine, cells)
     y0, _, x0, _ = tile.window
     if tile.core in job.sampled:
