@@ -70,7 +70,7 @@ sbom: env-dev
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
 	  --output-file build/sbom.json $(BIN)/python$(EXE)
 
-# Half as slow as the tests alone. The floors are in pyproject.toml.
+# Slower than the tests alone: they run one after the other, and each line is watched. The floors are in pyproject.toml.
 coverage: env-dev system
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)

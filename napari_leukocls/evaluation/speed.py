@@ -66,8 +66,9 @@ def measure_speed(
 ) -> dict[str, Speed]:
     """Time several models.
 
-    Each is warmed up at every batch size and timed once to find its fastest one. Then the models are called in
-    turns, so that other load of the machine affects all models equally.
+    Each is warmed up at every batch size and timed once to find its fastest one, from small to large, as long as
+    half of its share of the budget lasts: so a slow model, or a busy machine, does not take minutes. Then the models
+    are called in turns, so that other load of the machine affects all models equally.
 
     Parameters
     ----------
@@ -97,8 +98,11 @@ def measure_speed(
         raise ArgumentError("the batch sizes must include 1, and the number of repeats must be at least 1.")
     best, round_s = {}, 0.0
     for name, work in works.items():
-        once = {}
-        for batch in batches:
+        once: dict[int, float] = {}
+        began = time.perf_counter()
+        for batch in sorted(batches):
+            if once and time.perf_counter() - began > budget_s / 2 / len(works):
+                break
             work(batch, 0)
             once[batch] = _seconds(work, batch, 1)
         best[name] = min((seconds / batch, batch) for batch, seconds in once.items())[1]

@@ -83,6 +83,20 @@ def test_slow_models_are_timed_less_often() -> None:
         measure_speed({"slow": slow}, (8,))
 
 
+def test_large_batches_are_not_tried_where_they_would_take_minutes() -> None:
+    """On a busy machine the timing took longer than all the rest of a comparison."""
+    clock, tried = [0.0], set()
+
+    def slow(batch: int, turn: int) -> None:
+        tried.add(batch)
+        clock[0] += 0.5 * batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_leukocls.evaluation.speed.time.perf_counter", lambda: clock[0])
+        found = measure_speed({"slow": slow, "other": slow})
+    assert tried == {1, 4, 8} and found["slow"].best.batch in tried
+
+
 def test_the_front_of_pareto() -> None:
     ms, f1 = np.array([1.0, 2.0, 3.0, 2.0, 1.0]), np.array([0.90, 0.95, 0.94, 0.93, 0.90])
     assert list(pareto(ms, f1)) == [True, True, False, False, True]
