@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from napari_leukocls.errors import Cancelled
 
+R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -146,6 +148,28 @@ def stoppable(token: CancelToken) -> Iterator[None]:
         yield
     finally:
         _asked.reset(before)
+
+
+def beside(work: Callable[..., R], *values: Any) -> Future[R]:
+    """Run some work in a thread of its own, while this one goes on.
+
+    Parameters
+    ----------
+    work : callable
+        What stops this thread's work stops it too.
+    *values
+        Its arguments.
+
+    Returns
+    -------
+    concurrent.futures.Future
+        Of what `work` returns. If nobody asks for it, the work ends by itself.
+    """
+    pool = ThreadPoolExecutor(1, "leukocls-beside")
+    try:
+        return pool.submit(copy_context().run, work, *values)
+    finally:
+        pool.shutdown(wait=False)
 
 
 def stop_here() -> None:

@@ -23,9 +23,10 @@ from napari_leukocls.measurement.fine import count_cells
 from napari_leukocls.measurement.heaps import HEAPS, heap_findings, heap_share, heap_warnings
 from napari_leukocls.measurement.nuclei import review_scale
 from napari_leukocls.measurement.platelets import measure_platelets
+from napari_leukocls.measurement.quality import measure_quality
 from napari_leukocls.measurement.red_cell_findings import with_red_cells
 from napari_leukocls.measurement.smudges import smudge_finding
-from napari_leukocls.progress import CancelToken, Progress, Steps, staged, stop_here, stoppable
+from napari_leukocls.progress import CancelToken, Progress, Steps, beside, staged, stop_here, stoppable
 from napari_leukocls.scheme import default_scheme
 from napari_leukocls.segmentation.covered import whole_outlines
 from napari_leukocls.segmentation.illumination import even_out, measure_light
@@ -106,13 +107,15 @@ def iter_analyze(
         *([light.note] if light and light.note else []),
         *segmentation.warnings,
     ]
+    with stoppable(token):
+        measured = beside(measure_quality, even.pixels, segmentation)
     slide = SlideTest(engine.classifier)
     cells = yield from tabulate(even, engine, segmentation, token, warnings.append, slide)
     work = examine(even.pixels, cells, segmentation, engine, warnings.append)
     red_cells = yield from staged("red cells", token, work)
     yield Progress("count", 0, 1, "counting")
     token.check()
-    quality = check_field(even, segmentation, cells, inverted=found.inverted)
+    quality = check_field(even, segmentation, cells, measured.result(), found.inverted)
     token.check()
     platelets, heaps = measure_platelets(segmentation, cells), heap_share(segmentation)
     classes, finer = engine.classifier.classes, engine.finer

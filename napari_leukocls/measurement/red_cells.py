@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from napari_leukocls.progress import stop_here
+from napari_leukocls.progress import beside, stop_here
 
 if TYPE_CHECKING:
     from napari_leukocls.measurement.cells import CellGeometry
@@ -97,21 +97,36 @@ def measure_red_cells(
     rows = np.arange(len(geometry.ids)) if chosen is None else np.flatnonzero(chosen)
     ids = geometry.ids[rows]
     area = geometry.area[rows].astype(float)
-    perimeter = perimeters(labels)[ids]
+    work = beside(_forms, labels, geometry, rows, max(1, round(CONTACT_UM / um_per_px)))
+    stain = _stain(pixels, labels, glass, um_per_px, ids)
+    perimeter, axis_ratio, solidity, touching = work.result()
     table = pd.DataFrame({"cell_id": ids.astype(np.int64)})
     table["diameter_um"] = 2 * np.sqrt(area / np.pi) * um_per_px
     table["area_um2"] = area * um_per_px**2
     table["perimeter_um"] = perimeter * um_per_px
     table["circularity"] = np.minimum(4 * np.pi * area / np.maximum(perimeter, 1e-9) ** 2, 1.0)
-    table["axis_ratio"] = axis_ratios(labels, geometry)[rows]
-    table["solidity"] = _solidity(labels, ids, geometry.bbox[rows])
-    for name, values in _stain(pixels, labels, glass, um_per_px, ids).items():
+    table["axis_ratio"] = axis_ratio
+    table["solidity"] = solidity
+    for name, values in stain.items():
         table[name] = values
-    near = contact(labels, max(1, round(CONTACT_UM / um_per_px)))[ids] > MOST_CONTACT
+    near = touching > MOST_CONTACT
     near |= np.isin(ids, list(covered))
     table["left_out"] = _left_out(table, geometry.touches_border[rows], near, typical_um)
     table["measured"] = table["left_out"] == ""
     return table[["cell_id", *MEASURES]]
+
+
+def _forms(
+    labels: np.ndarray, geometry: CellGeometry, rows: np.ndarray, near_px: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Perimeter, axis ratio, solidity and contact of the cells in the rows of a geometry."""
+    ids = geometry.ids[rows]
+    return (
+        perimeters(labels)[ids],
+        axis_ratios(labels, geometry)[rows],
+        _solidity(labels, ids, geometry.bbox[rows]),
+        contact(labels, near_px)[ids],
+    )
 
 
 def perimeters(labels: np.ndarray) -> np.ndarray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.torch import load as load_tensors
 from napari_leukocls.device import with_less_memory
 from napari_leukocls.errors import ModelError
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.progress import Progress, Steps, stop_here
+from napari_leukocls.progress import Progress, Steps, beside, stop_here
 from napari_leukocls.segmentation.base import Outlines
 from napari_leukocls.segmentation.compact_net import NETWORK_DIAMETER_PX, TILE, CompactNet, fold_batch_norm
 from napari_leukocls.segmentation.dynamics import flow_agreement, masks_from_flows
@@ -241,27 +240,22 @@ class CompactSegmenter:
         def add(block: Block, window: np.ndarray, masks: Masks, maps: Maps) -> None:
             assembly.add(block, masks.labels, maps.kind, maps.cell, window, masks.doubtful)
 
-        # The network keeps all cores busy, what follows one of them: it runs beside the network's next block.
-        with ThreadPoolExecutor(1, "leukocls-masks") as beside:
-            waiting: tuple[Block, np.ndarray, Future[tuple[Masks, Maps]]] | None = None
-            for done, block in enumerate(grid):
-                yield Progress("segment", done, len(grid))
-                window = assembly.read(pixels, block)
-                image = absorbance(window, limits)
-                # What memory sufficed for is kept for the blocks that follow.
-                maps, size, device = with_less_memory(
-                    partial(self._seen, image, once), size, device, warnings.append
-                )
-                if waiting is not None:
-                    add(*waiting[:2], *waiting[2].result())
-                    waiting = None
-                if block is grid[-1]:
-                    add(block, window, *self._found(maps, image, device, warnings.append))
-                else:
-                    # In a copy of this context, so that what stops the work stops it there too.
-                    here = copy_context()
-                    work = beside.submit(here.run, self._found, maps, image, device, warnings.append)
-                    waiting = (block, window, work)
+        waiting: tuple[Block, np.ndarray, Future[tuple[Masks, Maps]]] | None = None
+        for done, block in enumerate(grid):
+            yield Progress("segment", done, len(grid))
+            window = assembly.read(pixels, block)
+            image = absorbance(window, limits)
+            # What memory sufficed for is kept for the blocks that follow.
+            work = partial(self._seen, image, once)
+            maps, size, device = with_less_memory(work, size, device, warnings.append)
+            if waiting is not None:
+                add(*waiting[:2], *waiting[2].result())
+            if done == len(grid) - 1:
+                add(block, window, *self._found(maps, image, device, warnings.append))
+            else:
+                # The network keeps all cores busy, masks keep one: they are found beside the network's next block.
+                masks = beside(self._found, maps, image, device, warnings.append)
+                waiting = (block, window, masks)
         return replace(assembly.finish(), warnings=tuple(warnings))
 
     def class_votes(self, pixels: np.ndarray, labels: np.ndarray, diameter_px: float) -> np.ndarray:
