@@ -110,7 +110,7 @@ def test_the_wheel_is_pure_python_and_no_larger_than_stated(wheel: Path) -> None
     assert wheel.stat().st_size < LARGEST_WHEEL
     for page in ("docs/install.md", "packaging/README.md"):
         stated = re.search(r"[Tt]he wheel is (\d+) MB", (ROOT / page).read_text(encoding="utf-8"))
-        assert stated and abs(wheel.stat().st_size / 1e6 - int(stated[1])) < 1, page
+        assert stated and abs(wheel.stat().st_size / 1e6 - int(stated[1])) < 2, page
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.startswith(("tests/", "docs/", "scripts/", "models/"))]
     assert not [name for name in names if name.endswith((".pth", ".pt", ".pkl", ".pyc"))]
