@@ -218,14 +218,16 @@ def gallery(viewer: Any) -> None:
         shown.set_side(side)
         live(0.5)
         for what, step in (("a few lines", 40), ("a page", port.height())):
-            frames.n, began = 0, perf_counter()
+            frames.n, began, before = 0, perf_counter(), thread_time()
             while perf_counter() - began < 3:
                 bar.setValue((bar.value() + step) % max(bar.maximum(), 1))
                 seen = frames.n
                 while frames.n == seen:
                     QApplication.processEvents()
+            own = 1000 * (thread_time() - before) / max(frames.n, 1)
             took = (perf_counter() - began) / max(frames.n, 1)
             say(f"tiles of {side} px, scrolling {what} a frame", 1 / took, "frames/s", ">= 30")
+            say("    of the window's thread's own work, a frame", own, "ms", "<= 33")
             say("    a frame relative to a picture of the window", took / bare, "times", "")
 
 
@@ -234,7 +236,8 @@ def one_picture(viewer: Any, canvas: bool = False) -> float:
     from qtpy.QtWidgets import QLabel
 
     window = viewer.window._qt_window
-    part = viewer.window._qt_viewer.canvas.native if canvas else window.findChild(QLabel)
+    labels = (one for one in window.findChildren(QLabel) if not one.visibleRegion().isEmpty())
+    part = viewer.window._qt_viewer.canvas.native if canvas else next(labels)
     taken = []
     for _ in range(15):
         live(0.1)

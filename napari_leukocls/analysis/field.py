@@ -114,9 +114,10 @@ def iter_analyze(
     work = examine(even.pixels, cells, segmentation, engine, warnings.append)
     red_cells = yield from staged("red cells", token, work)
     yield Progress("count", 0, 1, "counting")
-    token.check()
-    quality = check_field(even, segmentation, cells, measured.result(), found.inverted)
-    token.check()
+    with stoppable(token):
+        stop_here()
+        quality = check_field(even, segmentation, cells, measured.result(), found.inverted)
+        stop_here()
     platelets, heaps = measure_platelets(segmentation, cells), heap_share(segmentation)
     classes, finer = engine.classifier.classes, engine.finer
     counts = count_cells(cells, default_scheme(), classes, finer, slide_id=image.slide_id)

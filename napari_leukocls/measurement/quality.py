@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from napari_leukocls.measurement.ground import bright_ground
+from napari_leukocls.progress import stop_here
 from napari_leukocls.types import CELL_KINDS
 
 if TYPE_CHECKING:
@@ -243,6 +244,7 @@ class _View:
 
     def rim_contrast(self) -> float:
         """Density of the rims of red cells over that of the glass, green."""
+        stop_here()
         depth = self.depth()
         rim = self.density[..., 1][(depth > RIM_UM[0]) & (depth < RIM_UM[1])]
         glass = self.density[..., 1][(self.kind < 0) & ~self.heaps]
@@ -258,6 +260,7 @@ class _View:
 
     def edge_steepness(self) -> float:
         """Slope at the steepest point of the edges between red cells and glass, per micrometre: the median."""
+        stop_here()
         around = cv2.dilate(self.red.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         edge = around & (self.kind < 0) & ~self.heaps
         if edge.sum() < FEWEST_EDGE_PX:
@@ -268,6 +271,7 @@ class _View:
 
     def not_outlined(self, red_density: float) -> float:
         """Share of the stained area that is far from all outlines."""
+        stop_here()
         if not math.isfinite(red_density):
             return math.nan
         stained = self.smooth(1, 0.25) > max(STAINED * red_density, FAINTEST)
@@ -278,6 +282,7 @@ class _View:
 
     def grains(self, red_density: float, nuclear_density: float) -> float:
         """Number of small spots beside the cells that are nearer to nuclei than to red cells in density."""
+        stop_here()
         if not math.isfinite(nuclear_density):
             return math.nan
         level = (nuclear_density + (red_density if math.isfinite(red_density) else 0.0)) / 2
@@ -289,6 +294,7 @@ class _View:
 
     def drying(self, red_density: float, steepness: float) -> float:
         """Share of red cells with a small, bright, sharp spot."""
+        stop_here()
         n_red = len(np.unique(self.labels[self.red]))
         if n_red < FEWEST_RED_CELLS or not math.isfinite(steepness) or not red_density > 0:
             return math.nan

@@ -148,6 +148,7 @@ def test_cells_without_an_answer_are_asked_about_and_told(viewer: Any, dock: Ope
     until(lambda: is_there(window, "Cell to classify"), 60)
     click(window, "Finish round")
     until(lambda: "no cell has an answer" in says(window), 30)
+    assert window.horizontalScrollBar().maximum() == 0, "names of classes are cut off at the side"
     # With the mouse this time.
     name = session_of(viewer).scheme[
         coarse(window.exam._round.questions[0].reference, session_of(viewer).scheme)

@@ -22,6 +22,7 @@ from napari_leukocls.widgets.common.header import CaseHeader
 from napari_leukocls.widgets.common.lifetime import Dock
 from napari_leukocls.widgets.common.message import Message
 from napari_leukocls.widgets.common.open_docks import show_dock
+from napari_leukocls.widgets.common.turns import Turns
 from napari_leukocls.widgets.texts import NOT_FOR_DIAGNOSIS, Analyse, Common, plural
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class AnalyseDock(Dock, Scrolling):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._refresh_now)
+        self._turns = Turns(self)
         self.form = AnalyseForm(self._viewer, self._session)
         self.results = ResultsPanel()
         self._build()
@@ -137,17 +139,24 @@ class AnalyseDock(Dock, Scrolling):
             self.message.warn(Analyse.LAYER_GONE)
             return
         twice = [text for field, analysed in there if (text := self._cases.enter(field, analysed))]
+        # A labels layer takes as long as all the rest.
+        self._turns.then(lambda: self._show_layer_of(there[0][0]), lambda: self._tell(there, twice))
+
+    def _show_layer_of(self, field: Field) -> None:
+        """Show the outlines of what was analysed: of the chosen field, if it is of the same slide."""
         case = self._session.case
         chosen = self._cases.field_of(self.form.chosen_layer())
-        if case is not None and there[0][0] in case.fields:
-            self._cases.show_field(chosen if chosen in case.fields else there[0][0])
+        if case is not None and field in case.fields:
+            self._cases.show_field(chosen if chosen in case.fields else field)
         was_blocked = self.results.as_filled.blockSignals(True)
         self.results.as_filled.setChecked(self._canvas.filled)
         self.results.as_filled.blockSignals(was_blocked)
-        self._on_case(case)
+
+    def _tell(self, there: list[tuple[Field, Analysed]], twice: list[str]) -> None:
+        """Show the counts, and then that the analysis is done."""
+        self._on_case(self._session.case)
         # Set once, the settings make room for the counts.
         self.form.settings.head.setChecked(False)
-        # The counts are shown before the message "Done".
         self._refresh_now()
         parts = [Analyse.DONE.format(time=duration(time.monotonic() - self._started))]
         corrected = sum(analysed.restored for _, analysed in there)

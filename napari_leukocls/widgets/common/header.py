@@ -71,7 +71,7 @@ class CaseHeader(QWidget):
         for box in (self.slide, self.field):
             # Two lists side by side must not make the dock wider than its window.
             box.setMinimumContentsLength(6)
-        # Two lines each, whatever the text is: nothing below them moves.
+        # Their room does not depend on the text: nothing below them moves.
         self.state = Message(brought=False)
         self.state.setAccessibleName(Case.STATE)
         self.grade = named(QLabel(), Case.GRADE, "")
@@ -79,7 +79,7 @@ class CaseHeader(QWidget):
         self._graded: tuple[str, str] | None = None
         self.go = button(Case.GO, Case.GO_TIP, lambda: self._handover.go(self.window()))
         # Every dock has it, and a message of its own, which it scrolls to.
-        self.message = Message(brought=False)
+        self.message = Message(lines=1, brought=False)
         self.message.setAccessibleName(Case.MESSAGE)
         self.details = Folded(Case.DETAILS, Case.DETAILS_TIP)
         self.details.head.setText(Case.DETAILS_SHORT)
@@ -99,8 +99,6 @@ class CaseHeader(QWidget):
         top.setContentsMargins(0, 0, 0, 0)
         top.addWidget(self.slide, 3)
         top.addWidget(self.field, 2)
-        # What is folded opens below the header, but its arrow takes no line of its own.
-        top.addWidget(self.details.head)
         lines = form()
         form_row(lines, Case.NAME, self.name)
         form_row(lines, Case.IDENTIFIER, self.identifier)
@@ -111,19 +109,19 @@ class CaseHeader(QWidget):
         self.details.body.addWidget(self.joins)
         self.details.body.addWidget(self.join)
         self.details.body.addWidget(self.close_slide)
-        state, line = QHBoxLayout(), QHBoxLayout()
-        for one in (state, line):
-            one.setContentsMargins(0, 0, 0, 0)
-        state.addWidget(self.state, 1)
-        state.addWidget(self.grade)
-        line.addWidget(self.go)
-        line.addWidget(self.message, 1)
+        line = QHBoxLayout()
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.go, 1)
+        line.addWidget(self.grade)
+        # What is folded opens below the header, but its arrow takes no line of its own.
+        line.addWidget(self.details.head)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(1)
         column.addLayout(top)
-        column.addLayout(state)
+        column.addWidget(self.state)
         column.addLayout(line)
+        column.addWidget(self.message)
         column.addWidget(self.details)
 
     def _connect(self) -> None:

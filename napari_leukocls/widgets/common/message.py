@@ -42,7 +42,7 @@ class Message(QLabel):
     def sizeHint(self) -> QSize:
         """Return the room of the lines, whatever the text is."""
         return QSize(
-            self.fontMetrics().averageCharWidth() * 20, self.fontMetrics().lineSpacing() * self._lines + 8
+            self.fontMetrics().averageCharWidth() * 20, self.fontMetrics().lineSpacing() * self._lines + 2
         )
 
     def minimumSizeHint(self) -> QSize:

@@ -135,6 +135,8 @@ class ProficiencyDock(Dock, Scrolling):
         self._round = started
         self._turn_to(self.exam)
         self.exam.show_round(started, offered(self._session, started))
+        # The names of the classes may be wider than the first page: nothing is cut off at the side.
+        self.updateGeometry()
 
     def _leave(self) -> None:
         self.message.tell("")
