@@ -87,6 +87,7 @@ class CaseModel(CellsModel):
         #: Whether the count was signed when its state was last asked for.
         self.signed = False
         self._store = store
+        self._opened: Case | None = None
         self._result: SlideResult | None = None
         #: Grade of the pictures, which no correction changes: read once for each analysis.
         self._quality: tuple[str, str] | None = None
@@ -122,8 +123,10 @@ class CaseModel(CellsModel):
         """
         if self.key is None:
             raise LeukoclsError(Texts.NOT_ANALYSED)
-        case: Case = self._store().open_case(self.key)
-        return case
+        # Opened once: a key in the Review dock asks for it several times.
+        if self._opened is None or self._opened.key != self.key:
+            self._opened = self._store().open_case(self.key)
+        return self._opened
 
     def field_of(self, slide: SlideModel | None) -> Field | None:
         """Find the field of a result.
