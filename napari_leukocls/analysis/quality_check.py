@@ -9,6 +9,7 @@ from napari_leukocls.measurement.quality import FieldQuality, measure_quality
 from napari_leukocls.measurement.quality_grades import Quality, grade_quality, review_quality
 from napari_leukocls.measurement.smudges import review_smudges
 from napari_leukocls.measurement.stain_reference import read_reference
+from napari_leukocls.progress import stop_here
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,7 @@ def check_field(
         measured = measure_quality(image.pixels, segmentation)
     if inverted:
         measured = replace(measured, inverted=1.0)
+    stop_here()
     found = grade_quality([measured], segmentation.scale.um_per_px, read_reference())
     review_quality(cells, found)
     review_smudges(cells, image.pixels, segmentation)

@@ -150,7 +150,9 @@ def measure_quality(pixels: np.ndarray, segmentation: Segmentation) -> FieldQual
     ground = bright_ground(pixels, labels, segmentation.heaps)
     if not math.isfinite(um) or n_red == 0 and not (kinds == LEUKOCYTE).any():
         return FieldQuality(area, n_red, bright_ground=ground)
+    stop_here()
     view = _View.of(pixels, labels, kinds, segmentation)
+    stop_here()
     red, nuclei = view.density_of(view.red), view.nuclear_density()
     steepness = view.edge_steepness()
     rim = view.rim_contrast()
@@ -300,6 +302,7 @@ class _View:
             return math.nan
         plane = self.smooth(1)
         height = cv2.morphologyEx(plane, cv2.MORPH_CLOSE, self.disc(SPOT_UM)) - plane
+        stop_here()
         sharp = cv2.dilate(self.slope(), self.disc(0.5)) > SPOT_STEEPNESS * steepness
         spot = (height > SPOT_HEIGHT * red_density) & sharp & (self.depth() > SPOT_UM)
         size = np.bincount(self.labels[spot]) * self.um**2

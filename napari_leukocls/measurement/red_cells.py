@@ -270,6 +270,7 @@ def _stain(
         total = np.bincount(own[part], weights=values[part], minlength=top)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
+    stop_here()
     everywhere = np.ones(len(where), bool)
     in_rim = (share >= RIM[0]) & (share <= RIM[1])
     rim_green, rim_red = mean(green, in_rim), mean(red, in_rim)
@@ -279,6 +280,7 @@ def _stain(
     sizes = np.maximum(np.bincount(own, minlength=top), 1)
     stands_out = rim_green >= LEAST_DENSITY
     dark = red > rim_red[own] + INCLUSION_DENSITY
+    stop_here()
     with np.errstate(invalid="ignore", divide="ignore"):
         found = {
             "pallor": np.clip(1 - middle / rim_green, 0, 1),
