@@ -24,6 +24,7 @@ from acting import (
 )
 from PIL import Image
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel
 
 from napari_leukocls.io.images import read_image
 from napari_leukocls.paths import sample_smears
@@ -200,6 +201,8 @@ def test_a_blind_read_is_blind_everywhere_and_takes_back_its_own(
     click(review, "Start blind read")
     # Docks, layers, the status bar and files say no class.
     assert "hidden" in state(review)
+    said = [one.text() for one in review.findChildren(QLabel) if one.isVisible()]
+    assert not any("left out" in text for text in said), "the classes of what is left out"
     for layer in viewer.layers:
         if layer.name.endswith(" cells"):
             assert "class" not in layer.features

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import napari_leukocls
+from napari_leukocls.review import Agreement
 from napari_leukocls.training.config import preset_names, preset_summary
-from napari_leukocls.widgets.common.wording import in_dock_words
+from napari_leukocls.widgets.common.wording import in_dock_words, kappa_words
 
 PACKAGE = Path(napari_leukocls.__file__).parent
 #: Parts whose messages no dock shows.
@@ -48,3 +52,11 @@ def test_advice_names_the_control_of_the_dock() -> None:
     assert "'processor (CPU)' at 'Compute on'" in in_dock_words("use --device cpu or a smaller image")
     for text in ("two -- dashes", "'/data/a--b/slide--lr.png' cannot be read: copy it again."):
         assert in_dock_words(text) == text
+
+
+def test_kappa_of_readers_who_agree_on_every_cell_has_no_limits() -> None:
+    agreed = Agreement("A", "B", 5, 1.0, 1.0, math.nan, math.nan, pd.DataFrame(), pd.DataFrame())
+    assert kappa_words(agreed) == "Cohen's kappa 1.00."
+    with_limits = replace(agreed, kappa=0.8, low=0.6, high=0.95)
+    assert kappa_words(with_limits) == "Cohen's kappa 0.80 (95 % limits 0.60 to 0.95)."
+    assert kappa_words(replace(agreed, kappa=math.nan)) == ""

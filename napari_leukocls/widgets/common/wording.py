@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+from typing import TYPE_CHECKING
 
-from napari_leukocls.widgets.texts import Analyse, Batch, Train
+from napari_leukocls.widgets.texts import Analyse, Batch, Review, Train
+
+if TYPE_CHECKING:
+    from napari_leukocls.review import Agreement
 
 #: Advice of the command line, and what a person does in a dock instead; the first match of several is taken.
 _PHRASES: tuple[tuple[str, str], ...] = (
@@ -49,3 +54,22 @@ def in_dock_words(text: str) -> str:
         start = _START if pattern.startswith("--") else ""
         text = re.sub(start + pattern, words.replace("\\", r"\\"), text)
     return _OPTION.sub(lambda found: f"'{found[1].replace('-', ' ')}' ({Train.ADVANCED})", text)
+
+
+def kappa_words(found: Agreement) -> str:
+    """Write Cohen's kappa of two readers.
+
+    Parameters
+    ----------
+    found : Agreement
+
+    Returns
+    -------
+    str
+        With its limits, where there are any: none follow from readers who agree on every cell. "" without a kappa.
+    """
+    if not math.isfinite(found.kappa):
+        return ""
+    if not (math.isfinite(found.low) and math.isfinite(found.high)):
+        return Review.KAPPA_ALONE.format(kappa=found.kappa)
+    return Review.KAPPA.format(kappa=found.kappa, low=found.low, high=found.high)

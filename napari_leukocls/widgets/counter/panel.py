@@ -34,6 +34,7 @@ from napari_leukocls.widgets.common.controls import (
     named,
 )
 from napari_leukocls.widgets.common.session import Session
+from napari_leukocls.widgets.common.wording import kappa_words
 from napari_leukocls.widgets.counter.model import CounterModel, KeyCount
 from napari_leukocls.widgets.counter.sound import Sounds
 from napari_leukocls.widgets.texts import Counter, Review, plural
@@ -401,6 +402,4 @@ class CounterPanel(QWidget):
         if matched is None:
             return Counter.NOT_MATCHED
         text = plural(Counter.MATCHED, matched.n, agreed=matched.n - len(matched.disagreements))
-        if matched.kappa == matched.kappa:
-            text += " " + Review.KAPPA.format(kappa=matched.kappa, low=matched.low, high=matched.high)
-        return text
+        return f"{text} {kappa_words(matched)}".rstrip()

@@ -28,7 +28,7 @@ from napari_leukocls.widgets.review.head import ReviewHead, SecondPanel
 from napari_leukocls.widgets.review.kinds import Kind, KindEntry
 from napari_leukocls.widgets.review.model import NUCLEATED, ReviewModel
 from napari_leukocls.widgets.review.red_cells import red_cells_of
-from napari_leukocls.widgets.texts import Common, Review, plural
+from napari_leukocls.widgets.texts import Case, Common, Review, plural
 
 #: Milliseconds after the last change of the size of the cells until it is stored.
 KEEP_AFTER_MS = 800
@@ -258,6 +258,9 @@ class ReviewDock(Dock, Scrolling):
         # Flags tell what the program has counted.
         self.sample.setVisible(not blind)
         self._canvas.blind(blind)
+        if self._model is not None and self.second.head.isChecked():
+            # It names the classes of the cells that are left out.
+            self.signed.setText(Case.HIDDEN if blind else self._model.signature())
 
     def _on_reviewer(self, name: str) -> None:
         self.reviewer.setText(name)
@@ -363,8 +366,6 @@ class ReviewDock(Dock, Scrolling):
         self.bar.setRange(0, max(total, 1))
         self.bar.setValue(done)
         self.progress.setText(text)
-        if self.second.head.isChecked():
-            self.signed.setText(model.signature())
         self.head.summarise()
         reading = model.reading is not None
         self.start.setEnabled(not reading)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.measurement.fine import FINE
 from napari_leukocls.scheme import whole_class
 from napari_leukocls.widgets.common.case_model import NUMBERS
+from napari_leukocls.widgets.common.wording import kappa_words
 from napari_leukocls.widgets.review.correctable_cells import CorrectableCells
 from napari_leukocls.widgets.review.kinds import Group, Section, Tile
 from napari_leukocls.widgets.texts import Review, plural
@@ -441,6 +441,4 @@ class ReviewModel(CorrectableCells):
         self.changed.emit()
         agreed = found.n - len(found.disagreements)
         text = plural(Review.AGREED, found.n, agreed=agreed, first=found.first, second=found.second)
-        if math.isfinite(found.kappa):
-            text += " " + Review.KAPPA.format(kappa=found.kappa, low=found.low, high=found.high)
-        return text
+        return f"{text} {kappa_words(found)}".rstrip()

@@ -126,6 +126,7 @@ class Review:
         _("{first} and {second} agree on {agreed} of {n} cells."),
     )
     KAPPA = _("Cohen's kappa {kappa:.2f} (95 % limits {low:.2f} to {high:.2f}).")
+    KAPPA_ALONE = _("Cohen's kappa {kappa:.2f}.")
     SIGN = _("Sign the slide")
     SIGN_TIP = _("Sign the count. This is possible when no counted cell needs review")
     SIGNED = (_("Signed by {who}: {n} cell."), _("Signed by {who}: {n} cells."))
