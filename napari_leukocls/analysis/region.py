@@ -192,6 +192,8 @@ def _found_inside(placed: FieldResult, found: FieldResult, region: Region) -> Fi
     area = counted_area(segmentation, region.box, region.polygons)
     with_heaps = counted_area(replace(segmentation, heaps=()), region.box, region.polygons)
     heaps = 100 * (1 - area / with_heaps) if area is not None and with_heaps else found.run.get(HEAPS) or 0.0
+    if found.run.get(AREA, area) is None:
+        area = None  # of what is no smear there is no density
     platelets = measure_platelets(segmentation, cells)
     old = count_warnings(found.cells, found.counts)
     warnings = [
@@ -203,8 +205,7 @@ def _found_inside(placed: FieldResult, found: FieldResult, region: Region) -> Fi
     kept = tuple(one for one in found.findings if one.name != HEAPS)
     placed = replace(
         placed,
-        # No density of what is no smear.
-        run=placed.run | platelets.record() | {AREA: found.run[AREA] and area, HEAPS: heaps},
+        run=placed.run | platelets.record() | {AREA: area, HEAPS: heaps},
         warnings=tuple(dict.fromkeys(warnings)),
         findings=kept,
     )
