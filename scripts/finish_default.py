@@ -59,7 +59,7 @@ STRANGE = 40
 #: Cells of a laboratory that are predicted at most; held-out parts smaller than this are not measured.
 MOST_CELLS, FEW = 800, 20
 #: Cells less certain than this are looked at again: by another model, or in mirror images by several networks.
-ASKED, MIRRORED = 0.9, 0.99
+ASKED, MIRRORED = 0.9, 0.8
 #: How much more or less often a class is met in peripheral blood than the training set would have it, as a root
 #: of what would be true: classes that are rare in blood are not called on weak evidence. It is in the bias of the
 #: last layer, so that whoever trains on does away with it.
