@@ -234,7 +234,7 @@ def test_the_window_draws_them_over_the_outlines(covered: FieldResult, dtype: ty
     from napari_leukocls.widgets.common.outlines import HEAP, outlines_of
 
     layer = Labels(covered.labels.astype(dtype))
-    outlines_of(layer).start(1)
+    outlines_of(layer).start(1, replace(covered.segmentation, outlines={}, heaps=()))
     everything = (slice(0, 240), slice(0, 360))
     before = layer._calculate_contour(layer.data, everything)
     outlines_of(layer).overlap(covered.segmentation)
@@ -250,6 +250,22 @@ def test_the_window_draws_them_over_the_outlines(covered: FieldResult, dtype: ty
     np.testing.assert_array_equal(part, after[0:60, 10:60])
     outlines_of(layer).overlap(replace(covered.segmentation, outlines={}, heaps=()))
     np.testing.assert_array_equal(layer._calculate_contour(layer.data, everything), before)
+
+
+def test_a_field_that_is_shown_is_outlined_once(
+    covered: FieldResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari.layers import Labels
+
+    from napari_leukocls.widgets.common import outlines
+
+    computed = []
+    real = outlines.outline
+    monkeypatch.setattr(outlines, "outline", lambda *args: computed.append(args) or real(*args))
+    layer = Labels(covered.labels.astype(np.uint16))
+    outlines.outlines_of(layer).start(1, covered.segmentation)
+    outlines.outlines_of(layer).overlap(covered.segmentation)
+    assert len(computed) == 1
 
 
 def test_a_region_keeps_its_overlaps_and_heaps(covered: FieldResult, monkeypatch: pytest.MonkeyPatch) -> None:

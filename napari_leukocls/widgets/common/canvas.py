@@ -149,7 +149,7 @@ class Canvas(QObject):
                 if not layer.metadata.get("leukocls_listens") and not self._filled:
                     # It was opened from a folder of results.
                     layer.opacity = 0.9
-                    outlines_of(layer).start(self._contour(result))
+                    outlines_of(layer).start(self._contour(result), result.segmentation)
                 self._listen(layer)
                 self._shown_labels = None
                 return layer
@@ -160,7 +160,7 @@ class Canvas(QObject):
         layer = viewer.add_labels(data, **options)
         names = shown_classes(result.cells, depth_of(result.run))
         self._coloured = (weakref.ref(layer), result.cells["cell_id"].tolist(), names.tolist(), None)
-        outlines_of(layer).start(0 if self._filled else self._contour(result))
+        outlines_of(layer).start(0 if self._filled else self._contour(result), result.segmentation)
         self._shown_labels = result.labels
         layer.brush_size = max(3, round(result.segmentation.scale.red_cell_diameter_px / 4))
         self._listen(layer)
@@ -259,7 +259,9 @@ class Canvas(QObject):
         """
         self._filled = filled
         if self.layer is not None and self._slide is not None:
-            outlines_of(self.layer).start(0 if filled else self._contour(self._slide.result))
+            outlines_of(self.layer).start(
+                0 if filled else self._contour(self._slide.result), self._slide.result.segmentation
+            )
             self.layer.opacity = 0.5 if filled else 0.9
 
     def blind(self, hidden: bool) -> None:

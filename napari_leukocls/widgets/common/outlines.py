@@ -215,16 +215,20 @@ class Outlines:
             self.width = wanted
             layer.contour = wanted
 
-    def start(self, width: int) -> None:
+    def start(self, width: int, segmentation: Segmentation) -> None:
         """Draw outlines of a width, or none.
 
         Parameters
         ----------
         width : int
             Pixels of the image; 0 fills the cells.
+        segmentation : Segmentation
+            Its covered cells and heaps are drawn, too.
         """
         layer = self._layer()
         if layer is not None:
+            # First, so that the outlines of the whole image are computed once.
+            self.overlap(segmentation)
             self.width = width
             layer.contour = width
 
