@@ -22,10 +22,10 @@ from napari_leukocls.evaluation.report import KINDS, write_evaluation, write_fig
 from napari_leukocls.explanation import cam
 from napari_leukocls.explanation.samples import make_samples, occlusion_figure, randomisation_figure
 from napari_leukocls.io.atomic import make_folder
-from napari_leukocls.io.serialise import write_json
+from napari_leukocls.io.serialise import sha256_of, write_json
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.crop_rule import CropRule
-from napari_leukocls.models.registry import CARD_NAME
+from napari_leukocls.models.registry import CARD_NAME, WEIGHTS_NAME
 from napari_leukocls.progress import CancelToken, Progress, Steps
 from napari_leukocls.reproduction import crops
 from napari_leukocls.reproduction.papers import paper
@@ -196,7 +196,7 @@ def iter_evaluated(
     token: CancelToken,
     kinds: Sequence[str] = KINDS,
 ) -> Generator[Progress, None, None]:
-    """Evaluate a model unless its report is there.
+    """Evaluate a model unless the report of these weights is there.
 
     Parameters
     ----------
@@ -215,10 +215,19 @@ def iter_evaluated(
     ------
     Progress
     """
-    if (folder / "report.html").is_file():
+    if _is_evaluated(model, folder):
         return
     table, metrics, details = yield from assess(str(model), data, device, None, token)
     write_evaluation(folder, table, metrics, details, kinds)
+
+
+def _is_evaluated(model: Path, folder: Path) -> bool:
+    """Whether a folder has the whole report of a model as it is now."""
+    if not (folder / "report.html").is_file():
+        return False
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    same: bool = metrics["weights_sha256"] == sha256_of(model / WEIGHTS_NAME)
+    return same
 
 
 def _compared(

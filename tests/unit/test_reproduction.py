@@ -17,14 +17,16 @@ from crops_for_training import save
 from napari_leukocls.cli.reproduce import reproduce
 from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.evaluation.metrics import classification_metrics
-from napari_leukocls.progress import drain
+from napari_leukocls.io.serialise import sha256_of
+from napari_leukocls.models.registry import find_model
+from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.reproduction import crops as crops_of_papers
 from napari_leukocls.reproduction import plan
 from napari_leukocls.reproduction.measured import _of_history, _of_metrics
 from napari_leukocls.reproduction.papers import NAMES, Paper, paper
 from napari_leukocls.reproduction.plan import Settings
 from napari_leukocls.reproduction.report import beside
-from napari_leukocls.reproduction.run import iter_reproduce
+from napari_leukocls.reproduction.run import iter_evaluated, iter_reproduce
 from napari_leukocls.training.config import TrainConfig, guesses, make_train_config, preset_settings
 
 #: Too small to measure red cells in, which saves a segmentation.
@@ -329,6 +331,18 @@ def test_every_metric_of_the_papers_can_be_measured() -> None:
     }
     asked_for = {one.metric for name in NAMES for one in paper(name).published}
     assert asked_for <= known, sorted(asked_for - known)
+
+
+def test_a_report_of_other_weights_is_not_taken(tmp_path: Path) -> None:
+    """A network that was trained again in the same folder had the figures of the one before."""
+    model = find_model("default").path
+    (tmp_path / "report.html").write_text("<html></html>")
+    steps = []
+    for digest in (sha256_of(model / "weights.safetensors"), "0" * 64):
+        (tmp_path / "metrics.json").write_text(json.dumps({"weights_sha256": digest}))
+        data = make_data(tmp_path / digest[:4], "s2", each=1)
+        steps.append(next(iter_evaluated(model, data, tmp_path, "cpu", CancelToken()), None))
+    assert steps[0] is None and steps[1] is not None
 
 
 def test_the_course_of_a_training_in_figures(tmp_path: Path) -> None:
