@@ -200,7 +200,8 @@ class Classifier:
         self, crops: np.ndarray, batch_size: int, warn: Callable[[str], None]
     ) -> Steps[Outputs]:
         """Run the network on the processor, several small batches at a time."""
-        size = min(batch_size, CPU_BATCH)
+        # Two parts at least, so that a few crops do not leave all but one core idle.
+        size = min(batch_size, CPU_BATCH, max(1, (len(crops) + 1) // 2))
         parts = [crops[start : start + size] for start in range(0, len(crops), size)]
         self.fast_network("cpu")  # made here once, and not by each thread
         done: list[Outputs] = []
@@ -283,10 +284,10 @@ class Classifier:
         if self.opinion is not None:
             logits[unsure] = (yield from self.opinion.look(crops[unsure], batch_size, warn)).logits
             return first
-        for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1]):
-            more = yield from self.first_look(crops[unsure][view], batch_size, warn)
-            logits[unsure] += more.logits
-            features[unsure] += more.features
+        flipped = [crops[unsure][view] for view in (np.s_[:, :, ::-1], np.s_[:, ::-1], np.s_[:, ::-1, ::-1])]
+        more = yield from self.first_look(np.concatenate(flipped), batch_size, warn)
+        logits[unsure] += more.logits.reshape(3, len(unsure), -1).sum(axis=0)
+        features[unsure] += more.features.reshape(3, len(unsure), -1).sum(axis=0)
         logits[unsure] /= 4
         features[unsure] /= 4
         return first
