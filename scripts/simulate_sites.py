@@ -41,6 +41,7 @@ from napari_leukocls.training.data import THUMB, same_pictures
 from napari_leukocls.training.feature_replay import FILE, Replay, choose, read_replay
 from napari_leukocls.training.site_layer import Layer, SiteCells
 from napari_leukocls.training.site_shift import learn_unlabelled
+from napari_leukocls.types import Predictions
 from scripts.knowledge import product_crops
 from scripts.laboratories import CLASSES, read_cells
 
@@ -60,6 +61,8 @@ class Known:
     replay : Replay
     fitted : Fitted
         As its card states it.
+    second_look : float
+        Cells with a probability below it are looked at in mirror images.
     softening : Softening or None
     """
 
@@ -67,6 +70,7 @@ class Known:
     layer: Layer
     replay: Replay
     fitted: Fitted
+    second_look: float = 0.0
     softening: Softening | None = None
 
     def without(self, names: list[str]) -> Known:
@@ -81,7 +85,8 @@ class Known:
             self.replay.features[rows], number[self.replay.classes[rows]], self.replay.check[rows]
         )
         layer = Layer(self.layer.weight[old], self.layer.bias[old])
-        return Known(tuple(self.classes[i] for i in old), layer, replay, fit_before(layer, replay))
+        classes = tuple(self.classes[i] for i in old)
+        return Known(classes, layer, replay, fit_before(layer, replay), self.second_look)
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,12 @@ class Site:
     units : numpy.ndarray, (N,), int
         Slides; look-alikes where there are none.
     slides : bool
+    used : Predictions
+        By the model as it is used, which may ask a second opinion.
+    stage : numpy.ndarray, (N, K)
+        Of an earlier layer, for the model's own score of unknown cells.
+    four : numpy.ndarray, (N, D)
+        Features, averaged over the crop and its mirror images: what is taken of unsure cells.
     """
 
     name: str
@@ -103,6 +114,9 @@ class Site:
     labels: np.ndarray
     units: np.ndarray
     slides: bool
+    used: Predictions
+    stage: np.ndarray
+    four: np.ndarray
 
     def draw(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Choose crops of some slides to learn from; the crops of the others are measured."""
@@ -157,9 +171,30 @@ def site_of(name: str, classifier: Any, args: argparse.Namespace) -> Site:
             else same_pictures([str(row) for row in rows], small)
         )
         views = np.stack([features(classifier, crops, view) for view in range(args.views)])
-        np.savez(kept, views=views.astype(np.float16), labels=np.array(labels), units=units, slides=by_slide)
+        used = classifier.predict(crops)
+        looks = [
+            drain(classifier.first_look(view))
+            for view in (crops, crops[:, :, ::-1], crops[:, ::-1], crops[:, ::-1, ::-1])
+        ]
+        np.savez(
+            kept,
+            views=views.astype(np.float16),
+            labels=np.array(labels),
+            units=units,
+            slides=by_slide,
+            probabilities=used.probabilities,
+            score=used.ood_score,
+            stage=looks[0].stage,
+            four=np.mean([look.features for look in looks], axis=0),
+        )
     held = np.load(kept)
-    return Site(name, held["views"].astype(np.float32), held["labels"], held["units"], bool(held["slides"]))
+    used = Predictions(
+        classifier.classes, held["probabilities"], held["score"], classifier.card.ood.threshold or np.inf
+    )
+    views = held["views"].astype(np.float32)
+    return Site(
+        name, views, held["labels"], held["units"], bool(held["slides"]), used, held["stage"], held["four"]
+    )
 
 
 def known_of(classifier: Any, folder: Path, args: argparse.Namespace) -> Known:
@@ -181,22 +216,31 @@ def known_of(classifier: Any, folder: Path, args: argparse.Namespace) -> Known:
     fitted = Fitted(
         card.temperature, card.review_threshold, classifier.ood_tensors, card.ood.threshold or float("inf")
     )
-    return Known(classes, layer, replay, fitted, card.softening)
+    return Known(classes, layer, replay, fitted, card.second_look, card.softening)
+
+
+def of_layer(
+    layer: Layer,
+    fitted: Fitted,
+    cells: tuple[np.ndarray, np.ndarray],
+    second_look: float,
+    stage: np.ndarray | None = None,
+    softening: Softening | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and scores of a layer with its thresholds on cells, as a classifier without second opinion."""
+    plain, four = cells
+    unsure = softmax(layer.logits(plain), axis=1).max(axis=1) < second_look
+    seen = np.where(unsure[:, None], four, plain)
+    logits = layer.logits(seen)
+    score = ood.score(seen, logits, fitted.ood_tensors, stage)
+    divisor = fitted.temperature * ood.softening_factor(score, softening)
+    return softmax(logits / divisor[:, None], axis=1), score
 
 
 def measured(
-    layer: Layer,
-    fitted: Fitted,
-    plain: np.ndarray,
-    truth: np.ndarray,
-    n_old: int,
-    softening: Softening | None = None,
+    probabilities: np.ndarray, score: np.ndarray, fitted: Fitted, truth: np.ndarray, n_old: int
 ) -> dict[str, float]:
-    """Figures of a layer with its thresholds on cells."""
-    logits = layer.logits(plain)
-    score = ood.score(plain, logits, fitted.ood_tensors)
-    divisor = fitted.temperature * ood.softening_factor(score, softening)
-    probabilities = softmax(logits / divisor[:, None], axis=1)
+    """Figures of probabilities and scores of cells."""
     guess = probabilities.argmax(axis=1)
     review = (probabilities.max(axis=1) < fitted.review_threshold) | (score >= fitted.ood_threshold)
     right = guess == truth
@@ -229,20 +273,31 @@ def simulate(site: Site, model: Known, new: list[str], draws: int) -> list[dict[
         given, rest = site.draw(random)
         config = settings().model_copy(update={"seed": draw})
         cells = SiteCells(site.views[:, given], truth[given], site.units[given])
-        plain, right = site.views[0, rest], truth[rest]
-        before = measured(model.layer, model.fitted, plain, right, n_old, model.softening)
+        seen, right = (site.views[0, rest], site.four[rest]), truth[rest]
+        stage = site.stage[rest]
+        alone = of_layer(model.layer, model.fitted, seen, model.second_look, stage, model.softening)
+        whole = alone if new else (site.used.probabilities[rest], site.used.ood_score[rest])
+        before = measured(*whole, model.fitted, right, n_old)
         row: dict[str, Any] = {"given": len(given), "measured": len(rest), "before": before}
+        row["alone"] = measured(*alone, model.fitted, right, n_old)
         learnt = drain(learn(cells, model.replay, start, n_old, config, model.fitted.temperature))
         row["changed"] = what_changed(learnt.judged)
         row["check_gain"] = learnt.judged.check.gain
         row["after"] = before
         if learnt.layer is not None and learnt.fitted is not None:
-            row["after"] = measured(learnt.layer, learnt.fitted, plain, right, n_old)
-        seen = learn_unlabelled(cells.plain, model.layer, model.replay, model.fitted.temperature, draw)
+            row["after"] = measured(
+                *of_layer(learnt.layer, learnt.fitted, seen, model.second_look), learnt.fitted, right, n_old
+            )
+        moved = learn_unlabelled(cells.plain, model.layer, model.replay, model.fitted.temperature, draw)
         row["without_labels"] = before
-        if seen.layer is not None:
-            row["without_labels"] = measured(seen.layer, model.fitted, plain, right, n_old, model.softening)
-        row["shift"] = seen.figures
+        if moved.layer is not None:
+            row["without_labels"] = measured(
+                *of_layer(moved.layer, model.fitted, seen, model.second_look, stage, model.softening),
+                model.fitted,
+                right,
+                n_old,
+            )
+        row["shift"] = moved.figures
         rows.append(row)
         log.info("%s %d: %s", site.name, draw, json.dumps({k: v for k, v in row.items() if k != "shift"}))
     return rows
@@ -253,7 +308,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     random = np.random.default_rng(0)
     found: dict[str, Any] = {
         part: {name: float(np.nanmean([row[part][name] for row in rows])) for name in rows[0][part]}
-        for part in ("before", "after", "without_labels")
+        for part in ("before", "alone", "after", "without_labels")
     }
     for part in ("after", "without_labels"):
         gains = np.array([row[part]["accuracy"] - row["before"]["accuracy"] for row in rows])

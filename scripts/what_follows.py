@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from napari_leukocls.classification.loading import second_opinion_folder
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.install import write_card
 from napari_leukocls.models.registry import read_card_json
@@ -97,8 +98,10 @@ def make_anew(folder: Path, pack: Path, data: Path) -> None:
         As for `scripts.finish_default`.
     """
     sets = ["--pack", str(pack), "--data", str(data)]
+    # An adaptation fits the model that judges unsure cells, so that one needs the features.
+    adapted = second_opinion_folder(read_card(folder), folder) or folder
     for arguments in (
-        ["make_replay", *sets, "--model", str(folder)],
+        ["make_replay", *sets, "--model", str(adapted)],
         ["train_morphology", str(folder), *sets],
         ["train_fine_classes", str(folder), *sets],
         ["check_explanations", str(folder), "--data", str(data)],

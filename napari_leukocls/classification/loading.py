@@ -46,7 +46,7 @@ def load_classifier(folder: Path, device: str) -> Classifier:
         for name, value in tensors.items()
         if name.startswith(OOD_PREFIX)
     }
-    opinion = None if card.second_opinion is None else _second_opinion(card, folder, device)
+    opinion = _second_opinion(card, folder, device)
     try:
         return Classifier(card, net, ood, digest, device, opinion)
     except (RuntimeError, ValueError, AssertionError) as error:
@@ -56,13 +56,39 @@ def load_classifier(folder: Path, device: str) -> Classifier:
         ) from error
 
 
-def _second_opinion(card: ModelCard, folder: Path, device: str) -> Classifier:
-    """Load the model that a card asks about unsure cells: beside its own folder, else by name."""
+def second_opinion_folder(card: ModelCard, folder: Path) -> Path | None:
+    """Find the model that a model asks about unsure cells: beside its own folder, else by name.
+
+    Parameters
+    ----------
+    card : ModelCard
+    folder : Path
+        Of the model.
+
+    Returns
+    -------
+    Path or None
+        None where it asks none.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    """
+    if card.second_opinion is None:
+        return None
+    beside = folder.parent / card.second_opinion.model
+    return beside if (beside / CARD_NAME).is_file() else find_model(card.second_opinion.model).path
+
+
+def _second_opinion(card: ModelCard, folder: Path, device: str) -> Classifier | None:
+    """Load the model that a card asks about unsure cells."""
     asked = card.second_opinion
-    assert asked is not None
-    beside = folder.parent / asked.model
+    if asked is None:
+        return None
     try:
-        source = beside if (beside / CARD_NAME).is_file() else find_model(asked.model).path
+        source = second_opinion_folder(card, folder)
+        assert source is not None
         other = load_classifier(source, device)
     except ModelError as error:
         raise ModelError(

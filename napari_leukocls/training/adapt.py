@@ -66,7 +66,7 @@ class Learnt:
 
 
 def adapt(
-    config: TrainConfig, dataset: Dataset, crops: CutCrops, backend: Backend, cancel: CancelToken
+    config: TrainConfig, dataset: Dataset, crops: CutCrops, backend: Backend, cancel: CancelToken, old: Path
 ) -> Generator[TrainEvent, None, Path]:
     """Fit the last layer of a model on new crops and on stored features of the old ones, if that makes it better.
 
@@ -77,6 +77,8 @@ def adapt(
     crops : CutCrops
     backend : Backend
     cancel : CancelToken
+    old : Path
+        Folder of the model that is in use now: it is kept if nothing makes it better.
 
     Yields
     ------
@@ -114,7 +116,7 @@ def adapt(
         "check": asdict(learnt.judged.check),
     }
     if learnt.layer is None or learnt.fitted is None:
-        return (yield from _keep(config, learnt, record))
+        return (yield from _keep(config, learnt, record, old))
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(learnt.layer.weight))
         head.bias.copy_(torch.from_numpy(learnt.layer.bias))
@@ -170,10 +172,11 @@ def learn(
     return Learnt(judged, layer, fitted)
 
 
-def _keep(config: TrainConfig, learnt: Learnt, record: dict[str, Any]) -> Generator[TrainEvent, None, Path]:
+def _keep(
+    config: TrainConfig, learnt: Learnt, record: dict[str, Any], folder: Path
+) -> Generator[TrainEvent, None, Path]:
     """Write why the old model is kept, and report it."""
     check = learnt.judged.check
-    folder = find_model(config.from_model).path
     found = (
         f"no change made it better (accuracy {100 * check.accuracy_before:.1f} % before, "
         f"{100 * check.accuracy_after:.1f} % after)"

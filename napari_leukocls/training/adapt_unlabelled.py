@@ -51,7 +51,7 @@ ENOUGH = 500
 
 
 def adapt_unlabelled(
-    config: TrainConfig, backend: Backend, cancel: CancelToken
+    config: TrainConfig, backend: Backend, cancel: CancelToken, old: Path
 ) -> Generator[TrainEvent, None, Path]:
     """Adapt a model to the leukocytes of images without labels, if that can be done.
 
@@ -61,6 +61,8 @@ def adapt_unlabelled(
         ``data`` is a folder of images, with those of its subfolders, a table with a column ``file``, or one image.
     backend : Backend
     cancel : CancelToken
+    old : Path
+        Folder of the model that is in use now: it is kept if the images do not tell a change.
 
     Yields
     ------
@@ -92,7 +94,7 @@ def adapt_unlabelled(
     moved = learn_unlabelled(plain.numpy(), before, replay, start.card.temperature, config.seed)
     record = {"of": start.note, "without_labels": True, **found, "check": moved.figures}
     if moved.layer is None:
-        return (yield from _keep(config, moved, record))
+        return (yield from _keep(config, moved, record, old))
     with torch.no_grad():
         head.bias.copy_(torch.from_numpy(moved.layer.bias))
     limits = limits_of(config, start)
@@ -158,8 +160,9 @@ def sureness(figures: dict[str, Any], found: dict[str, Any]) -> str:
     )
 
 
-def _keep(config: TrainConfig, moved: Moved, record: dict[str, Any]) -> Generator[TrainEvent, None, Path]:
-    folder = find_model(config.from_model).path
+def _keep(
+    config: TrainConfig, moved: Moved, record: dict[str, Any], folder: Path
+) -> Generator[TrainEvent, None, Path]:
     message = f"the model is kept as it is: {moved.why}; labelled cells help more."
     atomic_text(Path(config.out) / RECORD, json_text({"kept": True, "message": message, **record}))
     yield TrainEvent("kept", {"model": str(folder), "message": message, "adaptation": record})

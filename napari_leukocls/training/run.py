@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_leukocls.classification.dataset import Dataset
+from napari_leukocls.classification.loading import second_opinion_folder
 from napari_leukocls.errors import Cancelled, LeukoclsError, ModelError
 from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.registry import find_model
+from napari_leukocls.paths import bundled_dir
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.training.adapt import adapt
 from napari_leukocls.training.adapt_unlabelled import adapt_unlabelled
@@ -70,10 +72,13 @@ def iter_train(config: TrainConfig, cancel: CancelToken | None = None) -> Work:
 
 def _train(config: TrainConfig, cancel: CancelToken) -> Work:
     out = make_folder(config.out)
+    used = config.from_model
+    if config.rehearse:
+        config = yield from of_what_judges(config)
     rule = rule_of(config)
     backend = find_backend(config)
     if config.without_labels:
-        return (yield from adapt_unlabelled(config, backend, cancel))
+        return (yield from adapt_unlabelled(config, backend, cancel, find_model(used).path))
     known = _known_classes(config)
     dataset = yield from gather(config, known)
     if backend.is_main:
@@ -92,8 +97,44 @@ def _train(config: TrainConfig, cancel: CancelToken) -> Work:
     with backend.main_first():
         crops = yield from cut(dataset, config, rule, str(backend.device), cancel)
     if config.rehearse:
-        return (yield from adapt(config, dataset, crops, backend, cancel))
+        return (yield from adapt(config, dataset, crops, backend, cancel, find_model(used).path))
     return (yield from _one_split(config, dataset, crops, backend, cancel))
+
+
+def of_what_judges(config: TrainConfig) -> Generator[TrainEvent, None, TrainConfig]:
+    """Adapt the model that judges unsure cells, where the model asks one about them.
+
+    Adapted alone, the model would lose its second opinion, and be worse than before where it is needed most
+    (``docs/training.md`` has the figures).
+
+    Parameters
+    ----------
+    config : TrainConfig
+
+    Yields
+    ------
+    TrainEvent
+        A line that says so.
+
+    Returns
+    -------
+    TrainConfig
+        The name of the new model stays.
+    """
+    folder = find_model(config.from_model).path
+    card = read_card(folder)
+    other = second_opinion_folder(card, folder)
+    if other is None:
+        return config
+    yield TrainEvent(
+        "log",
+        {
+            "message": f"{card.name} asks {other.name} about cells that it is unsure of: {other.name} is adapted, and "
+            "then judges every cell. A cell takes a few times as long to classify."
+        },
+    )
+    named = other.name if other.parent == bundled_dir("models") else str(other)
+    return config.model_copy(update={"name": config.model_name, "from_model": named})
 
 
 def _known_classes(config: TrainConfig) -> tuple[str, ...]:
