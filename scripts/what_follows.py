@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from napari_leukocls.classification.loading import second_opinion_folder
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.install import write_card
+from napari_leukocls.models.provenance import NAMES_NAME
 from napari_leukocls.models.registry import read_card_json
 from napari_leukocls.models.weights import OOD_PREFIX
 from napari_leukocls.training.feature_replay import FILE, read_replay, save_replay
@@ -74,6 +75,8 @@ def carry(old: Path, new: Path, digest: str) -> None:
             if record["weights_sha256"] == card["weights_sha256"]:
                 (new / name).write_text(json.dumps(record | {"weights_sha256": digest}, indent=1) + "\n")
                 shutil.copy(file.with_suffix(".safetensors"), new)
+    if (old / NAMES_NAME).is_file():
+        shutil.copy(old / NAMES_NAME, new)
     if (old / FILE).is_file():
         replay = read_replay(old, card["weights_sha256"], len(card["classes"]))
         save_replay(new / FILE, replay, digest)
@@ -102,6 +105,7 @@ def make_anew(folder: Path, pack: Path, data: Path) -> None:
     adapted = second_opinion_folder(read_card(folder), folder) or folder
     for arguments in (
         ["make_replay", *sets, "--model", str(adapted)],
+        ["list_learnt", *{str(folder), str(adapted)}, *sets],
         ["train_morphology", str(folder), *sets],
         ["train_fine_classes", str(folder), *sets],
         ["check_explanations", str(folder), "--data", str(data)],

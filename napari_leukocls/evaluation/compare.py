@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from napari_leukocls.io.html import render
 from napari_leukocls.io.serialise import to_plain, write_json, write_table
 from napari_leukocls.measurement.comparison import holm
 from napari_leukocls.models.card_parts import Training
+from napari_leukocls.models.provenance import note_seen
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.plurals import count_text, first_names
 from napari_leukocls.progress import CancelToken, Progress
@@ -139,6 +140,8 @@ def iter_compare(
     device = resolve_device(device)
     classifiers = [load_classifier(entry.path, device) for entry in entries]
     dataset = yield from read_crops(data)
+    seen = [note for entry in entries for note in note_seen(entry, dataset.crops)]
+    dataset = replace(dataset, notes=(*dataset.notes, *seen))
     token = cancel or CancelToken()
     outputs = yield from predict_models(dataset, classifiers, compact(device), um_per_px, token)
     yield Progress("time", 0, 1, "timing the models")

@@ -18,6 +18,7 @@ from napari_leukocls.config import check_um_per_px
 from napari_leukocls.device import resolve_device
 from napari_leukocls.evaluation.metrics import classification_metrics
 from napari_leukocls.evaluation.report import details_of, predictions_table
+from napari_leukocls.models.provenance import note_seen
 from napari_leukocls.models.registry import find_model
 from napari_leukocls.progress import CancelToken, Progress, Steps, drain
 from napari_leukocls.segmentation.registry import compact
@@ -141,8 +142,10 @@ def assess(
         What the figures need besides.
     """
     device = resolve_device(device)
-    classifier = cached_classifier(find_model(model).path, device)
+    entry = find_model(model)
+    classifier = cached_classifier(entry.path, device)
     dataset = yield from read_crops(data)
+    dataset = replace(dataset, notes=(*dataset.notes, *note_seen(entry, dataset.crops)))
     token = cancel or CancelToken()
     outputs = yield from predict_models(dataset, [classifier], compact(device), um_per_px, token)
     return summarize(dataset, classifier, outputs.models[0], outputs.notes)

@@ -22,7 +22,7 @@ from napari_leukocls.evaluation.shared_classes import project, shared_crops
 from napari_leukocls.io.atomic import atomic_text, make_folder
 from napari_leukocls.io.serialise import json_text, to_plain
 from napari_leukocls.models.install import activate
-from napari_leukocls.models.provenance import refuse_seen, seen_files
+from napari_leukocls.models.provenance import note_seen, refuse_seen
 from napari_leukocls.models.registry import ModelEntry, active_classifier, find_model
 from napari_leukocls.plurals import count_text
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback, drain
@@ -31,7 +31,6 @@ from napari_leukocls.segmentation.registry import compact
 
 if TYPE_CHECKING:
     from napari_leukocls.classification.classifier import Classifier
-    from napari_leukocls.classification.dataset import Dataset
     from napari_leukocls.evaluation.gate import ClassVerdict
     from napari_leukocls.evaluation.predict import ModelOutputs
     from napari_leukocls.evaluation.shared_classes import SharedCrops
@@ -157,7 +156,7 @@ def iter_decide(
     yield Progress("read", 0, 1, "reading the crops")
     dataset = yield from read_crops(data)
     notes = refuse_seen(entries[0], dataset.crops)
-    notes += [*dataset.notes, *_fairness(entries[1], dataset)]
+    notes += [*dataset.notes, *note_seen(entries[1], dataset.crops)]
     coarsen = default_scheme().coarsen
     labels = [crop.class_name for crop in dataset.crops]
     shared = shared_crops(labels, classifiers[1].classes, coarsen)
@@ -253,14 +252,6 @@ def _new_classes(
             "recall_new": float((predicted[is_class] == name).mean()) if is_class.any() else None,
         }
     return rows
-
-
-def _fairness(current: ModelEntry, dataset: Dataset) -> list[str]:
-    """Note if the current model was trained on some of these crops: its figures are then too good."""
-    files, _ = seen_files(current, dataset.crops)
-    if not files:
-        return []
-    return [f"'{current.name}' was trained on {len(files)} of these crops: its figures are too good."]
 
 
 def promote(

@@ -14,6 +14,7 @@ from napari_leukocls.io.atomic import atomic_text
 from napari_leukocls.io.serialise import original_text, safe_text, sha256_of
 from napari_leukocls.models.card import ModelCard, read_card
 from napari_leukocls.models.card_parts import SplitRecord, TrainingData
+from napari_leukocls.plurals import count_text
 
 if TYPE_CHECKING:
     from napari_leukocls.models.registry import ModelEntry
@@ -23,6 +24,11 @@ SPLIT_NAME = "split.csv"
 #: Columns of ``split.csv``. Older files have `OLD_COLUMN` in place of ``split``.
 COLUMNS = ("file", "sha256", "class", "split", "reason")
 OLD_COLUMN = "part"
+#: A line for each file that a model learnt from: the start of the SHA-256 of its name. For public sets, of which there
+#: are copies of several sizes under the same names.
+NAMES_NAME = "learnt_names.txt"
+#: Hexadecimal digits of each line.
+DIGITS = 12
 #: In the column ``split``: the crop is in none of the parts.
 LEFT_OUT = "left out"
 
@@ -240,11 +246,17 @@ def seen_files(entry: ModelEntry, crops: Sequence[CropFile]) -> tuple[list[str],
     files : list of str
         Names of those crops.
     known : bool
-        Whether the model's folder lists its files, so that `files` is complete.
+        Whether the model's folder lists its files, so that `files` is complete. It lists them by content
+        (``split.csv``, or in the card) or by name (``learnt_names.txt``).
     """
-    used = used_hashes(entry)
-    if used is not None:
-        return [crop.file for crop in crops if sha256_of(crop.raw()) in used], True
+    used, names = used_hashes(entry), _learnt_names(entry.path)
+    if used is not None or names:
+        hashes = used or set()
+        return [
+            crop.file
+            for crop in crops
+            if name_digest(crop.file) in names or (hashes and sha256_of(crop.raw()) in hashes)
+        ], True
     listed = _digests_of_lists(read_card(entry.path))
     if listed & {
         _joined(Path(crop.file).name for crop in crops),
@@ -252,6 +264,50 @@ def seen_files(entry: ModelEntry, crops: Sequence[CropFile]) -> tuple[list[str],
     }:
         return [crop.file for crop in crops], True
     return [], False
+
+
+def name_digest(file: str) -> str:
+    """Return the line of ``learnt_names.txt`` for a file.
+
+    Parameters
+    ----------
+    file : str
+        With or without folders.
+
+    Returns
+    -------
+    str
+    """
+    return sha256_of(Path(file).name.encode())[:DIGITS]
+
+
+def _learnt_names(folder: Path) -> set[str]:
+    """Lines of ``learnt_names.txt``; none where there is no such file."""
+    file = folder / NAMES_NAME
+    return set(file.read_text(encoding="ascii").split()) if file.is_file() else set()
+
+
+def note_seen(entry: ModelEntry, crops: Sequence[CropFile]) -> list[str]:
+    """Say if a model is measured on crops that it was trained or tuned on.
+
+    Parameters
+    ----------
+    entry : ModelEntry
+    crops : sequence of CropFile
+
+    Returns
+    -------
+    list of str
+        One line, or none.
+    """
+    files, _ = seen_files(entry, crops)
+    if not files:
+        return []
+    were = "was" if len(files) == 1 else "were"
+    return [
+        f"{len(files)} of {count_text(len(crops), 'crop')} (first {files[0]}) {were} used to train or tune "
+        f"'{entry.name}': its figures are too good. Measure it on other cells."
+    ]
 
 
 def refuse_seen(entry: ModelEntry, crops: Sequence[CropFile]) -> list[str]:

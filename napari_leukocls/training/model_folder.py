@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ import torch
 from napari_leukocls.io.serialise import write_json
 from napari_leukocls.models.card import make_card
 from napari_leukocls.models.install import write_model
-from napari_leukocls.models.provenance import PARTS, SPLIT_NAME, SplitRow, write_split
+from napari_leukocls.models.provenance import NAMES_NAME, PARTS, SPLIT_NAME, SplitRow, write_split
+from napari_leukocls.models.registry import find_model
 from napari_leukocls.models.weights import OOD_PREFIX
 from napari_leukocls.training import calibrate
 from napari_leukocls.training.checkpoint import FILE
@@ -190,6 +192,11 @@ def save_model(
             save_replay(folder / REPLAY, replay, digest)
         if dataset is not None and split is not None:
             write_split(folder / SPLIT_NAME, split_rows(dataset, split))
+        if config.from_model:
+            # What the model before has learnt from, this one has learnt from, too.
+            names = find_model(config.from_model).path / NAMES_NAME
+            if names.is_file():
+                shutil.copy(names, folder)
         write_history(folder / "history.csv", record["history"])
         write_json(folder / "run.json", {"kind": "training", "config": config.model_dump(mode="json")})
 

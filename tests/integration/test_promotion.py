@@ -141,7 +141,7 @@ def test_the_better_model_is_promoted_over_the_worse_and_becomes_the_active_one(
     assert main(words) == 0
     said = capsys.readouterr()
     assert "promoted: no class has enough cells" in said.out and "active model: better" in said.out
-    assert "does not list its training files" in said.err
+    assert "does not list its training files" not in said.err
     assert active_classifier() == "better"
     entry = find_model("better")
     assert entry.origin == "user" and entry.path == user_data_dir() / "models" / "better"
@@ -266,6 +266,22 @@ def test_crops_of_classes_that_a_model_does_not_know_are_named(
     number = json.loads((tmp_path / "out" / "metrics.json").read_text())["unknown_classes"]["blast"]["n"]
     assert f"{number} crops are of classes that the model does not know (blast {number})" in said
     assert "report.html" in said
+
+
+def test_a_measurement_on_what_a_model_learnt_from_is_said(
+    crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_csv(crops)
+    copy = tmp_path / "BloodImage_00000.jpg"  # of BCCD, which `default` learnt from
+    copy.write_bytes((crops.parent / rows["file"][0]).read_bytes())
+    rows["file"] = [str(copy), *(str(crops.parent / file) for file in rows["file"][1:])]
+    rows.to_csv(tmp_path / "few.csv", index=False)
+    words = [str(tmp_path / "few.csv"), "--device", "cpu"]
+    assert main(["evaluate", "default", *words, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert f"1 of {len(rows)} crops (first " in said and "its figures are too good" in said
+    notes = json.loads((tmp_path / "out" / "metrics.json").read_text())["data_notes"]
+    assert any("was used to train or tune 'default'" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from cards import card_values
 from napari_leukocls.classification.labelled_crop import LabelledCrop
 from napari_leukocls.errors import InputError, ModelError
 from napari_leukocls.io.serialise import sha256_of
-from napari_leukocls.models.provenance import refuse_seen, seen_files, used_hashes
-from napari_leukocls.models.registry import ModelEntry
+from napari_leukocls.models.provenance import name_digest, note_seen, refuse_seen, seen_files, used_hashes
+from napari_leukocls.models.registry import ModelEntry, find_model
 
 
 @pytest.fixture
@@ -70,6 +70,29 @@ def test_a_digest_of_the_whole_list(tmp_path: Path, crops: list[LabelledCrop], w
     # A part of the list cannot be told by the digest of the whole.
     assert seen_files(entry, crops[:3]) == ([], False)
     assert "does not list its training files" in refuse_seen(entry, crops[:3])[0]
+
+
+def test_copies_of_a_public_set_are_known_by_their_names(tmp_path: Path, crops: list[LabelledCrop]) -> None:
+    entry = a_model(tmp_path)
+    (entry.path / "learnt_names.txt").write_text("\n".join(name_digest(crop.file) for crop in crops[:2]))
+    moved = [LabelledCrop(f"folder/{crop.file}", crop.path, crop.class_name) for crop in crops]
+    assert seen_files(entry, moved) == (["folder/0.png", "folder/1.png"], True)
+    assert note_seen(entry, moved) == [
+        "2 of 4 crops (first folder/0.png) were used to train or tune 'mine': its figures are too good. Measure it on "
+        "other cells."
+    ]
+    assert "1 of 2 crops (first folder/1.png) was used" in note_seen(entry, moved[1:3])[0]
+    assert note_seen(entry, moved[2:]) == [] and refuse_seen(entry, moved[2:]) == []
+
+
+@pytest.mark.parametrize("name", ["default", "accurate"])
+def test_the_bundled_models_list_what_they_learnt_from(name: str) -> None:
+    def is_held_out(file: str) -> bool:
+        return int(hashlib.sha256(file.encode()).hexdigest(), 16) % 5 == 0
+
+    files = [f"BloodImage_{number:05}.jpg" for number in range(300)]
+    found, _ = seen_files(find_model(name), [LabelledCrop(file, Path(file), "neutrophil") for file in files])
+    assert len(found) > 150 and not any(map(is_held_out, found))
 
 
 @pytest.mark.parametrize("card", [{}, {"split": "by name"}, {"split": {}}, {"training_data": "PBC"}])
