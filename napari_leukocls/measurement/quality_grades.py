@@ -22,6 +22,7 @@ KEY = "quality"
 #: Why cells need review.
 OUT_OF_FOCUS, STAIN_TOO_PALE = "out of focus", "nuclei too pale"
 NO_SMEAR = "not the colour of a stained nucleus"
+EXCHANGED = "red and blue may be exchanged"
 NO_GROUND = "the picture does not look like a smear in bright field"
 #: A smaller field than this, square micrometres, says nothing of how densely the cells lie.
 LEAST_AREA_UM2 = 1500.0
@@ -70,6 +71,10 @@ FOCUS = Limits(0.75, 1.05)
 NUCLEI = Limits(0.05, 0.0, worse_is_less=True)
 #: Density of nuclei in blue light as a share of that in green light: the stain takes up little blue.
 NUCLEAR_COLOUR = Limits(0.8, 1.2)
+#: Density of nuclei in blue light less that in red light, as a share of that in green light (docs/quality.md).
+NUCLEAR_BLUE = Limits(0.05, 0.12)
+#: Where no nucleus is in view: the same of red cells, red less blue.
+RED_CELL_RED = Limits(0.12, math.inf)
 #: Density of red cells in red and blue light, as a share of that in green light.
 RED_CELL_COLOUR = Limits(0.95, 1.1)
 #: ... if they are at least so dense in green light.
@@ -249,6 +254,7 @@ def grade_quality(
         _focus(middle, um_per_px, measured),
         _nuclei(middle),
         *_nuclear_colour(middle),
+        *_order_of_colours(middle),
         *_red_cell_colour(middle),
         *_density_of_cells(middle, sum(one.area_um2 for one in measured)),
         _percent(middle.not_outlined, NOT_OUTLINED, "not_outlined", _NOT_OUTLINED_TEXT),
@@ -272,7 +278,12 @@ def review_quality(cells: pd.DataFrame, quality: Quality) -> None:
         Of the field that they lie in.
     """
     red = {check.name for check in quality.checks if check.grade == "red"}
-    reasons = (("focus", OUT_OF_FOCUS), ("nuclear_stain", STAIN_TOO_PALE), ("nuclear_colour", NO_SMEAR))
+    reasons = (
+        ("focus", OUT_OF_FOCUS),
+        ("nuclear_stain", STAIN_TOO_PALE),
+        ("nuclear_colour", NO_SMEAR),
+        ("order_of_colours", EXCHANGED),
+    )
     why = [text for name, text in reasons if name in red]
     if why:
         rows = ~cells["class"].isin(["red_cell", "platelet"]).to_numpy()
@@ -384,6 +395,31 @@ def _nuclear_colour(middle: FieldQuality) -> list[Check]:
         "red": ": they are not violet; check that this is a stained blood smear, and its colours.",
     }
     return [Check("nuclear_colour", value, "", grade, words, text + todo[grade])]
+
+
+def _order_of_colours(middle: FieldQuality) -> list[Check]:
+    """Whether red and blue are exchanged: nuclei take up more red than blue light, red cells more blue than red."""
+    if middle.nuclear_density_g > 0:
+        what, limits = "nuclei", NUCLEAR_BLUE
+        value = (middle.nuclear_density_b - middle.nuclear_density_r) / middle.nuclear_density_g
+        more, less = "blue", "red"
+    elif middle.red_density_g >= LEAST_DENSITY:
+        what, limits = "red cells", RED_CELL_RED
+        value = (middle.red_density_r - middle.red_density_b) / middle.red_density_g
+        more, less = "red", "blue"
+    else:
+        return []
+    grade = limits.grade(value)
+    words = f"{what} darker in {more} than in {less} light by more than {limits.amber:.2f} (amber)"
+    if math.isfinite(limits.red):
+        words += f", {limits.red:.2f} (red)"
+    words += " of green light"
+    text = f"{what} are {'darker' if value > 0 else 'paler'} in {more} than in {less} light"
+    if grade != "green":
+        text += ": red and blue may be exchanged; save the picture again with its colours in the right order."
+    else:
+        text += "."
+    return [Check("order_of_colours", value, "", grade, words, text)]
 
 
 def _red_cell_colour(middle: FieldQuality) -> list[Check]:

@@ -14,15 +14,18 @@ import pandas as pd
 import pytest
 
 from napari_leukocls.analysis.engine import Engine, load_engine
+from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.api import analyze
 from napari_leukocls.batch.run import run_batch
 from napari_leukocls.cli import main
 from napari_leukocls.config import make_config
 from napari_leukocls.errors import ArgumentError, InputError
+from napari_leukocls.io.images import read_image
 from napari_leukocls.io.inputs import expand_inputs, group_as_slide
 from napari_leukocls.measurement.findings import read_findings
 from napari_leukocls.measurement.quality import FieldQuality, measure_quality
 from napari_leukocls.measurement.quality_grades import (
+    Check,
     grade_quality,
     is_quality_warning,
     read_measured,
@@ -30,6 +33,8 @@ from napari_leukocls.measurement.quality_grades import (
 )
 from napari_leukocls.measurement.smudges import MAYBE_SMUDGE, smudge_finding
 from napari_leukocls.measurement.stain_reference import make_reference, read_reference, write_reference
+from napari_leukocls.paths import sample_smear
+from napari_leukocls.progress import drain
 from napari_leukocls.results.writer import write_result
 from napari_leukocls.synthetic.recipe import CameraRecipe, RedCellRecipe, SmearRecipe
 from napari_leukocls.synthetic.render import SyntheticSmear, render_smear
@@ -188,7 +193,7 @@ def test_smudge_cells_go_to_review_and_whole_cells_do_not(engine: Engine) -> Non
 @pytest.mark.parametrize(("blue", "grade"), [(0.45, "green"), (-0.05, "green"), (1.1, "amber"), (1.6, "red")])
 def test_nuclei_that_are_not_violet_are_no_nuclei(blue: float, grade: str) -> None:
     """A stained nucleus, one whose glass is dark in blue light, a grey image, and the eye of a cat."""
-    field = FieldQuality(5000.0, 20, nuclear_density_r=0.8, nuclear_density_g=1.1, nuclear_density_b=blue)
+    field = FieldQuality(5000.0, 20, nuclear_density_r=1.1, nuclear_density_g=1.1, nuclear_density_b=blue)
     quality = grade_quality([field], 0.1)
     assert quality.grade == grade
     cells = pd.DataFrame(
@@ -196,6 +201,28 @@ def test_nuclei_that_are_not_violet_are_no_nuclei(blue: float, grade: str) -> No
     )
     review_quality(cells, quality)
     assert cells["needs_review"].tolist() == [grade == "red", False]
+
+
+def test_exchanged_red_and_blue_are_said_and_leukocytes_go_to_review(engine: Engine) -> None:
+    right = read_image(sample_smear())
+    swapped = replace(right, pixels=np.ascontiguousarray(right.pixels[..., ::-1]))
+    for image, exchanged in ((right, False), (swapped, True)):
+        result = drain(iter_analyze(image, engine))
+        assert any("red and blue may be exchanged" in line for line in result.warnings) == exchanged
+        reasons = result.cells.loc[~result.cells["class"].isin(["red_cell", "platelet"]), "review_reason"]
+        assert len(reasons) and reasons.str.contains("red and blue").all() == exchanged
+
+
+def test_exchanged_colours_of_red_cells_are_possible_where_no_nucleus_is_in_view() -> None:
+    def check(red: float, blue: float) -> Check:
+        field = FieldQuality(5e4, 90, red_density_r=red, red_density_g=0.4, red_density_b=blue)
+        return next(one for one in grade_quality([field], 0.1).checks if one.name == "order_of_colours")
+
+    assert (
+        check(0.2, 0.3).grade == "green"
+        and check(0.2, 0.3).text == "red cells are paler in red than in blue light."
+    )
+    assert check(0.3, 0.2).grade == "amber" and "may be exchanged" in check(0.3, 0.2).text
 
 
 def test_share_of_smudge_cells_by_hand(engine: Engine) -> None:
