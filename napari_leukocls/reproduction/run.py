@@ -124,7 +124,8 @@ def model_of(run: Run) -> Path:
 def _agree(out: Path, asked: Mapping[str, Any]) -> None:
     """Refuse a folder of another reproduction: its parts would not belong together."""
     file = out / "plan.json"
-    if not file.is_file():
+    # Before the crops are divided nothing is done: a command that was refused may be given again with another option.
+    if not file.is_file() or not (out / crops.FILE).is_file():
         write_json(file, dict(asked))
         return
     there = json.loads(file.read_text(encoding="utf-8"))

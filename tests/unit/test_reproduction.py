@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +131,20 @@ def test_a_quick_reproduction_writes_tables_and_figures(name: str, tmp_path: Pat
 
 def test_another_reproduction_is_not_mixed_in(tmp_path: Path) -> None:
     settings = asked(tmp_path, "s1")
-    drain(_first(iter_reproduce(settings)))
+    drain(_until_divided(iter_reproduce(settings), Path(settings.out)))
     with pytest.raises(InputError, match="other settings \\(trainings\\)"):
         drain(iter_reproduce(asked(tmp_path, "s1", minutes=1.0)))
     with pytest.raises(ArgumentError, match="no network of this paper"):
         drain(iter_reproduce(asked(tmp_path, "s1", networks=("resnet18",))))
 
 
-def _first(steps: Any) -> Any:
-    """The first step alone."""
-    yield next(steps)
-    steps.close()
+def _until_divided(steps: Any, out: Path) -> Any:
+    """The steps until the crops are divided."""
+    for step in steps:
+        yield step
+        if (out / "crops.csv").is_file():
+            steps.close()
+            return
 
 
 def test_a_paper_by_patient_needs_patients(tmp_path: Path) -> None:
@@ -152,6 +156,10 @@ def test_a_paper_by_patient_needs_patients(tmp_path: Path) -> None:
     settings = Settings("s3", str(data), str(tmp_path / "out"), quick=True, own_process=False)
     with pytest.raises(InputError, match="16 of 16 crops have no patient"):
         drain(iter_reproduce(settings))
+    # The same folder takes the command again, with what it was refused for.
+    again = replace(settings, allow_unknown_patients=True)
+    drain(_until_divided(iter_reproduce(again), Path(settings.out)))
+    assert (tmp_path / "out" / "crops.csv").is_file()
 
 
 def test_data_of_another_kind_is_refused(tmp_path: Path) -> None:
