@@ -105,6 +105,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("images").mkdir()
         for number, view in enumerate((tinted, tinted[::-1], tinted[:, ::-1], tinted[::-1, ::-1])):
             Image.fromarray(np.ascontiguousarray(view, dtype=np.uint8)).save(f"images/{number}.png")
+        # A reference of the stain needs five slides.
+        Path("five").mkdir()
+        plain = read_image(sample_smear()).pixels[:420, :560]
+        for number, view in enumerate((plain, plain[::-1], plain[:, ::-1], plain[::-1, ::-1], np.rot90(plain))):
+            Image.fromarray(np.ascontiguousarray(view)).save(f"five/{number}.png")
         write_svs(Path("slide.svs"), read_image(sample_smear()).pixels[:1100, :1300])
         for name in ("crops", "labelled_crops", "held_out"):
             smear = "synthetic_teaching_normal" if name == "held_out" else "synthetic_teaching_left_shift"
@@ -132,7 +137,7 @@ def test_the_commands_of_a_block_run_one_after_the_other(
     monkeypatch.setattr("napari_leukocls.evaluation.speed.BATCHES", (1, 8))
     monkeypatch.setattr("napari_leukocls.evaluation.speed.REPEATS", 3)
     if "RESULTS" in calls[0]:
-        assert main(["analyze", "smear.png", "--out", "RESULTS"]) == 0
+        assert main(["analyze", "five", "--out", "RESULTS"]) == 0
     for words in calls:
         status = main([found for word in words for found in (sorted(glob(word)) if "*" in word else [word])])
         said = capsys.readouterr().err
