@@ -139,7 +139,7 @@ def train(cells: Cells, minutes: float, seed: int, start: Path | None = None) ->
     share = (count / count.sum())[cells.truth[rows]] ** -0.5
     share /= share.sum()
     started, step = time.monotonic(), 0
-    while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
+    while minutes and (done := (time.monotonic() - started) / (60 * minutes)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = highest * min(1.0, (step + 1) / 100) * 0.5 * (1 + np.cos(np.pi * min(done, 1)))
         chosen = rng.choice(rows, BATCH, p=share)
@@ -368,7 +368,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pack", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--minutes", type=float, default=20, help="0 with --start: only measure it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="folder of a model to train on from")
     args = parser.parse_args()

@@ -108,7 +108,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # A reference of the stain needs five slides.
         Path("five").mkdir()
         plain = read_image(sample_smear()).pixels[:420, :560]
-        for number, view in enumerate((plain, plain[::-1], plain[:, ::-1], plain[::-1, ::-1], np.rot90(plain))):
+        for number, view in enumerate(
+            (plain, plain[::-1], plain[:, ::-1], plain[::-1, ::-1], np.rot90(plain))
+        ):
             Image.fromarray(np.ascontiguousarray(view)).save(f"five/{number}.png")
         write_svs(Path("slide.svs"), read_image(sample_smear()).pixels[:1100, :1300])
         for name in ("crops", "labelled_crops", "held_out"):

@@ -71,7 +71,9 @@ def verdict_of(decision: Promotion) -> Verdict:
     )
     limits = Train.DIFFERENCE.format(low=low, high=high)
     held = [row for row in decision.classes if row.verdict == "held"]
-    few = [f"{row.name} ({row.n})" for row in decision.classes if row.verdict == "not judged"]
+    few = [
+        f"{row.name.replace('_', ' ')} ({row.n})" for row in decision.classes if row.verdict == "not judged"
+    ]
     parts = [accuracy, limits]
     if few:
         parts.append(Train.FEW.format(classes=", ".join(few)))
