@@ -117,16 +117,15 @@ def find_scale(
         Where `cancel` was set.
     """
     given = given_scale(image, config)
-    if given is not None and fields is not None:
-        return FoundScale(given)
     images = [image.pixels] if fields is None else fields()
-    for pixels in images:
-        negative = read_negative(pixels, compact, cancel)
-        if negative is not None:
-            # What red cells of the picture itself would say is no size of a cell.
-            return FoundScale(given or replace(_measured(negative), sure=False), (INVERTED,), inverted=True)
+    negatives = [read_negative(pixels, compact, cancel) for pixels in images]
+    inverted = [one for one in negatives if one is not None]
+    if 2 * len(inverted) >= len(images) > 0:
+        # What red cells of the picture itself would say is no size of a cell.
+        scale = given or replace(_measured(inverted[0]), sure=False)
+        return FoundScale(scale, (INVERTED,), inverted=True)
     if given is not None:
-        return _compared(given, image, compact, cancel)
+        return _compared(given, image, compact, cancel) if fields is None else FoundScale(given)
     ruler = RedCellRuler(compact, images, cancel)
     if common is not None:
         found = _of_other_images(common, image, ruler, images)

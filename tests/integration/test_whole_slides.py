@@ -262,6 +262,16 @@ def test_glass_heaps_and_blur_are_skipped_and_said(tmp_path: Path, smear: np.nda
     assert cells["centroid_y"].max() < 1100 + 700 and len(cells) > 100
 
 
+def test_an_inverted_slide_is_said_and_nothing_of_it_is_counted(
+    tmp_path: Path, smear: np.ndarray, engine: Engine
+) -> None:
+    path = write_svs(tmp_path / "slide.svs", np.subtract(255, smear))  # the file states its scale
+    warnings = write_whole_slide(path, "s", str(path), tmp_path / "out", engine)
+    assert any("the picture is inverted" in line for line in warnings)
+    cells = pd.read_csv(tmp_path / "out" / "s" / "cells.csv")
+    assert cells["needs_review"].all()
+
+
 def test_a_slide_of_empty_glass_is_a_result(tmp_path: Path, engine: Engine) -> None:
     path = write_tiff(tmp_path / "slide.tif", np.full((900, 900, 3), (250, 240, 230), np.uint8))
     warnings = write_whole_slide(path, "s", str(path), tmp_path / "out", engine)
