@@ -420,6 +420,8 @@ def _validated(kind: type, raw: Mapping[str, Any], path: Path, where: str) -> An
         first = error.errors()[0]
         what = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "unexpected_keyword_argument":
+            message = "there is no such setting; docs/report.md has the form"
         raise ArgumentError(f"rules {path}: {where}{', ' + what if what else ''}: {message}.") from error
 
 
