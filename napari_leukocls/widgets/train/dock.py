@@ -115,7 +115,8 @@ class TrainDock(Dock, Scrolling):
         self.log.setMinimumHeight(self.fontMetrics().height() * 8)
         self.log_fold = Folded(Train.LOG, Train.LOG_TIP)
         self.log_fold.body.addWidget(self.log)
-        self.message = Message()
+        # Why a model was kept takes more than two lines.
+        self.message = Message(lines=5)
         self.progress = ProgressLine(self._check_job)
         self.results_progress = ProgressLine(self._results_job)
         self.recheck_progress = ProgressLine(self._recheck_job)
