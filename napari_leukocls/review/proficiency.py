@@ -424,6 +424,26 @@ class Proficiency:
                 "'Close slide' in the slide details."
             )
 
+    def check_unread(self, keys: Collection[str], read: Collection[str]) -> None:
+        """Refuse to show the classes of slides of which one is being read blind.
+
+        Parameters
+        ----------
+        keys : collection of str
+            Slides that were asked, as `Question.slide`.
+        read : collection of str
+            Keys of the slides that are being read.
+
+        Raises
+        ------
+        ReviewError
+        """
+        if any(pixels_key(key) in read for key in keys):
+            raise ReviewError(
+                "a slide of this round is being read blind in this window, and its classes would be seen: finish or "
+                "interrupt the read first."
+            )
+
     def check_blind(self, key: str, people: Collection[str]) -> None:
         """Refuse to show the classes of a slide to a person who has an unfinished round with its cells.
 

@@ -234,3 +234,16 @@ def test_a_slide_that_is_opened_during_a_round_stays_hidden(viewer: Any, dock: O
     session_of(viewer).set_reviewer("B. Learner")
     viewer.open(asked, plugin="napari-leukocls")
     until(lambda: has_classes(viewer, "asked"), 60)
+
+    # While it is read blind, the result of the round would show its classes.
+    until(lambda: (case := session_of(viewer).case) is not None and case.name == "asked" and case.slides, 30)
+    front(window)
+    click(window, "Back to the rounds")
+    until(lambda: is_there(window, "Rounds so far"), 30)
+    session_of(viewer).set_blind(True)
+    control(window, "Rounds so far").setCurrentCell(0, 0)
+    click(window, "Open round")
+    until(lambda: "being read blind in this window" in says(window), 30)
+    session_of(viewer).set_blind(False)
+    click(window, "Open round")
+    until(lambda: is_there(window, "Save certificate…"), 60)

@@ -236,12 +236,22 @@ def result(session: Session, number: int, end: bool) -> Generator[Progress, None
     Returns
     -------
     Finished
+
+    Raises
+    ------
+    ReviewError
+        If a slide of the round is being read blind in this window.
     """
     from napari_leukocls.review.certificate import class_rows, count_rows, verdict
 
     yield Progress("read", 0, 1)
     rounds = rounds_of(session)
     one = rounds.open(number)
+    if session.blind and session.case is not None:
+        # The result shows the classes of the cells that are being read.
+        rounds.check_unread(
+            {question.slide for question in one.questions}, {s.key for s in session.case.slides}
+        )
     if end:
         one.finish()
     records = tuple(record for record in rounds.records(one.learner) if record.finished_at)
