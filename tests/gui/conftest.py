@@ -65,11 +65,18 @@ def large(field: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def viewer(plugin: None, make_napari_viewer: Callable[..., Any]) -> Any:
+def viewer(plugin: None, make_napari_viewer: Callable[..., Any]) -> Iterator[Any]:
     """A real napari window."""
     made = make_napari_viewer(show=True)
     made.window.resize(1500, 1000)
-    return made
+    yield made
+    # A test that failed may leave a training behind, and closing the window would ask about it.
+    from napari_leukocls.widgets.common.session import session_of
+
+    session = session_of(made)
+    if session.training is not None:
+        session.training.kill()
+        session.training = None
 
 
 @pytest.fixture
