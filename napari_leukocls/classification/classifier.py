@@ -206,7 +206,15 @@ class Classifier:
         self.fast_network("cpu")  # made here once, and not by each thread
         done: list[Outputs] = []
         count = 0
-        results = side_by_side(lambda part: drain(self._in_turn(part, size, "cpu", warn)), parts)
+        told: set[str] = set()
+
+        def once(line: str) -> None:
+            """Where memory is full, it is so for the parts beside each other, and one line is enough."""
+            if line not in told:
+                told.add(line)
+                warn(line)
+
+        results = side_by_side(lambda part: drain(self._in_turn(part, size, "cpu", once)), parts)
         with closing(results):
             while count < len(crops):
                 yield Progress("classify", count, len(crops))

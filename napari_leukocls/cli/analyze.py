@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import click
 
 from napari_leukocls._version import __version__
 from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, print_json
-from napari_leukocls.errors import ArgumentError
+from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.plurals import count_text
 from napari_leukocls.results.exports import formats_help, parse_formats
 from napari_leukocls.threads import cores
@@ -199,12 +200,19 @@ def run_analysis(
             )
     how["samples"] = _samples_of(slides, sample or {})
     # Before the models are loaded, so that an error about the folder comes at once.
+    new = not out.exists()
     make_folder(out)
     from napari_leukocls.batch import run_batch
 
     progress = ProgressLine()
     try:
         return run_batch(slides, out, config, progress=progress, **how), slides
+    except LeukoclsError:
+        # Refused before the first slide: no empty folder stays, and one with results is not touched.
+        if new:
+            with suppress(OSError):
+                out.rmdir()
+        raise
     finally:
         progress.close()
 

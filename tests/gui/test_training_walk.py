@@ -119,9 +119,8 @@ def test_a_training_that_is_stopped_says_what_it_has_kept(viewer: Any, dock: Ope
     write(window, "Epochs", "50")
     click(window, "Start training")
     until(lambda: window.bar.isVisible(), 100)
-    pump(0.2)
-    for seen in (window.stop, window.bar, window.state):
-        assert seen.visibleRegion().boundingRect() == seen.rect(), "it is not scrolled to"
+    for part in (window.stop, window.bar, window.state):
+        until(lambda part=part: part.visibleRegion().boundingRect() == part.rect(), 5)
     until(lambda: "epoch 2 of 50" in window.state.text(), 400)
     assert "about" in window.state.text() and "left" in window.state.text()
     click(window, "Stop, keep the best")

@@ -32,9 +32,9 @@ SLIDE_FILES = {
 }
 
 
-def leukocls(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def leukocls(*words: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
     return subprocess.run(
         [sys.executable, "-m", "napari_leukocls", *words],
         cwd=cwd,
@@ -78,6 +78,20 @@ def run(
     return leukocls(
         "analyze", str(inputs), str(inputs / "more"), "missing.png", "--out", str(out), *words
     ), out
+
+
+def test_a_run_that_is_refused_leaves_no_empty_folder(inputs: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rules]]\nname = "a"\nany_of = ["a"]\n', encoding="utf-8")
+    out, kept = tmp_path / "new", tmp_path / "old"
+    kept.mkdir()
+    for folder in (out, kept):
+        done = leukocls("analyze", str(inputs / "good.png"), "--out", str(folder), LEUKOCLS_RULES=str(rules))
+        assert done.returncode != 0
+        assert "in a circle (a -> a)" in done.stderr
+    assert not out.exists()
+    # A folder that the user made stays.
+    assert kept.is_dir()
 
 
 def test_what_failed_is_listed_and_the_rest_is_done(
