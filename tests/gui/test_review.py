@@ -32,6 +32,21 @@ def groups(window: Any) -> dict[str, int]:
     return {name: int(count.rstrip(")")) for name, _, count in texts}
 
 
+def test_after_the_name_the_keys_are_for_the_cells(viewer: Any, review: Any) -> None:
+    control(review, "Reviewer").setFocus()
+    gallery = control(review, "Gallery of cells")
+    write(review, "Reviewer", "B. Reader")
+    pressed = review.window().focusWidget()
+    assert pressed is gallery
+    press(pressed, "5")
+    assert control(review, "Reviewer").text() == "B. Reader"
+    assert "Select one or more" in review.message.text()
+    click_tile(gallery, 0)
+    first = gallery.selected_ids()[0]
+    press(gallery, "5")
+    assert viewer.layers["smear cells"].features["class"][first] == "monocyte"
+
+
 def test_cells_are_corrected_with_keys_buttons_and_drags_and_undone(viewer: Any, review: Any) -> None:
     gallery = control(review, "Gallery of cells")
     waiting = groups(review)["To review"]

@@ -141,6 +141,7 @@ class CaseHeader(QWidget):
         self._subscriptions.listen(self._session.cases_changed, self._soon)
         self._subscriptions.listen(self._session.slide_changed, self._on_shown)
         self._subscriptions.listen(self._session.blind_changed, self._on_shown)
+        self._subscriptions.listen(self._session.reviewer_changed, self._on_reviewer)
         self._handover.told.connect(self.message.tell)
         self._handover.warned.connect(self.message.warn)
         self._handover.exported.connect(self._on_exported)
@@ -171,6 +172,10 @@ class CaseHeader(QWidget):
         # What was said of the last action goes with the next one.
         self.message.tell("")
         self._soon()
+
+    def _on_reviewer(self, _name: str) -> None:
+        # It may have asked for the name.
+        self.message.tell("")
 
     def _on_shown(self, _shown: object) -> None:
         self._soon()

@@ -110,6 +110,7 @@ class ReviewDock(Dock, Scrolling):
     def _connect(self) -> None:
         head = self.head
         self.reviewer.editingFinished.connect(lambda: self._session.set_reviewer(self.reviewer.text()))
+        self.reviewer.returnPressed.connect(self._go_on)
         self.goal.currentIndexChanged.connect(self._on_goal)
         self.group.currentIndexChanged.connect(lambda _: self._show_cells([]))
         self.sort.currentIndexChanged.connect(lambda _: self._show_cells(self.gallery.selected_ids()))
@@ -267,6 +268,11 @@ class ReviewDock(Dock, Scrolling):
         self.head.summarise()
         # The message may have asked for the name.
         self.message.tell("")
+
+    def _go_on(self) -> None:
+        """After Return in the name: the next key is for a cell, and not a letter of the name."""
+        self._session.set_reviewer(self.reviewer.text())
+        (self.counter if self.counting else self.gallery).setFocus()
 
     # Following the slide -------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ class Analyse:
     SETTINGS = _("Settings of the analysis")
     SETTINGS_TIP = _("Outlines, model, classes, scale and device")
     RUN = _("Analyse")
-    RUN_TIP = _("Outline, classify and count the cells (Ctrl+Return)")
+    RUN_TIP = _("Outline, classify and count the cells (Ctrl+Return, as long as the slide is not analysed)")
     SHOW = _("Show")
     SHOW_TIP = _("Which cells are coloured in the image")
     ALL_CLASSES = _("all classes")
