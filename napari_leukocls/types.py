@@ -217,7 +217,9 @@ class Signature:
         if self.is_signed:
             parts = [f"signed by {self.signed_by} on {self.signed_at[:10]}"]
         else:
-            parts = ["provisional" if self.state == "provisional" else "provisional, not reviewed"]
+            parts = [
+                "provisional" if self.state == "provisional" else "provisional, not yet reviewed by a person"
+            ]
         if self.second_reader:
             kappa = "" if self.kappa is None else f", kappa {self.kappa:.2f}"
             parts[0] += f"; second read by {self.second_reader}{kappa}"

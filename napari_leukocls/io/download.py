@@ -93,8 +93,8 @@ def _download(url: str, by_hand: str) -> bytes:
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise InputError(
-            f"this sample needs the network: {url} cannot be reached ({reason}). Connect to the "
-            f"internet, {by_hand}; the synthetic samples need no network."
+            f"no network: connect to the internet, {by_hand}; the synthetic samples need no network. "
+            f"({url} cannot be reached: {reason})"
         ) from error
     if len(data) > MOST_BYTES:
         raise InputError(f"{url} is larger than it should be: try again later, {by_hand}.")

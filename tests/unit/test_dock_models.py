@@ -137,6 +137,16 @@ def test_counts_say_how_many_more_to_count(slide: SlideModel) -> None:
     assert slide.totals().to_review == int(slide.result.cells["needs_review"].sum())
 
 
+def test_one_cell_of_one_class_does_not_make_a_few_more_enough(slide: SlideModel) -> None:
+    cells = slide.result.cells
+    settled = cells[(cells["class"] == "neutrophil") & ~cells["needs_review"]]
+    slide.with_cells(settled.head(1))
+    rows = {row.name: row for row in slide.count_rows()}
+    assert (rows["neutrophil"].percent, slide.totals().leukocytes) == (100, 1)
+    # About the thousand that a class of any share may need, and not the sixty of a class that all cells have.
+    assert 900 < slide.more_to_count() < 1_100
+
+
 def test_the_gallery_is_ordered_and_grouped(review: ReviewModel, slide: SlideModel) -> None:
     groups = {group.name: group.count for group in review.groups()}
     assert groups[review_model.WAITING] == slide.totals().to_review

@@ -107,7 +107,7 @@ def test_every_number_of_a_count_worked_out_by_hand() -> None:
 def test_the_first_page_says_whether_it_is_signed_and_what_is_left_out() -> None:
     page = first_page(joint_page(counted({"neutrophil": 60}, {"lymphocyte": 30, "monocyte": 2})))
     assert "PROVISIONAL" in page
-    assert "Not reviewed: 32 cells are left out (30 lymphocytes, 2 monocytes)." in page
+    assert "Not yet reviewed by a person: 32 cells are left out (30 lymphocytes, 2 monocytes)." in page
     assert "60 leukocytes counted, 32 cells to review" in page
     signed = joint_page(hand_case(signature=SIGNED))
     assert "PROVISIONAL" not in signed
@@ -298,7 +298,9 @@ def test_fhir_and_hl7_are_final_only_when_signed(tmp_path: Path) -> None:
         assert str(message.segment("OBR")[25]) == letter
         notes = " ".join(str(note[3]) for note in message.segments("NTE"))
         assert ("igned by A. Reader" in notes) == (state == "signed")
-        assert ("rovisional, not reviewed: no cell is left out" in notes) == (state == "provisional")
+        assert ("rovisional, not yet reviewed by a person: no cell is left out" in notes) == (
+            state == "provisional"
+        )
         if state == "signed":
             assert report["issued"] == "2026-11-30T12:00:00Z"
             assert "kappa 0.91" in report["conclusion"]

@@ -12,7 +12,7 @@ LEFT = {"monocyte": 5, "lymphocyte": 9}
 @pytest.mark.parametrize(
     ("signature", "words"),
     [
-        (Signature(), "provisional, not reviewed: no cell is left out"),
+        (Signature(), "provisional, not yet reviewed by a person: no cell is left out"),
         (
             Signature("provisional", left_out=LEFT),
             "provisional: 14 cells are left out (9 lymphocytes, 5 monocytes)",

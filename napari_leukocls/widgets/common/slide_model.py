@@ -321,7 +321,10 @@ class CellsModel:
             part = bool(row.get("part_of"))
             if percent is not None and low is not None and high is not None and not part:
                 wide = high - low > 200 * AIM
-                more = max(0, _needed(round(percent / 100, 6)) - total) if wide else 0
+                # Two cells more of the class and two of others: one cell of one does not make all cells of its class
+                # (the estimate of Agresti and Coull, American Statistician 1998).
+                share = (percent / 100 * total + 2) / (total + 4)
+                more = max(0, _needed(round(share, 6)) - total) if wide else 0
             rows.append(
                 CountRow(
                     entry.name,
