@@ -396,9 +396,13 @@ class Proficiency:
 
     def _refuse_own(self, learner: str, slide: ReferenceSlide) -> None:
         """Refuse a slide of which the learner has seen the classes."""
-        if slide.is_teaching:
-            return
-        own = {slide.by, *(one.reviewer for one in self.store.history(slide.key))}
+        # A teaching smear may have been opened, corrected and signed like any slide.
+        key = pixels_key(slide.key)
+        own = {slide.by}
+        if any(row.key == key for row in self.store.slides()):
+            signature = self.store.signed(key)
+            own |= {one.reviewer for one in self.store.history(key)}
+            own |= set() if signature is None else {signature.reviewer}
         if learner in own:
             raise ReviewError(
                 f"{learner} has signed or corrected {slide.name} and knows its classes: choose another slide."

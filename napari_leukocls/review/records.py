@@ -191,7 +191,7 @@ class Agreement:
     Attributes
     ----------
     first, second : str
-        Readers; the first reader's classes are the current ones.
+        Readers; the first reader's classes are those in force when the second read was finished.
     n : int
         Cells that both read.
     observed : float
@@ -201,7 +201,8 @@ class Agreement:
     table : pandas.DataFrame
         Counts; rows: classes of the first reader, columns: of the second.
     disagreements : pandas.DataFrame
-        ``cell_id, first, second, slide``; the last is the key of the cell's image.
+        ``cell_id, first, second, slide``; the last is the key of the cell's image. Cells on which both agree by now
+        are left out, and ``first`` is the present class.
     """
 
     first: str

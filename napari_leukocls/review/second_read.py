@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,10 @@ def finished(connection: Connection, analysis: int, reader: str | None) -> Any:
 
 
 def agreement(connection: Connection, read: list[tuple[str, int, Any]], scheme: Scheme) -> Agreement:
-    """Compare the second reads of one or more fields with the current classes.
+    """Compare the second reads of one or more fields with the classes that were in force when each was finished.
+
+    What is settled afterwards, when both have looked at a cell together, changes no kappa. It does take the cell off
+    the list of disagreements.
 
     Parameters
     ----------
@@ -181,18 +185,33 @@ def agreement(connection: Connection, read: list[tuple[str, int, Any]], scheme: 
     ids: list[int] = []
     slides: list[str] = []
     first: list[str] = []
+    settled: list[str] = []
     second: list[str] = []
     people: set[str] = set()
     for slide, analysis, session in read:
         given = answers(connection, session.id)
+        then = _changes_until(connection, analysis, session.finished_at)
         rows = {row.cell_id: row for row in counting.state(connection, analysis, scheme)}
         both = [cell_id for cell_id in given if cell_id in rows]
         ids += both
         slides += [slide] * len(both)
-        first += [counting.class_now(rows[cell_id]) for cell_id in both]
+        first += [then[cell_id].to_class if cell_id in then else rows[cell_id].predicted_class for cell_id in both]
+        settled += [counting.class_now(rows[cell_id]) for cell_id in both]
         second += [given[cell_id] for cell_id in both]
-        people |= {rows[cell_id].reviewer for cell_id in both if rows[cell_id].reviewer}
-    return compare(ids, first, second, ", ".join(sorted(people)) or MODEL, read[0][2].reader, slides)
+        people |= {then[cell_id].reviewer for cell_id in both if cell_id in then}
+    readers = ", ".join(sorted(people)) or MODEL, read[0][2].reader
+    found = compare(ids, first, second, *readers, slides)
+    return replace(found, disagreements=compare(ids, settled, second, *readers, slides).disagreements)
+
+
+def _changes_until(connection: Connection, analysis: int, at: str | None) -> dict[int, Any]:
+    """The last change of each cell up to a time, or until now; of an undone one, that which undid it."""
+    query = sa.select(corrections.c.cell_id, corrections.c.to_class, corrections.c.reviewer).where(
+        corrections.c.analysis == analysis, corrections.c.action != "contested"
+    )
+    if at is not None:
+        query = query.where(corrections.c.at <= at)
+    return {row.cell_id: row for row in connection.execute(query.order_by(corrections.c.id))}
 
 
 def last_reader(connection: Connection, analyses: Collection[int]) -> str:
@@ -215,7 +234,7 @@ def last_reader(connection: Connection, analyses: Collection[int]) -> str:
 
 
 def case_agreement(connection: Connection, case: Any, reader: str | None, scheme: Scheme) -> Agreement:
-    """Compare the last finished second read of a case with the current classes.
+    """Compare the last finished second read of a case with the first reader's classes of that time.
 
     Parameters
     ----------

@@ -302,7 +302,7 @@ def signature_of(
 
 
 def _second_reader(connection: Connection, case: Any, scheme: Scheme) -> tuple[str, float | None]:
-    """The last person who read the cells of a case blind, and Cohen's kappa with the classes in force."""
+    """The last person who read the cells of a case blind, and Cohen's kappa with those of that time."""
     if not second_read.last_reader(connection, cases.keys_of(connection, case)):
         return "", None
     try:

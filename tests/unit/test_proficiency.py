@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,21 @@ def test_a_signed_slide_is_a_reference_until_it_is_changed(store: ReviewStore) -
     assert all(one.is_teaching for one in rounds.references())
     with pytest.raises(ReviewError, match="no cell with a known class"):
         rounds.begin("Bo", [slide])
+
+
+def test_who_has_signed_a_teaching_smear_that_was_opened_is_not_its_learner(store: ReviewStore) -> None:
+    rounds = Proficiency(store)
+    key = next(one.key for one in rounds.references() if "normal" in one.name)
+    pixels = read_image(sample_smears()[key.removeprefix("teaching:")]).pixels
+    made = make_result(shape=pixels.shape[:2], pitch=200)
+    slide = store.add_slide(replace(made, image=replace(made.image, pixels=pixels)))
+    for cell in store.offered(slide):
+        store.correct(slide, cell, "lymphocyte", "Ada")
+    store.sign_off(slide, "Cy")
+    for who in ("Ada", "Cy"):
+        with pytest.raises(ReviewError, match=f"{who} has signed or corrected"):
+            rounds.begin(who, [key])
+    assert rounds.begin("Bo", [key]).questions
 
 
 def test_the_slides_of_a_round_are_kept_from_its_learner_until_it_is_finished(store: ReviewStore) -> None:

@@ -284,6 +284,10 @@ def test_a_second_read_is_blind_and_measured(store: ReviewStore) -> None:
     with pytest.raises(ReviewError, match="finished"):
         session.classify(2, "blast")
     assert store.corrections(slide)[2].corrected_class == "monocyte", "a reading changes no class"
+    # What both settle afterwards is no agreement of two readers who did not know of each other.
+    store.correct(slide, 4, "basophil", "Ada")
+    assert store.signature(slide).kappa == pytest.approx(found.kappa)
+    assert set(store.agreement(slide).disagreements["cell_id"]) == {6}
     assert verify(store).whole
 
 

@@ -264,6 +264,8 @@ def hide_classes(layer: Labels) -> None:
     layer.features = pd.DataFrame({"index": range(len(layer.features))})
     layer.colormap = cell_colours(np.empty(0, int), np.empty(0, int), [], _UNKNOWN)
     layer.metadata[BLIND_KEY] = True
+    # napari makes no new thumbnail of a layer that is not visible.
+    layer.thumbnail = np.zeros_like(layer.thumbnail)
 
 
 def result_of(layer: Any) -> FieldResult | None:

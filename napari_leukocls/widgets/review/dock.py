@@ -234,6 +234,8 @@ class ReviewDock(Dock, Scrolling):
     def _on_counter(self, on: bool) -> None:
         """Show the counter, or the gallery again."""
         self._session.set_reviewer(self.reviewer.text())
+        # It may name classes of the program.
+        self.message.tell("")
         self.page.setVisible(not on)
         self.head.show_lines(not on)
         self.counter.setVisible(on)

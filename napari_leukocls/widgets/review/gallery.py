@@ -208,7 +208,7 @@ class Gallery(TileView):
         super().wheelEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Handle Return and the keys of the classes. Other keys move in the gallery.
+        """Handle Return, the keys of the classes, and Ctrl with up and down. Other keys move in the gallery.
 
         Parameters
         ----------
@@ -221,7 +221,12 @@ class Gallery(TileView):
         if plain and event.text().strip():
             self.class_key.emit(event.text().lower())
             return
-        if event.key() == Qt.Key.Key_A and event.modifiers() == Qt.KeyboardModifier.ControlModifier:
+        control = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier == Qt.KeyboardModifier.ControlModifier
+        if control and event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down):
+            # The dock goes to the next class. The list would move its cell without choosing it.
+            event.ignore()
+            return
+        if control and event.key() == Qt.Key.Key_A:
             section = self.heading.section
             at = self.currentIndex()
             if at.isValid():
