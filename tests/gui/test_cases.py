@@ -26,8 +26,13 @@ from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
+from napari_leukocls.batch import run_batch
+from napari_leukocls.config import make_config
 from napari_leukocls.io.images import read_image
+from napari_leukocls.io.inputs import expand_inputs, group_as_slide
 from napari_leukocls.paths import sample_smears
+from napari_leukocls.widgets.common.cases import cases_of
+from napari_leukocls.widgets.common.session import session_of
 
 CONTROL = Qt.KeyboardModifier.ControlModifier
 #: Actions of a person that a slide may take beside one for each cell that needs review.
@@ -238,8 +243,6 @@ def test_a_blind_read_is_blind_everywhere_and_takes_back_its_own(
     assert "agree on" in says(review)
     cells = next(layer for layer in viewer.layers if layer.name.endswith(" cells") and layer.visible)
     assert "class" in cells.features
-    from napari_leukocls.widgets.common.session import session_of
-
     store, case = session_of(viewer).store, session_of(viewer).case
     history = [
         (one.action, one.cell_id, one.corrected_class, one.reviewer)
@@ -281,3 +284,34 @@ def test_a_dropped_folder_of_results_brings_the_slide_back(
     click_tile(gallery, 0)
     press(gallery, "3")
     assert says(review, "Message on the slide") == ""
+
+
+@pytest.mark.timeout(600)
+def test_a_slide_and_one_of_its_fields_that_is_open_alone_do_not_mix(
+    viewer: Any, docks: tuple[Any, Any], tmp_path: Path
+) -> None:
+    files = [str(file) for file in fields_of(tmp_path, "synthetic_teaching_normal", 2)]
+    slides, out = expand_inputs(files), tmp_path / "results"
+    run_batch(slides, out, make_config())
+    run_batch([group_as_slide(slides, "S1")], out, make_config())
+    _, review = docks
+    second = slides[1].slide_id
+    viewer.open(out / second, plugin="napari-leukocls")
+    until(lambda: "provisional" in state(review), 60)
+    viewer.open(out / "S1", plugin="napari-leukocls")
+    until(lambda: len(session_of(viewer).case.slides) == 2, 60)
+    pump(0.5)
+
+    def shown() -> list[Any]:
+        return [layer for layer in viewer.layers if layer.visible]
+
+    # Only the first field with its own cells, and outlined.
+    assert len(viewer.layers) == 4
+    image, cells = shown()
+    assert image.name == slides[0].slide_id and cells.name == f"{image.name} cells"
+    assert np.array_equal(cells.data, session_of(viewer).case.slides[0].result.labels)
+    # The second one is shown with its own, under the name that napari has left for it.
+    cases_of(viewer).show_field(session_of(viewer).case.fields[1])
+    image, cells = shown()
+    assert second in image.name and cells.name == f"{image.name} cells"
+    assert np.array_equal(cells.data, session_of(viewer).case.slides[1].result.labels)

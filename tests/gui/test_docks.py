@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_leukocls.explanation import cam
+from napari_leukocls.widgets.common.session import session_of
 
 Opens = Callable[[str], Any]
 DOCKS = ("Analyse", "Review", "Explain", "Train", "Batch", "Proficiency")
@@ -124,6 +125,12 @@ def test_a_cell_is_explained_when_it_is_chosen(viewer: Any, smear: Any, dock: Op
     write(review, "Second reader", "B. Second")
     click(review, "Start blind read")
     assert not explain.content.isVisible() and not viewer.layers["Heatmap"].visible
+    # Nor does the small picture in napari's list of layers tell the classes.
+    assert not cells.thumbnail[..., :3].any()
+    # With Review in front, the heatmap does not come back when the read is left.
+    front(review)
+    click(review, "Interrupt")
+    assert not session_of(viewer).blind and not viewer.layers["Heatmap"].visible
 
 
 def test_no_heatmap_is_computed_before_explain_was_in_front(

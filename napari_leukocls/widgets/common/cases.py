@@ -26,6 +26,7 @@ from napari_leukocls.widgets.common.result_layers import (
     cells_layer_name,
     hide_classes,
     layer_options,
+    result_of,
 )
 from napari_leukocls.widgets.common.session import Session, session_of
 from napari_leukocls.widgets.common.slide_model import SlideModel
@@ -424,10 +425,14 @@ class Cases(QObject):
         if case is None or not fields:
             return
         viewer = self._viewer()
+        layers = [] if viewer is None else list(viewer.layers)
         for field in fields:
-            name = cells_layer_name(field.layer.name)
-            if viewer is not None and name in viewer.layers and isinstance(viewer.layers[name], Labels):
-                field.cells = viewer.layers[name]
+            result = field.layer.metadata[RESULT_KEY]
+            cells = next((one for one in layers if result_of(one) is result), None)
+            if cells is not None:
+                # napari gives layers other names where another slide has a field of this name.
+                cells.name = cells_layer_name(field.layer.name)
+                field.cells = cells
         results = [field.layer.metadata.pop(RESULT_KEY) for field in fields]
         place = Place(case.key, case.name, case.identifier)
 

@@ -125,15 +125,15 @@ class ExplainDock(Dock, Scrolling):
 
     def _on_blind(self, blind: bool) -> None:
         """Hide all explanations during a blind second read."""
-        layer = self._layer() if self._layer is not None else None
-        if layer is not None:
-            layer.visible = not blind
+        # Afterwards the cell may be another one, or the dock behind another: it is explained anew.
+        self._hide_layer()
         if blind:
             self._job.cancel()
             self.content.hide()
             self.message.tell(Explain.BLIND)
         else:
             self.message.tell(Explain.CHOOSE)
+            self._pause.start()
 
     def _on_front(self, front: bool) -> None:
         """Explain the chosen cell when the dock comes to the front, and take the heatmap away when it goes."""
@@ -143,6 +143,9 @@ class ExplainDock(Dock, Scrolling):
         self._job.cancel()
         self.progress.hide()
         self.content.hide()
+        self._hide_layer()
+
+    def _hide_layer(self) -> None:
         layer = self._layer() if self._layer is not None else None
         if layer is not None:
             layer.visible = False
@@ -150,6 +153,8 @@ class ExplainDock(Dock, Scrolling):
     def _on_slide(self, slide: SlideModel | None) -> None:
         self._follow(slide, selected=self._on_selected, changed=self._on_changed)
         self.content.hide()
+        # It lies on a cell of the last field.
+        self._hide_layer()
         for one in (self.target, self.why_not, self.method, self.opacity):
             one.setEnabled(slide is not None)
         if slide is None:
@@ -173,6 +178,7 @@ class ExplainDock(Dock, Scrolling):
         else:
             self._pause.stop()
             self._job.cancel()
+            self._hide_layer()
             self.message.tell(Explain.CHOOSE)
 
     def _ask(self) -> None:

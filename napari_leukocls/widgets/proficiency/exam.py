@@ -23,7 +23,6 @@ from napari_leukocls.scheme import CellClass, Scheme
 from napari_leukocls.widgets.analyse.results import swatch
 from napari_leukocls.widgets.common.controls import button, label, named
 from napari_leukocls.widgets.common.pictures import Picture
-from napari_leukocls.widgets.common.workplace import LOW_SCREEN
 from napari_leukocls.widgets.texts import Proficiency, plural
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 _COLUMNS = 2
 #: Height of the picture, in lines of text, and on a low screen.
 _LINES, _LINES_LOW = 20, 12
+#: Height of a screen on which the buttons would not fit below a high picture, pixels.
+_LOW_SCREEN = 900
 
 
 class ExamPage(QWidget):
@@ -55,7 +56,7 @@ class ExamPage(QWidget):
         self.place = 0
         self.progress = named(QProgressBar(), Proficiency.TITLE, Proficiency.TITLE)
         self.where = label()
-        low = self.screen().availableGeometry().height() < LOW_SCREEN
+        low = self.screen().availableGeometry().height() < _LOW_SCREEN
         self.picture = Picture(Proficiency.PICTURE, _LINES_LOW if low else _LINES, marked=True)
         self.picture.setToolTip(Proficiency.PICTURE_TIP)
         self.answer = label()
