@@ -11,7 +11,7 @@ import click
 
 from napari_leukocls._version import __version__
 from napari_leukocls.cli._base import DECIMAL, DEVICES, Command, ProgressLine, print_json
-from napari_leukocls.errors import ArgumentError, LeukoclsError
+from napari_leukocls.errors import ArgumentError, InputError, LeukoclsError
 from napari_leukocls.plurals import count_text
 from napari_leukocls.results.exports import formats_help, parse_formats
 from napari_leukocls.threads import cores
@@ -223,7 +223,11 @@ def _samples_of(slides: list[SlideInput], given: Mapping[str, Any]) -> BatchSamp
     from napari_leukocls.measurement.sample_files import read_samples
     from napari_leukocls.measurement.samples import make_sample
 
-    file = None if given.get("samples") is None else read_samples(given["samples"])
+    try:
+        file = None if given.get("samples") is None else read_samples(given["samples"])
+    except InputError as error:
+        # It is no slide that failed: nothing is analysed.
+        raise ArgumentError(str(error)) from error
     for line in () if file is None else file.problems:
         click.echo(f"leukocls: {line}", err=True)
     texts = {name: given.get(name) or "" for name in ("wbc", "rbc", "age", "sex", "sample", "patient")}

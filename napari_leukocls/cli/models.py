@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from napari_leukocls.cli._base import DECIMAL, Group, ProgressLine, print_json, print_notes
+from napari_leukocls.paths import bundled_dir
 from napari_leukocls.plurals import count_text
 
 #: Widest line of a description, characters.
@@ -153,6 +154,12 @@ def import_command(path: Path, name: str | None, as_json: bool, replace: bool, *
         print_json({"name": installed.name, "path": str(installed)})
         return
     click.echo(f"{installed.name} is installed; use it with --classifier {installed.name}")
+    if (bundled_dir("models") / installed.name).is_dir():
+        click.echo(
+            f"leukocls: it is used in place of the bundled model of this name. To have both, remove '{installed}' and "
+            "import it with --name.",
+            err=True,
+        )
 
 
 @models.command("export")

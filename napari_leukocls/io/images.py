@@ -253,12 +253,17 @@ def read_head(file: Path) -> bytes:
     """
     try:
         if file.is_dir():
-            with os.scandir(file) as entries:
-                images = any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries)
-            if images:
+            if _holds_images(file):
                 raise InputError(
                     f"'{file}' is a folder, and one image is needed: give one of its images; "
                     "run_batch and 'leukocls analyze' take folders."
+                )
+            with os.scandir(file) as entries:
+                inside = sorted(entry.name for entry in entries if entry.is_dir())
+            first = next((name for name in inside if _holds_images(file / name)), None)
+            if first is not None:
+                raise InputError(
+                    f"'{file}' holds no image itself, but its folders do: give these, for example '{file / first}'."
                 )
             raise InputError(
                 f"'{file}' is a folder that holds no image; give images ({_kinds()}) or their folder."
@@ -277,6 +282,11 @@ def read_head(file: Path) -> bytes:
     if not head:
         raise InputError(f"'{file}' is empty; copy it again from its source.")
     return head
+
+
+def _holds_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(Path(entry.name).suffix.lower() in IMAGE_SUFFIXES for entry in entries)
 
 
 def _kinds() -> str:

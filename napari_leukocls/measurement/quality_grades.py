@@ -249,12 +249,13 @@ def grade_quality(
     if not measured:
         return Quality("green", (), ())
     middle = middle_of(measured)
+    order = _order_of_colours(middle)
     checks = [
         _ground(middle, measured),
         _focus(middle, um_per_px, measured),
-        _nuclei(middle),
+        _nuclei(middle, order),
         *_nuclear_colour(middle),
-        *_order_of_colours(middle),
+        *order,
         *_red_cell_colour(middle),
         *_density_of_cells(middle, sum(one.area_um2 for one in measured)),
         _percent(middle.not_outlined, NOT_OUTLINED, "not_outlined", _NOT_OUTLINED_TEXT),
@@ -362,7 +363,7 @@ def _focus(middle: FieldQuality, um_per_px: float, measured: Sequence[FieldQuali
     return Check("focus", value, "um", grade, words, text + todo[grade])
 
 
-def _nuclei(middle: FieldQuality) -> Check:
+def _nuclei(middle: FieldQuality, order: Sequence[Check]) -> Check:
     value = middle.nuclear_density_r - (0.0 if math.isnan(middle.red_density_r) else middle.red_density_r)
     words = f"nuclei darker than red cells by less than {NUCLEI.amber:.2f} (amber), {NUCLEI.red:.2f} (red)"
     if math.isnan(value):
@@ -370,11 +371,14 @@ def _nuclei(middle: FieldQuality) -> Check:
         return Check("nuclear_stain", value, "", "green", words, text)
     grade = NUCLEI.grade(value)
     text = f"nuclei are darker than red cells by {value:.2f} (optical density, red light)"
-    text += (
-        "."
-        if grade == "green"
-        else ": the stain is too pale; stain longer, or check the buffer and the age of the stain."
-    )
+    if value < 0:
+        text = f"nuclei are paler than red cells by {-value:.2f} (optical density, red light)"
+    if grade == "green":
+        text += "."
+    elif any(check.grade == "red" for check in order):
+        text += ", as where red and blue are exchanged."
+    else:
+        text += ": the stain is too pale; stain longer, or check the buffer and the age of the stain."
     return Check("nuclear_stain", value, "", grade, words, text)
 
 

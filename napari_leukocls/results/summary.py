@@ -13,6 +13,7 @@ from napari_leukocls.io.serialise import write_table
 from napari_leukocls.measurement.differential import count_unsettled
 from napari_leukocls.measurement.fine import of_differential
 from napari_leukocls.measurement.flags import FLAG
+from napari_leukocls.measurement.quality_grades import KEY
 from napari_leukocls.measurement.samples import sample_of
 from napari_leukocls.scheme import NOT_TOLD_APART, Scheme, default_scheme
 from napari_leukocls.types import Finding, Signature, SlideResult
@@ -65,7 +66,7 @@ def summary_row(result: SlideResult, *, status: str = "done", seconds: float | N
         "seconds": run.get("seconds") if seconds is None else seconds,
         "version": run.get("version", ""),
         "state": result.signature.state,
-        "flags": " ".join(_flags(result.findings)),
+        "flags": " ".join([*_flags(result.findings), *_of_quality(run)]),
         **_values(result),
         **(signature_columns(result.signature) if result.signature.is_signed else {}),
     }
@@ -75,6 +76,11 @@ def _flags(findings: Iterable[Finding]) -> list[str]:
     """Names of the flags that are certain."""
     raised = (one for one in findings if one.name.startswith(FLAG) and one.state == "certain" and one.rule)
     return [one.name.removeprefix(FLAG) for one in raised]
+
+
+def _of_quality(run: Mapping[str, Any]) -> list[str]:
+    """A flag of pictures that are no basis of a count."""
+    return ["quality_red"] if (run.get(KEY) or {}).get("grade") == "red" else []
 
 
 def _values(result: SlideResult) -> dict[str, Any]:

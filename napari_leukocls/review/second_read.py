@@ -195,7 +195,9 @@ def agreement(connection: Connection, read: list[tuple[str, int, Any]], scheme: 
         both = [cell_id for cell_id in given if cell_id in rows]
         ids += both
         slides += [slide] * len(both)
-        first += [then[cell_id].to_class if cell_id in then else rows[cell_id].predicted_class for cell_id in both]
+        first += [
+            then[cell_id].to_class if cell_id in then else rows[cell_id].predicted_class for cell_id in both
+        ]
         settled += [counting.class_now(rows[cell_id]) for cell_id in both]
         second += [given[cell_id] for cell_id in both]
         people |= {then[cell_id].reviewer for cell_id in both if cell_id in then}

@@ -311,26 +311,39 @@ def _compared(
     """Compare a given scale with the red cells, or with nuclei; where they differ much it is unsure."""
     expected = given.red_cell_diameter_px
     # The middle of a large field is enough, and keeps cells of the given size large enough to be measured.
-    side = int(np.ceil(DOUBT_CELLS * expected))
-    rows, columns = (slice(max(0, (n - side) // 2), (n + side) // 2 + 1) for n in image.pixels.shape[:2])
-    part = np.ascontiguousarray(image.pixels[rows, columns])
+    part = _middle(image.pixels, DOUBT_CELLS * expected)
     ruler = RedCellRuler(compact, [part], cancel)
     outlines = None
-    if guess_diameter(part) is not None:
+    guess, nuclei = guess_diameter(part), read_nuclei(part)
+    if guess is not None:
         reading = ruler.look(expected)
         if part.shape == image.pixels.shape:
             outlines = ruler.outlines(expected)
         if reading.sure and abs(np.log2(reading.diameter_px / expected)) <= AGREES:
-            return FoundScale(given, (), outlines)
-    doubt = _doubt(expected, ruler, read_nuclei(part), part)
+            if abs(np.log2(guess / expected)) <= np.log2(DOUBTED_BY_STAIN):
+                return FoundScale(given, (), outlines)
+            # Seen many times too large, the grain within cells passes for cells of the given size.
+            part = _middle(image.pixels, DOUBT_CELLS * max(guess, expected))
+            ruler, nuclei = RedCellRuler(compact, [part], cancel), read_nuclei(part)
+            if not believable(_red_cells(ruler, nuclei, [guess]), nuclei):
+                return FoundScale(given, (), outlines)
+    doubt = _doubt(expected, ruler, nuclei, part)
     if doubt is None:
         return FoundScale(given, (), outlines)
     what, found = doubt
     warning = (
         f"the scale ({given.um_per_px:.3g} um a pixel, from the {given.source}) makes red cells "
-        f"{expected:.0f} px across, but {what} about {found:.0f} px wide: check it."
+        f"{expected:.0f} px across, but {what} about {found:.0f} px wide: check it. At a wrong "
+        "scale, what is said of focus and quality does not hold either."
     )
     return FoundScale(replace(given, sure=False), (warning,), outlines)
+
+
+def _middle(pixels: np.ndarray, side: float) -> np.ndarray:
+    """The middle of an image, at most `side` pixels wide and high."""
+    half = int(np.ceil(side)) // 2
+    rows, columns = (slice(max(0, n // 2 - half), n // 2 + half + 1) for n in pixels.shape[:2])
+    return np.ascontiguousarray(pixels[rows, columns])
 
 
 def _doubt(

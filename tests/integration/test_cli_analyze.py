@@ -183,6 +183,7 @@ def test_a_model_without_finer_classes_is_refused_at_that_depth(inputs: Path, tm
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("--samples", "nothing.csv"), "nothing.csv cannot be read"),
         (("--classifier", "defualt"), "did you mean 'default'"),
         (("--segmenter", "compakt"), "did you mean compact"),
         (("--device", "cuda"), "no cuda device"),

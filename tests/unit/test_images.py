@@ -209,7 +209,11 @@ def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png")
     with pytest.raises(InputError, match="no image matches"):
         read_image(tmp_path / "*.png")
-    with pytest.raises(InputError, match="holds no image"):
+    with pytest.raises(InputError, match="is a folder that holds no image"):
+        read_image(tmp_path)
+    (tmp_path / "S1").mkdir()
+    (tmp_path / "S1" / "a.png").touch()
+    with pytest.raises(InputError, match="but its folders do: give these, for example '.*S1'"):
         read_image(tmp_path)
     (tmp_path / "a.PNG").touch()
     with pytest.raises(InputError, match="give one of its images"):

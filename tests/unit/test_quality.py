@@ -211,6 +211,8 @@ def test_exchanged_red_and_blue_are_said_and_leukocytes_go_to_review(engine: Eng
         assert any("red and blue may be exchanged" in line for line in result.warnings) == exchanged
         reasons = result.cells.loc[~result.cells["class"].isin(["red_cell", "platelet"]), "review_reason"]
         assert len(reasons) and reasons.str.contains("red and blue").all() == exchanged
+        # Nobody is sent to the stain for it.
+        assert not any("stain longer" in line for line in result.warnings)
 
 
 def test_exchanged_colours_of_red_cells_are_possible_where_no_nucleus_is_in_view() -> None:

@@ -188,6 +188,8 @@ def test_a_field_with_no_cell_is_a_result(tmp_path: Path, shape: tuple[int, int]
     assert "No leukocyte was counted" in paths["report.html"].read_text(encoding="utf-8")
     row = summary_row(result)
     assert (row["n_cells"], row["n_wbc"], row["n_review"]) == (0, 0, 0)
+    poor = replace(result, run={**result.run, "quality": {"grade": "red"}})
+    assert "quality_red" in summary_row(poor)["flags"].split() and "quality_red" not in row["flags"]
     assert np.isnan(row["pct_neutrophil"])
     assert json.loads(paths["run.json"].read_text(encoding="utf-8"))["slide_id"] == "empty"
     with Image.open(paths["overlay.png"]) as picture:

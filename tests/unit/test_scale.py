@@ -12,6 +12,7 @@ from napari_leukocls.analysis.engine import load_engine
 from napari_leukocls.analysis.field import iter_analyze
 from napari_leukocls.config import AnalyzeConfig, check_um_per_px, make_config
 from napari_leukocls.errors import ArgumentError, Cancelled
+from napari_leukocls.io.images import read_image
 from napari_leukocls.progress import CancelToken
 from napari_leukocls.segmentation.red_cell_ruler import estimate_diameter, working_diameter
 from napari_leukocls.segmentation.registry import compact
@@ -138,6 +139,14 @@ def test_a_given_scale_far_from_what_is_seen_is_doubted():
         assert "check it" in warning and not scale.sure
     for right in ({"pixel_size_um": 0.16}, {"diameter_px": 47.0}):
         assert find(pixels, **right)[1] == []
+
+
+def test_grain_that_passes_for_small_cells_does_not_hide_a_wrong_scale(shared_data: Path) -> None:
+    pixels = read_image(shared_data / "bccd" / "images" / "BloodImage_00000.jpg").pixels
+    for wrong in (1.0, 0.8):
+        scale, (warning,) = find(pixels, pixel_size_um=wrong)
+        assert "red cells that were measured are about 89 px wide" in warning and not scale.sure
+    assert find(pixels, pixel_size_um=0.082)[1] == []
 
 
 @pytest.mark.parametrize("times", [0.4, 0.55, 1.8, 2.5])

@@ -221,7 +221,9 @@ class Gallery(TileView):
         if plain and event.text().strip():
             self.class_key.emit(event.text().lower())
             return
-        control = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier == Qt.KeyboardModifier.ControlModifier
+        control = (
+            event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier == Qt.KeyboardModifier.ControlModifier
+        )
         if control and event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down):
             # The dock goes to the next class. The list would move its cell without choosing it.
             event.ignore()
