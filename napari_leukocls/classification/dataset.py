@@ -184,7 +184,8 @@ def read_dataset(
             thumbs.append(cv2.resize(pixels, (thumbnail_px, thumbnail_px), interpolation=cv2.INTER_AREA))
     if len(left_out) > MAX_UNREADABLE * len(crops):
         raise InputError(
-            f"{len(left_out)} of {len(crops)} crops cannot be read (first {left_out[0][0]}): check the data's files."
+            f"{len(left_out)} of {len(crops)} crops cannot be read (first {left_out[0][0]}): check the data's "
+            "files. Paths in a table count from the folder of the table."
         )
     pictures = np.stack(thumbs) if thumbs else np.zeros((len(kept), thumbnail_px, thumbnail_px, 3), np.uint8)
     hashed = tuple(digests) if hashes else ()

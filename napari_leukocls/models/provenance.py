@@ -332,7 +332,7 @@ def refuse_seen(entry: ModelEntry, crops: Sequence[CropFile]) -> list[str]:
     if files:
         raise InputError(
             f"{len(files)} of {len(crops)} crops were used to train or tune '{entry.name}' (first "
-            f"{files[0]}): judge it on other cells, such as the test part of its split.csv."
+            f"{files[0]}): judge it on cells of other patients, or on the test part of its split.csv if it has one."
         )
     if known:
         return []

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from napari_leukocls.architectures.red_cell_net import RED_CELL_NET
 from napari_leukocls.classification.dataset import MAX_UNREADABLE, Dataset, list_labelled, read_dataset
 from napari_leukocls.classification.labelled_crop import LabelledCrop
-from napari_leukocls.errors import InputError
+from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.io.images import IMAGE_SUFFIXES
 from napari_leukocls.plurals import first_names
 from napari_leukocls.review import open_store
@@ -77,11 +77,31 @@ def gather(config: TrainConfig, known: Sequence[str] = ()) -> Generator[TrainEve
     if known:
         crops = [replace(crop, class_name=scheme.coarsen(crop.class_name, known)) for crop in crops]
     crops, dropped = _leave_out(crops, config.leave_out, scheme)
+    for line in _foreign({crop.class_name for crop in crops}.difference(known), scheme, config.rehearse):
+        yield _warning(line)
     dataset = yield from _read_all(crops)
     dataset = replace(dataset, left_out=(*dropped, *dataset.left_out))
     dataset = yield from _settle_labels(dataset)
     check_classes(dataset.labels, known)
     return dataset
+
+
+def _foreign(names: set[str], scheme: Scheme, adapting: bool) -> list[str]:
+    """What is said of classes that the scheme does not have: no smear can be analysed by a model of them.
+
+    A laboratory's own model is for its smears, and is refused at once. Researchers train on other cells, too.
+    """
+    foreign = sorted(name for name in names if name not in scheme)
+    if not foreign:
+        return []
+    more = f" (and {len(foreign) - 1} more: {', '.join(foreign[1:])})" if len(foreign) > 1 else ""
+    try:
+        scheme[foreign[0]]
+    except ArgumentError as error:
+        if adapting:
+            raise ArgumentError(f"{error}{more}") from error
+        return [f"{error}{more} Until then no smear can be analysed with the model."]
+    return []
 
 
 def has_classes(data: str | Path) -> bool:

@@ -15,7 +15,7 @@ from napari_leukocls.io.serialise import write_json
 from napari_leukocls.models.card import make_card
 from napari_leukocls.models.install import write_model
 from napari_leukocls.models.provenance import NAMES_NAME, PARTS, SPLIT_NAME, SplitRow, write_split
-from napari_leukocls.models.registry import find_model
+from napari_leukocls.models.registry import CARD_NAME, find_model
 from napari_leukocls.models.weights import OOD_PREFIX
 from napari_leukocls.training import calibrate
 from napari_leukocls.training.checkpoint import FILE
@@ -200,6 +200,8 @@ def save_model(
         write_history(folder / "history.csv", record["history"])
         write_json(folder / "run.json", {"kind": "training", "config": config.model_dump(mode="json")})
 
+    if (target / CARD_NAME).is_file():
+        yield TrainEvent("warning", {"message": f"the earlier model in '{target}' is replaced."})
     digest = write_model(target, make_card(card, f"of {config.model_name}"), tensors, further)
     remove_checkpoint(Path(config.out) / "checkpoint")
     stopped = record["why"] == "stopped"

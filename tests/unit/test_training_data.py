@@ -9,7 +9,7 @@ import pytest
 from crops_for_training import COLOURS, disc, make_crops, save, settings
 
 from napari_leukocls.classification.dataset import read_dataset
-from napari_leukocls.errors import InputError
+from napari_leukocls.errors import ArgumentError, InputError
 from napari_leukocls.io.images import read_image
 from napari_leukocls.models.card import read_card
 from napari_leukocls.models.crop_rule import CropRule
@@ -57,6 +57,18 @@ def test_a_class_with_one_crop(crops):
 def test_a_class_to_leave_out_that_is_not_there(crops):
     with pytest.raises(InputError, match="no such class"):
         gathered(crops, leave_out=("artefact",))
+
+
+def test_classes_that_the_scheme_does_not_have_are_said_before_anything_is_learnt(crops):
+    (crops / "lymphocyte").rename(crops / "Lymphozyt")
+    (crops / "neutrophil").rename(crops / "Foo")
+    collection, warnings = gathered(crops)
+    assert len(collection) == 24
+    (line,) = [line for line in warnings if "scheme" in line]
+    assert line.startswith("'Foo' is not a class of the scheme") and "(and 1 more: Lymphozyt)" in line
+    assert "no smear can be analysed" in line
+    with pytest.raises(ArgumentError, match="'Foo' is not a class of the scheme"):
+        gathered(crops, rehearse=True, from_model="default")
 
 
 def test_an_empty_class_folder(crops):
