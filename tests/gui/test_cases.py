@@ -314,4 +314,5 @@ def test_a_slide_and_one_of_its_fields_that_is_open_alone_do_not_mix(
     cases_of(viewer).show_field(session_of(viewer).case.fields[1])
     image, cells = shown()
     assert second in image.name and cells.name == f"{image.name} cells"
+    assert control(docks[0], "Smear").currentText() == image.name
     assert np.array_equal(cells.data, session_of(viewer).case.slides[1].result.labels)

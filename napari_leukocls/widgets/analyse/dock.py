@@ -95,6 +95,7 @@ class AnalyseDock(Dock, Scrolling):
         self.results.filled.connect(self._canvas.fill)
         self.results.export.connect(self._export)
         self._subscriptions.listen(self._session.case_changed, self._on_case)
+        self._subscriptions.listen(self._session.slide_changed, self._on_shown)
         self._subscriptions.listen(self._session.blind_changed, self._on_blind)
         self._subscriptions.listen(self._session.analyse_wanted, self._run)
 
@@ -184,6 +185,9 @@ class AnalyseDock(Dock, Scrolling):
 
     def _on_failed(self, error: str) -> None:
         self.message.warn(error)
+        if not self._front:
+            # Where the key was pressed, in the header of another dock.
+            self._cases.warned.emit(error)
         self.form.refresh_models()
 
     def _on_edited(self, count: int) -> None:
@@ -200,6 +204,12 @@ class AnalyseDock(Dock, Scrolling):
         if self.message.text() == Analyse.NO_LAYER:
             self.message.tell("")
         self._cases.show_layer(layer)
+
+    def _on_shown(self, _slide: object) -> None:
+        """Name the field that is shown, wherever it was chosen."""
+        field = self._cases.shown
+        if field is not None and field.layer is not None:
+            self.form.show_layer(field.layer)
 
     def _on_case(self, case: CaseModel | None) -> None:
         if case is not self._slide:

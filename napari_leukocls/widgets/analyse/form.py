@@ -155,6 +155,20 @@ class AnalyseForm(QWidget):
         name = self.layer.currentData()
         return self._viewer.layers[name] if name is not None and name in self._viewer.layers else None
 
+    def show_layer(self, layer: Image) -> None:
+        """Show the name of an image layer that is shown already.
+
+        Parameters
+        ----------
+        layer : napari.layers.Image
+        """
+        at = find(self.layer, layer.name)
+        if at >= 0 and at != self.layer.currentIndex():
+            was_blocked = self.layer.blockSignals(True)
+            self.layer.setCurrentIndex(at)
+            self.layer.blockSignals(was_blocked)
+            self._show_planes(layer)
+
     def refresh_layers(self, _event: Any = None) -> None:
         """Update the lists of image layers and of regions.
 
