@@ -239,6 +239,7 @@ def test_a_blind_read_is_blind_everywhere_and_takes_back_its_own(
     while gallery.model().rowCount():
         click_tile(gallery, 0)
         press(gallery, "4")
+    assert says(review).endswith("press 'Finish read'.")
     click(review, "Finish read")
     assert "agree on" in says(review)
     cells = next(layer for layer in viewer.layers if layer.name.endswith(" cells") and layer.visible)

@@ -137,6 +137,21 @@ def test_counts_say_how_many_more_to_count(slide: SlideModel) -> None:
     assert slide.totals().to_review == int(slide.result.cells["needs_review"].sum())
 
 
+def test_the_header_says_that_other_fields_of_a_slide_are_not_open(session: Session) -> None:
+    results = [make_result(f"field {i}", seed=i) for i in (1, 2, 3)]
+    first = session.store.add_slide(results[0])
+    key = session.store.case(first).key
+    for result in results[1:]:
+        session.store.add_slide(result, case=key)
+    case = session.new_case("field 1")
+    case.set_slide(case.add_field("field 1", None), SlideModel(results[0], first, AnalyzeConfig()))
+    assert case.progress_words().endswith("to review in 3 fields, 2 of them not open")
+    for result in results[1:]:
+        slide = SlideModel(result, session.store.add_slide(result, case=key), AnalyzeConfig())
+        case.set_slide(case.add_field(result.slide_id, None), slide)
+    assert case.progress_words().endswith("to review")
+
+
 def test_one_cell_of_one_class_does_not_make_a_few_more_enough(slide: SlideModel) -> None:
     cells = slide.result.cells
     settled = cells[(cells["class"] == "neutrophil") & ~cells["needs_review"]]

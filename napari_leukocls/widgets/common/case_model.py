@@ -521,8 +521,13 @@ class CaseModel(CellsModel):
             return Texts.TO_ANALYSE[n != 1].format(n=n)
         now = self.case.progress()
         if now.goal is not None:
-            return Texts.OF_GOAL.format(n=now.leukocytes, goal=now.goal)
-        return Texts.OF_ALL.format(n=now.leukocytes, waiting=now.to_review)
+            text = Texts.OF_GOAL.format(n=now.leukocytes, goal=now.goal)
+        else:
+            text = Texts.OF_ALL.format(n=now.leukocytes, waiting=now.to_review)
+        # One field of an earlier slide, opened alone: the table below has its cells only.
+        fields = self.case.record.fields
+        closed = len(set(fields).difference(slide.key for slide in self.slides))
+        return f"{text}{Texts.NOT_OPEN.format(closed=closed, n=len(fields))}" if closed else text
 
     def quality(self) -> tuple[str, str] | None:
         """The grade of the pictures, green, amber or red, and what speaks against the count.

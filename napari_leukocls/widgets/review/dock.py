@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication, QGridLayout, QLineEdit, QVBoxLayout, QW
 
 from napari_leukocls.errors import LeukoclsError
 from napari_leukocls.widgets.common import preferences
-from napari_leukocls.widgets.common.case_model import CaseModel
+from napari_leukocls.widgets.common.case_model import NUMBERS, CaseModel
 from napari_leukocls.widgets.common.controls import Scrolling, button, fill, find
 from napari_leukocls.widgets.common.depth import depth_box
 from napari_leukocls.widgets.common.handover import may_sign
@@ -435,7 +435,8 @@ class ReviewDock(Dock, Scrolling):
             return
         display = kind.display(name)
         if len(ids) == 1:
-            done = Review.CORRECTED_ONE.format(id=ids[0], display=display)
+            # Its number in its field, as the smear and the tables have it.
+            done = Review.CORRECTED_ONE.format(id=ids[0] % NUMBERS, display=display)
         else:
             done = Review.CORRECTED.format(n=len(ids), display=display)
         self._do(lambda: kind.correct(ids, name), ids, done, stay)
@@ -460,6 +461,9 @@ class ReviewDock(Dock, Scrolling):
             return
         finally:
             self._acting = False
+        reading = self._model.reading if self._model is not None else None
+        if reading is not None and not reading.pending():
+            done = f"{done} {Review.ALL_READ}"
         self.message.tell(done)
         if stay:
             self._refresh(ids)

@@ -441,4 +441,4 @@ class ReviewModel(CorrectableCells):
         self.changed.emit()
         agreed = found.n - len(found.disagreements)
         text = plural(Review.AGREED, found.n, agreed=agreed, first=found.first, second=found.second)
-        return f"{text} {kappa_words(found)}".rstrip()
+        return f"{text[:1].upper()}{text[1:]} {kappa_words(found)}".rstrip()

@@ -19,6 +19,7 @@ class Case:
     TO_ANALYSE = (_("{n} field to analyse"), _("{n} fields to analyse"))
     OF_GOAL = _("{n} of {goal}")
     OF_ALL = _("{n} counted, {waiting} to review")
+    NOT_OPEN = _(" in {n} fields, {closed} of them not open")
     OPENING = _("Opening a slide")
     BACK = (
         _("{name} is open again, with {n} correction."),

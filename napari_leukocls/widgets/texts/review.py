@@ -115,6 +115,7 @@ class Review:
     START = _("Start blind read")
     START_TIP = _("Hide all classes, and show the counted cells to the second reader")
     FINISH = _("Finish read")
+    ALL_READ = _("Every cell has a class: press 'Finish read'.")
     FINISH_TIP = _("End the second read and compare it with the first")
     LEAVE = _("Interrupt")
     LEAVE_TIP = _("Leave the second read. It can be continued later")
