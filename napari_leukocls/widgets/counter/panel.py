@@ -41,6 +41,8 @@ from napari_leukocls.widgets.texts import Counter, Review, plural
 
 #: Width of a key, characters.
 KEY_CHARS = 14
+#: Cells that two counts share, from which on their kappa is shown.
+LEAST_FOR_KAPPA = 10
 
 
 class KeyButton(QPushButton):
@@ -402,4 +404,5 @@ class CounterPanel(QWidget):
         if matched is None:
             return Counter.NOT_MATCHED
         text = plural(Counter.MATCHED, matched.n, agreed=matched.n - len(matched.disagreements))
-        return f"{text} {kappa_words(matched)}".rstrip()
+        # Of a handful of cells kappa says nothing.
+        return f"{text} {kappa_words(matched)}".rstrip() if matched.n >= LEAST_FOR_KAPPA else text
