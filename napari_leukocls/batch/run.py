@@ -24,7 +24,7 @@ from napari_leukocls.batch.worker import do_job, threads_for
 from napari_leukocls.config import AnalyzeConfig
 from napari_leukocls.errors import ArgumentError, LeukoclsError
 from napari_leukocls.io.atomic import make_folder, sweep
-from napari_leukocls.io.inputs import safe_id, slide_name
+from napari_leukocls.io.inputs import SlideInput, expand_inputs, safe_id, slide_name
 from napari_leukocls.io.serialise import write_json
 from napari_leukocls.measurement.rules import rules_digest
 from napari_leukocls.progress import CancelToken, Progress, ProgressCallback
@@ -32,7 +32,6 @@ from napari_leukocls.results.summary import write_summary
 from napari_leukocls.threads import cores
 
 if TYPE_CHECKING:
-    from napari_leukocls.io.inputs import SlideInput
     from napari_leukocls.segmentation.common_scale import CommonScales
 
 MANIFEST = "manifest.json"
@@ -44,7 +43,7 @@ _SUMMARY_EVERY = 2.0
 
 
 def run_batch(
-    slides: Sequence[SlideInput],
+    slides: Sequence[SlideInput | str | Path],
     out_dir: str | Path,
     config: AnalyzeConfig,
     *,
@@ -61,7 +60,9 @@ def run_batch(
 
     Parameters
     ----------
-    slides : sequence of SlideInput
+    slides : sequence of SlideInput or path-like
+        Paths of images, folders and globs are expanded by `napari_leukocls.io.inputs.expand_inputs`: each image is a
+        slide.
     out_dir : path-like
         Created where it does not exist. On a cluster, a path that every worker sees.
     config : AnalyzeConfig
@@ -93,6 +94,7 @@ def run_batch(
         raise ArgumentError("give at least one worker.")
     if workers > 1 and scheduler:
         raise ArgumentError("give either workers of this machine or a scheduler, not both.")
+    slides = _as_slides(slides)
     folder = Path(make_folder(out_dir)).resolve()
     workers = min(workers, max(1, len(slides)), cores())
     with _alone(folder):
@@ -131,6 +133,14 @@ def run_batch(
         outcomes = _collect(slides, folder, work, None if one_by_one else progress)
         _write_manifest(folder, slides, facts, scales)
         return with_run_warning(folder, outcomes, config)
+
+
+def _as_slides(given: Sequence[SlideInput | str | Path]) -> list[SlideInput]:
+    """The slides themselves; of paths, what they stand for."""
+    if isinstance(given, str | Path):
+        raise ArgumentError("give a list of slides or paths, even of one.")
+    slides = [one for one in given if isinstance(one, SlideInput)]
+    return slides if len(slides) == len(given) else expand_inputs(given)
 
 
 def _notes(

@@ -87,6 +87,17 @@ def test_a_finished_run_is_not_done_again(
     assert tables(out) == tables(reference)
 
 
+def test_paths_are_slides_as_on_the_command_line(
+    fields: Path, reference: Path, config: AnalyzeConfig, tmp_path: Path
+) -> None:
+    outcomes = run_batch([fields], tmp_path / "out", config)
+    assert [one.slide_id for one in outcomes] == [one.slide_id for one in expand_inputs([str(fields)])]
+    assert len(outcomes) > 1
+    with pytest.raises(ArgumentError, match="give a list of slides or paths"):
+        run_batch(str(fields), tmp_path / "none", config)
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_is_missing_or_changed_is_done_and_no_more(
     fields: Path, config: AnalyzeConfig, reference: Path, tmp_path: Path
 ) -> None:
