@@ -217,6 +217,10 @@ def test_a_slide_that_is_opened_during_a_round_stays_hidden(viewer: Any, dock: O
     until(lambda: "is open again" in says(window, "Message on the slide"), 60)
     assert has_classes(viewer, "asked")
     control(window, "Rounds so far").setCurrentCell(0, 0)
+    # The list that is read meanwhile keeps the choice.
+    window._look()
+    until(lambda: not window._overview_job.running, 30)
+    assert control(window, "Rounds so far").currentRow() == 0
     click(window, "Open round")
     until(lambda: "close it first" in says(window), 30)
     click(window, "Slide details")

@@ -111,7 +111,8 @@ def test_without_a_network_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
     # Nothing listens there.
     monkeypatch.setenv(download.BASE_URL_VARIABLE, "http://127.0.0.1:9")
     with pytest.raises(
-        InputError, match="cannot be reached .* by hand; .* synthetic samples need no network"
+        InputError,
+        match="no network: .* by hand; the synthetic samples need no network. .* cannot be reached",
     ):
         _sample_data.open_monocyte()
     monkeypatch.setenv(download.BASE_URL_VARIABLE, "file:///etc")

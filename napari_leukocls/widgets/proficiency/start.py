@@ -194,6 +194,8 @@ class StartPage(QWidget):
         name = self.learner.text().strip()
         self.heading.setText(Proficiency.RECORD.format(learner=name) if found.records else "")
         self.heading.setVisible(bool(found.records))
+        row = self.record.currentRow()
+        chosen = self._rounds[row][0] if 0 <= row < len(self._rounds) else None
         rows, points = [], []
         self._rounds = []
         for one in reversed(found.records):
@@ -207,6 +209,9 @@ class StartPage(QWidget):
             rows.append([one.finished_at[:10], one.name, str(one.outcome.answered), share, kappa])
             points.append((mine.observed, one.outcome.observed_low, one.outcome.observed_high))
         fill_table(self.record, rows, tips=[row[1] for row in rows])
+        # The table is read anew each time the page is shown: the round that a person chose meanwhile stays chosen.
+        kept = next((i for i, (number, _) in enumerate(self._rounds) if number == chosen), -1)
+        self.record.setCurrentCell(kept, 0)
         self.record.setVisible(bool(rows))
         self.open.setVisible(bool(rows))
         self.trend.show_rounds(points[::-1])
