@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,9 +64,14 @@ def iter_train(config: TrainConfig, cancel: CancelToken | None = None) -> Work:
     LeukoclsError
         With one line.
     """
+    new = not Path(config.out).exists()
     try:
         return (yield from _train(config, cancel or CancelToken()))
     except LeukoclsError as error:
+        # Refused before anything was written: no empty folder stays.
+        if new:
+            with suppress(OSError):
+                Path(config.out).rmdir()
         yield TrainEvent("failed", {"message": str(error), "exit_status": error.exit_status})
         raise
 

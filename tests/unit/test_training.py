@@ -17,8 +17,8 @@ from torch import nn
 from napari_leukocls.architectures import InputRule, registry
 from napari_leukocls.classification.fusion import is_folded, unfold_batch_norm
 from napari_leukocls.classification.loading import load_classifier, verify
-from napari_leukocls.errors import Cancelled, ModelError, OutputError
-from napari_leukocls.progress import CancelToken
+from napari_leukocls.errors import Cancelled, InputError, ModelError, OutputError
+from napari_leukocls.progress import CancelToken, drain
 from napari_leukocls.training import network
 from napari_leukocls.training.run import iter_train
 
@@ -63,6 +63,13 @@ def test_the_model_can_be_used_and_its_card_says_how_it_was_made(model):
     assert events[-1].kind == "finished" and events[-1].data["model"] == str(folder)
     assert [event.kind for event in events if event.kind == "epoch"] == ["epoch"] * 20
     assert not (folder.parent / "checkpoint").exists()
+
+
+def test_a_training_that_is_refused_leaves_no_empty_folder(crops, tmp_path):
+    work = iter_train(settings(crops, tmp_path / "out", leave_out=("artefact",)))
+    with pytest.raises(InputError, match="no such class"):
+        drain(work)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_split_is_recorded_by_file_hash(model, crops):
