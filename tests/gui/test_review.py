@@ -47,6 +47,19 @@ def test_after_the_name_the_keys_are_for_the_cells(viewer: Any, review: Any) -> 
     assert viewer.layers["smear cells"].features["class"][first] == "monocyte"
 
 
+def test_ctrl_and_the_arrows_go_from_class_to_class_in_the_gallery(review: Any) -> None:
+    gallery = control(review, "Gallery of cells")
+    # A cell that is settled has left those to review for the section of its class.
+    click_tile(gallery, 0)
+    press(gallery, "5")
+    first, second = gallery.cells.sections[:2]
+    click_tile(gallery, 0)
+    press(gallery, Qt.Key.Key_Down, Qt.KeyboardModifier.ControlModifier)
+    assert gallery.selected_ids() == [second.ids[0]] and second.title in review.message.text()
+    press(gallery, Qt.Key.Key_Up, Qt.KeyboardModifier.ControlModifier)
+    assert gallery.selected_ids() == [first.ids[0]]
+
+
 def test_cells_are_corrected_with_keys_buttons_and_drags_and_undone(viewer: Any, review: Any) -> None:
     gallery = control(review, "Gallery of cells")
     waiting = groups(review)["To review"]
